@@ -1,0 +1,39 @@
+"""Content keys: what a result depends on, as one short hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+_BLOCK = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with sorted keys and no white space: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def content_key(value: Any) -> str:
+    """Return 32 hex digits that identify a JSON value (blake2b of its canonical JSON)."""
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()
+
+
+def text_key(*parts: str) -> str:
+    """Return 32 hex digits for a tuple of texts; `("a", "b")` and `("ab", "")` differ."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,80 @@
+"""The incidence: which kinds each sample holds. Levels make it, the selection engine reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sft_diversity.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Incidence:
+    """Samples × kinds as compressed sparse rows; arrays may be read-only memory maps.
+
+    Attributes
+    ----------
+    indptr : int64 array, shape (n + 1,)
+    indices : int32 array, shape (nnz,)
+        Kinds of each row, ascending and distinct within the row.
+    counts : int32 array, shape (nnz,)
+        How often the sample holds the kind, at least 1.
+    n_kinds : int
+    """
+
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+    n_kinds: int
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Incidence:
+        """Return the incidence of `rows`, in that order; kinds keep their numbers."""
+        starts, sizes = self.indptr[rows], np.diff(self.indptr)[rows]
+        indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], sizes)
+        flat = np.repeat(starts, sizes) + within
+        return Incidence(indptr, self.indices[flat], self.counts[flat], self.n_kinds)
+
+
+def save(folder: Path, incidence: Incidence, ids: pa.Array, kinds: pa.Table) -> None:
+    """Write `indptr/indices/counts.npy`, `ids.parquet` and `kinds.parquet` into `folder`.
+
+    `ids` names the rows, shape (n,), ascending; `kinds` describes the kinds in order: column
+    `kind` (its name) and `samples` (how many samples hold it), more where a level has more.
+    """
+    if len(ids) != incidence.n_samples or kinds.num_rows != incidence.n_kinds:
+        raise DataError(
+            f"index: {len(ids)} ids and {kinds.num_rows} kinds do not fit an incidence of "
+            f"{incidence.n_samples} samples and {incidence.n_kinds} kinds"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "indptr.npy", incidence.indptr.astype(np.int64, copy=False))
+    np.save(folder / "indices.npy", incidence.indices.astype(np.int32, copy=False))
+    np.save(folder / "counts.npy", incidence.counts.astype(np.int32, copy=False))
+    pq.write_table(pa.table({"id": ids}), folder / "ids.parquet", compression="zstd")
+    pq.write_table(kinds, folder / "kinds.parquet", compression="zstd")
+
+
+def load(folder: Path) -> Incidence:
+    """Return the incidence stored in `folder`, memory-mapped read-only."""
+    n_kinds = pq.read_metadata(folder / "kinds.parquet").num_rows
+    arrays = [
+        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        for name in ("indptr", "indices", "counts")
+    ]
+    return Incidence(*arrays, n_kinds=n_kinds)
+
+
+def load_ids(folder: Path) -> pa.Array:
+    """Return the sample ids of the incidence's rows."""
+    return pq.read_table(folder / "ids.parquet", columns=["id"])["id"].combine_chunks()
