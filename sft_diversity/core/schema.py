@@ -8,7 +8,8 @@ from sft_diversity.core.errors import DataError
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
-#: One canonical sample a row, ordered by `id`. `meta` is a JSON object: what the source had besides.
+#: One canonical sample a row, ordered by `id`. `meta` is a JSON object: what the source had
+#: besides.
 SAMPLES = pa.schema(
     [
         ("id", pa.string()),

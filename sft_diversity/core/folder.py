@@ -1,0 +1,366 @@
+"""Output folders that are either whole or not there, and the manifest that says so.
+
+A folder is drafted in a hidden sibling, files are synced and renamed into it one by one, the
+manifest is written last, and the draft is renamed to its name. No manifest: not done. A draft that
+a killed run left behind is taken up again if the work is still the same, else made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sft_diversity.core.errors import DataError, SftdivError, UsageError
+from sft_diversity.core.hashing import content_key, file_sha256
+
+MANIFEST = "manifest.json"
+_WORK = "work.json"
+_PACKAGES = (
+    "sft-diversity", "numpy", "pyarrow", "polars", "numba", "faiss-cpu", "faiss-gpu", "torch",
+    "transformers", "tokenizers", "sentence-transformers", "trl", "peft", "datasets",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an output depends on: the stage, its code version, its inputs and its config.
+
+    `inputs` maps a name to a content key (of a folder's manifest, of a file, of a model revision);
+    `config` is JSON. Two works are equal when their keys are: paths and times take no part.
+    """
+
+    stage: str
+    version: int
+    inputs: Mapping[str, str]
+    config: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """32 hex digits."""
+        return content_key(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the work as JSON values."""
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "inputs": dict(self.inputs),
+            "config": dict(self.config),
+        }
+
+    def difference(self, old: Mapping[str, Any]) -> str:
+        """Say in one line what changed since `old`, another work's JSON."""
+        if old.get("stage") != self.stage:
+            return f"stage was {old.get('stage')}"
+        if old.get("version") != self.version:
+            return f"the stage's version went from {old.get('version')} to {self.version}"
+        said = _changes("input ", old.get("inputs", {}), self.inputs)
+        said += _changes("", old.get("config", {}), self.config)
+        return "; ".join(said[:4]) + (f" and {len(said) - 4} more" if len(said) > 4 else "")
+
+
+def _changes(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    said = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if before != after:
+            said.append(f"{prefix}{name} changed: {_short(before)} -> {_short(after)}")
+    return said
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+@dataclass
+class Draft:
+    """An output folder being made. `state` says how it began: new, resumed or reused.
+
+    A reused draft is the finished folder itself: nothing is to be done.
+    """
+
+    out: Path
+    work: Work
+    path: Path
+    state: str
+    reason: str
+    started: float = field(default_factory=time.time)
+
+    @property
+    def reused(self) -> bool:
+        """Whether the finished folder already exists for this very work."""
+        return self.state == "reused"
+
+    def has(self, name: str) -> bool:
+        """Whether the file `name` was finished, by this run or by one that was stopped."""
+        return (self.path / name).exists()
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path; on success it is synced and renamed to `name`."""
+        final = self.path / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        scratch = final.with_name(f".{final.name}.writing")
+        try:
+            yield scratch
+            _sync(scratch)
+            scratch.replace(final)
+        except OSError as fault:
+            raise _disk_fault(self.work.stage, final, fault) from fault
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file (zstd), whole or not at all."""
+        with self.writing(name) as path:
+            pq.write_table(table, path, compression="zstd")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file with sorted keys, whole or not at all."""
+        with self.writing(name) as path:
+            path.write_text(dump_json(value), "utf-8")
+
+    def commit(
+        self,
+        rows: Mapping[str, Any] | None = None,
+        seeds: Mapping[str, int] | None = None,
+        result: Mapping[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write the manifest, sync, give the folder its name; return the manifest.
+
+        `rows` accounts for rows (see `rows_account`); `result` holds figures that are equal between
+        equal runs; `run` holds what is not (seconds, device) and is covered by no hash.
+        """
+        body = self.work.as_json() | {
+            "key": self.work.key,
+            "seeds": dict(seeds or {}),
+            "rows": dict(rows or {}),
+            "result": dict(result or {}),
+            "files": _inventory(self.path),
+        }
+        body["digest"] = content_key(body)
+        now = time.time()
+        body["run"] = {
+            "started": _utc(self.started),
+            "ended": _utc(now),
+            "seconds": round(now - self.started, 3),
+            "host": platform.node(),
+            "platform": platform.platform(),
+            "python": sys.version.split()[0],
+            "versions": versions(),
+            **dict(run or {}),
+        }
+        with self.writing(MANIFEST) as path:
+            path.write_text(dump_json(body), "utf-8")
+        _sync(self.path)
+        self._publish()
+        return body
+
+    def _publish(self) -> None:
+        _swap(self.path, self.out)
+        (self.out / _WORK).unlink(missing_ok=True)
+        self.path = self.out
+
+
+def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
+    """Begin, take up again, or find finished the output folder `out` for `work`.
+
+    Raises
+    ------
+    UsageError
+        If `out` exists and is not an output of this stage: it is never overwritten.
+    DataError
+        If the folder cannot be made.
+    """
+    reason = ""
+    if out.exists():
+        done = _manifest_or_none(out)
+        if done is None or done.get("stage") != work.stage:
+            if not out.is_dir() or any(out.iterdir()):
+                raise UsageError(
+                    f"{work.stage}: {out} exists and is no output of `{work.stage}`; "
+                    "name another folder or remove it"
+                )
+        elif done.get("key") == work.key:
+            return Draft(out, work, out, "reused", f"{out} is up to date")
+        else:
+            reason = f"recomputed because {work.difference(done)}"
+    partial = out.parent / f".{out.name}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if partial.exists():
+            old = _work_or_none(partial)
+            if keep_partial and old is not None and content_key(old) == work.key:
+                draft = Draft(out, work, partial, "resumed", "resumed: an earlier run was stopped")
+                if (_manifest_or_none(partial) or {}).get("key") == work.key:
+                    draft._publish()  # killed between the manifest and the rename
+                    draft.state, draft.reason = "reused", f"{out} is up to date"
+                return draft
+            if old:
+                reason = f"recomputed because {work.difference(old)}"
+            shutil.rmtree(partial)
+        partial.mkdir()
+    except OSError as fault:
+        raise _disk_fault(work.stage, partial, fault) from fault
+    draft = Draft(out, work, partial, "new", reason or "nothing was there yet")
+    draft.write_json(_WORK, work.as_json())
+    return draft
+
+
+def rows_account(
+    read: int, kept: int, dropped: Mapping[str, int], quarantined: int = 0
+) -> dict[str, Any]:
+    """Return the row account of a manifest; every row that came in must be in it once.
+
+    Raises
+    ------
+    AssertionError
+        If in != kept + dropped + quarantined: a bug of ours, never a state to continue from.
+    """
+    if read != kept + sum(dropped.values()) + quarantined:
+        raise AssertionError(f"{read} rows in, {kept} kept, {dropped} dropped, {quarantined} bad")
+    return {
+        "in": read,
+        "kept": kept,
+        "dropped": {k: v for k, v in sorted(dropped.items()) if v},
+        "quarantined": quarantined,
+    }
+
+
+def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
+    """Return the manifest of a finished folder, optionally of one stage.
+
+    Raises
+    ------
+    UsageError
+        If the folder is not a finished output, or of another stage.
+    """
+    manifest = _manifest_or_none(folder)
+    if manifest is None:
+        raise UsageError(f"{folder}: no finished output (no readable {MANIFEST}); make it first")
+    if stage is not None and manifest.get("stage") != stage:
+        raise UsageError(f"{folder}: is an output of `{manifest.get('stage')}`, not of `{stage}`")
+    return manifest
+
+
+def stage_of(folder: Path) -> str | None:
+    """Return the stage that made a finished folder, or None where it is none of ours."""
+    manifest = _manifest_or_none(folder) if folder.is_dir() else None
+    return None if manifest is None else str(manifest.get("stage"))
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check a folder against its manifest: every file's size and SHA-256, no file besides.
+
+    Returns
+    -------
+    dict
+        `folder, stage, key, files, bytes, faults`; `faults` is empty when all is well.
+    """
+    manifest = read_manifest(folder)
+    body = {k: v for k, v in manifest.items() if k not in ("run", "digest")}
+    faults = []
+    if manifest.get("digest") != content_key(body):
+        faults.append(f"{MANIFEST}: was edited after it was written")
+    listed = {entry["path"]: entry for entry in manifest.get("files", [])}
+    present = {entry["path"]: entry for entry in _inventory(folder)}
+    faults += [f"{name}: missing" for name in sorted(listed.keys() - present.keys())]
+    faults += [f"{name}: not in the manifest" for name in sorted(present.keys() - listed.keys())]
+    for name in sorted(listed.keys() & present.keys()):
+        if present[name] != listed[name]:
+            faults.append(f"{name}: contents differ from the manifest")
+    return {
+        "folder": str(folder),
+        "stage": manifest.get("stage"),
+        "key": manifest.get("key"),
+        "files": len(listed),
+        "bytes": sum(entry["bytes"] for entry in listed.values()),
+        "faults": faults,
+    }
+
+
+def dump_json(value: Any) -> str:
+    """Return `value` as indented JSON with sorted keys, as all our files are written."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the packages that can change a result."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _inventory(folder: Path) -> list[dict[str, Any]]:
+    files = (
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).as_posix() not in (MANIFEST, _WORK)
+    )
+    named = sorted((path.relative_to(folder).as_posix(), path) for path in files)
+    return [
+        {"path": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for name, path in named
+    ]
+
+
+def _manifest_or_none(folder: Path) -> dict[str, Any] | None:
+    return _json_or_none(folder / MANIFEST)
+
+
+def _work_or_none(folder: Path) -> dict[str, Any] | None:
+    return _json_or_none(folder / _WORK)
+
+
+def _json_or_none(path: Path) -> dict[str, Any] | None:
+    try:
+        loaded = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return loaded if isinstance(loaded, dict) else None
+
+
+def _swap(draft: Path, out: Path) -> None:
+    """Put `draft` in the place of `out`; the old folder goes only once the new one stands."""
+    old = out.parent / f".{out.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    draft.rename(out)
+    _sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _disk_fault(stage: str, path: Path, fault: OSError) -> SftdivError:
+    return DataError(
+        f"{stage}: cannot write {path}: {fault.strerror or fault}; free space or rights?"
+    )
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

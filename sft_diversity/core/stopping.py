@@ -1,0 +1,34 @@
+"""SIGTERM, SIGINT and SIGUSR1 stop the work at the next safe point, with exit code 75."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+from sft_diversity.core.errors import Interrupted
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_received: list[str] = []
+
+
+def install() -> None:
+    """Let the signals set a flag that `safe_point` reads; a second SIGINT stops at once."""
+    for number in _SIGNALS:
+        signal.signal(number, _remember)
+
+
+def requested() -> bool:
+    """Whether a signal has asked to stop."""
+    return bool(_received)
+
+
+def safe_point(stage: str) -> None:
+    """Raise `Interrupted` if a signal has come; call it where a stop loses nothing."""
+    if _received:
+        raise Interrupted(f"{stage}: stopped by {_received[0]}; run the same command to resume")
+
+
+def _remember(number: int, _frame: FrameType | None) -> None:
+    if _received and number == signal.SIGINT:
+        raise KeyboardInterrupt
+    _received.append(signal.Signals(number).name)
