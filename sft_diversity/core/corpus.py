@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, schema
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.hashing import content_key
 
 Component = Literal["instruction", "response"]
 COMPONENTS: tuple[Component, ...] = ("instruction", "response")
@@ -31,7 +32,7 @@ def shards(corpus: Path) -> list[Path]:
 def key(corpus: Path) -> str:
     """Return the content key of the corpus: a hash of its shards, not of how they were made."""
     manifest = folder.read_manifest(corpus, "ingest")
-    return folder.content_key([f for f in manifest["files"] if f["path"].startswith("samples/")])
+    return content_key([f for f in manifest["files"] if f["path"].startswith("samples/")])
 
 
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:

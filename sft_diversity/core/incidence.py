@@ -68,11 +68,11 @@ def save(folder: Path, incidence: Incidence, ids: pa.Array, kinds: pa.Table) -> 
 def load(folder: Path) -> Incidence:
     """Return the incidence stored in `folder`, memory-mapped read-only."""
     n_kinds = pq.read_metadata(folder / "kinds.parquet").num_rows
-    arrays = [
+    indptr, indices, counts = (
         np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         for name in ("indptr", "indices", "counts")
-    ]
-    return Incidence(*arrays, n_kinds=n_kinds)
+    )
+    return Incidence(indptr, indices, counts, n_kinds)
 
 
 def load_ids(folder: Path) -> pa.Array:

@@ -55,6 +55,6 @@ def tiny_base() -> Path:
 
 
 def shipped(kind: str) -> Path:
-    """Return the folder `pipelines` or `configs`: in the wheel inside the package, else beside it."""
+    """Return the folder `pipelines` or `configs`: inside an installed package, else beside it."""
     inside = _PACKAGE / "_files" / kind
     return inside if inside.is_dir() else _CHECKOUT / kind
