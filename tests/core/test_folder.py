@@ -1,0 +1,144 @@
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from sft_diversity.core import folder
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.folder import Work, open_draft, rows_account, verify
+
+WORK = Work("demo", 1, {"corpus": "abc"}, {"size": 3})
+
+
+def finish(out, work=WORK, text="hello"):
+    draft = open_draft(out, work)
+    if not draft.reused:
+        with draft.writing("data/a.txt") as path:
+            path.write_text(text)
+        draft.commit(rows=rows_account(3, 2, {"empty": 1}))
+    return draft
+
+
+def test_no_folder_before_commit_and_a_manifest_after(tmp_path):
+    out = tmp_path / "x"
+    draft = open_draft(out, WORK)
+    draft.write_table("t.parquet", pa.table({"a": [1]}))
+    assert not out.exists()
+    draft.commit()
+    assert folder.read_manifest(out, "demo")["key"] == WORK.key
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "t.parquet"]
+
+
+def test_same_work_is_reused_and_other_work_says_what_changed(tmp_path):
+    finish(tmp_path / "x")
+    assert finish(tmp_path / "x").state == "reused"
+    other = finish(tmp_path / "x", Work("demo", 1, {"corpus": "abc"}, {"size": 4}), "new")
+    assert other.reason == "recomputed because size changed: 3 -> 4"
+    assert (tmp_path / "x/data/a.txt").read_text() == "new"
+
+
+def test_a_changed_input_or_version_is_named(tmp_path):
+    assert Work("demo", 2, {}, {}).difference(WORK.as_json()) == (
+        "the stage's version went from 1 to 2"
+    )
+    changed = Work("demo", 1, {"corpus": "abd"}, {"size": 3}).difference(WORK.as_json())
+    assert changed == 'input corpus changed: "abc" -> "abd"'
+
+
+def test_a_stopped_draft_is_taken_up_again_only_for_the_same_work(tmp_path):
+    out = tmp_path / "x"
+    first = open_draft(out, WORK)
+    first.write_json("shard-0.json", [1])
+    again = open_draft(out, WORK)
+    assert (again.state, again.has("shard-0.json")) == ("resumed", True)
+    other = open_draft(out, Work("demo", 1, {"corpus": "abc"}, {"size": 9}))
+    assert (other.state, other.has("shard-0.json")) == ("new", False)
+
+
+def test_killed_between_manifest_and_rename_ends_as_done(tmp_path):
+    out = tmp_path / "x"
+    finish(out)
+    out.rename(tmp_path / ".x.partial")
+    (tmp_path / ".x.partial" / "work.json").write_text(json.dumps(WORK.as_json()))
+    assert open_draft(out, WORK).reused
+    assert verify(out)["faults"] == []
+
+
+def test_a_failed_write_leaves_no_file(tmp_path):
+    draft = open_draft(tmp_path / "x", WORK)
+    with pytest.raises(ValueError, match="boom"), draft.writing("a.txt") as path:
+        path.write_text("half")
+        raise ValueError("boom")
+    assert not draft.has("a.txt")
+    assert [p.name for p in draft.path.iterdir()] == ["work.json"]
+
+
+def test_a_folder_that_is_not_ours_is_never_overwritten(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is no output of `demo`"):
+        open_draft(tmp_path / "x", WORK)
+    assert (tmp_path / "x/thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        (lambda d: (d / "data/a.txt").write_text("hellO"), "contents differ"),
+        (lambda d: (d / "data/a.txt").unlink(), "missing"),
+        (lambda d: (d / "b.txt").write_text(""), "not in the manifest"),
+        (
+            lambda d: (d / "manifest.json").write_text(
+                (d / "manifest.json").read_text().replace('"kept": 2', '"kept": 1')
+            ),
+            "was edited",
+        ),
+    ],
+)
+def test_verify_finds(tmp_path, harm, fault):
+    finish(tmp_path / "x")
+    assert verify(tmp_path / "x")["faults"] == []
+    harm(tmp_path / "x")
+    assert any(fault in said for said in verify(tmp_path / "x")["faults"])
+
+
+def test_equal_runs_have_equal_bytes_but_for_the_run_block(tmp_path):
+    bodies = []
+    for name in ("x", "y"):
+        finish(tmp_path / name)
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        del manifest["run"]
+        bodies.append(manifest)
+    assert bodies[0] == bodies[1]
+
+
+def test_rows_must_add_up():
+    with pytest.raises(AssertionError):
+        rows_account(5, 2, {"empty": 1})
+
+
+def test_kill_during_a_write_never_leaves_half_a_file(tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+from sft_diversity.core.folder import Work, open_draft
+work = Work("demo", 1, {{"corpus": "abc"}}, {{"size": 3}})
+draft = open_draft(Path({str(tmp_path / "x")!r}), work)
+draft.write_json("one.json", [1])
+with draft.writing("two.json") as path:
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)
+    assert run.returncode == -9
+    assert not (tmp_path / "x").exists()
+    again = open_draft(tmp_path / "x", WORK)
+    assert again.state == "resumed"
+    assert again.has("one.json")
+    assert not again.has("two.json")
+    again.write_json("two.json", [2])
+    again.commit()
+    assert verify(tmp_path / "x")["faults"] == []
