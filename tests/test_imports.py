@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sft_diversity"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss"}
-TOP = {"cli", "workflow", "__init__"}
+TOP = {"cli", "workflow", "doctor", "__init__"}
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 
@@ -32,3 +33,4 @@ def _remember(number: int, _frame: FrameType | None) -> None:
     if _received and number == signal.SIGINT:
         raise KeyboardInterrupt
     _received.append(signal.Signals(number).name)
+    os.write(2, b"\nstopping at the next safe point (interrupt again to stop at once)\n")

@@ -1,0 +1,119 @@
+"""What this machine has for each part of the job, and what to do where something lacks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import machine, resources
+from sft_diversity.core.errors import SftdivError
+
+_GB = 1e9
+
+
+def doctor(work: Path = Path(".sftdiv")) -> dict[str, Any]:
+    """Return `checks`, a list of `name, state (ok | note | missing), found, way_out`, and `ok`.
+
+    Nothing is written or downloaded, and no token is read: only whether one is set.
+    """
+    checks = [
+        _python(),
+        _machine(),
+        _accelerator(),
+        _faiss(),
+        _resource("encoder", resources.packaged_encoder, "needed by macro and meso"),
+        _resource("base model", resources.tiny_base, "needed where no --model or --tokenizer"),
+        _disk(work),
+        _hub(),
+    ]
+    return {"ok": all(check["state"] != "missing" for check in checks), "checks": checks}
+
+
+def _check(name: str, state: str, found: str, way_out: str = "") -> dict[str, str]:
+    return {"name": name, "state": state, "found": found, "way_out": way_out}
+
+
+def _python() -> dict[str, str]:
+    names = ("sft-diversity", "torch", "transformers", "trl", "polars", "pyarrow")
+    found = [f"Python {platform.python_version()}"]
+    missing = []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    way_out = f"pip install {' '.join(missing)}" if missing else ""
+    return _check("packages", "missing" if missing else "ok", ", ".join(found), way_out)
+
+
+def _machine() -> dict[str, str]:
+    bf16 = "with bf16" if machine.cpu_has_bf16() else "no bf16: float32 is used"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GB
+    return _check("machine", "ok", f"{machine.cores()} cores ({bf16}), {memory:.0f} GB of memory")
+
+
+def _accelerator() -> dict[str, str]:
+    if importlib.util.find_spec("torch") is None:
+        return _check("GPU", "note", "torch is not installed")
+    import torch
+
+    if not torch.cuda.is_available():
+        return _check("GPU", "note", f"none (torch {torch.__version__}): the CPU does all")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return _check("GPU", "ok", ", ".join(names))
+
+
+def _faiss() -> dict[str, str]:
+    found = []
+    for name in ("faiss-cpu", "faiss-gpu"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if len(found) == 2:
+        return _check(
+            "faiss", "missing", " and ".join(found), "uninstall one: they overwrite each other"
+        )
+    if not found:
+        return _check(
+            "faiss", "missing", "none", "pip install 'sft-diversity[cpu]' or [gpu]; macro needs it"
+        )
+    return _check("faiss", "ok", found[0])
+
+
+def _resource(name: str, find: Callable[[], Path], use: str) -> dict[str, str]:
+    try:
+        return _check(name, "ok", str(find()))
+    except SftdivError as fault:
+        return _check(name, "note", f"not here ({use})", str(fault))
+
+
+def _disk(work: Path) -> dict[str, str]:
+    place = work.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / _GB
+    state = "ok" if free > 5 else "note"
+    return _check(
+        "disk", state, f"{free:.0f} GB free at {place}", "" if free > 5 else "free some space"
+    )
+
+
+def _hub() -> dict[str, str]:
+    token = bool(os.environ.get("HF_TOKEN")) or (Path.home() / ".cache/huggingface/token").exists()
+    offline = os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "ON", "YES")
+    found = f"token {'set' if token else 'not set'}" + (
+        ", offline by HF_HUB_OFFLINE" if offline else ""
+    )
+    return _check(
+        "Hub",
+        "ok",
+        found,
+        "" if token else "needed only to push or for gated models: hf auth login",
+    )
