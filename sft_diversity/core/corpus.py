@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, schema
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.hashing import content_key
 
 Component = Literal["instruction", "response"]
 COMPONENTS: tuple[Component, ...] = ("instruction", "response")
@@ -31,8 +32,7 @@ def shards(corpus: Path) -> list[Path]:
 
 def key(corpus: Path) -> str:
     """Return the content key of the corpus: a hash of its shards, not of how they were made."""
-    manifest = folder.read_manifest(corpus, "ingest")
-    return content_key([f for f in manifest["files"] if f["path"].startswith("samples/")])
+    return folder.contents_key(folder.read_manifest(corpus, "ingest"), "samples/")
 
 
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -49,14 +49,30 @@ def batches(corpus: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         yield pq.read_table(path, columns=list(columns))
 
 
+def take(corpus: Path, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Return the corpus rows numbered `rows` (in id order from 0), in the order asked for.
+
+    Memory holds the rows taken and one shard; time is one read of the shards that have any.
+    """
+    order = np.argsort(rows, kind="stable")
+    ascending = rows[order]
+    parts, start = [], 0
+    for path in shards(corpus):
+        stop = start + pq.read_metadata(path).num_rows
+        here = ascending[np.searchsorted(ascending, start) : np.searchsorted(ascending, stop)]
+        if len(here):
+            parts.append(pq.read_table(path).take(pa.array(here - start)))
+        start = stop
+    if not parts:
+        return schema.SAMPLES.empty_table()
+    places = np.empty(len(rows), dtype=np.int64)
+    places[order] = np.arange(len(rows))
+    return pa.concat_tables(parts).take(pa.array(places))
+
+
 def bucket_digits(rows: int) -> int:
     """Return how many hex digits of the id name a bucket: shards of some thousand rows."""
     digits = 0
     while rows / 16**digits > 20_000:
         digits += 1
     return digits
-
-
-def check_shard(table: pa.Table, stage: str) -> pa.Table:
-    """Return `table` as canonical samples."""
-    return schema.check(table, schema.SAMPLES, stage)

@@ -258,6 +258,11 @@ def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
     return manifest
 
 
+def contents_key(manifest: Mapping[str, Any], prefix: str = "") -> str:
+    """Return a hash of what the folder holds (files under `prefix`), not of how it was made."""
+    return content_key([f for f in manifest["files"] if f["path"].startswith(prefix)])
+
+
 def stage_of(folder: Path) -> str | None:
     """Return the stage that made a finished folder, or None where it is none of ours."""
     manifest = _manifest_or_none(folder) if folder.is_dir() else None

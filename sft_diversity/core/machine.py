@@ -19,7 +19,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether bfloat16 matrix products run in hardware; without it bfloat16 is slower than float32."""
+    """Whether bfloat16 products run in hardware; without it they are slower than float32."""
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
