@@ -1,0 +1,164 @@
+"""Index: a corpus and a strategy in, one incidence out, stored so that selecting is instant."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, incidence, progress
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import DataError
+from sft_diversity.levels.base import Encode, Level, Made, Sources
+from sft_diversity.levels.micro import Micro, MicroOptions
+
+VERSION = 1
+STAGE = "index"
+PARTS = ".parts"
+
+LevelName = Literal["macro", "meso", "micro"]
+Strategy = Literal[
+    "macro-instruction",
+    "macro-response",
+    "meso-instruction",
+    "meso-response",
+    "micro-instruction",
+    "micro-response",
+]
+
+#: A new level is one new file and one new line here (and its options in `IndexConfig`).
+LEVELS: dict[str, Level] = {"micro": Micro()}
+
+
+class IndexConfig(Config):
+    """Which strategy to index for; only the options of its level matter."""
+
+    strategy: Strategy = Field(default="micro-response", description="level and component")
+    micro: MicroOptions = Field(
+        default_factory=MicroOptions, description="options of the micro level"
+    )
+
+    @property
+    def level(self) -> str:
+        """`macro`, `meso` or `micro`."""
+        return self.strategy.split("-")[0]
+
+    @property
+    def component(self) -> corpora.Component:
+        """`instruction` or `response`."""
+        return "instruction" if self.strategy.endswith("-instruction") else "response"
+
+
+def plan(
+    corpus: Path,
+    out: Path,
+    config: IndexConfig,
+    *,
+    embeddings: Path | None = None,
+    tokens: Path | None = None,
+    encoder: str | None = None,
+) -> dict[str, Any]:
+    """Say what `index` would do; touches nothing."""
+    rows = sum(pq.read_metadata(path).num_rows for path in corpora.shards(corpus))
+    sources = Sources(corpus, config.component, embeddings, tokens, None, encoder)
+    try:
+        cached = _is_done(out, _work(sources, config))
+    except DataError:
+        cached = False
+    return {
+        "stage": STAGE,
+        "strategy": config.strategy,
+        "rows": rows,
+        "cached": cached,
+        "seconds": 0.0,
+        "bytes": 0,
+        "out": str(out),
+    }
+
+
+def index(
+    corpus: Path,
+    out: Path,
+    config: IndexConfig,
+    *,
+    embeddings: Path | None = None,
+    tokens: Path | None = None,
+    encode: Encode | None = None,
+    encoder: str | None = None,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Make the incidence of `config.strategy`; return the manifest.
+
+    Parameters
+    ----------
+    corpus : Path
+        A finished output of `ingest`.
+    embeddings : Path, optional
+        The embeddings of the component; macro needs them.
+    tokens : Path, optional
+        The token pass of the component; micro needs it.
+    encode : callable, optional
+        Texts to unit vectors, shape (m, d); meso merges near-synonyms with it.
+    encoder : str, optional
+        Revision of that encoder; part of what the result depends on.
+
+    Raises
+    ------
+    UsageError
+        If the level lacks an input, or an input belongs to another component.
+    """
+    sources = Sources(corpus, config.component, embeddings, tokens, encode, encoder)
+    draft = folder.open_draft(out, _work(sources, config))
+    say(f"index {config.strategy}: {draft.state}, {draft.reason}")
+    if draft.reused:
+        return folder.read_manifest(out, STAGE)
+    made = LEVELS[config.level].make(sources, _options(config), draft)
+    incidence.save(draft.path, made.incidence, made.ids, made.kinds)
+    for name, array in made.files.items():
+        with draft.writing(name) as path, path.open("wb") as handle:
+            np.save(handle, array)
+    shutil.rmtree(draft.path / PARTS, ignore_errors=True)
+    rows = made.incidence.n_samples
+    result = _figures(config, made)
+    return draft.commit(rows=folder.rows_account(rows, rows, {}), result=result, run=made.run)
+
+
+def _options(config: IndexConfig) -> Any:
+    return getattr(config, config.level)
+
+
+def _work(sources: Sources, config: IndexConfig) -> folder.Work:
+    """Return the identity of the result: only the strategy's own options take part."""
+    options = _options(config)
+    inputs = {"corpus": corpora.key(sources.corpus)}
+    inputs |= LEVELS[config.level].inputs(sources, options)
+    described = {"strategy": config.strategy} | options.model_dump(
+        mode="json", exclude={"tokenizer"}
+    )
+    return folder.Work(STAGE, VERSION, inputs, described)
+
+
+def _is_done(out: Path, work: folder.Work) -> bool:
+    if folder.stage_of(out) != work.stage:
+        return False
+    return bool(folder.read_manifest(out, work.stage).get("key") == work.key)
+
+
+def _figures(config: IndexConfig, made: Made) -> dict[str, Any]:
+    sizes = np.diff(made.incidence.indptr)
+    return {
+        "level": config.level,
+        "component": config.component,
+        "samples": made.incidence.n_samples,
+        "kinds": made.incidence.n_kinds,
+        "nnz": int(sizes.sum()),
+        "mean_kinds_per_sample": round(float(sizes.mean()), 4) if len(sizes) else 0.0,
+        "samples_without_kind": int((sizes == 0).sum()),
+        **made.result,
+    }

@@ -1,0 +1,160 @@
+"""Texts to token counts, with the trained model's own tokenizer: no special tokens, text as is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.hashing import content_key, file_sha256
+
+_FILE = "tokenizer.json"
+#: Texts and characters that one call of the tokenizer gets: bounds the memory of its answer.
+_BATCH_TEXTS, _BATCH_CHARS = 2_048, 4_000_000
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Token ids of some texts with counts, as compressed sparse rows.
+
+    Attributes
+    ----------
+    lengths : int32 array, shape (n,)
+        Tokens of each text.
+    sizes : int32 array, shape (n,)
+        Distinct tokens of each text.
+    ids, counts : int32 arrays, shape (sum of sizes,)
+        Ids ascending within a text, and how often it holds each.
+    """
+
+    lengths: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int32]
+    ids: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+
+
+class Tokenizer:
+    """A fast tokenizer and the revision that identifies it.
+
+    Attributes
+    ----------
+    revision : str
+        SHA-256 of its `tokenizer.json`; where it has none, a hash of the converted tokenizer.
+    """
+
+    def __init__(self, backend: Any, revision: str) -> None:
+        self._backend, self.revision = backend, revision
+        ids = backend.get_vocab(with_added_tokens=True).values()
+        self._vocabulary = max(ids, default=0) + 1
+        backend.no_truncation()  # saved with some tokenizers, and wrong for counting
+        backend.no_padding()
+
+    @property
+    def vocabulary(self) -> int:
+        """One more than the highest token id, added tokens included (ids may have gaps)."""
+        return self._vocabulary
+
+    def name(self, token_id: int) -> str:
+        """Return the token's string in the vocabulary (for byte-level BPE, its byte alphabet)."""
+        return str(self._backend.id_to_token(token_id))
+
+    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        """Return the token ids of each text."""
+        answers = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(answer.ids, dtype=np.int64) for answer in answers]
+
+
+def tokenizer_revision(name: str) -> str | None:
+    """Return the revision of a local tokenizer without loading it; None where it must be loaded."""
+    path = Path(name)
+    file = path / _FILE if path.is_dir() else path
+    return file_sha256(file) if file.is_file() and file.name.endswith(".json") else None
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """Return the tokenizer in a folder, of a `tokenizer.json` file, or of a Hub id.
+
+    A model folder is loaded the way training loads it (transformers' AutoTokenizer, the fast kind);
+    code that a model brings along is never run.
+
+    Raises
+    ------
+    UsageError
+        If there is no such tokenizer, or it has no fast (Rust) form.
+    """
+    path = Path(name)
+    if path.is_file():
+        return Tokenizer(_read_file(path), file_sha256(path))
+    if path.is_dir() and (path / _FILE).is_file() and not (path / "tokenizer_config.json").exists():
+        return Tokenizer(_read_file(path / _FILE), file_sha256(path / _FILE))
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as fault:
+        reason = str(fault).strip().split("\n", 1)[0][:200]
+        raise UsageError(
+            f"index: no tokenizer {name!r} ({reason}); "
+            "name a model folder, a tokenizer.json file or a Hub id"
+        ) from None
+    backend = getattr(loaded, "backend_tokenizer", None)
+    if backend is None:
+        raise UsageError(
+            f"index: the tokenizer {name!r} has no fast form; save it as {_FILE} and name that"
+        )
+    revision = tokenizer_revision(name) if path.is_dir() else None
+    return Tokenizer(backend, revision or content_key(backend.to_str()))
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenCounts:
+    """Return each text's token counts.
+
+    Notes
+    -----
+    Time O(t log t) for t tokens in a batch; memory holds the ids of one batch of texts (2,048
+    texts or about 4 million characters) and the result.
+    """
+    parts = [_count(tokenizer.encode(batch), tokenizer.vocabulary) for batch in _batches(texts)]
+    if not parts:
+        empty = np.empty(0, dtype=np.int32)
+        return TokenCounts(empty, empty, empty, empty)
+    columns = zip(*parts, strict=True)
+    return TokenCounts(*(np.concatenate(column) for column in columns))
+
+
+def _count(
+    encoded: list[npt.NDArray[np.int64]], vocabulary: int
+) -> tuple[npt.NDArray[np.int32], ...]:
+    """Return lengths, sizes, ids and counts of one batch."""
+    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
+    rows = np.repeat(np.arange(len(encoded), dtype=np.int64), lengths)
+    keys, counts = np.unique(rows * vocabulary + np.concatenate(encoded), return_counts=True)
+    sizes = np.bincount(keys // vocabulary, minlength=len(encoded))
+    columns = (lengths, sizes, keys % vocabulary, counts)
+    return tuple(column.astype(np.int32) for column in columns)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    start = characters = 0
+    for i, text in enumerate(texts):
+        if i > start and (i - start >= _BATCH_TEXTS or characters + len(text) > _BATCH_CHARS):
+            yield texts[start:i]
+            start, characters = i, 0
+        characters += len(text)
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _read_file(path: Path) -> Any:
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        return Backend.from_file(str(path))
+    except Exception as fault:  # the Rust side raises bare Exception
+        reason = str(fault).split("\n", 1)[0][:200]
+        raise UsageError(f"index: {path} is no tokenizer file: {reason}") from None
