@@ -1,0 +1,214 @@
+"""The selection engine: exactly N samples of an incidence at a chosen diversity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.seeding import generator
+from sft_diversity.select import capping
+from sft_diversity.select.balance import balance
+from sft_diversity.select.compiled import NO_CAP, Ints, Rows
+from sft_diversity.select.cover import cover, coverage_bound
+from sft_diversity.select.dial import Dial, make_dial
+from sft_diversity.select.draws import draw
+from sft_diversity.select.peeling import Peeling
+
+Fill = Literal["draws", "balance", "uniform"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A subset and what it reached.
+
+    Attributes
+    ----------
+    rows : int64 array, shape (size,)
+        Distinct rows of the incidence in pick order.
+    diversity : float
+        Percent asked for.
+    fill : "draws", "balance" or "uniform"
+    seed : int
+    max_per_kind : int or None
+    kinds_total : int
+        Kinds that at least one sample holds.
+    k_min, k_max : int
+        Kinds at 0 % and 100 %, under the cap if there is one.
+    free_k_min, free_k_max : int
+        The same without the cap.
+    kinds_target : int
+        Kinds of the pool: the k nearest to the dial that occurs.
+    kinds_covered : int
+        Kinds that the picks hold, at most `kinds_target`.
+    coverage_bound : int
+        No `size` samples of the pool hold more kinds than this.
+    pool : int
+        Samples that could be picked: where it is near `size`, seeds have little to vary.
+    eligible : int
+        Samples that hold at least one kind.
+    no_kind : int
+        Samples that hold none and are never picked.
+    evenness : float
+        See `evenness`.
+    """
+
+    rows: Rows
+    diversity: float
+    fill: Fill
+    seed: int
+    max_per_kind: int | None
+    kinds_total: int
+    k_min: int
+    k_max: int
+    free_k_min: int
+    free_k_max: int
+    kinds_target: int
+    kinds_covered: int
+    coverage_bound: int
+    pool: int
+    eligible: int
+    no_kind: int
+    evenness: float
+
+
+def choose(
+    source: Incidence | Peeling,
+    size: int,
+    diversity: float,
+    *,
+    fill: Fill = "draws",
+    max_per_kind: int | None = None,
+    seed: int = 0,
+) -> Selection:
+    """Pick `size` samples at `diversity` percent: `make_dial` and `choose_at` in one call.
+
+    See those for arguments, errors and cost. To make several subsets of one incidence, peel it
+    once; of one size too, make its dial once.
+    """
+    _check(fill, seed)
+    dial = make_dial(source, size, max_per_kind=max_per_kind)
+    return choose_at(dial, diversity, fill=fill, seed=seed)
+
+
+def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int = 0) -> Selection:
+    """Pick the dial's size of samples at `diversity` percent.
+
+    Parameters
+    ----------
+    dial : Dial
+        Pools, range, size and cap.
+    diversity : float
+        Percent, 0 to 100.
+    fill : "draws", "balance" or "uniform"
+        How the picks are taken from the pool: kind-aware rounds (see `draw`), lazy greedy on
+        Σ log(1 + c_j) (see `balance`), or uniformly at random. Draws and balance hold every kind
+        of the pool where greedy cover can; uniform holds what it happens to hold.
+    seed : int
+        Varies the draws, and the ties of balance. Same dial, diversity, fill and seed: same rows.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    UsageError
+        If `diversity` is not within 0 to 100, `fill` is unknown, or `seed` is negative.
+
+    Notes
+    -----
+    Linear in the entries of the pool for draws and uniform; see `greedy` for balance.
+    """
+    _check(fill, seed)
+    step = dial.step(diversity)
+    peeling = dial.peeling
+    pool = peeling.pool(step)
+    target = int(peeling.kinds_after[step])
+    rows = _fill(dial, pool, target, fill, seed)
+    held = kind_counts(peeling, rows)
+    covered = int(np.count_nonzero(held))
+    bound = target if covered == target else _bound(peeling, pool, dial.size, target)
+    return Selection(
+        rows=rows,
+        diversity=diversity,
+        fill=fill,
+        seed=seed,
+        max_per_kind=dial.max_per_kind,
+        kinds_total=peeling.kinds_total,
+        k_min=dial.k_min,
+        k_max=dial.k_max,
+        free_k_min=dial.free_k_min,
+        free_k_max=dial.free_k_max,
+        kinds_target=target,
+        kinds_covered=covered,
+        coverage_bound=bound,
+        pool=len(pool),
+        eligible=peeling.eligible,
+        no_kind=peeling.no_kind,
+        evenness=evenness(held),
+    )
+
+
+def kind_counts(source: Incidence | Peeling, rows: Rows) -> Ints:
+    """Return c_j, how many of `rows` hold each kind, shape (n_kinds,)."""
+    entries = [source.indices[source.indptr[row] : source.indptr[row + 1]] for row in rows]
+    return np.bincount(np.concatenate(entries), minlength=source.n_kinds)
+
+
+def evenness(held: Ints) -> float:
+    """Return Pielou's evenness of the counts c_j: their entropy over its greatest possible value.
+
+    H / log S with q_j = c_j / Σ c over the S kinds that occur; 1 when all are equal (and, by
+    convention, when fewer than two occur), towards 0 when one has nearly all.
+    """
+    shares = held[held > 0] / held.sum()
+    if len(shares) < 2:
+        return 1.0
+    return float(-(shares * np.log(shares)).sum() / np.log(len(shares)))
+
+
+def _fill(dial: Dial, pool: Rows, target: int, fill: Fill, seed: int) -> Rows:
+    """Return exactly `dial.size` rows of `pool`."""
+    peeling = dial.peeling
+    shape = (peeling.indptr, peeling.indices, peeling.n_kinds)
+    cap = NO_CAP if dial.max_per_kind is None else dial.max_per_kind
+    fills: dict[Fill, Callable[[], Rows]] = {
+        "draws": lambda: draw(*shape, pool, dial.size, seed, cap=cap),
+        "balance": lambda: balance(
+            *shape,
+            generator(seed, "select", "balance").permutation(pool),
+            dial.size,
+            target=target,
+            cap=cap,
+        ),
+        "uniform": lambda: capping.fit(
+            *shape,
+            generator(seed, "select", "uniform").permutation(pool),
+            dial.size,
+            cap,
+            kept=pool[:0],
+        ),
+    }
+    rows = fills[fill]()
+    if len(rows) < dial.size:
+        rows = capping.complete(*shape, pool, rows, dial.size, cap)
+    return rows
+
+
+def _bound(peeling: Peeling, pool: Rows, size: int, target: int) -> int:
+    """Return how many kinds `size` samples of the pool can hold at most."""
+    found = cover(peeling.indptr, peeling.indices, peeling.n_kinds, pool, size)
+    return min(target, coverage_bound(peeling.indptr, peeling.indices, pool, size, found))
+
+
+def _check(fill: str, seed: int) -> None:
+    """Refuse a fill that does not exist and a seed that is none."""
+    if fill not in get_args(Fill):
+        raise UsageError(f"select: fill is {fill!r} but must be one of {', '.join(get_args(Fill))}")
+    if seed < 0:
+        raise UsageError(f"select: seed is {seed} but must be 0 or more")
