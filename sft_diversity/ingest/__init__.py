@@ -1,0 +1,1 @@
+"""Raw datasets in, one canonical corpus out."""

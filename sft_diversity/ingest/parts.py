@@ -1,0 +1,267 @@
+"""First pass: every file becomes sorted runs, a quarantine and counts, part by part.
+
+A part is one large file or several small ones of a source. A finished part is never read again: a
+stopped run goes on with the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.folder import Draft
+from sft_diversity.ingest import formats, json_rows, mapping, streams, tables
+from sft_diversity.ingest.config import IngestConfig, SourceConfig
+from sft_diversity.ingest.files import File
+from sft_diversity.ingest.formats import Reader, Sample, Turn
+from sft_diversity.ingest.rows import RAW_LIMIT, BadRow, Limits, Row
+from sft_diversity.ingest.runs import RunWriter
+from sft_diversity.ingest.separated import separated_rows
+from sft_diversity.ingest.text import digest, normalise
+
+PARTS = ".parts"
+_PART_BYTES = 4 << 20
+_PROBE_ROWS = 100
+_EMPTY = b"\0" * 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some files of one source; `first` is the number of the first among all files."""
+
+    number: int
+    first: int
+    files: tuple[File, ...]
+
+    @property
+    def name(self) -> str:
+        """Path of the part's files in the draft, without ending."""
+        return f"{PARTS}/{self.number:05d}"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk."""
+        return sum(file.bytes for file in self.files)
+
+
+def parts_of(files: list[File]) -> list[Part]:
+    """Group files, in order, to parts of some megabytes within a source."""
+    parts: list[Part] = []
+    group: list[File] = []
+    for number, file in enumerate(files):
+        full = sum(f.bytes for f in group) + file.bytes > _PART_BYTES
+        if group and (full or group[0].source != file.source):
+            parts.append(Part(len(parts), number - len(group), tuple(group)))
+            group = []
+        group.append(file)
+    if group:
+        parts.append(Part(len(parts), len(files) - len(group), tuple(group)))
+    return parts
+
+
+def read_part(draft: Draft, part: Part, config: IngestConfig) -> dict[str, Any]:
+    """Read a part unless that is done; return its counts (`files` and `runs`)."""
+    done = f"{part.name}.json"
+    if not draft.has(done):
+        runs = RunWriter(draft, part.name)
+        with draft.writing(f"{part.name}.quarantine.jsonl") as path, path.open("wb") as bad:
+            counts = [
+                _FileReader(file, part.first + i, config, runs, bad).read()
+                for i, file in enumerate(part.files)
+            ]
+        runs.flush()
+        draft.write_json(done, {"files": counts, "runs": runs.names})
+    counted: dict[str, Any] = json.loads((draft.path / done).read_text("utf-8"))
+    return counted
+
+
+class _FileReader:
+    """Reads one file; every row ends in a run or in the quarantine."""
+
+    def __init__(
+        self, file: File, number: int, config: IngestConfig, runs: RunWriter, bad: Any
+    ) -> None:
+        self._file, self._number, self._runs, self._bad = file, number, runs, bad
+        self._source = config.sources[file.source]
+        self._first_only = config.turns == "first"
+        self._unique = config.dedup == "exact"
+        self._limits = Limits(
+            config.max_row_bytes,
+            int(config.max_expanded_gb * (1 << 30)),
+            config.truncated == "keep",
+        )
+        self._rows = self._quarantined = 0
+        self._format = self._source.format
+        self._reader: Reader | None = _given_reader(self._source)
+
+    def read(self) -> dict[str, Any]:
+        """Return the file's counts."""
+        waiting: list[Row] = []
+        for row in self._all_rows():
+            if self._reader is None:
+                waiting.append(row)
+                self._recognise(row, waiting)
+            else:
+                self._take(row)
+        if waiting and self._reader is None:
+            self._unknown(waiting)
+        return {"format": self._format, "rows": self._rows, "quarantined": self._quarantined}
+
+    def _all_rows(self) -> Iterator[Row]:
+        """Yield the file's rows; a break in a compressed file ends them or is an error."""
+        try:
+            yield from _open(self._file, self._source, self._limits)
+        except streams.TruncatedFile as fault:
+            if not self._limits.keep_truncated:
+                raise DataError(
+                    f"ingest: {self._file.label} is damaged or cut off ({fault}); fetch it again, "
+                    "or set `truncated` to `keep` for the rows before the break"
+                ) from None
+            yield Row(None, BadRow("truncated-file", str(fault)), b"", 0)
+
+    def _recognise(self, row: Row, waiting: list[Row]) -> None:
+        if isinstance(row.value, dict):
+            if self._format == "auto":
+                found = formats.recognised(row.value)
+            else:
+                found = self._format, formats.named(self._format, row.value)
+            if found is not None:
+                self._format, reader = found
+                self._reader = mapping.replacer(self._source.replace, reader)
+        if self._reader is not None:
+            for held in waiting:
+                self._take(held)
+            waiting.clear()
+        elif len(waiting) >= _PROBE_ROWS:
+            self._unknown(waiting)
+
+    def _unknown(self, waiting: list[Row]) -> None:
+        """No row could be recognised: all are bad, or the format is one we do not know."""
+        columns = next((list(row.value) for row in waiting if isinstance(row.value, dict)), None)
+        if columns is not None:
+            raise DataError(
+                f"ingest: {self._file.label}: format not recognised, columns are "
+                f"{', '.join(map(str, columns[:12]))}; name `format` or write a `mapping` in the "
+                f"config (known: {formats.KNOWN_COLUMNS})"
+            )
+        for row in waiting:
+            self._take(row)
+        waiting.clear()
+
+    def _take(self, row: Row) -> None:
+        self._rows += 1
+        try:
+            if isinstance(row.value, BadRow):
+                raise row.value
+            assert self._reader is not None
+            self._keep(self._reader(row.value), row)
+        except BadRow as verdict:
+            self._quarantine(row, verdict)
+        except RecursionError:
+            self._quarantine(row, BadRow("too-deep"))
+        except UnicodeEncodeError:
+            self._quarantine(row, BadRow("lone-surrogate"))
+
+    def _keep(self, sample: Sample, row: Row) -> None:
+        turns = sample.turns
+        if self._first_only and len(turns) != 2:
+            turns = _first_exchange(sample)
+        asked = [said for speaker, said in turns if speaker == "user"]
+        answered = [said for speaker, said in turns if speaker in ("assistant", "call")]
+        key = _duplicate_key(turns, sample.task)
+        place = self._number, self._rows - 1
+        if key is None:
+            self._runs.add(_EMPTY, _EMPTY, *place, [], "", "", "{}", empty=True)
+            return
+        messages = [("assistant" if who == "call" else who, said) for who, said in turns]
+        texts = [text for message in messages for text in message]
+        if not self._unique:  # equal samples stay, so what tells them apart is their place
+            texts += [self._source.name, self._file.label, str(self._rows - 1)]
+        id = digest(texts)
+        meta = "{}"
+        if sample.meta:
+            try:
+                meta = orjson.dumps(
+                    sample.meta,
+                    default=tables.plain,
+                    option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
+                ).decode()
+            except TypeError as fault:
+                raise BadRow("too-deep", str(fault)[:200]) from None
+        components = "\n\n".join(asked), "\n\n".join(answered)
+        self._runs.add(id, key, *place, messages, *components, meta)
+
+    def _quarantine(self, row: Row, verdict: BadRow) -> None:
+        self._quarantined += 1
+        raw, size = row.raw, row.size
+        if not raw and isinstance(row.value, dict):
+            raw, size = tables.as_text(row.value)
+        entry = {
+            "source": self._source.name,
+            "file": self._file.label,
+            "row": self._rows - 1,
+            "byte_offset": row.offset,
+            "reason": verdict.reason,
+            "detail": verdict.detail,
+            "raw": raw[:RAW_LIMIT].decode("utf-8", "backslashreplace"),
+            "raw_bytes": size,
+        }
+        self._bad.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _given_reader(source: SourceConfig) -> Reader | None:
+    if source.mapping is None:
+        return None
+    return mapping.replacer(source.replace, mapping.reader(source.mapping))
+
+
+def _open(file: File, source: SourceConfig, limits: Limits) -> Iterator[Row]:
+    if file.kind in ("parquet", "arrow"):
+        return tables.columnar_rows(file.path, file.kind)
+    blocks = streams.chunks(file.path, limits)
+    if file.kind == "json":
+        return json_rows.rows(blocks, limits.row_bytes)
+    delimiter = source.table.delimiter or {"csv": ",", "tsv": "\t"}[file.kind]
+    return separated_rows(blocks, source.table, delimiter, limits.row_bytes)
+
+
+def _first_exchange(sample: Sample) -> list[Turn]:
+    """Return the system turn, if any, and one user turn with the answer directly after it.
+
+    Of rows with instruction and output that is the last exchange (what came before is history), of
+    dialogues the first; nothing where no answer follows a user turn directly.
+    """
+    turns = sample.turns
+    system = [turn for turn in turns[:1] if turn[0] == "system"]
+    if sample.task is not None:
+        return system + turns[-2:]
+    for one, other in zip(turns, turns[1:], strict=False):
+        if one[0] == "user" and other[0] == "assistant":
+            return [*system, one, other]
+    return []
+
+
+def _duplicate_key(turns: list[Turn], task: tuple[str, str] | None) -> bytes | None:
+    """Return the key that equal samples share; None where task or answer is empty.
+
+    One exchange is told by the three texts instruction, input and response; anything else by all
+    its turns.
+    """
+    if len(turns) == 2 and turns[0][0] == "user" and turns[1][0] == "assistant":
+        instruction, given = task if task is not None else (turns[0][1], "")
+        instruction, given = normalise(instruction), normalise(given)
+        response = normalise(turns[1][1])
+        if not response or not (instruction or given):
+            return None
+        return digest((instruction, given, response))
+    texts = [(speaker, normalise(said)) for speaker, said in turns]
+    if not any(said for speaker, said in texts if speaker == "user"):
+        return None
+    if not any(said for speaker, said in texts if speaker in ("assistant", "call")):
+        return None
+    return digest(["turns", *(part for turn in texts for part in turn)])

@@ -1,0 +1,279 @@
+"""`ingest`: raw datasets in any known format become one canonical corpus."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import corpus, folder, progress, schema, stopping
+from sft_diversity.core.errors import BadRowsError, UsageError
+from sft_diversity.core.folder import Draft, Work, open_draft, rows_account
+from sft_diversity.ingest import assemble
+from sft_diversity.ingest.config import Format, IngestConfig, SourceConfig
+from sft_diversity.ingest.files import File, files_of, key_of, sources_from
+from sft_diversity.ingest.parts import PARTS, Part, parts_of, read_part
+from sft_diversity.ingest.runs import read_run
+
+VERSION = 1
+QUARANTINE = "quarantine.jsonl"
+_ROWS_PER_S, _BYTES_PER_ROW = 25_000, 200  # packed text on one 3 GHz core: for estimates only
+
+Say = Callable[[str], None]
+
+
+def resolve(
+    sources: Sequence[str | Path], config: IngestConfig, format: Format = "auto"
+) -> IngestConfig:
+    """Return `config` with `sources`, if any are given, in the place of its own.
+
+    Raises
+    ------
+    UsageError
+        If there is no source at all.
+    """
+    if sources:
+        listed = sources_from([str(source) for source in sources], format)
+        config = config.model_copy(update={"sources": listed})
+    if not config.sources:
+        raise UsageError("ingest: no source; name files, folders or Hub ids, or give --config")
+    return config
+
+
+def plan(
+    sources: Sequence[str | Path], out: Path, config: IngestConfig, format: Format = "auto"
+) -> dict[str, Any]:
+    """Return what `ingest` would do; reads file sizes only and writes nothing.
+
+    Returns
+    -------
+    dict
+        `stage, sources` (name, files, bytes of each), `rows` (estimated), `cached`, `seconds`,
+        `bytes` (estimated disk), `out`.
+    """
+    config = resolve(sources, config, format)
+    prepared = _prepare(config)
+    size = sum(file.bytes for file in prepared.files)
+    rows = size // _BYTES_PER_ROW
+    done = folder.stage_of(out) == "ingest" and (
+        folder.read_manifest(out).get("key") == prepared.work.key
+    )
+    listed = [
+        {
+            "name": source.name,
+            "files": sum(f.source == i for f in prepared.files),
+            "bytes": sum(f.bytes for f in prepared.files if f.source == i),
+        }
+        for i, source in enumerate(config.sources)
+    ]
+    return {
+        "stage": "ingest",
+        "sources": listed,
+        "rows": rows,
+        "cached": done,
+        "seconds": 0.0 if done else round(rows / _ROWS_PER_S, 1),
+        "bytes": 0 if done else 2 * size,
+        "out": str(out),
+    }
+
+
+def ingest(
+    sources: Sequence[str | Path],
+    out: Path,
+    config: IngestConfig,
+    say: Say = progress.say,
+    format: Format = "auto",
+) -> dict[str, Any]:
+    """Make the corpus folder `out` of raw files and return its manifest.
+
+    Parameters
+    ----------
+    sources : sequence of path or str
+        Files, folders, globs or `hub:org/name[@revision]`; empty for those of `config`.
+    format : str
+        Row format of `sources`; `auto` recognises it file by file.
+
+    Returns
+    -------
+    dict
+        The manifest. `rows` accounts for all rows, `result.sources` for those of each source.
+
+    Raises
+    ------
+    UsageError
+        If a source is not there or the config contradicts itself.
+    DataError
+        If a file is damaged as a whole, of no known format, or fewer samples are there than asked.
+    BadRowsError
+        If more rows of a source are bad than `max_bad_fraction` allows; they are in
+        `OUT.quarantine.jsonl`.
+
+    Notes
+    -----
+    Two passes, O(rows · log rows); memory holds one run (64 MB of text) and 60 bytes a row. A
+    stopped run goes on with the next part (a large file, or several small ones).
+    """
+    config = resolve(sources, config, format)
+    prepared = _prepare(config)
+    draft = open_draft(out, prepared.work)
+    if draft.reused:
+        say(f"ingest: reused: {draft.reason}")
+        return folder.read_manifest(out)
+    parts = parts_of(prepared.files)
+    if draft.state == "resumed":
+        at = sum(draft.has(f"{part.name}.json") for part in parts)
+        say(f"ingest: resumed at part {at} of {len(parts)}")
+    elif draft.reason.startswith("recomputed"):
+        say(f"ingest: {draft.reason}")
+    counts = _first_pass(draft, parts, config)
+    _check_bad(draft, parts, counts, prepared, config)
+    result, rows = _second_pass(draft, counts, prepared, config)
+    _forget_parts(draft)
+    manifest = draft.commit(rows=rows, seeds={"seed": config.seed}, result=result)
+    _failed_quarantine(out).unlink(missing_ok=True)
+    say(_summary(rows, out))
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The files of all sources, in order, and what the output depends on."""
+
+    files: list[File]
+    digests: list[str]
+    work: Work
+
+
+def _prepare(config: IngestConfig) -> _Prepared:
+    files = [file for i in range(len(config.sources)) for file in files_of(config, i)]
+    digests = [file.sha256() for file in files]
+    inputs = {}
+    for i, source in enumerate(config.sources):
+        mine = [k for k, file in enumerate(files) if file.source == i]
+        inputs[source.name] = key_of([files[k] for k in mine], [digests[k] for k in mine])
+    # where files lie and how many may be bad changes no byte of the output
+    options = config.model_dump(mode="json", exclude={"root", "max_bad_fraction"})
+    for source in options["sources"]:
+        del source["path"]
+    return _Prepared(files, digests, Work("ingest", VERSION, inputs, options))
+
+
+def _first_pass(draft: Draft, parts: list[Part], config: IngestConfig) -> list[dict[str, Any]]:
+    counts = []
+    shutil.rmtree(draft.path / f"{PARTS}.old", ignore_errors=True)
+    with progress.progress("ingest", sum(part.bytes for part in parts), "bytes") as bar:
+        for part in parts:
+            counts.append(read_part(draft, part, config))
+            bar.advance(part.bytes)
+            stopping.safe_point("ingest")
+    return counts
+
+
+def _check_bad(
+    draft: Draft,
+    parts: list[Part],
+    counts: list[dict[str, Any]],
+    prepared: _Prepared,
+    config: IngestConfig,
+) -> None:
+    """Gather the quarantine; stop if one source has too much in it."""
+    with draft.writing(QUARANTINE) as path, path.open("wb") as whole:
+        for part in parts:
+            with (draft.path / f"{part.name}.quarantine.jsonl").open("rb") as piece:
+                shutil.copyfileobj(piece, whole)
+    files = [file for part in counts for file in part["files"]]
+    for i, source in enumerate(config.sources):
+        mine = [
+            count for file, count in zip(prepared.files, files, strict=True) if file.source == i
+        ]
+        rows, bad = (sum(count[what] for count in mine) for what in ("rows", "quarantined"))
+        if bad > config.max_bad_fraction * rows:
+            kept = _failed_quarantine(draft.out)
+            shutil.copyfile(draft.path / QUARANTINE, kept)
+            raise BadRowsError(
+                f"ingest: source {source.name}: {bad:,} of {rows:,} rows are bad "
+                f"({bad / rows:.1%}), `max_bad_fraction` allows {config.max_bad_fraction:.1%}; "
+                f"see {kept}, mend the source or raise the limit"
+            )
+
+
+def _failed_quarantine(out: Path) -> Path:
+    return out.parent / f"{out.name}.{QUARANTINE}"
+
+
+def _second_pass(
+    draft: Draft, counts: list[dict[str, Any]], prepared: _Prepared, config: IngestConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the shards; return the manifest's result and row account."""
+    runs = [read_run(draft.path / name) for part in counts for name in part["runs"]]
+    labels = [file.label for file in prepared.files]
+    names = [config.sources[file.source].name for file in prepared.files]
+    verdicts = assemble.judge(runs, [file.source for file in prepared.files], config)
+    kept = sum(count["kept"] for count in verdicts.counts)
+    digits = corpus.bucket_digits(kept)
+    width = 16**digits
+    present = [path.stem for path in (draft.path / "samples").glob("*.parquet")]
+    with progress.progress("ingest: shards", width, "shards") as bar:
+        for name, table in assemble.shards(runs, verdicts, labels, names, digits, present):
+            if table is not None:
+                draft.write_table(
+                    f"samples/{name}.parquet", schema.check(table, schema.SAMPLES, "ingest")
+                )
+            bar.advance()
+            stopping.safe_point("ingest")
+    draft.write_table("dropped.parquet", assemble.dropped(runs, verdicts, labels, names))
+    return _accounts(counts, verdicts, prepared, config)
+
+
+def _accounts(
+    counts: list[dict[str, Any]],
+    verdicts: assemble.Verdicts,
+    prepared: _Prepared,
+    config: IngestConfig,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    per_file = [file for part in counts for file in part["files"]]
+    listed = []
+    total: dict[str, int] = {}
+    for i, source in enumerate(config.sources):
+        mine = [k for k, file in enumerate(prepared.files) if file.source == i]
+        verdict = dict(verdicts.counts[i])
+        read = sum(per_file[k]["rows"] for k in mine)
+        bad = sum(per_file[k]["quarantined"] for k in mine)
+        for what, number in {**verdict, "read": read, "bad": bad}.items():
+            total[what] = total.get(what, 0) + number
+        listed.append(
+            {
+                "name": source.name,
+                "domain": source.domain,
+                "licence": source.licence,
+                "formats": sorted({per_file[k]["format"] for k in mine}),
+                "rows": rows_account(read, verdict.pop("kept"), verdict, bad),
+                "files": [
+                    {"file": prepared.files[k].label, "sha256": prepared.digests[k]}
+                    | {what: per_file[k][what] for what in ("rows", "quarantined")}
+                    for k in mine
+                ],
+            }
+        )
+    read, bad, kept = total.pop("read"), total.pop("bad"), total.pop("kept")
+    return {"sources": listed}, rows_account(read, kept, total, bad)
+
+
+def _forget_parts(draft: Draft) -> None:
+    """Remove the first pass's files; renamed first, so that half a removal is never resumed from."""
+    old = draft.path / f"{PARTS}.old"
+    (draft.path / PARTS).rename(old)
+    shutil.rmtree(old)
+
+
+def _summary(rows: dict[str, Any], out: Path) -> str:
+    lost = "".join(f", {number:,} {reason}" for reason, number in rows["dropped"].items())
+    return (
+        f"ingest: {rows['in']:,} rows in: {rows['kept']:,} kept{lost}, "
+        f"{rows['quarantined']:,} quarantined; {out}"
+    )
+
+
+__all__ = ["VERSION", "IngestConfig", "SourceConfig", "ingest", "plan", "resolve"]
