@@ -1,0 +1,233 @@
+"""Dialogues as token ids with loss labels: one rendering for training and for scoring.
+
+The tokenizer's chat template is used; a base model without one gets ours. Loss falls on every
+assistant turn, content and end-of-turn token, and on nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sft_diversity.core.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = Sequence[Mapping[str, str]]
+Span = tuple[int, int]  # characters of the rendered text, end excluded
+
+IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
+
+# Turns are `<|role|>\n...\n`; the token that ends an assistant turn is the tokenizer's own eos, so
+# generation stops without further settings. TRL's assistant_only_loss reads the generation tags.
+TEMPLATE = (
+    "{%- if bos_token %}{{- bos_token }}{%- endif %}"
+    "{%- for message in messages %}"
+    "{{- '<|' + message['role'] + '|>\\n' }}"
+    "{%- if message['role'] == 'assistant' %}"
+    "{%- generation %}{{- message['content'] + eos_token }}{%- endgeneration %}{{- '\\n' }}"
+    "{%- else %}{{- message['content'] + '\\n' }}{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>\\n' }}{%- endif %}"
+)
+
+
+def ensure_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Give `tokenizer` our chat template if it has none; return whether it was given.
+
+    Raises
+    ------
+    DataError
+        If there is no eos token: without it the end of a turn cannot be trained.
+    """
+    if tokenizer.eos_token is None:
+        raise DataError(
+            "chat: the tokenizer has no eos token, so no turn could end; "
+            "set `eos_token` in its tokenizer_config.json"
+        )
+    if tokenizer.chat_template is not None:
+        return False
+    tokenizer.chat_template = TEMPLATE
+    return True
+
+
+def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return a dialogue's token ids and its labels, both of the same length.
+
+    Parameters
+    ----------
+    messages : sequence of {role, content}
+        What follows the last assistant turn has no loss and is left out.
+    tokenizer : PreTrainedTokenizerBase
+        With a chat template, see `ensure_template`.
+
+    Returns
+    -------
+    input_ids, labels : list of int
+        `labels[i]` is `input_ids[i]` on assistant contents and end-of-turn tokens, else -100. They
+        are not shifted: the model does that.
+
+    Raises
+    ------
+    DataError
+        If no turn is the assistant's, or the tokenizer's template cannot render the dialogue.
+    """
+    ends = [i + 1 for i, message in enumerate(messages) if message["role"] == "assistant"]
+    if not ends:
+        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
+        raise DataError(f"chat: no assistant turn to train on or score; the roles are: {roles}")
+    turns = [dict(message) for message in messages[: ends[-1]]]
+    if _has_generation_tags(tokenizer):
+        text, spans = _spans_by_tags(turns, tokenizer)
+    else:
+        text, spans = _spans_by_prefixes(turns, tokenizer)
+    input_ids, labels = _tokens(text, spans, tokenizer)
+    return _ended(input_ids, labels, tokenizer)
+
+
+def prompt(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token ids after which the model's answer to `messages` begins."""
+    text = _text([dict(message) for message in messages], tokenizer, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _has_generation_tags(tokenizer: PreTrainedTokenizerBase) -> bool:
+    template = tokenizer.get_chat_template()
+    return "generation" in template and "endgeneration" in template
+
+
+def _text(
+    turns: list[dict[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    add_generation_prompt: bool = False,
+) -> str:
+    import jinja2
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+    except jinja2.TemplateError as fault:
+        raise _refused(fault) from None
+
+
+def _refused(fault: Exception) -> DataError:
+    return DataError(
+        f"chat: the tokenizer's chat template refuses the dialogue: {fault}; drop such rows, "
+        "or use a tokenizer without a template (it gets ours, which takes any order of roles)"
+    )
+
+
+def _spans_by_tags(
+    turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, list[Span]]:
+    """Render a template that marks what the assistant says with `{% generation %}`."""
+    import jinja2
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    options: dict[str, Any] = dict(tokenizer.special_tokens_map)
+    render: Any = render_jinja_template  # annotated as returning a text, it returns two lists
+    try:
+        texts, spans = render(
+            conversations=[turns],
+            chat_template=tokenizer.get_chat_template(),
+            return_assistant_tokens_mask=True,
+            **options,
+        )
+    except jinja2.TemplateError as fault:
+        raise _refused(fault) from None
+    return texts[0], [(start, end) for start, end in spans[0]]
+
+
+def _spans_by_prefixes(
+    turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, list[Span]]:
+    """Find what each assistant turn adds to the rendering of the turns before it."""
+    text = _text(turns, tokenizer)
+    spans = []
+    for i, turn in enumerate(turns):
+        if turn["role"] != "assistant":
+            continue
+        before = _before(turns[: i + 1], tokenizer)
+        until = _text(turns[: i + 1], tokenizer)
+        if not (until.startswith(before) and text.startswith(until)):
+            raise DataError(
+                "chat: the tokenizer's chat template rewrites earlier turns, so what the assistant "
+                "said cannot be told apart; mark it with {% generation %} in the template, "
+                "or keep only the first exchange of each dialogue"
+            )
+        spans.append((len(before), _without_tail(until, len(before), tokenizer)))
+    return text, spans
+
+
+def _before(turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what is rendered before the content of the last turn, the assistant's."""
+    if len(turns) > 1:
+        return _text(turns[:-1], tokenizer, add_generation_prompt=True)
+    # Many templates cannot render "no turns yet": take what two different answers share.
+    one, two = (_text([{"role": "assistant", "content": c}], tokenizer) for c in ("a", "b"))
+    return one[: next(i for i, (x, y) in enumerate(zip(one, two, strict=False)) if x != y)]
+
+
+def _without_tail(text: str, start: int, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return where the turn ends: white space after its end-of-turn token is the template's."""
+    bare = text[start:].rstrip()
+    if any(bare.endswith(token) for token in _control_tokens(tokenizer)):
+        return start + len(bare)
+    return len(text)
+
+
+def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+
+def _tokens(
+    text: str, spans: list[Span], tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[int]]:
+    """Tokenise `text` whole; piece by piece where one token would cross the edge of a span."""
+    if tokenizer.is_fast:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = list(encoded["input_ids"])
+        marks = _marks(encoded["offset_mapping"], spans)
+        if marks is not None:
+            pairs = zip(ids, marks, strict=True)
+            return ids, [token if marked else IGNORED for token, marked in pairs]
+    edges = [0, *(edge for span in spans for edge in span), len(text)]
+    ids: list[int] = []
+    labels: list[int] = []
+    for i, (start, end) in enumerate(itertools.pairwise(edges)):
+        piece = list(tokenizer(text[start:end], add_special_tokens=False)["input_ids"])
+        ids += piece
+        labels += piece if i % 2 else [IGNORED] * len(piece)
+    return ids, labels
+
+
+def _marks(offsets: Sequence[Any], spans: list[Span]) -> list[bool] | None:
+    """Say per token whether it lies in a span; None if one lies in it only partly."""
+    marks, at = [], 0
+    for start, end in offsets:
+        while at < len(spans) and spans[at][1] <= start:
+            at += 1
+        if at == len(spans) or end <= spans[at][0]:
+            marks.append(False)
+        elif spans[at][0] <= start and end <= spans[at][1]:
+            marks.append(True)
+        else:
+            return None
+    return marks
+
+
+def _ended(
+    input_ids: list[int], labels: list[int], tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[int]]:
+    """Cut what follows the last label; add eos where a template ends turns with no token."""
+    last = max((i for i, label in enumerate(labels) if label != IGNORED), default=-1)
+    input_ids, labels = input_ids[: last + 1], labels[: last + 1]
+    if last < 0 or not tokenizer.added_tokens_decoder.get(input_ids[-1]):
+        eos = tokenizer.eos_token_id
+        return [*input_ids, eos], [*labels, eos]
+    return input_ids, labels

@@ -1,0 +1,48 @@
+"""Checkpoints that are whole: a killed run may leave half a one, which is never taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from sft_diversity.core.folder import dump_json
+
+_MARKER = "complete.json"
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Sync a checkpoint's files and write, last, the marker that lists them with their sizes."""
+    sizes = {}
+    for path in sorted(checkpoint.iterdir()):
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+        sizes[path.name] = path.stat().st_size
+    scratch = checkpoint / f".{_MARKER}"
+    scratch.write_text(dump_json(sizes), "utf-8")
+    scratch.replace(checkpoint / _MARKER)
+
+
+def last_complete(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint of `folder` and remove those that are not whole."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if _is_complete(path):
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the optimizer step that a checkpoint was written after."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        sizes = json.loads((checkpoint / _MARKER).read_text("utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False

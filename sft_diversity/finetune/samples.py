@@ -1,0 +1,189 @@
+"""From a folder of dialogues to token ids with loss labels, every row accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sft_diversity.core import chat, folder
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+OnTruncation = Literal["error", "drop", "keep"]
+Tokens = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the samples are: Parquet files in order, and the content key of them all."""
+
+    files: list[Path]
+    key: str
+    stage: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Samples ready to be trained on, in the order of the subset.
+
+    Attributes
+    ----------
+    input_ids, labels : list of int32 array
+        One array a sample; a label is -100 where there is no loss.
+    rows : int
+        Rows read; those dropped for their length are in `dropped`.
+    truncated : int
+        Samples cut at `max_length` (or dropped for it).
+    """
+
+    input_ids: list[Tokens]
+    labels: list[Tokens]
+    rows: int
+    truncated: int
+    dropped: int
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each sample."""
+        return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
+
+    @property
+    def response_tokens(self) -> npt.NDArray[np.int64]:
+        """Labelled tokens of each sample."""
+        return np.array([(labels != chat.IGNORED).sum() for labels in self.labels], dtype=np.int64)
+
+
+def find(subset: Path) -> Source:
+    """Find the sample files of a subset, a corpus, an export, or any folder of Parquet files.
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder, or it holds none.
+    """
+    if not subset.is_dir():
+        raise UsageError(f"finetune: {subset} is not a folder; name the output of `sftdiv select`")
+    stage = folder.stage_of(subset)
+    roots = [subset / "samples", subset / "data", subset]
+    root = next((path for path in roots if any(path.glob("*.parquet"))), None)
+    if root is None:
+        raise UsageError(
+            f"finetune: {subset} has no Parquet files (looked in samples/, data/ and itself); "
+            "name the output of `sftdiv select`, `ingest` or `export`"
+        )
+    files = sorted(root.glob("*.parquet"))
+    if stage in ("select", "ingest"):
+        key = folder.contents_key(folder.read_manifest(subset), "samples/")
+    else:
+        key = content_key([[path.name, file_sha256(path)] for path in files])
+    return Source(files, key, stage or "folder")
+
+
+def render(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    on_truncation: OnTruncation,
+) -> Rendered:
+    """Tokenise all samples; see `core.chat.render` for what is labelled.
+
+    Raises
+    ------
+    DataError
+        If a sample has no labels left (named by its id), or is too long and `on_truncation` is
+        "error".
+    """
+    input_ids: list[Tokens] = []
+    labels: list[Tokens] = []
+    truncated = rows = 0
+    total = sum(pq.read_metadata(path).num_rows for path in source.files)
+    with progress("tokenise", total) as bar:
+        for identity, messages in _dialogues(source):
+            rows += 1
+            bar.advance()
+            try:
+                ids, marks = chat.render(messages, tokenizer)
+            except DataError as fault:
+                raise DataError(f"finetune: sample {identity}: {fault}") from None
+            if len(ids) > max_length:
+                truncated += 1
+                if on_truncation == "drop":
+                    continue
+                _check_truncation(identity, ids, marks, max_length, on_truncation)
+                ids, marks = ids[:max_length], marks[:max_length]
+            input_ids.append(np.array(ids, dtype=np.int32))
+            labels.append(np.array(marks, dtype=np.int32))
+    if not input_ids:
+        raise DataError(
+            f"finetune: none of {rows:,} samples is left to train on; "
+            f"raise max_length (now {max_length})"
+        )
+    dropped = rows - len(input_ids)
+    return Rendered(input_ids, labels, rows=rows, truncated=truncated, dropped=dropped)
+
+
+def _check_truncation(
+    identity: str, ids: list[int], labels: list[int], max_length: int, on_truncation: OnTruncation
+) -> None:
+    if on_truncation == "error":
+        raise DataError(
+            f"finetune: sample {identity} has {len(ids):,} tokens, max_length is {max_length:,}; "
+            "raise max_length, or set on_truncation to keep or drop"
+        )
+    if all(label == chat.IGNORED for label in labels[:max_length]):
+        raise DataError(
+            f"finetune: sample {identity} has no assistant token among its first {max_length:,} "
+            f"of {len(ids):,}, so it would train nothing; raise max_length or set on_truncation "
+            "to drop"
+        )
+
+
+def _dialogues(source: Source) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Yield (id, messages) of every row; a subset in pick order, all else as it lies."""
+    if source.stage == "select":
+        columns = ["id", "messages", "pick"]
+        tables = [pq.read_table(path, columns=columns) for path in source.files]
+        table = pa.concat_tables(tables).sort_by("pick")
+        for batch in table.to_batches(max_chunksize=2_000):
+            yield from zip(batch["id"].to_pylist(), batch["messages"].to_pylist(), strict=True)
+        return
+    for path in source.files:
+        yield from _plain_rows(path)
+
+
+def _plain_rows(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    file = pq.ParquetFile(path)
+    names = set(file.schema_arrow.names)
+    wanted = ["messages"] if "messages" in names else ["prompt", "completion"]
+    if not names.issuperset(wanted):
+        raise DataError(
+            f"finetune: {path.name} has neither `messages` nor `prompt` and `completion`; "
+            f"it has {', '.join(sorted(names))}"
+        )
+    number = 0
+    for batch in file.iter_batches(2_000, columns=[*wanted, *(["id"] if "id" in names else [])]):
+        for row in batch.to_pylist():
+            yield str(row.get("id", f"{path.name} row {number}")), _messages(row)
+            number += 1
+
+
+def _messages(row: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row's turns; prompt and completion may be texts or lists of turns."""
+    if row.get("messages") is not None:
+        return list(row["messages"])
+    sides = [("user", row["prompt"]), ("assistant", row["completion"])]
+    turns: list[dict[str, str]] = []
+    for role, said in sides:
+        turns += [{"role": role, "content": said}] if isinstance(said, str) else list(said)
+    return turns

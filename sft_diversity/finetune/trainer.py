@@ -1,0 +1,171 @@
+"""TRL's SFTTrainer with our reading order, schedule and loss; nothing else is changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Sampler
+from transformers import TrainerCallback
+from trl import SFTTrainer
+
+from sft_diversity.core import stopping
+from sft_diversity.core.chat import IGNORED
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.progress import Progress
+from sft_diversity.finetune import checkpoints, head
+from sft_diversity.finetune.samples import Rendered
+
+
+class FixedBatches(Sampler[list[int]]):
+    """The micro-batches of a run, in order. `accelerate` reads the attributes."""
+
+    drop_last = False
+    sampler = None
+
+    def __init__(self, batches: list[list[int]]) -> None:
+        self._batches = batches
+        self.batch_size = max(map(len, batches))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Rendered samples as (input_ids, labels)."""
+
+    def __init__(self, rendered: Rendered) -> None:
+        self._rendered = rendered
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, labels = self._rendered.input_ids[row], self._rendered.labels[row]
+        return torch.from_numpy(ids).long(), torch.from_numpy(labels).long()
+
+    def __len__(self) -> int:
+        return len(self._rendered.input_ids)
+
+
+class Trainer(SFTTrainer):  # type: ignore[misc]
+    """Reads given micro-batches once; one of its epochs is our whole run.
+
+    Parameters
+    ----------
+    rendered : Rendered
+        Samples with labels.
+    batches : list of list of int
+        Micro-batches of row numbers, `args.gradient_accumulation_steps` a step.
+    factor : function of a step
+        Share of the peak learning rate.
+    """
+
+    # Our loss is a sum over labelled tokens divided by their number in the whole step.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *,
+        rendered: Rendered,
+        batches: list[list[int]],
+        factor: Callable[[int], float],
+        **kwargs: Any,
+    ) -> None:
+        self._samples, self._batches, self._factor = Samples(rendered), batches, factor
+        # TRL looks at a few rows of a Dataset to tell text from images; it trains on our loader.
+        first = {"input_ids": [rendered.input_ids[0]], "labels": [rendered.labels[0]]}
+        super().__init__(train_dataset=Dataset.from_dict(first), **kwargs)
+        self.model_accepts_loss_kwargs = True  # so that labelled tokens of a step are counted
+        base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        self._plain_head = head.is_plain(base)
+        if self._plain_head:
+            head.add_labelled_head(base)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the fixed micro-batches."""
+        loader = DataLoader(
+            self._samples,
+            batch_sampler=FixedBatches(self._batches),
+            collate_fn=self._pad,
+            pin_memory=torch.cuda.is_available(),
+        )
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+
+    def _pad(self, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        pad = torch.nn.utils.rnn.pad_sequence
+        padding = self.processing_class.pad_token_id
+        ids = pad([ids for ids, _ in rows], batch_first=True, padding_value=padding)
+        labels = pad([labels for _, labels in rows], batch_first=True, padding_value=IGNORED)
+        batch = {"input_ids": ids, "labels": labels}
+        if not self._plain_head:
+            sizes = torch.tensor([len(ids) for ids, _ in rows])
+            batch["attention_mask"] = (torch.arange(ids.shape[1]) < sizes[:, None]).long()
+        return batch
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        """Return our schedule on the trainer's optimizer."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """Return the step's share of the mean loss; no entropy, no accuracy, no full logits."""
+        if not self._plain_head or return_outputs or num_items_in_batch is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = model(**inputs, labelled_head=True).loss / num_items_in_batch
+        # DDP averages gradients over processes, `num_items_in_batch` counts the tokens of all.
+        return loss * self.accelerator.num_processes
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: walking all parameters for every micro-batch is not free."""
+        return 0
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            checkpoints.mark_complete(
+                Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            )
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Ours is written once, with the finished model."""
+
+    def _send_telemetry(self) -> None:
+        """A training run tells nobody about itself."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Shows progress, stops at a signal after a checkpoint, and stops when the loss is lost."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the step; a signal asks for a checkpoint and the end."""
+        self._bar.advance()
+        if stopping.requested():
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Refuse to go on from a loss that is not a number."""
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            raise DataError(
+                f"finetune: the loss is {logs['loss']} at step {state.global_step}; "
+                "lower lr or raise warmup"
+            )
