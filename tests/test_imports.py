@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sft_diversity"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss"}
-TOP = {"cli", "workflow", "doctor", "__init__"}
+TOP = {"__init__", "cli", "options", "printing", "workflow", "work", "doctor"}
 
 
 def imported_rooms(path: Path) -> set[str]:

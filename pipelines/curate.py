@@ -1,0 +1,47 @@
+"""Curate: native source files -> corpus -> subsets -> export folders.
+
+    sftdiv run curate --config configs/curate/sample.yaml --out curated
+
+Each subset of the config is selected from the same corpus and exported as Parquet shards that
+`datasets.load_dataset` and TRL read. Run it again and finished steps are reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from sft_diversity import workflow
+from sft_diversity.core import config as configs
+from sft_diversity.core.config import Config
+
+
+class CurateConfig(Config):
+    """Which corpus, and which subsets of it."""
+
+    ingest: str = Field(description="ingest config, relative to this file")
+    subsets: dict[str, dict[str, Any]] = Field(description="name -> options of `sftdiv select`")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Ingest, select every subset, export each."""
+    parser = argparse.ArgumentParser("sftdiv run curate", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--root", help="folder of the source files, instead of the config's")
+    asked = parser.parse_args(arguments)
+    config = configs.load(asked.config, CurateConfig)
+    corpus = asked.out / "corpus"
+    workflow.ingest(out=corpus, config=asked.config.parent / config.ingest, root=asked.root)
+    for name, options in config.subsets.items():
+        subset = asked.out / "subsets" / name
+        workflow.select(corpus, out=subset, work=asked.out / "work", **options)
+        workflow.export(subset, to=str(asked.out / "export" / name))
+        print(f"{name}: {asked.out / 'export' / name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The command line: a thin shell over `sft_diversity.workflow`. Parse, call, report."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sft_diversity import printing, workflow
+from sft_diversity.core import resources, stopping
+from sft_diversity.core.errors import SftdivError, UsageError
+from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.export.stage import ExportConfig
+from sft_diversity.finetune.stage import FinetuneConfig
+from sft_diversity.options import options_of
+from sft_diversity.score.stage import ScoreConfig
+
+app = typer.Typer(
+    help="Select, fine-tune on, score and export diverse subsets of SFT data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of options; flags override it.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Work = Annotated[Path, typer.Option(help="Folder for what is made on the way and reused.")]
+Corpus = Annotated[Path, typer.Argument(help="Output folder of `sftdiv ingest`.")]
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+
+
+def _finish(result: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
+    """Print the result: one JSON object for machines, else what `table` makes of it."""
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+    elif "plan" in result:
+        typer.echo(printing.plan_text(result))
+    else:
+        typer.echo(table(result))
+
+
+@app.command("ingest")
+@options_of(workflow.IngestOptions)
+def ingest_command(
+    source: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, hub:org/name.")
+    ] = None,
+    *,
+    out: Out,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Make a corpus of raw files in any known format."""
+    result = workflow.ingest(*(source or []), out=out, config=config, dry_run=dry_run, **options)
+    _finish(result, as_json, printing.ingested)
+
+
+@app.command("embed")
+@options_of(EmbedConfig)
+def embed_command(
+    corpus: Corpus,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    work: Work = workflow.WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Embed both components of a corpus."""
+    _finish(
+        workflow.embed(corpus, out=out, work=work, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.figures,
+    )
+
+
+@app.command("index")
+@options_of(workflow.IndexOptions)
+def index_command(
+    corpus: Corpus,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    work: Work = workflow.WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Make the incidence of one strategy: which kinds each sample holds."""
+    _finish(
+        workflow.index(corpus, out=out, work=work, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.figures,
+    )
+
+
+@app.command("select")
+@options_of(workflow.SelectOptions)
+def select_command(
+    source: Annotated[list[str], typer.Argument(help="A corpus, or raw files to ingest first.")],
+    out: Out,
+    work: Work = workflow.WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Select exactly N samples at a chosen diversity."""
+    _finish(
+        workflow.select(*source, out=out, work=work, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.selected,
+    )
+
+
+@app.command("finetune")
+@options_of(FinetuneConfig)
+def finetune_command(
+    subset: Annotated[Path, typer.Argument(help="A subset, corpus or exported folder.")],
+    out: Out,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Fine-tune a model on a subset: TRL, AdamW or LION, the UBA schedule."""
+    _finish(
+        workflow.finetune(subset, out=out, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.figures,
+    )
+
+
+@app.command("score")
+@options_of(ScoreConfig)
+def score_command(
+    model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
+    out: Out,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Score a model by the likelihood of held-out references."""
+    _finish(
+        workflow.score(model, out=out, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.scored,
+    )
+
+
+@app.command("export")
+@options_of(ExportConfig)
+def export_command(
+    source: Annotated[Path, typer.Argument(help="A subset, corpus or model folder.")],
+    to: Annotated[str, typer.Option(help="Folder, or hub:org/name.")],
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Export as Parquet shards with a data card, or a model, to a folder or the Hub."""
+    _finish(
+        workflow.export(source, to=to, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.figures,
+    )
+
+
+@app.command("verify")
+def verify_command(
+    place: Annotated[Path, typer.Argument(metavar="DIR", help="Any output folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a folder against its manifest; exit code 1 if anything differs."""
+    result = workflow.verify(place)
+    _finish(result, as_json, printing.verified)
+    if result["faults"]:
+        raise typer.Exit(1)
+
+
+@app.command("doctor")
+def doctor_command(work: Work = workflow.WORK, as_json: AsJson = False) -> None:
+    """Say what this machine has for each part of the job, and what to do where it lacks."""
+    result = workflow.doctor(work)
+    _finish(result, as_json, printing.examined)
+    if not result["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_command(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe of pipelines/, or a path.")],
+) -> None:
+    """Run a recipe; further arguments are its own (`sftdiv run reference --help`)."""
+    shipped = resources.shipped("pipelines")
+    path = Path(recipe) if recipe.endswith(".py") else shipped / f"{recipe}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in shipped.glob("*.py")))
+        raise UsageError(f"run: no recipe {recipe!r}; known: {known}, or give a path ending in .py")
+    runpy.run_path(str(path))["main"](context.args)
+
+
+def main() -> None:
+    """Run the command line; expected failures become one line and their exit code."""
+    stopping.install()
+    try:
+        app()
+    except SftdivError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(fault.exit_code)
+    except KeyboardInterrupt:
+        print("error: interrupted; run the same command to resume", file=sys.stderr)
+        sys.exit(75)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

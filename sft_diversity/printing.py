@@ -1,0 +1,111 @@
+"""What the commands print for people: short tables and plain lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sft_diversity.core.progress import clock
+
+
+def plan_text(result: dict[str, Any]) -> str:
+    rows = [("stage", "state", "rows", "time", "disk", "folder")]
+    for step in result["plan"]:
+        rows.append(
+            (
+                step["stage"],
+                step["state"],
+                "?" if step.get("rows") is None else f"{step['rows']:,}",
+                "?" if step.get("seconds") is None else clock(step["seconds"]),
+                "?" if step.get("bytes") is None else f"{step['bytes'] / 1e6:,.0f} MB",
+                str(step["out"]),
+            )
+        )
+    return columns(rows) + "\nnothing was written (--dry-run)"
+
+
+def columns(rows: list[tuple[str, ...]]) -> str:
+    """Return rows of texts as aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def ingested(result: dict[str, Any]) -> str:
+    rows = [("source", "read", "kept", "dropped", "quarantined")]
+    for source in [*result["sources"], {"name": "all", "rows": result["accounting"]}]:
+        account = source["rows"]
+        dropped = ", ".join(f"{n:,} {why}" for why, n in account["dropped"].items()) or "0"
+        counts = (account["in"], account["kept"]), account["quarantined"]
+        rows.append((source["name"], *(f"{n:,}" for n in counts[0]), dropped, f"{counts[1]:,}"))
+    return f"{columns(rows)}\n{result['out']}"
+
+
+def selected(result: dict[str, Any]) -> str:
+    lines = [f"{result['rows']:,} samples in {result['out']}"]
+    if "kinds_target" in result:
+        lines.append(
+            f"kinds {result['kinds_covered']:,} of {result['kinds_target']:,} aimed at "
+            f"(dial {result['k_min']:,} to {result['k_max']:,}, {result['kinds_total']:,} in all); "
+            f"pool {result['pool']:,} samples, {result['no_kind']:,} hold no kind"
+        )
+        lines.append(f"evenness {result['evenness']:.3f}")
+    if "target_bits" in result:
+        missed = " (missed by more than 0.5 %)" if result["target_missed"] else ""
+        lines.append(
+            f"entropy aimed at {result['target_bits']:.3f} bits a token{missed}, "
+            f"dial {result['low_bits']:.3f} to {result['high_bits']:.3f}"
+        )
+    lines.append(
+        f"entropy {result['entropy_bits']:.3f} bits a token; mean tokens: instruction "
+        f"{result['instruction_tokens']:.1f}, response {result['response_tokens']:.1f}"
+    )
+    total = sum(result["sources"].values())
+    mix = [f"{name} {n / total:.0%}" for name, n in list(result["sources"].items())[:6]]
+    lines.append("sources: " + ", ".join(mix))
+    return "\n".join(lines)
+
+
+def scored(result: dict[str, Any]) -> str:
+    rows = [("figure", "NLL/token", "95 %", "bits/byte", "records")]
+    shown = {
+        "transfer, first 64 tokens": result["headline"]["transfer_first64"],
+        "transfer, short references": result["headline"]["short_references"],
+        "in-mix": result["in_mix"],
+    }
+    for name, figure in shown.items():
+        if not figure["records"]:
+            continue
+        rows.append(
+            (
+                name,
+                f"{figure['nll_per_token']:.4f}",
+                f"{figure['nll_low']:.4f} to {figure['nll_high']:.4f}",
+                f"{figure['bits_per_byte']:.4f}",
+                f"{figure['records']:,}",
+            )
+        )
+    return f"{columns(rows)}\n{result['out']}"
+
+
+def verified(result: dict[str, Any]) -> str:
+    if result["faults"]:
+        return "\n".join([f"{result['folder']}: {len(result['faults'])} faults", *result["faults"]])
+    size = result["bytes"] / 1e6
+    kept = f"{result['stage']}, {result['files']:,} files, {size:,.1f} MB"
+    return f"{result['folder']}: {kept}: all well"
+
+
+def examined(result: dict[str, Any]) -> str:
+    rows = [(c["state"], c["name"], c["found"]) for c in result["checks"]]
+    advice = [f"{c['name']}: {c['way_out']}" for c in result["checks"] if c["way_out"]]
+    return "\n".join([columns(rows), *advice])
+
+
+def figures(result: dict[str, Any]) -> str:
+    """Print plain figures one a line; nested ones are for --json."""
+    rows = [
+        (name, f"{value:,}" if isinstance(value, int) else f"{value}")
+        for name, value in result.items()
+        if not isinstance(value, dict | list)
+    ]
+    return columns(rows)

@@ -1,0 +1,148 @@
+"""The work folder: what is made on the way to a subset, found again by what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from sft_diversity.core import config as configs
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder
+from sft_diversity.core.corpus import Component
+from sft_diversity.core.hashing import content_key
+from sft_diversity.core.progress import say
+from sft_diversity.embed import stage as embedding
+from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.ingest import stage as ingesting
+from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.levels import stage as indexing
+from sft_diversity.levels import tokens as counting
+from sft_diversity.levels.tokens import TokensConfig
+
+TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
+ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
+Plan = dict[str, Any]
+
+
+class IndexOptions(indexing.IndexConfig):
+    """Options of `index`; `embed` is for YAML files."""
+
+    tokenizer: str | None = Field(None, description=TOKENIZER)
+    encoder: str | None = Field(None, description=ENCODER)
+    embed: dict[str, Any] = Field({}, description="further options of `embed`")
+
+
+class Work:
+    """Makes, or finds, each folder of the work folder; in a dry run only plans them.
+
+    A folder's name is a hash of what it is made from, so that other options never overwrite it.
+    """
+
+    def __init__(self, root: Path, dry_run: bool = False) -> None:
+        self.root, self.dry_run = root, dry_run
+        self.plan: list[Plan] = []
+        self._rows = 0  # of a corpus that is only planned
+        self._corpus_there = True
+
+    def corpus(self, sources: Sequence[str | Path], options: Mapping[str, Any]) -> Path:
+        """Return the one source if it is a corpus, else what `ingest` makes of them."""
+        if len(sources) == 1 and folder.stage_of(Path(sources[0])) == "ingest":
+            return Path(sources[0])
+        config = configs.build(IngestConfig, options, "key `ingest`")
+        named = [str(source) for source in sources]
+        out = self._place("corpus", sources=named, options=config.model_dump(mode="json"))
+        if self.dry_run:
+            planned = ingesting.plan(sources, out, config)
+            self._rows, self._corpus_there = planned["rows"], planned["cached"]
+            self.note("ingest", out, planned)
+        else:
+            ingesting.ingest(sources, out, config, say)
+        return out
+
+    def tokens(self, corpus: Path, component: Component, tokenizer: str | None) -> Path:
+        """Return the token pass of a component."""
+        config = TokensConfig(component=component, tokenizer=tokenizer)
+        out = self._place(
+            "tokens", corpus=self._key(corpus), options=config.model_dump(mode="json")
+        )
+        return self._made(
+            "tokens",
+            out,
+            lambda: counting.plan(corpus, out, config),
+            lambda: counting.tokens(corpus, out, config, say),
+        )
+
+    def embeddings(
+        self, corpus: Path, config: EmbedConfig, named: str | Path | None = None
+    ) -> Path:
+        """Return the embeddings of a corpus; vectors of texts met before are not made again."""
+        place = self._place(
+            "embeddings", corpus=self._key(corpus), options=config.model_dump(mode="json")
+        )
+        out = Path(named) if named else place
+        vectors = self.root / "vectors"
+        return self._made(
+            "embed",
+            out,
+            lambda: embedding.plan(corpus, out, config, vectors),
+            lambda: embedding.embed(corpus, out, config, vectors, say),
+        )
+
+    def index(self, corpus: Path, options: IndexOptions, named: str | Path | None = None) -> Path:
+        """Return the incidence of a strategy, with all that its level reads."""
+        config = indexing.IndexConfig(
+            **{name: getattr(options, name) for name in indexing.IndexConfig.model_fields}
+        )
+        encoding = configs.build(
+            EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
+        )
+        inputs: dict[str, Any] = {}
+        if config.level == "micro":
+            inputs["tokens"] = self.tokens(corpus, config.component, options.tokenizer)
+        elif config.level == "macro":
+            one = encoding.model_copy(update={"components": (config.component,)})
+            inputs["embeddings"] = self.embeddings(corpus, one)
+        elif not self.dry_run:
+            inputs |= embedding.text_encoder(encoding)
+        out = (
+            Path(named)
+            if named
+            else self._place(
+                "index", corpus=self._key(corpus), options=options.model_dump(mode="json")
+            )
+        )
+        return self._made(
+            "index",
+            out,
+            lambda: indexing.plan(corpus, out, config, **inputs),
+            lambda: indexing.index(corpus, out, config, **inputs, say=say),
+        )
+
+    def note(self, stage: str, out: Path, planned: Mapping[str, Any]) -> None:
+        """Add a step to the plan."""
+        state = "cached" if planned.get("cached") else "to do"
+        self.plan.append({**planned, "stage": stage, "state": state, "out": str(out)})
+
+    def _made(
+        self,
+        stage: str,
+        out: Path,
+        plan: Callable[[], Mapping[str, Any]],
+        make: Callable[[], object],
+    ) -> Path:
+        if not self.dry_run:
+            make()
+        elif self._corpus_there:
+            self.note(stage, out, plan())
+        else:  # what is made of a corpus that is not there yet cannot be looked up, only counted
+            self.note(stage, out, {"rows": self._rows})
+        return out
+
+    def _key(self, corpus: Path) -> str:
+        return corpora.key(corpus) if self._corpus_there else "not made yet"
+
+    def _place(self, stage: str, **made_from: Any) -> Path:
+        return self.root / stage / content_key(made_from)[:16]

@@ -1,0 +1,217 @@
+"""The verbs: what the command line calls and Python users import.
+
+Each verb checks its options against its stage's config, makes what is missing on the way in the
+work folder, where folders are named by the content they were made from, and returns the figures
+that `--json` prints. With `dry_run=True` it returns `{"plan": [...]}` and touches nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field
+
+from sft_diversity import doctor as doctors
+from sft_diversity.core import config as configs
+from sft_diversity.core import folder, resources
+from sft_diversity.core.config import Config
+from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.progress import say
+from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.export import stage as exporting
+from sft_diversity.finetune import stage as finetuning
+from sft_diversity.ingest import stage as ingesting
+from sft_diversity.ingest.config import Format, IngestConfig
+from sft_diversity.score import stage as scoring
+from sft_diversity.select import stage as selecting
+from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work
+
+WORK = Path(".sftdiv")
+Result = dict[str, Any]
+C = TypeVar("C", bound=Config)
+
+
+class IngestOptions(IngestConfig):
+    """Options of `ingest`."""
+
+    format: Format = Field("auto", description="format of the SOURCEs; auto recognises it")
+
+
+class SelectOptions(selecting.SelectConfig):
+    """Options of `select`; those of what it is made from are for YAML files."""
+
+    tokenizer: str | None = Field(None, description=TOKENIZER)
+    encoder: str | None = Field(None, description=ENCODER)
+    ingest: dict[str, Any] = Field({}, description="options of `ingest`, for raw sources")
+    embed: dict[str, Any] = Field({}, description="options of `embed`")
+    index: dict[str, Any] = Field({}, description="options of `index`")
+
+
+def ingest(
+    *sources: str | Path,
+    out: str | Path,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Make a corpus folder of raw files; options are those of `IngestOptions`."""
+    asked = _options(IngestOptions, config, options)
+    plain = _only(IngestConfig, asked)
+    if dry_run:
+        return {"plan": [_step(ingesting.plan(sources, Path(out), plain, asked.format))]}
+    return _report(ingesting.ingest(sources, Path(out), plain, say, asked.format), out)
+
+
+def embed(
+    corpus: str | Path,
+    *,
+    out: str | Path | None = None,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Embed both components of a corpus; options are those of `EmbedConfig`."""
+    asked = _options(EmbedConfig, config, options)
+    kept = Work(Path(work), dry_run)
+    place = kept.embeddings(Path(corpus), asked, out)
+    return {"plan": kept.plan} if dry_run else _report(folder.read_manifest(place), place)
+
+
+def index(
+    corpus: str | Path,
+    *,
+    out: str | Path | None = None,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Make the incidence of a strategy; options are those of `IndexOptions`."""
+    asked = _options(IndexOptions, config, options)
+    kept = Work(Path(work), dry_run)
+    place = kept.index(Path(corpus), asked, out)
+    return {"plan": kept.plan} if dry_run else _report(folder.read_manifest(place), place)
+
+
+def select(
+    *source: str | Path,
+    out: str | Path,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Select a subset of a corpus or of raw files; options are those of `SelectOptions`."""
+    started = time.perf_counter()
+    asked = _options(SelectOptions, config, options)
+    plain = _only(selecting.SelectConfig, asked)
+    kept = Work(Path(work), dry_run)
+    corpus = kept.corpus(source, asked.ingest)
+    passes = {name: kept.tokens(corpus, name, asked.tokenizer) for name in COMPONENTS}
+    indexes = {}
+    if plain.needs_incidence:
+        indexes[plain.strategy] = kept.index(corpus, _index_options(asked, plain.strategy))
+    if dry_run:
+        kept.note(
+            "select", Path(out), {"rows": plain.size, "seconds": 1, "bytes": plain.size * 800}
+        )
+        return {"plan": kept.plan}
+    pool = selecting.open_pool(corpus, passes, indexes)
+    manifest = selecting.select(pool, Path(out), plain, say)
+    return selected(manifest, out) | {"seconds": round(time.perf_counter() - started, 3)}
+
+
+def selected(manifest: Mapping[str, Any], out: str | Path) -> Result:
+    """Return the figures of a subset's manifest beside the options that made it."""
+    names = ("strategy", "objective", "fill", "diversity", "seed", "size")
+    return {name: manifest["config"][name] for name in names} | _report(manifest, out)
+
+
+def finetune(
+    subset: str | Path,
+    *,
+    out: str | Path,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Fine-tune a model on a subset; options are those of `FinetuneConfig`."""
+    asked = _options(finetuning.FinetuneConfig, config, options)
+    if dry_run:
+        return {"plan": [_step(finetuning.plan(Path(subset), Path(out), asked))]}
+    return _report(finetuning.finetune(Path(subset), Path(out), asked, say), out)
+
+
+def score(
+    model: str | Path,
+    *,
+    out: str | Path,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Score a model on held-out references; options are those of `ScoreConfig`."""
+    asked = _options(scoring.ScoreConfig, config, options)
+    if dry_run:
+        return {"plan": [_step(scoring.plan(model, asked) | {"out": str(out)})]}
+    return _report(scoring.score(model, Path(out), asked, say), out)
+
+
+def export(
+    source: str | Path,
+    *,
+    to: str,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Export a subset, corpus or model to a folder or `hub:org/name`; see `ExportConfig`."""
+    asked = _options(exporting.ExportConfig, config, options)
+    if dry_run:
+        return {"plan": [_step(exporting.plan(Path(source), to, asked))]}
+    return _report(exporting.export(Path(source), to, asked, say), to)
+
+
+def verify(place: str | Path) -> Result:
+    """Check a folder against its manifest; `faults` is empty when all is well."""
+    return folder.verify(Path(place))
+
+
+def base_model() -> Path:
+    """Return the folder of the offline base model, the default of `finetune`."""
+    return resources.tiny_base()
+
+
+def doctor(work: str | Path = WORK) -> Result:
+    """Say what this machine has for each part of the job."""
+    return doctors.doctor(Path(work))
+
+
+def _options(model: type[C], config: str | Path | None, options: Mapping[str, Any]) -> C:
+    return configs.load(Path(config) if config else None, model, options)
+
+
+def _only(model: type[C], asked: Config) -> C:
+    """Return the part of `asked` that `model`, a base class of its type, has."""
+    return model(**{name: getattr(asked, name) for name in model.model_fields})
+
+
+def _index_options(asked: SelectOptions, strategy: str) -> IndexOptions:
+    named = {"tokenizer": asked.tokenizer, "encoder": asked.encoder, "embed": asked.embed}
+    return configs.build(
+        IndexOptions, {"strategy": strategy, **asked.index}, "select, key `index`", named
+    )
+
+
+def _step(planned: Mapping[str, Any]) -> Result:
+    return {"state": "cached" if planned.get("cached") else "to do", **planned}
+
+
+def _report(manifest: Mapping[str, Any], out: str | Path) -> Result:
+    """Return the figures of a manifest that `--json` prints."""
+    account = {"accounting": manifest["rows"]} if manifest["rows"] else {}
+    return {**manifest["result"], **account, "seconds": manifest["run"]["seconds"], "out": str(out)}
