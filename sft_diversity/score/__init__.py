@@ -1,0 +1,1 @@
+"""checkpoint -> SCORES: likelihood of references, one file per part of the suite."""

@@ -1,0 +1,216 @@
+"""The dataset card: metadata for the Hub and `datasets`, figures and lineage for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from sft_diversity.export.rows import is_dialogue
+
+CONFIGS = {"default": (), "messages": ("messages",), "prompt-completion": ("prompt", "completion")}
+_SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+_SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
+#: What the Hub calls the licences that sources state.
+_LICENCES = {
+    name.lower(): name.lower()
+    for name in (
+        "Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-3.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0",
+        "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0", "CC0-1.0", "ODC-BY",
+    )
+}  # fmt: skip
+#: Figures of a selection that a reader looks for, in this order.
+_FIGURES = (
+    "strategy", "objective", "fill", "diversity", "seed", "kinds_total", "k_min", "k_max",
+    "kinds_target", "kinds_covered", "coverage_bound", "pool", "evenness", "entropy_bits",
+    "instruction_tokens", "response_tokens",
+)  # fmt: skip
+
+
+@dataclass
+class Statistics:
+    """What a card says of the rows; `add` counts a shard's."""
+
+    rows: int = 0
+    dialogues: int = 0
+    with_system: int = 0
+    prompt_characters: int = 0
+    completion_characters: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+
+    def add(self, rows: pa.Table) -> None:
+        """Count the rows of an exported table."""
+        self.rows += rows.num_rows
+        for source in rows["source"].to_pylist():
+            self.sources[source or "(not named)"] += 1
+        for turns in rows["messages"].to_pylist():
+            self.dialogues += is_dialogue(turns)
+            self.with_system += turns[0]["role"] == "system"
+        self.prompt_characters += _characters(rows["prompt"])
+        self.completion_characters += _characters(rows["completion"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts and means as JSON values."""
+        return {
+            "rows": self.rows,
+            "dialogues": self.dialogues,
+            "with_system": self.with_system,
+            "mean_prompt_characters": round(self.prompt_characters / max(self.rows, 1), 1),
+            "mean_completion_characters": round(self.completion_characters / max(self.rows, 1), 1),
+            "sources": dict(sorted(self.sources.items(), key=lambda item: (-item[1], item[0]))),
+        }
+
+
+def _characters(column: pa.ChunkedArray) -> int:
+    turns = pc.list_flatten(column)
+    return int(pc.sum(pc.utf8_length(pc.struct_field(turns, "content"))).as_py() or 0)
+
+
+def dataset_card(
+    title: str,
+    columns: list[str],
+    statistics: Statistics,
+    licences: Mapping[str, str],
+    manifest: Mapping[str, Any],
+) -> str:
+    """Return the README.md of an exported dataset.
+
+    Parameters
+    ----------
+    columns : list of str
+        Columns of the shards.
+    licences : mapping
+        Source -> licence as its publisher states it; sources without one are said to be unknown.
+    manifest : mapping
+        That of the exported folder, for figures and lineage.
+    """
+    known = {name: licences.get(name, "unknown") for name in statistics.sources}
+    head = yaml.safe_dump(
+        metadata(title, columns, statistics.rows, known, str(manifest["stage"])),
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    parts = [
+        f"---\n{head}---",
+        f"# {title}",
+        _opening(manifest),
+        _how_to_read(statistics),
+        "## Sources",
+        _source_table(statistics, known),
+        "## Figures",
+        _figure_table(statistics, manifest),
+        "## Lineage",
+        _lineage(manifest),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def metadata(
+    title: str, columns: list[str], rows: int, licences: Mapping[str, str], stage: str
+) -> dict[str, Any]:
+    """Return the card's YAML block: configs, size, licences, tags."""
+    kept = [name for name in columns if name in ("id", "source", "pick")]
+    configs: list[dict[str, Any]] = []
+    for name, wanted in CONFIGS.items():
+        entry: dict[str, Any] = {
+            "config_name": name,
+            "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+        }
+        if name == "default":
+            entry["default"] = True
+        else:
+            entry["columns"] = [*kept, *wanted]
+        configs.append(entry)
+    named = sorted({_LICENCES.get(licence.lower(), "other") for licence in licences.values()})
+    return {
+        "pretty_name": title,
+        "license": named[0] if len(named) == 1 else named,
+        "task_categories": ["text-generation"],
+        "size_categories": [_SIZE_NAMES[sum(rows >= size for size in _SIZES)]],
+        "tags": ["sft", "instruction-tuning", "sft-diversity"]
+        + (["data-selection", "diversity"] if stage == "select" else []),
+        "configs": configs,
+    }
+
+
+def _opening(manifest: Mapping[str, Any]) -> str:
+    if manifest["stage"] != "select":
+        return "A corpus for supervised fine-tuning, one sample a row, ordered by `id`."
+    result = manifest.get("result", {})
+    dial = result.get("diversity")
+    at = "" if dial is None else f" at diversity {dial:g} %"
+    return (
+        f"A subset for supervised fine-tuning, chosen by `{result.get('strategy', 'unknown')}`{at} "
+        "with [sft-diversity](https://arxiv.org/abs/2505.24768); rows in order of `pick`."
+    )
+
+
+def _how_to_read(statistics: Statistics) -> str:
+    text = """\
+```python
+from datasets import load_dataset
+
+rows = load_dataset("DIR_OR_REPOSITORY", split="train")                     # all columns
+rows = load_dataset("DIR_OR_REPOSITORY", "prompt-completion", split="train")
+```
+
+`trl sft --dataset_name DIR_OR_REPOSITORY` trains on `completion` given `prompt`: the last assistant
+turn given all that precedes it. `messages` holds the whole dialogue."""
+    if statistics.dialogues:
+        text += (
+            f"\n\n{statistics.dialogues:,} rows have several assistant turns. To train on all of "
+            "them: `trl sft --dataset_name DIR_OR_REPOSITORY --dataset_config messages "
+            "--assistant_only_loss True`."
+        )
+    return text
+
+
+def _source_table(statistics: Statistics, licences: Mapping[str, str]) -> str:
+    lines = ["| source | rows | share | licence |", "| --- | ---: | ---: | --- |"]
+    for name, count in statistics.as_json()["sources"].items():
+        share = count / max(statistics.rows, 1)
+        lines.append(f"| {_cell(name)} | {count:,} | {share:.1%} | {_cell(licences[name])} |")
+    lines.append("\nThe licence of each source holds for its rows; unknown means: find out first.")
+    return "\n".join(lines)
+
+
+def _figure_table(statistics: Statistics, manifest: Mapping[str, Any]) -> str:
+    figures = {k: v for k, v in statistics.as_json().items() if k != "sources"}
+    result = manifest.get("result", {})
+    if manifest["stage"] == "select":
+        figures |= {name: result[name] for name in _FIGURES if result.get(name) is not None}
+    lines = ["| figure | value |", "| --- | ---: |"]
+    for name, value in figures.items():
+        said = f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else value
+        said = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else said
+        lines.append(f"| {name.replace('_', ' ')} | {_cell(str(said))} |")
+    return "\n".join(lines)
+
+
+def _lineage(manifest: Mapping[str, Any]) -> str:
+    lines = [
+        f"- made by stage `{manifest['stage']}` version {manifest.get('version')}, "
+        f"key `{manifest.get('key')}`"
+    ]
+    lines += [f"- input {name}: `{key}`" for name, key in sorted(manifest["inputs"].items())]
+    said = "`selection.json`" if manifest["stage"] == "select" else "`corpus.json`"
+    lines.append(f"- {said} holds its whole manifest: inputs, settings, seeds, row account")
+    command = {
+        "select": "sftdiv select CORPUS --config selection.yaml --out DIR",
+        "ingest": "sftdiv ingest --config corpus.yaml --out DIR",
+    }.get(str(manifest["stage"]), "")
+    settings = yaml.safe_dump(dict(manifest.get("config", {})), sort_keys=True, allow_unicode=True)
+    lines.append(
+        f"\nTo make it again, from the same inputs: `{command}` with\n\n```yaml\n{settings}```"
+    )
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Return text that cannot break out of a table cell."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

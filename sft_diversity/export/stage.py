@@ -1,0 +1,256 @@
+"""`export`: a subset, a corpus or a model as a folder, or a Hub repository, that others read."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from sft_diversity.core import folder, progress, schema, stopping
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.export import card, hub, rows
+
+VERSION = 1
+_BATCH_ROWS = 2_000  # rows turned at once; also the Parquet row group, so that viewers page fast
+_STAGES = {"select": "selection.json", "ingest": "corpus.json", "finetune": "training.json"}
+_MODEL_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md")
+
+
+class ExportConfig(Config):
+    """How to export."""
+
+    max_shard_mb: int = Field(500, ge=1, le=5000, description="largest shard, before compression")
+    title: str | None = Field(None, description="title of the card; default: what it is")
+    licences: dict[str, str] = Field(
+        default_factory=dict, description="source -> licence, over those the corpus states"
+    )
+    corpus: Path | None = Field(
+        None, description="corpus a subset was chosen from: its sources' licences go to the card"
+    )
+    private: bool = Field(True, description="make a new Hub repository private")
+    branch: str | None = Field(None, description="Hub branch to write to; default: main")
+    work: Path = Field(Path(".sftdiv"), description="where an export for the Hub is staged")
+
+
+def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:
+    """Return what `export` would do: rows, shards, bytes; touches nothing."""
+    manifest = _exportable(source)
+    files = _sample_files(source) if manifest["stage"] != "finetune" else _model_files(source)
+    size = sum(path.stat().st_size for path in files)
+    found = {"stage": "export", "source": str(source), "of": manifest["stage"], "to": to}
+    name = hub.repository(to)
+    if name is not None:
+        found["repository"] = name
+    if manifest["stage"] != "finetune":
+        count, shards = _shards(files, config.max_shard_mb)
+        found |= {"rows": count, "shards": shards}
+    return found | {"bytes": size, "seconds": round(1 + size / 2e7)}
+
+
+def export(
+    source: Path,
+    to: str,
+    config: ExportConfig,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Export a finished subset, corpus or model to the folder `to`, or to `hub:org/name`.
+
+    A subset or corpus becomes `data/train-00000-of-0000N.parquet`, a dataset card README.md, and
+    the selection's manifest as `selection.json` (a corpus's as `corpus.json`); a model becomes its
+    own files and `training.json`. Each shard is read back and compared before it counts.
+
+    Returns
+    -------
+    dict
+        The manifest; after a push its `run.hub` says repository, commit and URL.
+
+    Raises
+    ------
+    UsageError
+        If `source` is nothing that can be exported, or `to` is no folder of an export.
+    DataError
+        If there are no rows, a row cannot be trained on, or the Hub refuses.
+    """
+    manifest = _exportable(source)
+    name = hub.repository(to)
+    work = _work(source, manifest, config)
+    out = Path(to) if name is None else config.work / "export" / work.key
+    draft = folder.open_draft(out, work)
+    say(f"export: {draft.reason}")
+    if draft.reused:
+        done = folder.read_manifest(out, "export")
+    elif manifest["stage"] == "finetune":
+        done = _export_model(source, manifest, draft)
+    else:
+        done = _export_samples(source, manifest, draft, config)
+    if name is None:
+        return done
+    kind: hub.RepoType = "model" if manifest["stage"] == "finetune" else "dataset"
+    pushed = hub.push(out, name, kind, config.private, config.branch)
+    say(f"export: {pushed['files']} files in one commit, {pushed['url']}")
+    return done | {"run": done["run"] | {"hub": pushed}}
+
+
+def _exportable(source: Path) -> dict[str, Any]:
+    manifest = folder.read_manifest(source)
+    if manifest["stage"] not in _STAGES:
+        raise UsageError(
+            f"export: {source} is an output of `{manifest['stage']}`; name a subset, a corpus "
+            "or a model (an output of select, ingest or finetune)"
+        )
+    return manifest
+
+
+def _work(source: Path, manifest: Mapping[str, Any], config: ExportConfig) -> folder.Work:
+    settings: dict[str, Any] = {"title": _title(manifest, config)}
+    if manifest["stage"] != "finetune":
+        settings["max_shard_mb"] = config.max_shard_mb
+        settings["licences"] = _licences(manifest, config)
+    return folder.Work(
+        "export", VERSION, {str(manifest["stage"]): str(manifest["digest"])}, settings
+    )
+
+
+def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
+    if config.title is not None:
+        return " ".join(config.title.split())
+    result = manifest.get("result", {})
+    if manifest["stage"] == "select":
+        dial = result.get("diversity")
+        parts = [str(result.get("strategy", "subset")), "" if dial is None else f"{dial:g} %"]
+        size = result.get("rows")
+        parts.append("" if size is None else f"{size:,} samples")
+        return ", ".join(part for part in parts if part)
+    return "SFT corpus" if manifest["stage"] == "ingest" else "fine-tuned model"
+
+
+def _licences(manifest: Mapping[str, Any], config: ExportConfig) -> dict[str, str]:
+    """Return source -> licence: of the corpus's manifest, the subset's, then the config's."""
+    stated: dict[str, str] = {}
+    given = [manifest]
+    if config.corpus is not None:
+        given.append(folder.read_manifest(config.corpus, "ingest"))
+    for one in given:
+        sources = one.get("result", {}).get("sources", [])
+        for entry in sources if isinstance(sources, list) else []:
+            if isinstance(entry, dict) and entry.get("name") and entry.get("licence"):
+                stated[str(entry["name"])] = str(entry["licence"])
+    return dict(sorted((stated | config.licences).items()))
+
+
+def _sample_files(source: Path) -> list[Path]:
+    return sorted((source / "samples").glob("*.parquet"))
+
+
+def _shards(files: list[Path], max_shard_mb: int) -> tuple[int, int]:
+    """Return how many rows there are and how many shards they make."""
+    metadata = [pq.read_metadata(path) for path in files]
+    count = sum(one.num_rows for one in metadata)
+    size = sum(
+        one.row_group(group).total_byte_size
+        for one in metadata
+        for group in range(one.num_row_groups)
+    )
+    return count, max(1, math.ceil(size / (max_shard_mb * 1_000_000)))
+
+
+def _export_samples(
+    source: Path, manifest: Mapping[str, Any], draft: folder.Draft, config: ExportConfig
+) -> dict[str, Any]:
+    files = _sample_files(source)
+    count, shards = _shards(files, config.max_shard_mb)
+    if count == 0:
+        raise DataError(f"export: {source} has no rows; nothing to export")
+    statistics = card.Statistics()
+    stream = _Stream(files, schema.SUBSET if manifest["stage"] == "select" else schema.SAMPLES)
+    with progress.progress("export", count) as bar:
+        for shard in range(shards):
+            stopping.safe_point("export")
+            wanted = count * (shard + 1) // shards - count * shard // shards
+            name = f"data/train-{shard:05}-of-{shards:05}.parquet"
+            _write_shard(draft, name, stream.take(wanted), statistics, bar.advance)
+    draft.write_json(_STAGES[manifest["stage"]], {k: v for k, v in manifest.items() if k != "run"})
+    columns = pq.read_schema(draft.path / f"data/train-00000-of-{shards:05}.parquet").names
+    licences = draft.work.config["licences"]
+    text = card.dataset_card(
+        str(draft.work.config["title"]), columns, statistics, licences, manifest
+    )
+    with draft.writing("README.md") as path:
+        path.write_text(text, "utf-8")
+    unknown = sorted(name for name in statistics.sources if name not in licences)
+    return draft.commit(
+        rows=folder.rows_account(count, statistics.rows, {}),
+        result=statistics.as_json() | {"shards": shards, "unknown_licences": unknown},
+    )
+
+
+class _Stream:
+    """The rows of several Parquet files, taken in pieces of any size; a file's batch in memory."""
+
+    def __init__(self, files: list[Path], wanted: pa.Schema) -> None:
+        self._batches = self._read(files, wanted)
+        self._held = wanted.empty_table()
+
+    @staticmethod
+    def _read(files: list[Path], wanted: pa.Schema) -> Iterator[pa.Table]:
+        for path in files:
+            for batch in pq.ParquetFile(path).iter_batches(_BATCH_ROWS):
+                yield schema.check(pa.Table.from_batches([batch]), wanted, "export")
+
+    def take(self, count: int) -> Iterator[pa.Table]:
+        """Yield tables that hold the next `count` rows together."""
+        while count:
+            if self._held.num_rows == 0:
+                self._held = next(self._batches)
+            piece = self._held.slice(0, count)
+            self._held = self._held.slice(piece.num_rows)
+            count -= piece.num_rows
+            yield piece
+
+
+def _write_shard(
+    draft: folder.Draft,
+    name: str,
+    pieces: Iterator[pa.Table],
+    statistics: card.Statistics,
+    advance: Callable[[int], None],
+) -> None:
+    """Write one shard and read it back; one that a stopped run finished is only read back."""
+    tables = []
+    for piece in pieces:
+        tables.append(rows.exported(piece))
+        statistics.add(tables[-1])
+        advance(piece.num_rows)
+    shard = pa.concat_tables(tables)
+    if not draft.has(name):
+        with draft.writing(name) as path:
+            pq.write_table(shard, path, compression="zstd", row_group_size=_BATCH_ROWS)
+    if not pq.read_table(draft.path / name).equals(shard):
+        raise DataError(f"export: {name} does not read back as written; is the disk sound?")
+
+
+def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft) -> dict[str, Any]:
+    files = _model_files(source)
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise DataError(f"export: {source} has no .safetensors weights; nothing to export")
+    for path in files:
+        stopping.safe_point("export")
+        if not draft.has(path.name):
+            with draft.writing(path.name) as scratch:
+                shutil.copyfile(path, scratch)
+    draft.write_json("training.json", {k: v for k, v in manifest.items() if k != "run"})
+    size = sum(path.stat().st_size for path in files)
+    return draft.commit(result={"files": [path.name for path in files], "bytes": size})
+
+
+def _model_files(source: Path) -> list[Path]:
+    """Return a model's own files: weights as safetensors only, nothing that unpickles."""
+    found = {path for pattern in _MODEL_PARTS for path in source.glob(pattern)}
+    return sorted(path for path in found if path.name != folder.MANIFEST)

@@ -1,0 +1,115 @@
+"""The model to score: where it lies, what identifies it, how it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import content_key, file_sha256
+
+_PARTS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
+_BESIDES = {"manifest.json", "work.json", "trainer_state.json"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on disk; `key` identifies its weights, tokenizer and template."""
+
+    path: Path
+    key: str
+    name: str
+
+
+def find(model: Path | str) -> Source:
+    """Return where a model lies: a folder, the output of `finetune`, or a Hub id (`name@revision`).
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder and it is no Hub id, or the folder holds no model.
+    DataError
+        If the Hub does not give it.
+    """
+    path = Path(model)
+    if path.is_dir():
+        for folder in (path, path / "model"):
+            if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+                return Source(folder, _folder_key(folder), path.name or path.resolve().name)
+        raise UsageError(f"score: {path} holds no model (no config.json); name a model folder")
+    text = str(model)
+    if text.startswith((".", "/", "~")) or text.count("/") > 1 or not text:
+        raise UsageError(f"score: {text} is no folder; name a model folder or a Hub id")
+    return _from_hub(text)
+
+
+def load(source: Source, device: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Return (model in eval mode, tokenizer with a chat template)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sft_diversity.core.chat import ensure_template
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=trust_remote_code)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source.path,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError, ImportError) as fault:
+        raise DataError(
+            f"score: {source.name} does not load: {' '.join(str(fault).split())[:300]}"
+        ) from None
+    ensure_template(tokenizer)
+    return model.to(device).eval(), tokenizer
+
+
+def resolve(device: str, dtype: str) -> tuple[str, str]:
+    """Return the device and precision that `auto` stands for on this machine."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    return device, dtype
+
+
+def context(path: Path) -> int | None:
+    """Return how many tokens the model's positions hold, as its config says."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path).get_text_config()
+    found = getattr(config, "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _folder_key(folder: Path) -> str:
+    files = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
+    return content_key(
+        [[path.name, file_sha256(path)] for path in files if path.name not in _BESIDES]
+    )
+
+
+def _from_hub(name: str) -> Source:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=list(_PARTS))
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as fault:
+        raise DataError(
+            f"score: {repository} is no folder here and the Hub did not give it "
+            f"({type(fault).__name__}); check the name, the login and the network"
+        ) from None
+    return Source(folder, content_key([repository, folder.name]), name)
+
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]

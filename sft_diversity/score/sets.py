@@ -1,0 +1,173 @@
+"""Evaluation sets: what a config says of them, and the prompts and references they hold."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sft_diversity.core import seeding
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import text_key
+
+Kind = Literal["transfer", "related", "in-mix"]
+Reference = Literal["short", "long"]
+
+
+class Join(Config):
+    """A second file whose row of the same key is merged under the first file's row."""
+
+    file: str = Field(description="file in the evaluation folder")
+    key: str = Field(description="path of the key, the same in both files")
+
+
+class EvalSet(Config):
+    """One evaluation set: a JSON list or JSON lines, plain or .gz, and where its parts lie.
+
+    A path names a value inside a row: `instances.0.output` is the first instance's output.
+    """
+
+    name: str = Field(description="name in results")
+    file: str = Field(description="file in the evaluation folder")
+    kind: Kind = Field(
+        description="transfer: prompts of other origin than the corpus; related: of an origin the "
+        "corpus also has; in-mix: drawn like the corpus"
+    )
+    reference: Reference = Field(description="whether references are short or long answers")
+    prompt: str = Field(
+        description="path of the prompt; a list of texts is a dialogue's user turns"
+    )
+    response: str = Field(description="path of the reference; a list for a dialogue")
+    input: str | None = Field(None, description="path of an input that follows the prompt")
+    source: str | None = Field(None, description="path of the source that a domain is looked up by")
+    domains: dict[str, str] = Field(default_factory=dict, description="source -> domain")
+    domain: str = Field("", description="domain of every row where `source` is not given")
+    join: Join | None = Field(None, description="a further file with the rest of each row")
+    limit: int | None = Field(None, ge=1, description="score a seeded sample of this many records")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One prompt with its reference; `messages` ends with the assistant turn that is scored."""
+
+    set: str
+    record: str
+    kind: str
+    reference: str
+    domain: str
+    prompt_key: str
+    messages: list[dict[str, str]]
+
+
+def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
+    """Return the set's records in file order, a seeded sample of them where it has a `limit`.
+
+    A dialogue of several turns gives one record a turn, what came before being its context. Rows
+    without a reference are kept, with an empty last turn: the scorer counts them.
+
+    Raises
+    ------
+    UsageError
+        If a file is missing.
+    DataError
+        If a file or a row is not as the config says.
+    """
+    rows = _rows(folder / eval_set.file)
+    if eval_set.join is not None:
+        rows = _joined(rows, _rows(folder / eval_set.join.file), eval_set)
+    records = [
+        record for number, row in enumerate(rows) for record in _records(eval_set, number, row)
+    ]
+    if eval_set.limit is None or eval_set.limit >= len(records):
+        return records
+    rng = seeding.generator(seed, "score", "limit", eval_set.name)
+    chosen = rng.choice(len(records), eval_set.limit, replace=False)
+    return [records[i] for i in sorted(chosen)]
+
+
+def _records(eval_set: EvalSet, number: int, row: dict[str, Any]) -> list[Record]:
+    where = f"score: {eval_set.file}, row {number}"
+    users = _texts(_at(row, eval_set.prompt), f"{where}: {eval_set.prompt}")
+    answers = _texts(_at(row, eval_set.response), f"{where}: {eval_set.response}")
+    if not users or not users[0].strip():
+        raise DataError(f"{where}: no prompt at `{eval_set.prompt}`; mend the set's paths")
+    extra = "" if eval_set.input is None else str(_at(row, eval_set.input) or "")
+    if extra.strip():
+        users[0] = f"{users[0]}\n\n{extra}"
+    domain = eval_set.domain
+    if eval_set.source is not None:
+        source = str(_at(row, eval_set.source))
+        domain = eval_set.domains.get(source, source)
+    found, messages = [], []
+    for turn, user in enumerate(users):
+        messages.append({"role": "user", "content": user})
+        answer = answers[turn] if turn < len(answers) else ""
+        whole = [*messages, {"role": "assistant", "content": answer}]
+        name = str(number) if len(users) == 1 else f"{number}.{turn}"
+        key = text_key(*(f"{m['role']}:{m['content']}" for m in messages))
+        found.append(
+            Record(eval_set.name, name, eval_set.kind, eval_set.reference, domain, key, whole)
+        )
+        messages = whole
+    return found
+
+
+def _joined(
+    rows: list[dict[str, Any]], others: list[dict[str, Any]], eval_set: EvalSet
+) -> list[dict[str, Any]]:
+    assert eval_set.join is not None
+    key = eval_set.join.key
+    by_key = {str(_at(other, key)): other for other in others}
+    joined = []
+    for row in rows:
+        name = str(_at(row, key))
+        if name not in by_key:
+            raise DataError(
+                f"score: {eval_set.file}: `{key}` {name} is not in {eval_set.join.file}; "
+                "join on another key"
+            )
+        joined.append({**by_key[name], **row})
+    return joined
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise UsageError(
+            f"score: {path} is not there; name the folder of the evaluation sets with --eval-dir"
+        )
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        if text.lstrip()[:1] == "[":
+            rows = json.loads(text)
+        else:  # lines end at \n only: U+2028 may stand inside a string
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (OSError, EOFError, ValueError, RecursionError) as fault:
+        raise DataError(f"score: {path.name}: not a JSON list or JSON lines: {fault}") from None
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"score: {path.name}: must hold at least one row, each a JSON object")
+    return list(rows)
+
+
+def _at(row: Any, path: str) -> Any:
+    """Return the value at a dotted path, or None where a step is missing."""
+    for step in path.split("."):
+        if isinstance(row, list) and step.isdigit() and int(step) < len(row):
+            row = row[int(step)]
+        elif isinstance(row, dict):
+            row = row.get(step)
+        else:
+            return None
+    return row
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    if not all(item is None or isinstance(item, str | int | float) for item in values):
+        raise DataError(f"{where}: a text or a list of texts is due, not {str(value)[:60]!r}")
+    return ["" if item is None else str(item) for item in values]
