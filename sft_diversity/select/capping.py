@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
+from sft_diversity.select.transpose import count_kinds
 
 
 def fit(
@@ -65,7 +66,7 @@ def smallest_cap(
     """
     lengths = np.sort(np.diff(indptr)[rows])
     least = int(lengths[:size].sum())
-    present = np.bincount(_entries(indptr, indices, rows), minlength=n_kinds)
+    present = count_kinds(indptr, indices, rows, n_kinds)
     cap += 1
     while int(np.minimum(present, cap).sum()) < least or not fits(
         indptr, indices, n_kinds, rows, size, cap
@@ -98,13 +99,6 @@ def complete(
         else:
             fails = middle
     return best
-
-
-def _entries(indptr: Ints, indices: Kinds, rows: Rows) -> Kinds:
-    """Return the kinds of all `rows` in one array."""
-    inside = np.zeros(len(indptr) - 1, np.bool_)
-    inside[rows] = True
-    return indices[np.repeat(inside, np.diff(indptr))]
 
 
 @compiled

@@ -63,30 +63,3 @@ def cover(
     held = np.zeros(n_kinds, np.int64)
     picks = greedy(indptr, indices, rows, size, FIRST_ONLY, held, cap=cap, goal=goal)
     return Cover(picks, int(np.count_nonzero(held)), held)
-
-
-def coverage_bound(indptr: Ints, indices: Kinds, rows: Rows, size: int, found: Cover) -> int:
-    """Return an upper bound on the kinds that any `size` of `rows` can hold.
-
-    The least of three: all kinds of `rows` are at most what the caller knows; the `size` longest
-    rows together; and f(S) + the `size` largest gains that remain after the cover S. Coverage is
-    submodular, so no set of `size` rows exceeds the last (Minoux 1978). Time O(nnz of `rows`).
-    """
-    lengths = np.diff(indptr)[rows]
-    remaining = gains_left(indptr, indices, rows, found.held)
-    best = [_largest(values, size) for values in (lengths, remaining)]
-    return min(best[0], found.covered + best[1])
-
-
-def gains_left(indptr: Ints, indices: Kinds, rows: Rows, held: Ints) -> Ints:
-    """Return for each of `rows` how many of its kinds `held` does not count, shape (m,)."""
-    fresh = np.concatenate([[0], np.cumsum(held[indices] == 0)])
-    gains: Ints = fresh[indptr[rows + 1]] - fresh[indptr[rows]]
-    return gains
-
-
-def _largest(values: Ints, size: int) -> int:
-    """Return the sum of the `size` largest values."""
-    if size < len(values):
-        values = np.partition(values, len(values) - size)[-size:]
-    return int(values.sum())

@@ -13,11 +13,12 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
 from sft_diversity.select.balance import balance
+from sft_diversity.select.bound import coverage_bound
 from sft_diversity.select.compiled import NO_CAP, Ints, Rows
-from sft_diversity.select.cover import cover, coverage_bound
 from sft_diversity.select.dial import Dial, make_dial
 from sft_diversity.select.draws import draw
 from sft_diversity.select.peeling import Peeling
+from sft_diversity.select.transpose import count_kinds
 
 Fill = Literal["draws", "balance", "uniform"]
 
@@ -130,9 +131,11 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
     pool = peeling.pool(step)
     target = int(peeling.kinds_after[step])
     rows = _fill(dial, pool, target, fill, seed)
-    held = kind_counts(peeling, rows)
+    held = count_kinds(peeling.indptr, peeling.indices, rows, peeling.n_kinds)
     covered = int(np.count_nonzero(held))
-    bound = target if covered == target else _bound(peeling, pool, dial.size, target)
+    bound = target
+    if covered < target:
+        bound = coverage_bound(peeling.indptr, peeling.indices, peeling.n_kinds, pool, dial.size)
     return Selection(
         rows=rows,
         diversity=diversity,
@@ -152,12 +155,6 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
         no_kind=peeling.no_kind,
         evenness=evenness(held),
     )
-
-
-def kind_counts(source: Incidence | Peeling, rows: Rows) -> Ints:
-    """Return c_j, how many of `rows` hold each kind, shape (n_kinds,)."""
-    entries = [source.indices[source.indptr[row] : source.indptr[row + 1]] for row in rows]
-    return np.bincount(np.concatenate(entries), minlength=source.n_kinds)
 
 
 def evenness(held: Ints) -> float:
@@ -198,12 +195,6 @@ def _fill(dial: Dial, pool: Rows, target: int, fill: Fill, seed: int) -> Rows:
     if len(rows) < dial.size:
         rows = capping.complete(*shape, pool, rows, dial.size, cap)
     return rows
-
-
-def _bound(peeling: Peeling, pool: Rows, size: int, target: int) -> int:
-    """Return how many kinds `size` samples of the pool can hold at most."""
-    found = cover(peeling.indptr, peeling.indices, peeling.n_kinds, pool, size)
-    return min(target, coverage_bound(peeling.indptr, peeling.indices, pool, size, found))
 
 
 def _check(fill: str, seed: int) -> None:

@@ -12,7 +12,8 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.select.compiled import Floats, Rows
 from sft_diversity.select.entropy_greedy import maximise_entropy, token_counts
-from sft_diversity.select.entropy_tilt import entropy_bits, gumbel, mean_surprisal, tilted
+from sft_diversity.select.entropy_tilt import entropy_bits as entropy_bits
+from sft_diversity.select.entropy_tilt import gumbel, mean_surprisal, tilted
 
 MIN_TOKENS = 16
 TOLERANCE = 0.005  # a subset further from its target than this share of it has missed it

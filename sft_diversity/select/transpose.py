@@ -1,10 +1,20 @@
-"""The incidence by kind instead of by sample."""
+"""The incidence by kind instead of by sample: counts and lists."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
+
+
+@compiled
+def count_kinds(indptr: Ints, indices: Kinds, rows: Rows, n_kinds: int) -> Ints:
+    """Return c_j, how many of `rows` hold kind j, shape (n_kinds,)."""
+    held = np.zeros(n_kinds, np.int64)
+    for row in rows:
+        for kind in indices[indptr[row] : indptr[row + 1]]:
+            held[kind] += 1
+    return held
 
 
 @compiled
