@@ -90,7 +90,11 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list
 def prompt(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the token ids after which the model's answer to `messages` begins."""
     text = _text([dict(message) for message in messages], tokenizer, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return _encode(text, tokenizer)
+
+
+def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _has_generation_tags(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -190,17 +194,18 @@ def _tokens(
 ) -> tuple[list[int], list[int]]:
     """Tokenise `text` whole; piece by piece where one token would cross the edge of a span."""
     if tokenizer.is_fast:
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = list(encoded["input_ids"])
+        encoded = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
         marks = _marks(encoded["offset_mapping"], spans)
         if marks is not None:
-            pairs = zip(ids, marks, strict=True)
-            return ids, [token if marked else IGNORED for token, marked in pairs]
+            whole = list(encoded["input_ids"])
+            return whole, [t if m else IGNORED for t, m in zip(whole, marks, strict=True)]
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     ids: list[int] = []
     labels: list[int] = []
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
-        piece = list(tokenizer(text[start:end], add_special_tokens=False)["input_ids"])
+        piece = _encode(text[start:end], tokenizer)
         ids += piece
         labels += piece if i % 2 else [IGNORED] * len(piece)
     return ids, labels

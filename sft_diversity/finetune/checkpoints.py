@@ -26,13 +26,16 @@ def mark_complete(checkpoint: Path) -> None:
 
 def last_complete(folder: Path) -> Path | None:
     """Return the newest whole checkpoint of `folder` and remove those that are not whole."""
-    whole = []
     for path in folder.glob("checkpoint-*"):
-        if _is_complete(path):
-            whole.append(path)
-        else:
+        if not _is_complete(path):
             shutil.rmtree(path)
-    return max(whole, key=step_of, default=None)
+    return max(folder.glob("checkpoint-*"), key=step_of, default=None)
+
+
+def peek(folder: Path) -> int | None:
+    """Return the step of the newest whole checkpoint, touching nothing."""
+    whole = (path for path in folder.glob("checkpoint-*") if _is_complete(path))
+    return max(map(step_of, whole), default=None)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,17 @@ class Base:
     key: str
     width: int
     context: int
+
+    def parameters(self) -> int:
+        """Count the weights from the headers of the safetensors files."""
+        from safetensors import safe_open
+
+        total = 0
+        for file in sorted(self.path.glob("*.safetensors")):
+            with safe_open(file, framework="np") as tensors:
+                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+            total += sum(math.prod(shape) for shape in shapes)
+        return total
 
 
 def find_base(model: str | None, revision: str | None = None) -> Base:

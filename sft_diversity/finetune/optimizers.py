@@ -1,7 +1,7 @@
 """Optimizers by name, with the settings that make them comparable.
 
-LION is `pytorch_optimizer`'s: maintained, tested upstream, and its foreach path does the whole
-update in a handful of calls. Transformers' own `lion_*` would take its betas from `adam_beta1/2`.
+LION is `pytorch_optimizer`'s: maintained, tested upstream, equal to the paper's algorithm step by
+step. Transformers' own `lion_*` would take its betas from `adam_beta1/2`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,14 @@ def resolve(
 
 def optimizer_class(name: Name, lr: float) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """Return the class and its keyword arguments; decay comes with the parameter groups."""
+    import torch
+
     if name == "adamw":
         from torch.optim import AdamW
 
         return AdamW, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8, "fused": True}
     from pytorch_optimizer import Lion
 
-    return Lion, {"lr": lr, "betas": (0.9, 0.99)}
+    # One tensor at a time on a CPU: batches of tensors allocate anew and fall out of its caches.
+    foreach = None if torch.cuda.is_available() else False
+    return Lion, {"lr": lr, "betas": (0.9, 0.99), "foreach": foreach}

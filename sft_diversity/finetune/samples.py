@@ -20,7 +20,7 @@ from sft_diversity.core.progress import progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-OnTruncation = Literal["error", "drop", "keep"]
+OnTruncation = Literal["error", "drop", "keep", "trim"]
 Tokens = npt.NDArray[np.int32]
 
 
@@ -90,6 +90,13 @@ def find(subset: Path) -> Source:
     return Source(files, key, stage or "folder")
 
 
+def estimate_tokens(source: Source, max_length: int) -> npt.NDArray[np.float64]:
+    """Return about how many tokens each sample has, at four characters a token, unread."""
+    texts = (messages for _, messages in _dialogues(source))
+    characters = [sum(len(turn["content"]) for turn in messages) for messages in texts]
+    return np.minimum(np.array(characters, dtype=np.float64) / 4.0, max_length)
+
+
 def render(
     source: Source,
     tokenizer: PreTrainedTokenizerBase,
@@ -98,14 +105,20 @@ def render(
 ) -> Rendered:
     """Tokenise all samples; see `core.chat.render` for what is labelled.
 
+    Parameters
+    ----------
+    on_truncation : {"error", "drop", "keep", "trim"}
+        What becomes of a sample longer than `max_length`: it is an error, it is dropped, or its
+        start is kept. Where the start has no label, "keep" is an error and "trim" drops it.
+
     Raises
     ------
     DataError
-        If a sample has no labels left (named by its id), or is too long and `on_truncation` is
-        "error".
+        If a sample cannot be rendered, is too long under "error", or would train nothing under
+        "keep"; the message names it.
     """
-    input_ids: list[Tokens] = []
-    labels: list[Tokens] = []
+    kept: list[tuple[Tokens, Tokens]] = []
+    masked: list[str] = []
     truncated = rows = 0
     total = sum(pq.read_metadata(path).num_rows for path in source.files)
     with progress("tokenise", total) as bar:
@@ -113,40 +126,41 @@ def render(
             rows += 1
             bar.advance()
             try:
-                ids, marks = chat.render(messages, tokenizer)
+                ids, labels = (np.array(x, np.int32) for x in chat.render(messages, tokenizer))
             except DataError as fault:
                 raise DataError(f"finetune: sample {identity}: {fault}") from None
             if len(ids) > max_length:
                 truncated += 1
+                if on_truncation == "error":
+                    raise DataError(
+                        f"finetune: sample {identity} has {len(ids):,} tokens, max_length is "
+                        f"{max_length:,}; raise max_length, or set on_truncation to keep or trim"
+                    )
+                ids, labels = ids[:max_length], labels[:max_length]
                 if on_truncation == "drop":
                     continue
-                _check_truncation(identity, ids, marks, max_length, on_truncation)
-                ids, marks = ids[:max_length], marks[:max_length]
-            input_ids.append(np.array(ids, dtype=np.int32))
-            labels.append(np.array(marks, dtype=np.int32))
-    if not input_ids:
+                if (labels == chat.IGNORED).all():
+                    masked.append(identity)
+                    continue
+            kept.append((ids, labels))
+    if masked and on_truncation == "keep":
+        raise DataError(
+            f"finetune: {len(masked):,} of {rows:,} samples have no assistant token among their "
+            f"first {max_length:,} and would train nothing, the first is {masked[0]}; raise "
+            "max_length, or set on_truncation to trim (leave these out) or drop (all too long)"
+        )
+    if not kept:
         raise DataError(
             f"finetune: none of {rows:,} samples is left to train on; "
             f"raise max_length (now {max_length})"
         )
-    dropped = rows - len(input_ids)
-    return Rendered(input_ids, labels, rows=rows, truncated=truncated, dropped=dropped)
-
-
-def _check_truncation(
-    identity: str, ids: list[int], labels: list[int], max_length: int, on_truncation: OnTruncation
-) -> None:
-    if on_truncation == "error":
-        raise DataError(
-            f"finetune: sample {identity} has {len(ids):,} tokens, max_length is {max_length:,}; "
-            "raise max_length, or set on_truncation to keep or drop"
-        )
-    if all(label == chat.IGNORED for label in labels[:max_length]):
-        raise DataError(
-            f"finetune: sample {identity} has no assistant token among its first {max_length:,} "
-            f"of {len(ids):,}, so it would train nothing; raise max_length or set on_truncation "
-            "to drop"
-        )
+    return Rendered(
+        input_ids=[ids for ids, _ in kept],
+        labels=[labels for _, labels in kept],
+        rows=rows,
+        truncated=truncated,
+        dropped=rows - len(kept),
+    )
 
 
 def _dialogues(source: Source) -> Iterator[tuple[str, list[dict[str, str]]]]:

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import orjson
 from pydantic import Field, model_validator
 
-from sft_diversity.core import chat, machine, seeding, stopping
+from sft_diversity.core import chat, machine, stopping
 from sft_diversity.core import progress as talk
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import UsageError
-from sft_diversity.core.folder import (
-    Draft,
-    Work,
-    dump_json,
-    open_draft,
-    read_manifest,
-    rows_account,
-)
-from sft_diversity.finetune import batches, checkpoints, optimizers, samples, uba
-from sft_diversity.finetune.models import Base, find_base, load_base, load_tokenizer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from sft_diversity.finetune.trainer import Trainer
+from sft_diversity.core.folder import MANIFEST, Work, open_draft, read_manifest, rows_account
+from sft_diversity.finetune import checkpoints, course, optimizers, output, samples, uba
+from sft_diversity.finetune.models import Base, find_base, load_tokenizer
 
 VERSION = 1
 
@@ -54,7 +38,9 @@ class FinetuneConfig(Config):
     )
     max_length: int = Field(512, gt=1, description="tokens kept of a sample, from its start")
     on_truncation: samples.OnTruncation = Field(
-        "keep", description="what happens to a longer sample: error, drop it, keep its start"
+        "keep",
+        description="a longer sample: error; drop it; keep its start (an error where no "
+        "label is left); or trim, which keeps the start and drops what has no label",
     )
     optimizer: optimizers.Name = Field("adamw", description="adamw or lion")
     lr: float | None = Field(
@@ -102,25 +88,6 @@ class FinetuneConfig(Config):
 _NO_RESULT = {"model", "revision", "checkpoint_steps"}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A run laid out before it begins: what each step reads, at what learning rate."""
-
-    rendered: samples.Rendered
-    order: batches.Rows
-    batches: list[list[int]]
-    steps: int
-    micro_per_step: int
-    settings: optimizers.Settings
-    factor: Callable[[int], float]
-
-    def tokens_by_step(self, batch_size: int) -> list[int]:
-        """Response tokens read up to and including each step."""
-        read = self.rendered.response_tokens[self.order].cumsum()
-        ends = range(batch_size, batch_size * self.steps + 1, batch_size)
-        return [int(read[min(end, len(read)) - 1]) for end in ends]
-
-
 def finetune(
     subset: Path,
     out: Path,
@@ -150,40 +117,38 @@ def finetune(
     bit for bit (same machine, same number of threads).
     """
     source, base = samples.find(subset), find_base(config.model, config.revision)
-    dtype = _dtype(config.dtype)
-    work = _work(source, base, config, dtype)
+    work = _work(source, base, config)
     draft = open_draft(out, work)
     say(f"finetune: {draft.reason}")
     if draft.reused:
         return read_manifest(out)
 
+    from sft_diversity.finetune import trainer as training
+
     tokenizer = load_tokenizer(base)
     chat.ensure_template(tokenizer)
-    plan = _plan(source, base, tokenizer, config)
-    say(_description(plan, config, base, dtype))
+    run = course.lay_out(source, base, tokenizer, config, on_cpu=not _has_cuda())
+    say(_description(run, base, config, work.config["dtype"]))
 
     folder = draft.path / "checkpoints"
-    resume = checkpoints.last_complete(folder)
-    at = checkpoints.step_of(resume) if resume else 0
-    say(f"finetune: resumed at step {at:,}" if resume else "finetune: fresh start, no checkpoint")
-    with _quiet(), talk.progress("finetune", plan.steps, "steps") as bar:
+    checkpoint = checkpoints.last_complete(folder)
+    at = checkpoints.step_of(checkpoint) if checkpoint else 0
+    say(f"finetune: resumed at step {at:,}" if checkpoint else "finetune: fresh start")
+    with _quiet(), talk.progress("finetune", run.steps, "steps") as bar:
         bar.advance(at)
-        trainer = _trainer(plan, base, tokenizer, config, dtype, folder, bar)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        if trainer.state.global_step < plan.steps:
+        trainer = training.build(run, base, tokenizer, config, work.config["dtype"], folder, bar)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if trainer.state.global_step < run.steps:
             stopping.safe_point("finetune")
-        _save_model(draft, trainer, tokenizer, config)
+        output.save_model(draft, trainer, tokenizer, config.merge_adapter)
 
-    log = _training_log(trainer.state.log_history, plan, config)
-    result = _result(plan, config, log)
-    with draft.writing("training.jsonl") as path:
-        path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in log))
-    with draft.writing("README.md") as path:
-        path.write_text(_card(base, config, dtype, result), "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
+    log = output.training_log(trainer.state.log_history, run, config.batch_size)
+    result = output.figures(run, config, log)
+    output.write_texts(draft, base, config, log, result)
+    shutil.rmtree(folder)
     return draft.commit(
         rows=rows_account(
-            plan.rendered.rows, len(plan.rendered.lengths), {"too_long": plan.rendered.dropped}
+            run.rendered.rows, len(run.rendered.lengths), {"too_long": run.rendered.dropped}
         ),
         seeds={"train_seed": config.train_seed},
         result=result,
@@ -191,23 +156,65 @@ def finetune(
     )
 
 
+def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
+    """Say what `finetune` would do, touching nothing.
+
+    Returns
+    -------
+    dict
+        `stage, out, cached, checkpoint, rows, seconds, bytes`: `checkpoint` is the step it would
+        resume at, or None; seconds and bytes are estimates.
+    """
+    source, base = samples.find(subset), find_base(config.model, config.revision)
+    key = _work(source, base, config).key
+    cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == key
+    partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
+    tokens = samples.estimate_tokens(source, config.max_length)
+    rows, weights = len(tokens), base.parameters()
+    read = tokens.mean() * (
+        config.budget.get("epochs", 0) * rows + (config.steps or 0) * config.batch_size
+    ) + (config.tokens or 0)
+    speed = _GPU_FLOPS if _has_cuda() else _CORE_FLOPS * machine.cores()
+    return {
+        "stage": "finetune",
+        "out": str(out),
+        "cached": cached,
+        "checkpoint": None if cached else partial,
+        "rows": rows,
+        "seconds": 0.0 if cached else round(6.0 * weights * read / speed, 1),
+        "bytes": 0 if cached else 4 * weights,
+    }
+
+
+# What a core or a GPU does in float32 and bfloat16 training, roughly: for estimates alone.
+_CORE_FLOPS, _GPU_FLOPS = 4e10, 2e14
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hide transformers' bars for loading and saving: ours are enough."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars: Any = logging  # its functions have no annotations
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
-def _work(source: samples.Source, base: Base, config: FinetuneConfig, dtype: str) -> Work:
-    options = config.model_dump(mode="json", exclude=_NO_RESULT) | {"dtype": dtype}
+def _work(source: samples.Source, base: Base, config: FinetuneConfig) -> Work:
+    options = config.model_dump(mode="json", exclude=_NO_RESULT)
+    options["dtype"] = _dtype(config.dtype)
     return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _dtype(wanted: str) -> str:
@@ -216,220 +223,17 @@ def _dtype(wanted: str) -> str:
         return wanted
     import torch
 
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if machine.cpu_has_bf16() else "float32"
+    fast = torch.cuda.is_bf16_supported() if _has_cuda() else machine.cpu_has_bf16()
+    return "bfloat16" if fast else "float32"
 
 
-def _plan(
-    source: samples.Source,
-    base: Base,
-    tokenizer: PreTrainedTokenizerBase,
-    config: FinetuneConfig,
-) -> Plan:
-    """Tokenise, lay out the steps and resolve the learning rate."""
-    import torch
-
-    if config.max_length > base.context:
-        raise UsageError(
-            f"finetune: max_length is {config.max_length}, but the model reads at most "
-            f"{base.context} tokens; lower max_length"
-        )
-    rendered = samples.render(source, tokenizer, config.max_length, config.on_truncation)
-    order = batches.reading_order(
-        rendered.response_tokens, config.batch_size, config.train_seed, **config.budget
-    )
-    steps = -(-len(order) // config.batch_size)
-    micro = config.micro_batch_size or (config.batch_size if torch.cuda.is_available() else 8)
-    micro = min(micro, config.batch_size)
-    settings = optimizers.resolve(
-        config.optimizer, base.width, config.lora, config.lr, config.weight_decay
-    )
-    factor = uba.schedule_factor(
-        config.schedule,
-        steps,
-        uba.warmup_steps(config.warmup, steps),
-        config.phi,
-        min(config.lr_min / settings.lr, 1.0),
-    )
-    return Plan(
-        rendered=rendered,
-        order=order,
-        batches=batches.micro_batches(order, rendered.lengths, config.batch_size, micro),
-        steps=steps,
-        micro_per_step=-(-config.batch_size // micro),
-        settings=settings,
-        factor=factor,
-    )
-
-
-def _trainer(
-    plan: Plan,
-    base: Base,
-    tokenizer: PreTrainedTokenizerBase,
-    config: FinetuneConfig,
-    dtype: str,
-    folder: Path,
-    bar: talk.Progress,
-) -> Trainer:
-    """Configure TRL; what it would do by default and we do not want is said here."""
-    import torch
-    from trl import SFTConfig
-
-    from sft_diversity.finetune.trainer import Trainer, Watch
-
-    seed = seeding.derive(config.train_seed, "trainer") % 2**32
-    arguments = SFTConfig(
-        output_dir=str(folder),
-        max_steps=plan.steps,
-        gradient_accumulation_steps=plan.micro_per_step,
-        per_device_train_batch_size=-(-config.batch_size // plan.micro_per_step),
-        max_grad_norm=config.max_grad_norm,
-        weight_decay=plan.settings.weight_decay,
-        bf16=dtype == "bfloat16",
-        activation_checkpointing=config.gradient_checkpointing,
-        use_cpu=not torch.cuda.is_available(),
-        seed=seed,
-        logging_steps=1,  # a log that is the same wherever a run was stopped
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=config.checkpoint_steps,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        max_length=None,  # cut when rendered
-        packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-    )
-    trainer = Trainer(
-        rendered=plan.rendered,
-        batches=plan.batches,
-        factor=plan.factor,
-        model=load_base(base, seed),
-        args=arguments,
-        processing_class=tokenizer,
-        optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, plan.settings.lr),
-        peft_config=_adapter(config) if config.lora else None,
-        callbacks=[Watch(bar)],
-    )
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _adapter(config: FinetuneConfig) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
-    )
-
-
-def _training_log(
-    history: list[dict[str, Any]], plan: Plan, config: FinetuneConfig
-) -> list[dict[str, Any]]:
-    """One record a step, without times: equal runs write equal bytes."""
-    tokens = plan.tokens_by_step(config.batch_size)
-    return [
-        {
-            "step": entry["step"],
-            "loss": entry["loss"],
-            "lr": entry["learning_rate"],
-            "grad_norm": entry["grad_norm"],
-            "response_tokens": tokens[entry["step"] - 1],
-        }
-        for entry in history
-        if "loss" in entry
-    ]
-
-
-def _save_model(
-    draft: Draft, trainer: Trainer, tokenizer: PreTrainedTokenizerBase, config: FinetuneConfig
-) -> None:
-    """Write safetensors, config and tokenizer; each file appears whole."""
-    scratch = draft.path / ".model"
-    shutil.rmtree(scratch, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if config.lora and config.merge_adapter:
-        model = model.merge_and_unload()
-    model.config.use_cache = True
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    _order_adapter_targets(scratch / "adapter_config.json")
-    for path in sorted(scratch.iterdir()):
-        if path.name == "README.md":  # PEFT's, without what ours says
-            continue
-        with draft.writing(path.name) as target:
-            path.replace(target)
-    shutil.rmtree(scratch)
-
-
-def _order_adapter_targets(path: Path) -> None:
-    """PEFT writes a set in hash order, which differs from run to run."""
-    if path.exists():
-        adapter = json.loads(path.read_text("utf-8"))
-        adapter["target_modules"] = sorted(adapter["target_modules"])
-        path.write_text(dump_json(adapter), "utf-8")
-
-
-def _result(plan: Plan, config: FinetuneConfig, log: list[dict[str, Any]]) -> dict[str, Any]:
-    rendered, order = plan.rendered, plan.order
-    tail = log[-max(len(log) // 10, 1) :]
-    return {
-        "steps": plan.steps,
-        "epochs": round(len(order) / len(rendered.lengths), 6),
-        "samples": len(rendered.lengths),
-        "samples_read": len(order),
-        "response_tokens": int(rendered.response_tokens[order].sum()),
-        "total_tokens": int(rendered.lengths[order].sum()),
-        "truncated_share": round(rendered.truncated / rendered.rows, 6),
-        "optimizer": config.optimizer,
-        "lr": plan.settings.lr,
-        "weight_decay": plan.settings.weight_decay,
-        "first_loss": log[0]["loss"],
-        "final_loss": sum(entry["loss"] for entry in tail) / len(tail),
-    }
-
-
-def _description(plan: Plan, config: FinetuneConfig, base: Base, dtype: str) -> str:
-    rendered = plan.rendered
-    schedule = f"uba φ={config.phi:g}" if config.schedule == "uba" else config.schedule
+def _description(run: course.Course, base: Base, config: FinetuneConfig, dtype: str) -> str:
+    rendered = run.rendered
     return (
-        f"finetune: {base.name}, {len(rendered.lengths):,} samples, {plan.steps:,} steps of "
-        f"{config.batch_size}, {int(rendered.response_tokens[plan.order].sum()):,} response tokens "
-        f"of {int(rendered.lengths[plan.order].sum()):,}, "
-        f"{rendered.truncated / rendered.rows:.1%} truncated; {config.optimizer} "
-        f"lr {plan.settings.lr:g}, {schedule}, {dtype}{', LoRA' if config.lora else ''}"
+        f"finetune: {base.name} on {len(rendered.lengths):,} samples "
+        f"({rendered.truncated / rendered.rows:.1%} cut at {config.max_length} tokens, "
+        f"{rendered.dropped:,} left out), {run.steps:,} steps of {config.batch_size}, "
+        f"{run.response_tokens:,} response tokens of {run.total_tokens:,}; {config.optimizer}, "
+        f"lr {run.settings.lr:g}, {output.schedule_name(config)}, {dtype}"
+        + (", LoRA" if config.lora else "")
     )
-
-
-def _card(base: Base, config: FinetuneConfig, dtype: str, result: dict[str, Any]) -> str:
-    schedule = f"UBA, φ = {config.phi:g}" if config.schedule == "uba" else config.schedule
-    return f"""---
-library_name: {"peft" if config.lora and not config.merge_adapter else "transformers"}
-base_model: {base.name}
-tags: [sft, trl, sft-diversity]
----
-
-# {base.name}, fine-tuned
-
-Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistant turns alone.
-
-| | |
-| --- | --- |
-| samples | {result["samples"]:,} |
-| epochs, steps | {result["epochs"]:g}, {result["steps"]:,} of {config.batch_size} samples |
-| response tokens read | {result["response_tokens"]:,} of {result["total_tokens"]:,} |
-| truncated | {result["truncated_share"]:.1%} at {config.max_length} tokens |
-| optimizer | {config.optimizer}, lr {result["lr"]:g}, weight decay {result["weight_decay"]:g} |
-| schedule | {schedule}, warm-up {config.warmup:g} |
-| trained | {f"LoRA, rank {config.lora_rank}" if config.lora else "all weights"}, {dtype} |
-| training loss | {result["first_loss"]:.3f} at first, {result["final_loss"]:.3f} over the last tenth |
-
-`manifest.json` names the subset and the base model by content key; `training.jsonl` has every step.
-"""

@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
-from transformers import TrainerCallback
-from trl import SFTTrainer
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
 
-from sft_diversity.core import stopping
+from sft_diversity.core import seeding, stopping
 from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.progress import Progress
-from sft_diversity.finetune import checkpoints, head
+from sft_diversity.finetune import checkpoints, head, optimizers
+from sft_diversity.finetune.course import Course
+from sft_diversity.finetune.models import Base, load_base
 from sft_diversity.finetune.samples import Rendered
+
+if TYPE_CHECKING:
+    from sft_diversity.finetune.stage import FinetuneConfig
 
 
 class FixedBatches(Sampler[list[int]]):
@@ -113,7 +118,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     ) -> LambdaLR:
         """Return our schedule on the trainer's optimizer."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._factor)
+            self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, self._factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -149,7 +154,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """A training run tells nobody about itself."""
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Shows progress, stops at a signal after a checkpoint, and stops when the loss is lost."""
 
     def __init__(self, bar: Progress) -> None:
@@ -169,3 +174,66 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 f"finetune: the loss is {logs['loss']} at step {state.global_step}; "
                 "lower lr or raise warmup"
             )
+
+
+def build(
+    run: Course,
+    base: Base,
+    tokenizer: PreTrainedTokenizerBase,
+    config: FinetuneConfig,
+    dtype: str,
+    folder: Path,
+    bar: Progress,
+) -> Trainer:
+    """Return the trainer of a run that writes checkpoints into `folder`.
+
+    What TRL would do by default and we do not want is said here.
+    """
+    seed = seeding.derive(config.train_seed, "trainer") % 2**32
+    arguments = SFTConfig(
+        output_dir=str(folder),
+        max_steps=run.steps,
+        gradient_accumulation_steps=run.micro_per_step,
+        per_device_train_batch_size=-(-config.batch_size // run.micro_per_step),
+        max_grad_norm=config.max_grad_norm,
+        weight_decay=run.settings.weight_decay,
+        bf16=dtype == "bfloat16",
+        activation_checkpointing=config.gradient_checkpointing,
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        logging_steps=1,  # so that the log is the same wherever a run was stopped
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        max_length=None,  # samples are cut when they are rendered
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = Trainer(
+        rendered=run.rendered,
+        batches=run.batches,
+        factor=run.factor,
+        model=load_base(base, seed),
+        args=arguments,
+        processing_class=tokenizer,
+        optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
+        peft_config=_adapter(config) if config.lora else None,
+        callbacks=[Watch(bar)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _adapter(config: FinetuneConfig) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+    )

@@ -1,0 +1,107 @@
+"""A run laid out before it begins: what each step reads, and at which learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sft_diversity.core.errors import UsageError
+from sft_diversity.finetune import batches, optimizers, samples, uba
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sft_diversity.finetune.models import Base
+    from sft_diversity.finetune.stage import FinetuneConfig
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run will do, step by step.
+
+    Attributes
+    ----------
+    rendered : Rendered
+        The samples as tokens.
+    order : int array
+        Rows in reading order, all steps one after the other.
+    batches : list of list of int
+        Micro-batches of rows, `micro_per_step` a step (fewer in the last).
+    steps : int
+        Optimizer steps.
+    settings : Settings
+        Peak learning rate and weight decay.
+    factor : function of a step
+        Share of the peak learning rate.
+    """
+
+    rendered: samples.Rendered
+    order: batches.Rows
+    batches: list[list[int]]
+    steps: int
+    micro_per_step: int
+    settings: optimizers.Settings
+    factor: Callable[[int], float]
+
+    @property
+    def response_tokens(self) -> int:
+        """Labelled tokens read in the whole run."""
+        return int(self.rendered.response_tokens[self.order].sum())
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens read in the whole run, padding not counted."""
+        return int(self.rendered.lengths[self.order].sum())
+
+    def tokens_by_step(self, batch_size: int) -> list[int]:
+        """Labelled tokens read up to and including each step."""
+        read = self.rendered.response_tokens[self.order].cumsum()
+        ends = range(batch_size, batch_size * self.steps + 1, batch_size)
+        return [int(read[min(end, len(read)) - 1]) for end in ends]
+
+
+def lay_out(
+    source: samples.Source,
+    base: Base,
+    tokenizer: PreTrainedTokenizerBase,
+    config: FinetuneConfig,
+    on_cpu: bool,
+) -> Course:
+    """Tokenise, fix the reading order, resolve the learning rate.
+
+    Raises
+    ------
+    UsageError
+        If `max_length` is beyond what the model reads.
+    """
+    if config.max_length > base.context:
+        raise UsageError(
+            f"finetune: max_length is {config.max_length}, but {base.name} reads at most "
+            f"{base.context} tokens; lower max_length"
+        )
+    rendered = samples.render(source, tokenizer, config.max_length, config.on_truncation)
+    order = batches.reading_order(
+        rendered.response_tokens, config.batch_size, config.train_seed, **config.budget
+    )
+    steps = -(-len(order) // config.batch_size)
+    micro = min(config.micro_batch_size or (8 if on_cpu else config.batch_size), config.batch_size)
+    settings = optimizers.resolve(
+        config.optimizer, base.width, config.lora, config.lr, config.weight_decay
+    )
+    factor = uba.schedule_factor(
+        config.schedule,
+        steps,
+        uba.warmup_steps(config.warmup, steps),
+        config.phi,
+        min(config.lr_min / settings.lr, 1.0),
+    )
+    return Course(
+        rendered=rendered,
+        order=order,
+        batches=batches.micro_batches(order, rendered.lengths, config.batch_size, micro),
+        steps=steps,
+        micro_per_step=-(-config.batch_size // micro),
+        settings=settings,
+        factor=factor,
+    )

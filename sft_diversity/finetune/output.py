@@ -1,0 +1,131 @@
+"""What a run leaves behind: weights, tokenizer, log, model card, figures for the manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sft_diversity.core.folder import Draft, dump_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sft_diversity.finetune.course import Course
+    from sft_diversity.finetune.models import Base
+    from sft_diversity.finetune.stage import FinetuneConfig
+    from sft_diversity.finetune.trainer import Trainer
+
+Log = list[dict[str, Any]]
+
+
+def training_log(history: list[dict[str, Any]], course: Course, batch_size: int) -> Log:
+    """Return one record a step, without times: equal runs write equal bytes."""
+    tokens = course.tokens_by_step(batch_size)
+    return [
+        {
+            "step": entry["step"],
+            "loss": entry["loss"],
+            "lr": entry["learning_rate"],
+            "grad_norm": entry["grad_norm"],
+            "response_tokens": tokens[entry["step"] - 1],
+        }
+        for entry in history
+        if "loss" in entry
+    ]
+
+
+def save_model(
+    draft: Draft, trainer: Trainer, tokenizer: PreTrainedTokenizerBase, merge: bool
+) -> None:
+    """Write safetensors, config and tokenizer with its template; each file appears whole."""
+    scratch = draft.path / ".model"
+    shutil.rmtree(scratch, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if merge and hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    _order_adapter_targets(scratch / "adapter_config.json")
+    for path in sorted(scratch.iterdir()):
+        if path.name != "README.md":  # PEFT's; ours says more
+            with draft.writing(path.name) as target:
+                path.replace(target)
+    shutil.rmtree(scratch)
+
+
+def _order_adapter_targets(path: Path) -> None:
+    """PEFT writes a set in hash order, which differs from run to run."""
+    if path.exists():
+        adapter = json.loads(path.read_text("utf-8"))
+        adapter["target_modules"] = sorted(adapter["target_modules"])
+        path.write_text(dump_json(adapter), "utf-8")
+
+
+def figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
+    """Return the run's figures; `final_loss` is the mean over the last tenth of the steps."""
+    rendered = course.rendered
+    tail = log[-max(len(log) // 10, 1) :]
+    return {
+        "steps": course.steps,
+        "epochs": round(len(course.order) / len(rendered.lengths), 6),
+        "samples": len(rendered.lengths),
+        "samples_read": len(course.order),
+        "response_tokens": course.response_tokens,
+        "total_tokens": course.total_tokens,
+        "truncated_share": round(rendered.truncated / rendered.rows, 6),
+        "optimizer": config.optimizer,
+        "lr": course.settings.lr,
+        "weight_decay": course.settings.weight_decay,
+        "first_loss": log[0]["loss"],
+        "final_loss": sum(entry["loss"] for entry in tail) / len(tail),
+    }
+
+
+def write_texts(
+    draft: Draft, base: Base, config: FinetuneConfig, log: Log, result: dict[str, Any]
+) -> None:
+    """Write `training.jsonl` and the model card."""
+    with draft.writing("training.jsonl") as path:
+        path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in log))
+    with draft.writing("README.md") as path:
+        path.write_text(_card(draft, base, config, result), "utf-8")
+
+
+def schedule_name(config: FinetuneConfig) -> str:
+    """Return the schedule for people: `UBA, φ = 5`."""
+    return f"UBA, φ = {config.phi:g}" if config.schedule == "uba" else config.schedule
+
+
+def _card(draft: Draft, base: Base, config: FinetuneConfig, result: dict[str, Any]) -> str:
+    trained = f"LoRA, rank {config.lora_rank}" if config.lora else "all weights"
+    adapter = config.lora and not config.merge_adapter
+    inputs = draft.work.inputs
+    return f"""---
+library_name: {"peft" if adapter else "transformers"}
+base_model: {base.name}
+tags: [sft, trl, sft-diversity]
+---
+
+# {base.name}, fine-tuned
+
+Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistant turns alone.
+
+| | |
+| --- | --- |
+| samples | {result["samples"]:,} |
+| epochs | {result["epochs"]:g} |
+| optimizer steps | {result["steps"]:,} of {config.batch_size} samples |
+| response tokens read | {result["response_tokens"]:,} of {result["total_tokens"]:,} |
+| truncated | {result["truncated_share"]:.1%} at {config.max_length} tokens |
+| trained | {trained}, {draft.work.config["dtype"]} |
+| optimizer | {config.optimizer}, lr {result["lr"]:g}, weight decay {result["weight_decay"]:g} |
+| schedule | {schedule_name(config)}, warm-up {config.warmup:g} |
+| training loss | {result["first_loss"]:.3f} at first, {result["final_loss"]:.3f} at last |
+| lineage | subset `{inputs["subset"]}`, base model `{inputs["model"]}` |
+
+`training.jsonl` has every step, `manifest.json` the whole configuration.
+"""
