@@ -1,0 +1,290 @@
+"""Corpus to embeddings: both components, identical texts once, cached by text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, machine, progress, schema, stopping
+from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.hashing import content_key
+from sft_diversity.embed import pool
+from sft_diversity.embed import store as stores
+from sft_diversity.embed import units as unit_work
+from sft_diversity.embed.base import Backend, Encoder, Placement, Precision
+from sft_diversity.embed.locate import PACKAGED, Files, locate
+
+VERSION = 1
+WORK = Path(".sftdiv")
+# rough, for plans only: tokens a second and worker with the packaged encoder
+_RATES = {("cpu", "float32"): 3_000, ("cpu", "bfloat16"): 9_000, ("cuda", "bfloat16"): 400_000}
+_CHARS_PER_TOKEN = 4.5
+
+
+class EmbedConfig(Config):
+    """Which encoder, where it runs, and what it reads."""
+
+    encoder: str = Field(
+        default=PACKAGED,
+        description="`packaged` (all-MiniLM-L6-v2, no download), a folder, or a Hub id",
+    )
+    revision: str | None = Field(
+        default=None, description="branch, tag or commit of a Hub encoder; recorded as a commit"
+    )
+    components: tuple[corpora.Component, ...] = Field(
+        default=corpora.COMPONENTS, min_length=1, description="which components to embed"
+    )
+    prompt_name: str | None = Field(
+        default=None, description="which of the encoder's own prompts goes before every text"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: CUDA where there is a GPU"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where the hardware multiplies it, else float32"
+    )
+    backend: Backend = Field(
+        default="torch", description="openvino: CPU only, extra `openvino`, mean-pooling encoders"
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="cores or GPUs to use; default: all; changes no result"
+    )
+
+
+def place(config: EmbedConfig) -> Placement:
+    """Return where and how the encoder will run here.
+
+    Raises
+    ------
+    UsageError
+        If CUDA is asked for and not there, or a backend cannot do what is asked.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "cuda" and not gpus:
+        raise UsageError("embed: device is `cuda` but PyTorch sees no GPU; use --device cpu")
+    on_gpu = gpus > 0 and config.device != "cpu" and config.backend == "torch"
+    if config.backend == "openvino" and config.device == "cuda":
+        raise UsageError("embed: backend `openvino` runs on the CPU; leave out --device cuda")
+    fast_bf16 = torch.cuda.is_bf16_supported() if on_gpu else machine.cpu_has_bf16()
+    precision: Precision = "bfloat16" if fast_bf16 else "float32"
+    if config.precision != "auto":
+        precision = config.precision
+    limit = gpus if on_gpu else machine.cores()
+    workers = min(config.workers or limit, limit)
+    return Placement(config.backend, "cuda" if on_gpu else "cpu", precision, workers)
+
+
+def embed(
+    corpus: Path,
+    out: Path,
+    config: EmbedConfig,
+    work: Path = WORK,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Embed a corpus into `out/<component>/<shard>.parquet`, rows and shards as in the corpus.
+
+    Parameters
+    ----------
+    corpus : Path
+        A finished output of `ingest`.
+    out : Path
+        Made, taken up again, or found finished.
+    work : Path
+        Vectors are cached in `work/vectors/`, by text and encoder: what another run or another
+        corpus has embedded is not embedded again.
+
+    Returns
+    -------
+    dict
+        The manifest; `result` has per component the rows and how many texts were cut or blank.
+
+    Raises
+    ------
+    DataError, UsageError, Interrupted
+
+    Notes
+    -----
+    Time is that of the encoder, some 2 · parameters operations a token. A kill loses at most the
+    units in flight (about a minute of each worker).
+    """
+    files = locate(config.encoder, config.revision)
+    assert files is not None
+    placement = place(config)
+    draft = folder.open_draft(out, _work(corpus, config, files, placement))
+    if draft.reused:
+        say(f"embed: {draft.reason}, reused")
+        return folder.read_manifest(out, "embed")
+    store = stores.Store(_store_folder(work, config, files, placement))
+    embedded = _fill(corpus, config, files, placement, store, say)
+    result = _assemble(corpus, config, store, draft)
+    rows = max(c["rows"] for c in result["components"].values())
+    return draft.commit(
+        rows=folder.rows_account(rows, rows, {}),
+        result=result | {"encoder": _identity(config, files, placement)},
+        run={
+            "device": placement.device,
+            "workers": placement.workers,
+            "texts_embedded": embedded,
+        },
+    )
+
+
+def plan(corpus: Path, out: Path, config: EmbedConfig, work: Path = WORK) -> dict[str, Any]:
+    """Return what `embed` would do: rows, texts to embed, cached or not, seconds, bytes."""
+    placement = place(config)
+    files = locate(config.encoder, config.revision, download=False)
+    shards = corpora.shards(corpus)
+    rows = sum(pq.read_metadata(path).num_rows for path in shards)
+    said: dict[str, Any] = {
+        "stage": "embed",
+        "out": str(out),
+        "rows": rows,
+        "encoder": config.encoder,
+        "device": placement.device,
+        "precision": placement.precision,
+        "workers": placement.workers,
+    }
+    if files is None:
+        return said | {"state": "new", "reason": "the encoder would be downloaded first"}
+    manifest = folder.read_manifest(out) if folder.stage_of(out) == "embed" else {}
+    if manifest.get("key") == _work(corpus, config, files, placement).key:
+        return said | {"state": "reused", "texts_to_embed": 0, "seconds": 0.0, "bytes": 0}
+    store = stores.Store(_store_folder(work, config, files, placement))
+    texts, characters = 0, 0
+    for unit in unit_work.missing_units(corpus, config.components, store):
+        texts += len(unit.texts)
+        characters += sum(min(len(text), 1_200) for text in unit.texts)
+    rate = _RATES.get((placement.device, placement.precision), 3_000) * placement.workers
+    return said | {
+        "state": "new",
+        "texts_to_embed": texts,
+        "texts_cached": len(store),
+        "seconds": round(characters / _CHARS_PER_TOKEN / rate, 1),
+        "bytes": 2 * 384 * (texts + rows * len(config.components)),
+    }
+
+
+def encoder_for(files: Files, config: EmbedConfig, precision: str, device: str) -> Encoder:
+    """Return the loaded encoder (torch is imported here)."""
+    if config.backend == "openvino":
+        from sft_diversity.embed.openvino import OpenVinoEncoder
+
+        return OpenVinoEncoder(files.folder, precision, config.prompt_name)
+    from sft_diversity.embed.sentence_transformer import SentenceTransformerEncoder
+
+    return SentenceTransformerEncoder(files.folder, device, precision, config.prompt_name)
+
+
+def _make(files: Files, config: EmbedConfig, precision: str, device: str) -> Encoder:
+    return encoder_for(files, config, precision, device)
+
+
+def _fill(
+    corpus: Path,
+    config: EmbedConfig,
+    files: Files,
+    placement: Placement,
+    store: stores.Store,
+    say: Callable[[str], None],
+) -> int:
+    """Embed what the store lacks; return how many texts that were."""
+    total = sum(len(u.texts) for u in unit_work.missing_units(corpus, config.components, store))
+    if not total:
+        say("embed: every text is in the cache")
+        return 0
+    say(
+        f"embed: {total:,} texts with {files.name} ({placement.backend}, {placement.precision}) "
+        f"on {placement.device}, {placement.workers} workers; {len(store):,} were cached"
+    )
+    facts = _identity(config, files, placement)
+    stores.describe(store.folder, facts)
+    make = partial(_make, files, config, placement.precision)
+    todo = unit_work.missing_units(corpus, config.components, store)
+    with progress.progress("embed", total, "texts") as bar:
+        if placement.device == "cuda" and placement.workers > 1:
+            devices = [f"cuda:{number}" for number in range(placement.workers)]
+            pool.run_processes(make, devices, placement, store.folder, todo, bar.advance)
+        else:
+            pool.run_threads(make, placement, store.folder, todo, bar.advance)
+    store.refresh()
+    return total
+
+
+def _assemble(
+    corpus: Path, config: EmbedConfig, store: stores.Store, draft: folder.Draft
+) -> dict[str, Any]:
+    """Write one table a shard and component from the store; return the figures."""
+    figures = {c: {"rows": 0, "cut": 0, "blank": 0} for c in config.components}
+    dim = 0
+    for path in corpora.shards(corpus):
+        table = pq.read_table(path, columns=["id", *config.components])
+        for component in config.components:
+            texts = table[component].to_pylist()
+            vectors, cut = store.get(stores.keys_of(texts))
+            dim = vectors.shape[1]
+            told = figures[component]
+            told["rows"] += len(texts)
+            told["cut"] += int(cut.sum())
+            told["blank"] += sum(not text.strip() for text in texts)
+            name = f"{component}/{path.name}"
+            if not draft.has(name):
+                draft.write_table(name, _table(table["id"], vectors))
+        stopping.safe_point("embed")
+    return {"dim": dim, "components": figures}
+
+
+def _table(ids: pa.ChunkedArray, vectors: np.ndarray[Any, np.dtype[np.float16]]) -> pa.Table:
+    target = schema.embeddings(vectors.shape[1])
+    table = pa.table({"id": ids, "embedding": core_vectors.column(vectors)})
+    return schema.check(table.cast(target), target, "embed")
+
+
+def _identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[str, Any]:
+    return {
+        "name": files.name,
+        "revision": files.revision,
+        "commit": files.commit,
+        "backend": placement.backend,
+        "precision": placement.precision,
+        "prompt_name": config.prompt_name,
+    }
+
+
+def _store_folder(work: Path, config: EmbedConfig, files: Files, placement: Placement) -> Path:
+    """Return the cache folder of an encoder: named for reading, keyed by what changes vectors."""
+    key = content_key(
+        {
+            "revision": files.revision,
+            "precision": placement.precision,
+            "backend": placement.backend,
+            "prompt_name": config.prompt_name,
+            "version": VERSION,
+        }
+    )
+    return work / "vectors" / key[:16]
+
+
+def _work(corpus: Path, config: EmbedConfig, files: Files, placement: Placement) -> folder.Work:
+    return folder.Work(
+        "embed",
+        VERSION,
+        {"corpus": corpora.key(corpus), "encoder": files.revision},
+        {
+            "components": list(config.components),
+            "precision": placement.precision,
+            "backend": placement.backend,
+            "prompt_name": config.prompt_name,
+        },
+    )

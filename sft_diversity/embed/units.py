@@ -1,0 +1,125 @@
+"""A unit of work: some thousand texts that are embedded together and stored as one part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.hashing import content_key
+from sft_diversity.embed import store as stores
+from sft_diversity.embed.base import Encoder
+
+#: About a minute of one core's work with the packaged encoder: what a kill may lose.
+UNIT_TEXTS = 4_000
+#: Padded widths are multiples of this: few shapes, little padding.
+WIDTH_STEP = 8
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Distinct texts that are not in the store, in key order."""
+
+    name: str
+    keys: stores.Keys
+    texts: list[str]
+
+
+def missing_units(
+    corpus: Path, components: tuple[corpora.Component, ...], store: stores.Store
+) -> Iterator[Unit]:
+    """Yield the texts of a corpus that the store lacks, each once, as units.
+
+    A text belongs to the first shard it occurs in, and there to a slice by key. Both depend on the
+    corpus alone: a run that was stopped goes on with the same units.
+    """
+    seen: set[bytes] = set()
+    for path in corpora.shards(corpus):
+        texts = _distinct(path, components, seen)
+        seen.update(texts)
+        if not texts:
+            continue
+        keys = np.sort(np.array(list(texts), dtype=stores.KEY))
+        slices = -(-len(keys) // UNIT_TEXTS)
+        place = np.array([int(key[:8], 16) * slices >> 32 for key in keys.tolist()])
+        lacking = ~store.has(keys)
+        for number in range(slices):
+            own = keys[(place == number) & lacking]
+            if len(own):
+                stamp = content_key([key.decode() for key in own.tolist()])[:16]
+                name = f"{path.stem}-{number:02d}-{stamp}"
+                yield Unit(name, own, [texts[key] for key in own.tolist()])
+
+
+def _distinct(
+    path: Path, components: tuple[corpora.Component, ...], seen: set[bytes]
+) -> dict[bytes, str]:
+    """Return the texts of a shard that no earlier shard holds, by key."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=list(components))
+    found: dict[bytes, str] = {}
+    for component in components:
+        texts = table[component].to_pylist()
+        for key, text in zip(stores.keys_of(texts).tolist(), texts, strict=True):
+            if key not in seen:
+                found.setdefault(key, text)
+    return found
+
+
+def embed_unit(
+    encoder: Encoder,
+    batch_tokens: int,
+    folder: Path,
+    unit: Unit,
+    advance: Callable[[int], None],
+) -> None:
+    """Embed a unit and write its part.
+
+    Raises
+    ------
+    DataError
+        If a vector is zero or not finite.
+    """
+    vectors, cut = encode(encoder, unit.texts, batch_tokens, advance)
+    try:
+        stored = core_vectors.unit(vectors).astype(np.float16)
+    except DataError:
+        rows = np.flatnonzero(~(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)))
+        example = " ".join(unit.texts[rows[0]].split())[:60]
+        raise DataError(
+            f"embed: the encoder gave no usable vector for {len(rows):,} texts, the first: "
+            f"{example!r}; try --precision float32 or another encoder"
+        ) from None
+    stores.write_part(folder, unit.name, unit.keys, stored, cut)
+
+
+def encode(
+    encoder: Encoder,
+    texts: list[str],
+    batch_tokens: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return the raw vectors of `texts`, shape (n, d), and which texts were cut.
+
+    Texts are grouped by padded length, and a length always has the same batch shape: the last
+    batch is filled up with dummies. So a text's vector does not depend on the other texts.
+    """
+    ids, cut = encoder.tokenize(texts)
+    lengths = np.array([len(text) for text in ids])
+    widths = np.minimum(-(-lengths // WIDTH_STEP) * WIDTH_STEP, encoder.max_tokens)
+    vectors = np.empty((len(texts), encoder.dim), np.float32)
+    for width in np.unique(widths).tolist():
+        rows = max(1, batch_tokens // max(width, 1))
+        same = np.flatnonzero(widths == width)
+        for start in range(0, len(same), rows):
+            batch = same[start : start + rows]
+            vectors[batch] = encoder.forward([ids[i] for i in batch], width, rows)
+            advance(len(batch))
+    return vectors, cut
