@@ -16,6 +16,14 @@ from sft_diversity.core.schema import SAMPLES
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.ingest.runs import halves, hex_ids
 
+_NO_ROWS = {
+    **dict.fromkeys(("id_high", "id_low", "key_high", "key_low"), pl.UInt64),
+    "file": pl.Int32,
+    "source": pl.Int32,
+    "row": pl.Int64,
+    "empty": pl.Boolean,
+}
+
 
 @dataclass(frozen=True)
 class Verdicts:
@@ -53,6 +61,11 @@ def judge(
                 .otherwise("reason"),
                 twin=pl.coalesce("twin", "twin_new"),
             ).drop("twin_new")
+    if not rows["reason"].is_null().any():
+        raise DataError(
+            f"ingest: no sample is left: {len(rows):,} rows were read that are not bad, all empty; "
+            "name other sources"
+        )
     rows = _taken(rows, config)
     return Verdicts(rows.sort("place"), [_counts(rows, i) for i in range(len(config.sources))])
 
@@ -77,7 +90,7 @@ def _frame(runs: Sequence[pa.Table], source_of_file: npt.NDArray[np.int32]) -> p
                 }
             )
         )
-    whole = pl.concat(frames)
+    whole = pl.concat(frames) if frames else pl.DataFrame(schema=_NO_ROWS)
     return whole.with_row_index("place").with_columns(twin=pl.lit(None, pl.UInt32))
 
 
@@ -203,7 +216,7 @@ def _samples(rows: pa.Table, labels: Sequence[str], sources: Sequence[str]) -> p
 def dropped(
     runs: Sequence[pa.Table], verdicts: Verdicts, labels: Sequence[str], sources: Sequence[str]
 ) -> pa.Table:
-    """Return a table of the rows that do not stay: where they were, why, and whose twin they are."""
+    """Return a table of the rows that do not stay: where they were, why, whose twin."""
     ids = hex_ids(pa.chunked_array([chunk for run in runs for chunk in run["id"].chunks]))
     gone = verdicts.rows.filter(pl.col("reason").is_not_null()).sort("file", "row")
     file = gone["file"].to_numpy()

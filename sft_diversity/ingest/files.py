@@ -10,6 +10,7 @@ from pathlib import Path
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.ingest.config import IngestConfig, SourceConfig
+from sft_diversity.ingest.hub import commit_of
 
 _KINDS = {
     ".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv",
@@ -30,9 +31,12 @@ class File:
     path: Path
     kind: str
     bytes: int
+    revision: str | None = None  # of a Hub data set, whose name `path` then is
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the file as it lies there, packed or not."""
+        """Return the SHA-256 of the file as it is, packed or not; for a Hub id its commit."""
+        if self.kind == "hub":
+            return str(self.revision)
         try:
             return file_sha256(self.path)
         except OSError as fault:
@@ -44,7 +48,8 @@ def sources_from(paths: list[str], format: str = "auto") -> list[SourceConfig]:
     made: list[SourceConfig] = []
     taken: set[str] = set()
     for path in paths:
-        stem = path.removeprefix(HUB).partition("@")[0] if path.startswith(HUB) else stem_of(path)
+        hub_id = hub_id_of(path, None)
+        stem = hub_id.partition("@")[0] if hub_id else stem_of(path)
         name = re.sub(r"[^\w.+-]", "_", stem).lstrip("_.+-")[:90] or "source"
         number = 2
         unique = name
@@ -66,7 +71,7 @@ def stem_of(path: str) -> str:
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what kind of file this is by its name, else by its first bytes."""
+    """Return what kind of file this is by its name, None if the name does not tell."""
     name = Path(path.name.lower())
     if name.suffix in _PACKED:
         name = name.with_suffix("")
@@ -84,6 +89,10 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
         If there are none, or one is no regular file or of no known kind.
     """
     source = config.sources[number]
+    if hub_id := hub_id_of(source.path, config.root):
+        name, _, revision = hub_id.partition("@")
+        commit = commit_of(name, revision or None)
+        return [File(number, f"{HUB}{name}@{commit}", Path(name), "hub", 0, commit)]
     root = Path(config.root) if config.root is not None else None
     named = Path(source.path).expanduser()
     full = root / named if root is not None and not named.is_absolute() else named
@@ -95,6 +104,16 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
     except OSError as fault:
         reason = fault.strerror or str(fault)
         raise UsageError(f"ingest: source {source.name}: {full}: {reason}") from None
+
+
+def hub_id_of(path: str, root: str | None) -> str | None:
+    """Return `org/name[@revision]` if a path means the Hub: says so, or could mean nothing here."""
+    if path.startswith(HUB):
+        return path.removeprefix(HUB)
+    looks_so = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", path) is not None
+    if not looks_so or kind_of(Path(path)) is not None or (Path(root or ".") / path).exists():
+        return None
+    return None if (Path(root or ".") / path).parent.exists() else path
 
 
 def _file(number: int, path: Path, base: Path, source: SourceConfig) -> File:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import orjson
+
 from sft_diversity.ingest.rows import BadRow
 
 #: A speaker and what is said. Speakers: system, user, assistant, call (the assistant calls a
@@ -180,8 +182,6 @@ def turns_of(value: Any, role: str, content: str, speakers: Mapping[str, str]) -
 
 def _with_calls(said: Any, calls: Any) -> list[Turn]:
     """An OpenAI turn that calls tools: what is said, if anything, then the calls as JSON."""
-    import orjson
-
     text = "" if is_null(said) else _said(said)
     try:
         call = orjson.dumps(calls).decode()
@@ -196,9 +196,10 @@ def _said(said: Any) -> str:
         return said
     if isinstance(said, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in said]
-        if parts and all(isinstance(part, str) for part in parts):
-            return "".join(parts)
-        raise BadRow("not-text", "a turn holds parts that are no text")
+        texts = [part for part in parts if isinstance(part, str)]
+        if not texts or len(texts) < len(parts):
+            raise BadRow("not-text", "a turn holds parts that are no text")
+        return "".join(texts)
     raise BadRow("null-text" if is_null(said) else "not-text", f"a turn's text: {_kind(said)}")
 
 

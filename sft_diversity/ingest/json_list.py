@@ -68,10 +68,12 @@ class _Cutter:
         while (opening := self._buffer.find(b"[")) < 0:
             self._read(1)
         self._at = opening + 1
+        cut = False
         while self._to_next():
             end = self._end()
             value = self._value(end)
             if isinstance(value, BadRow) and value.reason not in ("duplicate-key", "not-an-object"):
+                cut = value.reason == "cut-row"
                 yield self._bad(value, end)
                 continue
             if isinstance(value, dict):
@@ -79,7 +81,7 @@ class _Cutter:
             raw = self._bytes(self._at, end)
             yield Row(self._at, value, raw, len(raw))
             self._at = end
-        if self._at >= self._stop and self.fault is None:
+        if self._at >= self._stop and self.fault is None and not cut:
             yield Row(self._at, BadRow("cut-row", "the list has no closing bracket"), b"", 0)
 
     @property

@@ -6,6 +6,7 @@ stopped run goes on with the next.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import orjson
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import Draft
-from sft_diversity.ingest import formats, json_rows, mapping, streams, tables
+from sft_diversity.ingest import formats, hub, json_rows, mapping, streams, tables
 from sft_diversity.ingest.config import IngestConfig, SourceConfig
 from sft_diversity.ingest.files import File
 from sft_diversity.ingest.formats import Reader, Sample, Turn
@@ -96,7 +97,7 @@ class _FileReader:
             config.truncated == "keep",
         )
         self._rows = self._quarantined = 0
-        self._format = self._source.format
+        self._format: str = self._source.format
         self._reader: Reader | None = _given_reader(self._source)
 
     def read(self) -> dict[str, Any]:
@@ -221,6 +222,8 @@ def _given_reader(source: SourceConfig) -> Reader | None:
 
 
 def _open(file: File, source: SourceConfig, limits: Limits) -> Iterator[Row]:
+    if file.kind == "hub":
+        return hub.hub_rows(str(file.path), file.revision, source.split or "train")
     if file.kind in ("parquet", "arrow"):
         return tables.columnar_rows(file.path, file.kind)
     blocks = streams.chunks(file.path, limits)
@@ -240,7 +243,7 @@ def _first_exchange(sample: Sample) -> list[Turn]:
     system = [turn for turn in turns[:1] if turn[0] == "system"]
     if sample.task is not None:
         return system + turns[-2:]
-    for one, other in zip(turns, turns[1:], strict=False):
+    for one, other in itertools.pairwise(turns):
         if one[0] == "user" and other[0] == "assistant":
             return [*system, one, other]
     return []

@@ -28,7 +28,7 @@ REASONS = {
 }
 
 
-class BadRow(Exception):  # noqa: N818  (a verdict on a row that is caught close by, never shown)
+class BadRow(Exception):
     """The row cannot become a sample; `reason` is a key of `REASONS`."""
 
     def __init__(self, reason: str, detail: str = "") -> None:

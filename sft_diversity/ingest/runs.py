@@ -43,7 +43,7 @@ class RunWriter:
         self._clear()
 
     def _clear(self) -> None:
-        self._columns: list[list[Any]] = [[] for _ in range(8)]
+        self._rows: list[tuple[Any, ...]] = []
         self._roles: list[str] = []
         self._contents: list[str] = []
         self._offsets = [0]
@@ -62,23 +62,20 @@ class RunWriter:
         empty: bool = False,
     ) -> None:
         """Add one row."""
-        for column, value in zip(
-            self._columns, (id, key, file, row, empty, instruction, response, meta), strict=True
-        ):
-            column.append(value)
+        self._rows.append((id, key, file, row, empty, instruction, response, meta))
         for role, content in turns:
             self._roles.append(role)
             self._contents.append(content)
         self._offsets.append(len(self._roles))
         self._chars += 2 * (len(instruction) + len(response)) + len(meta)
-        if self._chars > _MAX_CHARS or len(self._columns[0]) >= _MAX_ROWS:
+        if self._chars > _MAX_CHARS or len(self._rows) >= _MAX_ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Write what was collected as a run."""
-        if not self._columns[0]:
+        if not self._rows:
             return
-        id, key, file, row, empty, instruction, response, meta = self._columns
+        id, key, file, row, empty, instruction, response, meta = zip(*self._rows, strict=True)
         said = pa.StructArray.from_arrays(
             [pa.array(self._roles, pa.string()), pa.array(self._contents, pa.string())],
             fields=list(MESSAGES.value_type),

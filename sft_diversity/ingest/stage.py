@@ -19,7 +19,7 @@ from sft_diversity.ingest.runs import read_run
 
 VERSION = 1
 QUARANTINE = "quarantine.jsonl"
-_ROWS_PER_S, _BYTES_PER_ROW = 25_000, 200  # packed text on one 3 GHz core: for estimates only
+_ROWS_PER_S, _BYTES_PER_ROW = 15_000, 200  # packed text on one 3 GHz core: for estimates only
 
 Say = Callable[[str], None]
 
@@ -262,7 +262,7 @@ def _accounts(
 
 
 def _forget_parts(draft: Draft) -> None:
-    """Remove the first pass's files; renamed first, so that half a removal is never resumed from."""
+    """Remove the first pass's files; renamed first: half a removal must not be resumed from."""
     old = draft.path / f"{PARTS}.old"
     (draft.path / PARTS).rename(old)
     shutil.rmtree(old)

@@ -26,7 +26,7 @@ _BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
 )
 
 
-class TruncatedFile(Exception):  # noqa: N818  (ends a stream; the caller decides what it means)
+class TruncatedFile(Exception):
     """The compressed file ends in the middle, or is damaged from here on."""
 
 

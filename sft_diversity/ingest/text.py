@@ -16,9 +16,8 @@ def normalise(text: str) -> str:
 
 def digest(parts: Iterable[str]) -> bytes:
     """Return 16 bytes that identify a sequence of texts (the raw form of `hashing.text_key`)."""
-    blake = hashlib.blake2b(digest_size=16)
+    pieces: list[bytes] = []
     for part in parts:
         raw = part.encode()
-        blake.update(len(raw).to_bytes(8, "little"))
-        blake.update(raw)
-    return blake.digest()
+        pieces += (len(raw).to_bytes(8, "little"), raw)
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).digest()
