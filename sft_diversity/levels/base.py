@@ -15,6 +15,9 @@ from sft_diversity.core import folder
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
 
+#: Folder of unfinished work inside a draft; it goes before the commit.
+PARTS = ".parts"
+
 #: Texts to unit vectors, float32, shape (m, d): an encoder that the caller wires in.
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 

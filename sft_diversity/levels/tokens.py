@@ -19,6 +19,7 @@ from sft_diversity.core import folder, incidence, progress, resources, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.levels.base import PARTS
 from sft_diversity.levels.tokenizing import (
     TokenCounts,
     Tokenizer,
@@ -29,7 +30,6 @@ from sft_diversity.levels.tokenizing import (
 
 VERSION = 1
 STAGE = "tokens"
-PARTS = ".parts"
 _ROWS_PER_S = 6_000  # a guess for plans: two cores, texts of some 300 characters
 
 

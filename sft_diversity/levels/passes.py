@@ -1,0 +1,237 @@
+"""The meso level's passes over a corpus, shard by shard: words, their use, counts, units held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sft_diversity.core import folder, progress, stopping
+from sft_diversity.core.corpus import Component
+from sft_diversity.levels import vocabulary as bits_of
+from sft_diversity.levels.base import PARTS
+from sft_diversity.levels.candidates import (
+    find_candidates,
+    pack,
+    sentence_keys,
+    unpack,
+)
+from sft_diversity.levels.stream import FUNCTION, Stream, read_stream
+from sft_diversity.levels.units import Held, Table, count_samples, hold, merge_tables
+from sft_diversity.levels.vocabulary import Usage, Vocabulary, make_vocabulary, word_bits
+
+_STAGE = "index"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished word stream on disk: `codes` (a list a sample), and the words they number."""
+
+    codes: Path
+    words: Path
+
+
+def read_shards(
+    draft: folder.Draft, paths: Sequence[Path], component: Component
+) -> tuple[list[Shard], pa.Array]:
+    """Return the word streams of a corpus and the sample ids; finished streams are kept."""
+    shards, ids = [], []
+    with progress.progress(f"index meso-{component}: words", len(paths), "shards") as bar:
+        for path in paths:
+            stopping.safe_point(_STAGE)
+            codes, words = (
+                f"{PARTS}/{path.stem}.codes.parquet",
+                f"{PARTS}/{path.stem}.words.parquet",
+            )
+            if not (draft.has(codes) and draft.has(words)):
+                table = pq.read_table(path, columns=["id", component])
+                stream = read_stream(table[component].to_pylist())
+                lists = pa.LargeListArray.from_arrays(stream.starts, pa.array(stream.codes))
+                draft.write_table(words, pa.table({"word": pa.array(stream.words, pa.string())}))
+                draft.write_table(codes, pa.table({"id": table["id"], "codes": lists}))
+            shards.append(Shard(draft.path / codes, draft.path / words))
+            ids.append(pq.read_table(draft.path / codes, columns=["id"])["id"].combine_chunks())
+            bar.advance()
+    return shards, pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the passes over a corpus share: its words and what each may do.
+
+    Attributes
+    ----------
+    n_samples : int
+    bounds : (int, int)
+        Fewest and most samples of a unit.
+    number : dict
+        Every word as written, to its place below, or to FUNCTION where it takes no part.
+    written : list of str
+        The words that take part.
+    to_normal : int32 array, shape (len(written),)
+    bits : int32 array, shape (len(written),)
+        What each word may do, see `vocabulary`.
+    normal_samples, normal_bits : arrays, shape (normal forms,)
+    form : uint64 array, ascending
+        Sentences that too many samples share word for word.
+    """
+
+    n_samples: int
+    bounds: tuple[int, int]
+    number: dict[str, int]
+    written: list[str]
+    to_normal: npt.NDArray[np.int32]
+    bits: npt.NDArray[np.int32]
+    normal_samples: npt.NDArray[np.int64]
+    normal_bits: npt.NDArray[np.int32]
+    form: npt.NDArray[np.uint64]
+
+
+def survey(
+    shards: Sequence[Shard], n_samples: int, bounds: tuple[int, int], language: str
+) -> Ground:
+    """Return the words of a corpus and how they are used in it."""
+    every: set[str] = set()
+    for shard in shards:
+        every.update(pq.read_table(shard.words)["word"].to_pylist())
+    vocabulary = make_vocabulary(every, language)
+    number = {word: i for i, word in enumerate(vocabulary.written)}
+    usage = Usage.zero(vocabulary)
+    for shard in shards:
+        usage.add(_load(shard, number, vocabulary.written), vocabulary)
+    bits = word_bits(vocabulary, usage, bounds[0], english=language == "en")
+    ground = _ground(vocabulary, usage, bits, n_samples, bounds)
+    return replace(ground, form=_shared_sentences(shards, ground))
+
+
+def _shared_sentences(shards: Sequence[Shard], ground: Ground) -> npt.NDArray[np.uint64]:
+    """Return the sentences of more samples than a quarter of the most that may hold a unit."""
+    keys, counts = [], []
+    for shard in shards:
+        stream = _load(shard, ground.number, ground.written)
+        rows = np.repeat(np.arange(len(stream.starts) - 1), np.diff(stream.starts))
+        found = sentence_keys(stream.codes, stream.starts)
+        first = np.flatnonzero(np.diff(found, prepend=np.uint64(0)) != 0)
+        distinct, number = np.unique(found[first], return_inverse=True)
+        pairs = np.unique(rows[first].astype(np.int64) * len(distinct) + number)
+        keys.append(distinct)
+        counts.append(np.bincount(pairs % max(len(distinct), 1), minlength=len(distinct)))
+    every, place = np.unique(np.concatenate(keys), return_inverse=True)
+    total = np.bincount(place, np.concatenate(counts), minlength=len(every))
+    return every[(total > ground.bounds[1] / 4) & (every != 0)]
+
+
+def _ground(
+    vocabulary: Vocabulary,
+    usage: Usage,
+    bits: npt.NDArray[np.int32],
+    n_samples: int,
+    bounds: tuple[int, int],
+) -> Ground:
+    low = vocabulary.to_lowered
+    stays = (bits[low] & (bits_of.RARE | bits_of.CODE)) == 0
+    place = np.where(stays, np.cumsum(stays) - 1, FUNCTION)
+    number = dict(zip(vocabulary.written, place.tolist(), strict=True))
+    kept = np.flatnonzero(stays)
+    normal_bits = np.zeros(len(vocabulary.normal), dtype=np.int32)
+    np.bitwise_or.at(normal_bits, vocabulary.to_normal, bits)
+    return Ground(
+        n_samples=n_samples,
+        bounds=bounds,
+        number=number,
+        written=[vocabulary.written[i] for i in kept.tolist()],
+        to_normal=vocabulary.to_normal[low[kept]],
+        bits=bits[low[kept]],
+        normal_samples=usage.samples,
+        normal_bits=normal_bits,
+        form=np.empty(0, dtype=np.uint64),
+    )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """All n-grams of a corpus, in normal form and as written.
+
+    Attributes
+    ----------
+    table : Table
+        Samples of each n-gram in normal form.
+    raw, raw_counts : int64 arrays, shape (r,)
+        Candidates as written, ascending, and how often each occurs.
+    """
+
+    table: Table
+    raw: npt.NDArray[np.int64]
+    raw_counts: npt.NDArray[np.int64]
+
+
+def count_ngrams(shards: Sequence[Shard], ground: Ground) -> Counted:
+    """Return the counts of all n-grams of the words that take part."""
+    tables, raw, counts = [], [], []
+    for shard in shards:
+        stopping.safe_point(_STAGE)
+        stream = _load(shard, ground.number, ground.written)
+        found = find_candidates(stream.codes, stream.starts, ground.bits, ground.form)
+        tables.append(count_samples(found, normal_keys(found.keys, ground.to_normal)))
+        distinct, many = np.unique(found.keys[found.weights > 0], return_counts=True)
+        raw.append(distinct)
+        counts.append(many)
+    keys, place = np.unique(np.concatenate(raw), return_inverse=True)
+    total = np.zeros(len(keys), dtype=np.int64)
+    np.add.at(total, place, np.concatenate(counts))
+    return Counted(merge_tables(tables), keys, total)
+
+
+def hold_units(shards: Sequence[Shard], ground: Ground, unit_keys: npt.NDArray[np.int64]) -> Held:
+    """Return which samples could hold which units; rows count through the shards."""
+    parts, first = [], 0
+    for shard in shards:
+        stopping.safe_point(_STAGE)
+        stream = _load(shard, ground.number, ground.written)
+        found = find_candidates(stream.codes, stream.starts, ground.bits, ground.form)
+        held = hold(found, normal_keys(found.keys, ground.to_normal), unit_keys)
+        rows = (held.rows + first).astype(np.int32)
+        parts.append(Held(rows, held.units, held.weights, held.counts))
+        first += len(stream.starts) - 1
+    return Held(
+        np.concatenate([p.rows for p in parts]),
+        np.concatenate([p.units for p in parts]),
+        np.concatenate([p.weights for p in parts]),
+        np.concatenate([p.counts for p in parts]),
+    )
+
+
+def unit_names(counted: Counted, ground: Ground, unit_keys: npt.NDArray[np.int64]) -> list[str]:
+    """Return each unit as it is most often written, in lower case (ties: the lower key)."""
+    keys = normal_keys(counted.raw, ground.to_normal)
+    place = np.minimum(np.searchsorted(unit_keys, keys), max(len(unit_keys) - 1, 0))
+    hit = np.flatnonzero(unit_keys[place] == keys) if len(unit_keys) else np.empty(0, np.int64)
+    order = hit[np.lexsort((counted.raw[hit], -counted.raw_counts[hit], place[hit]))]
+    _, first = np.unique(place[order], return_index=True)
+    words = unpack(counted.raw[order[first]])
+    return [" ".join(ground.written[w].lower() for w in row if w >= 0) for row in words.tolist()]
+
+
+def normal_keys(
+    keys: npt.NDArray[np.int64], to_normal: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int64]:
+    """Return packed n-grams with each word replaced by its normal form."""
+    words = unpack(keys)
+    return pack(np.where(words >= 0, to_normal[np.maximum(words, 0)], -1).astype(np.int32))
+
+
+def _load(shard: Shard, number: dict[str, int], written: list[str]) -> Stream:
+    """Return a shard's stream with its words renumbered."""
+    lists = pq.read_table(shard.codes, columns=["codes"])["codes"]
+    codes = pc.list_flatten(lists).to_numpy()
+    local = pq.read_table(shard.words)["word"].to_pylist()
+    place = np.array([number[word] for word in local] + [FUNCTION], dtype=np.int32)
+    sizes = pc.list_value_length(lists).to_numpy()
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Stream(np.where(codes >= 0, place[codes], codes).astype(np.int32), starts, written)

@@ -1,0 +1,188 @@
+"""The words of a corpus: their normal forms, and how each is used, told from its neighbours.
+
+No tagger is at hand offline, and none is needed: in English, what often follows an article or "of"
+and ends a phrase is a noun; what often follows "to", a pronoun or a modal, or precedes an article,
+is a verb. The corpus itself says which words do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sft_diversity.levels import words
+from sft_diversity.levels.stream import FUNCTION, NUMBER, SENTENCE, TRANSPARENT, VERB_NEXT, Stream
+
+#: What a word may do in a unit, as bits. HEAD: end one. LIGHT: not stand alone. NAME: as LIGHT.
+HEAD, VERB, ADVERB, LIGHT, CODE, NAME, TASK, JOINER, RARE = (1 << i for i in range(9))
+
+_NO_LEMMA = "none"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words as written, lower-cased, and in normal form (lower-case lemma); all sorted.
+
+    Attributes
+    ----------
+    written, lowered, normal : list of str
+    to_lowered : int32 array, shape (len(written),)
+    to_normal : int32 array, shape (len(lowered),)
+    """
+
+    written: list[str]
+    lowered: list[str]
+    normal: list[str]
+    to_lowered: npt.NDArray[np.int32]
+    to_normal: npt.NDArray[np.int32]
+
+
+def make_vocabulary(written: Iterable[str], language: str) -> Vocabulary:
+    """Return the vocabulary of some words; each distinct lower-case form is lemmatised once."""
+    ordered = sorted(set(written))
+    lowered = sorted({word.lower() for word in ordered})
+    lemmatize = lemmatizer(language)
+    forms = [lemmatize(word) for word in lowered]
+    normal = sorted(set(forms))
+    number = {word: i for i, word in enumerate(lowered)}
+    place = {word: i for i, word in enumerate(normal)}
+    to_lowered = np.array([number[word.lower()] for word in ordered], dtype=np.int32)
+    to_normal = np.array([place[form] for form in forms], dtype=np.int32)
+    return Vocabulary(ordered, lowered, normal, to_lowered, to_normal)
+
+
+def lemmatizer(language: str) -> Callable[[str], str]:
+    """Return a function from a lower-case word to its lower-case lemma.
+
+    `language` is one of simplemma's codes, or `none`, which leaves words as they are. The
+    dictionaries come inside that package.
+    """
+    if language == _NO_LEMMA:
+        return str
+    import simplemma
+
+    def lemma(word: str) -> str:
+        return str(simplemma.lemmatize(word, lang=language)).lower()
+
+    return lemma
+
+
+@dataclass
+class Usage:
+    """Counts over a corpus: per lower-case word its places, per normal form its samples."""
+
+    total: npt.NDArray[np.int64]
+    noun: npt.NDArray[np.float64]
+    verb: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]
+    capital: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int64]
+
+    @classmethod
+    def zero(cls, vocabulary: Vocabulary) -> Usage:
+        """Return counts of nothing."""
+        n = len(vocabulary.lowered)
+        zeros = (np.zeros(n, dtype=np.int64) for _ in range(4))
+        total, verb, inner, capital = zeros
+        samples = np.zeros(len(vocabulary.normal), dtype=np.int64)
+        return cls(total, np.zeros(n), verb, inner, capital, samples)
+
+    def add(self, stream: Stream, vocabulary: Vocabulary) -> None:
+        """Count one stream, whose codes number `vocabulary.written`."""
+        codes = stream.codes
+        before = np.concatenate([[SENTENCE], codes[:-1]])
+        after = np.concatenate([codes[1:], [SENTENCE]])
+        is_word = codes >= 0
+        written = codes[is_word]
+        low = vocabulary.to_lowered[written]
+        before, after = before[is_word], after[is_word]
+        joiner = np.array([word.lower() in words.JOINERS for word in vocabulary.written] + [False])
+        ends = ((after < 0) & (after != TRANSPARENT) & (after != NUMBER)) | joiner[after]
+        strong = (before == TRANSPARENT) | joiner[before]
+        noun = ends * np.where(strong, 1.0, np.where(before == FUNCTION, 0.5, 0.0))
+        n = len(self.total)
+        self.total += np.bincount(low, minlength=n)
+        self.noun += np.bincount(low, noun, minlength=n)
+        self.verb += np.bincount(low[(before == VERB_NEXT) | (after == TRANSPARENT)], minlength=n)
+        inner = before != SENTENCE
+        capital = np.array([word[0].isupper() for word in vocabulary.written] or [False])
+        self.inner += np.bincount(low[inner], minlength=n)
+        self.capital += np.bincount(low[inner & capital[written]], minlength=n)
+        rows = np.repeat(np.arange(len(stream.starts) - 1), np.diff(stream.starts))[is_word]
+        normal = vocabulary.to_normal[low].astype(np.int64)
+        pairs = np.unique(rows * len(self.samples) + normal)
+        self.samples += np.bincount(pairs % len(self.samples), minlength=len(self.samples))
+
+
+def word_bits(
+    vocabulary: Vocabulary, usage: Usage, min_samples: int, *, english: bool
+) -> npt.NDArray[np.int32]:
+    """Return what each lower-case word may do in a unit, as bits; shape (len(lowered),).
+
+    Where the lists do not reach (another language, another script) any word may end a unit.
+    """
+    lowered, to_normal = vocabulary.lowered, vocabulary.to_normal
+    noun, verb = _shares(usage, to_normal, len(vocabulary.normal))
+    past = np.array(
+        [w.endswith("ed") and vocabulary.normal[to_normal[i]] != w for i, w in enumerate(lowered)]
+    )
+    adverb = _adverbs(lowered)
+    bits = np.zeros(len(lowered), dtype=np.int32)
+    other_script = np.array([ord(word[0]) >= 0x250 for word in lowered], dtype=bool)
+    nouns = (noun >= 0.08) & (noun > 1.2 * verb) & ~past & ~adverb
+    bits |= HEAD * (nouns | other_script | (not english))
+    short = np.array([len(word) < 3 for word in lowered], dtype=bool)
+    bits |= LIGHT * (short & ~other_script)
+    bits |= VERB * ((verb > 0.3) & (verb > noun))
+    bits |= ADVERB * adverb
+    mostly_capital = usage.capital > 0.5 * np.maximum(usage.inner, 1)
+    bits |= NAME * (_either(vocabulary, words.GIVEN_NAMES) & mostly_capital)
+    for bit, listed in (
+        (LIGHT, words.LIGHT),
+        (CODE, words.CODE),
+        (TASK, words.TASK_VERBS),
+        (JOINER, words.JOINERS),
+    ):
+        bits |= bit * _either(vocabulary, listed)
+    bits |= RARE * (usage.samples[to_normal] < min_samples)
+    return bits
+
+
+def _shares(
+    usage: Usage, to_normal: npt.NDArray[np.int32], n_normal: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the shares of noun and verb places; rare forms lean on their lemma's."""
+    shares = []
+    lemma_total = np.bincount(to_normal, usage.total, minlength=n_normal)
+    for places, prior in ((usage.noun, 0.5), (usage.verb.astype(np.float64), 0.2)):
+        lemma_share = (np.bincount(to_normal, places, minlength=n_normal) + prior) / (
+            lemma_total + 2
+        )
+        shares.append((places + 3 * lemma_share[to_normal]) / (usage.total + 3))
+    return shares[0], shares[1]
+
+
+def _either(vocabulary: Vocabulary, listed: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Return which lower-case words, or their normal forms, are listed."""
+    normal = vocabulary.normal
+    hits = [
+        word in listed or normal[form] in listed
+        for word, form in zip(vocabulary.lowered, vocabulary.to_normal.tolist(), strict=True)
+    ]
+    return np.array(hits, dtype=bool)
+
+
+def _adverbs(lowered: list[str]) -> npt.NDArray[np.bool_]:
+    """Return which words are an adjective and -ly ("quickly", not "family")."""
+    known = set(lowered)
+
+    def is_adverb(word: str) -> bool:
+        if not word.endswith("ly") or len(word) < 5:
+            return False
+        stems = (word[:-2], word[:-3] + "y", word[:-1] + "e", word[:-4])
+        return any(len(stem) > 2 and stem in known for stem in stems)
+
+    return np.array([is_adverb(word) for word in lowered], dtype=bool)
