@@ -1,7 +1,36 @@
 """sft-diversity: select, fine-tune, score and export diverse subsets of SFT data.
 
-The verbs of the command line are functions here, loaded on first use so that importing the
-package stays fast.
+    from sft_diversity import select
+    select("pool.jsonl", strategy="micro-response", size=10_000, diversity=67, out="subset")
+
+The verbs of the command line are functions here, with the same names and options.
 """
 
-from __future__ import annotations
+# A verb and its stage's folder share a name. The folders are bound first, while `workflow` loads
+# them, and the functions after, so `sft_diversity.select` is the verb and
+# `from sft_diversity.select.engine import choose` finds the folder.
+from sft_diversity.finetune.uba import uba_factor
+from sft_diversity.workflow import (
+    doctor,
+    embed,
+    export,
+    finetune,
+    index,
+    ingest,
+    score,
+    select,
+    verify,
+)
+
+__all__ = [
+    "doctor",
+    "embed",
+    "export",
+    "finetune",
+    "index",
+    "ingest",
+    "score",
+    "select",
+    "uba_factor",
+    "verify",
+]

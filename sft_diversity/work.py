@@ -16,6 +16,7 @@ from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import say
 from sft_diversity.embed import stage as embedding
 from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.embed.texts import text_encoder
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.levels import stage as indexing
@@ -83,12 +84,11 @@ class Work:
             "embeddings", corpus=self._key(corpus), options=config.model_dump(mode="json")
         )
         out = Path(named) if named else place
-        vectors = self.root / "vectors"
         return self._made(
             "embed",
             out,
-            lambda: embedding.plan(corpus, out, config, vectors),
-            lambda: embedding.embed(corpus, out, config, vectors, say),
+            lambda: embedding.plan(corpus, out, config, self.root),
+            lambda: embedding.embed(corpus, out, config, self.root, say),
         )
 
     def index(self, corpus: Path, options: IndexOptions, named: str | Path | None = None) -> Path:
@@ -105,8 +105,8 @@ class Work:
         elif config.level == "macro":
             one = encoding.model_copy(update={"components": (config.component,)})
             inputs["embeddings"] = self.embeddings(corpus, one)
-        elif not self.dry_run:
-            inputs |= embedding.text_encoder(encoding)
+        else:
+            inputs["encode"], inputs["encoder"] = text_encoder(encoding)
         out = (
             Path(named)
             if named
@@ -117,13 +117,16 @@ class Work:
         return self._made(
             "index",
             out,
-            lambda: indexing.plan(corpus, out, config, **inputs),
+            lambda: indexing.plan(
+                corpus, out, config, **{k: v for k, v in inputs.items() if k != "encode"}
+            ),
             lambda: indexing.index(corpus, out, config, **inputs, say=say),
         )
 
     def note(self, stage: str, out: Path, planned: Mapping[str, Any]) -> None:
         """Add a step to the plan."""
-        state = "cached" if planned.get("cached") else "to do"
+        done = planned.get("cached") or planned.get("state") == "reused"
+        state = "cached" if done else "to do"
         self.plan.append({**planned, "stage": stage, "state": state, "out": str(out)})
 
     def _made(

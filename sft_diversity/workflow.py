@@ -172,7 +172,7 @@ def export(
     """Export a subset, corpus or model to a folder or `hub:org/name`; see `ExportConfig`."""
     asked = _options(exporting.ExportConfig, config, options)
     if dry_run:
-        return {"plan": [_step(exporting.plan(Path(source), to, asked))]}
+        return {"plan": [_step(exporting.plan(Path(source), to, asked) | {"out": to})]}
     return _report(exporting.export(Path(source), to, asked, say), to)
 
 
