@@ -1,0 +1,122 @@
+"""HDBSCAN as in the study (the BERTopic line): reduce, find dense groups, decide about noise."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.vectors import Vectors
+from sft_diversity.levels.kmeans import Clusters, assign, compact
+
+Reduce = Literal["umap", "pca"]
+Noise = Literal["nearest", "own-kind", "drop"]
+#: UMAP keeps groups apart in few dimensions; PCA needs more to keep them at all.
+DIMENSIONS: dict[Reduce, int] = {"umap": 5, "pca": 30}
+
+
+def hdbscan(
+    vectors: Vectors, min_cluster_size: int, reduce: Reduce, dimensions: int | None, seed: int
+) -> npt.NDArray[np.int32]:
+    """Return the cluster of each row, -1 for noise, shape (n,).
+
+    Parameters
+    ----------
+    vectors : float32 array, shape (n, d)
+    min_cluster_size : int
+        Fewest rows that make a cluster.
+    reduce : str
+        `umap` or `pca`: distances in hundreds of dimensions are slow to search and show no density.
+    dimensions : int or None
+        To reduce to; None: 5 with UMAP, 30 with PCA.
+    seed : int
+        Of the reduction.
+
+    Raises
+    ------
+    UsageError
+        If the extra `hdbscan` is not installed.
+    DataError
+        If no cluster is found.
+
+    Notes
+    -----
+    UMAP is reproducible on one machine (one thread, fixed seed), not across machines.
+    Campello, Moulavi & Sander 2013, doi:10.1007/978-3-642-37456-2_14; McInnes, Healy & Melville
+    2018, arXiv:1802.03426.
+    """
+    try:
+        from fast_hdbscan import HDBSCAN
+    except ImportError:
+        raise _missing("fast-hdbscan") from None
+    points = reduced(vectors, reduce, dimensions or DIMENSIONS[reduce], seed)
+    labels = HDBSCAN(min_cluster_size=min_cluster_size).fit_predict(points).astype(np.int32)
+    if labels.max(initial=-1) < 0:
+        raise DataError(
+            f"macro: HDBSCAN finds no cluster of {min_cluster_size} samples among "
+            f"{len(vectors):,}; lower `min_cluster_size`, or use method kmeans"
+        )
+    return labels
+
+
+def reduced(vectors: Vectors, reduce: Reduce, dimensions: int, seed: int) -> Vectors:
+    """Return the rows in `dimensions` dimensions, float32, shape (n, dimensions)."""
+    if dimensions >= min(vectors.shape):
+        raise DataError(
+            f"macro: cannot reduce {len(vectors):,} vectors of {vectors.shape[1]} dimensions to "
+            f"{dimensions}; lower `dimensions`"
+        )
+    if reduce == "pca":
+        from sklearn.decomposition import PCA
+
+        reducer: Any = PCA(dimensions, svd_solver="covariance_eigh")
+    else:
+        try:
+            from umap import UMAP
+        except ImportError:
+            raise _missing("umap-learn") from None
+        reducer = UMAP(
+            n_neighbors=15,
+            n_components=dimensions,
+            min_dist=0.0,
+            metric="cosine",
+            init="random",  # spectral starts take longer than the layout at this size
+            n_jobs=1,
+            random_state=seed % 2**32,
+        )
+    return np.ascontiguousarray(reducer.fit_transform(vectors), dtype=np.float32)
+
+
+def settle_noise(vectors: Vectors, labels: npt.NDArray[np.int32], noise: Noise) -> Clusters:
+    """Turn labels into clusters, deciding about the rows of label -1.
+
+    `nearest` gives each to the cluster of nearest centroid (mean direction), `own-kind` puts them
+    together into one cluster more, `drop` leaves them without a kind: selection will not take them.
+    """
+    labels = labels.copy()
+    is_noise = labels < 0
+    k = int(labels.max()) + 1
+    if noise == "own-kind" and is_noise.any():
+        labels[is_noise] = k
+        k += 1
+    centroids = _mean_directions(vectors, labels, k)
+    if noise == "nearest" and is_noise.any():
+        labels[is_noise] = assign(vectors[is_noise], centroids)
+    return compact(labels, centroids)
+
+
+def _mean_directions(vectors: Vectors, labels: npt.NDArray[np.int32], k: int) -> Vectors:
+    sums = np.zeros((k, vectors.shape[1]), np.float64)
+    held = labels >= 0
+    np.add.at(sums, labels[held], vectors[held])
+    return core_vectors.unit(sums)
+
+
+def _missing(package: str) -> UsageError:
+    return UsageError(
+        f"macro: method hdbscan needs {package}; pip install 'sft-diversity[hdbscan]', "
+        "or use method kmeans"
+    )

@@ -1,0 +1,153 @@
+"""Macro level: kinds are topic clusters of the embeddings; a sample holds one, or none."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from sft_diversity.core import folder
+from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.vectors import Vectors
+from sft_diversity.levels.base import Made, Sources
+from sft_diversity.levels.hdbscan import Noise, Reduce, hdbscan, settle_noise
+from sft_diversity.levels.kmeans import Clusters, default_k, spherical_kmeans
+
+_EXAMPLES = 3
+
+
+class MacroOptions(Config):
+    """How the embeddings are clustered."""
+
+    method: Literal["kmeans", "hdbscan"] = Field(
+        default="kmeans",
+        description="kmeans: spherical, exact, reproducible; hdbscan: the study's, extra `hdbscan`",
+    )
+    k: int | None = Field(
+        default=None, ge=1, description="clusters of kmeans; default: round(√samples)"
+    )
+    iterations: int = Field(default=25, ge=1, le=1000, description="rounds of kmeans")
+    train_per_cluster: int = Field(
+        default=512, ge=1, description="samples per cluster that train kmeans; all are assigned"
+    )
+    min_cluster_size: int = Field(default=15, ge=2, description="hdbscan: samples of a cluster")
+    reduce: Reduce = Field(
+        default="umap", description="hdbscan: reduction before it; umap differs between machines"
+    )
+    dimensions: int | None = Field(
+        default=None, ge=2, le=50, description="hdbscan: reduce to; default: 5 (umap), 30 (pca)"
+    )
+    noise: Noise = Field(
+        default="nearest",
+        description="hdbscan: samples in no cluster go to the nearest, into one kind of their own, "
+        "or hold no kind (drop)",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the clustering")
+
+
+class Macro:
+    """Level over the embeddings of the component."""
+
+    def inputs(self, sources: Sources, options: MacroOptions) -> dict[str, str]:
+        """Return the key of the component's embeddings."""
+        if sources.embeddings is None:
+            raise UsageError("index: macro reads embeddings; run `embed` first and name its output")
+        manifest = folder.read_manifest(sources.embeddings, "embed")
+        if sources.component not in manifest["config"]["components"]:
+            raise UsageError(
+                f"index: {sources.embeddings} holds no embeddings of the {sources.component}"
+            )
+        return {"embeddings": core_vectors.key(sources.embeddings, sources.component)}
+
+    def make(self, sources: Sources, options: MacroOptions, draft: folder.Draft) -> Made:
+        """Return the incidence of the clusters, with the centroids as a file."""
+        assert sources.embeddings is not None  # checked by `inputs`
+        ids, vectors = core_vectors.read_component(sources.embeddings, sources.component)
+        clusters, figures = macro(vectors, options)
+        return Made(
+            incidence_of(clusters),
+            ids,
+            kinds_table(clusters, vectors, ids),
+            result=figures,
+            run={"device": clusters.device},
+            files={"centroids.npy": clusters.centroids},
+        )
+
+
+def macro(vectors: Vectors, options: MacroOptions) -> tuple[Clusters, dict[str, object]]:
+    """Cluster unit vectors as `options` say.
+
+    Parameters
+    ----------
+    vectors : float32 array, shape (n, d)
+        Unit length.
+
+    Returns
+    -------
+    clusters : Clusters
+    figures : dict
+        `method`, `clusters_asked`, `mean_cosine` (of samples to their centroid), and for hdbscan
+        `noise_samples`; equal between equal runs.
+    """
+    figures: dict[str, object] = {"method": options.method}
+    if options.method == "kmeans":
+        k = options.k or default_k(len(vectors))
+        figures["clusters_asked"] = k
+        clusters = spherical_kmeans(
+            vectors, k, options.seed, options.iterations, options.train_per_cluster
+        )
+    else:
+        labels = hdbscan(
+            vectors, options.min_cluster_size, options.reduce, options.dimensions, options.seed
+        )
+        figures["noise_samples"] = int((labels < 0).sum())
+        clusters = settle_noise(vectors, labels, options.noise)
+    held = clusters.assignment >= 0
+    figures["mean_cosine"] = round(float(_cosines(clusters, vectors)[held].mean()), 4)
+    return clusters, figures
+
+
+def incidence_of(clusters: Clusters) -> Incidence:
+    """Return samples × clusters: one kind a sample, none where the assignment is -1."""
+    held = clusters.assignment >= 0
+    indptr = np.concatenate([[0], np.cumsum(held)]).astype(np.int64)
+    indices = clusters.assignment[held].astype(np.int32)
+    return Incidence(indptr, indices, np.ones(len(indices), np.int32), len(clusters.centroids))
+
+
+def kinds_table(clusters: Clusters, vectors: Vectors, ids: pa.Array) -> pa.Table:
+    """Return one row a cluster: `kind`, `samples`, and `examples`, the ids nearest its centroid."""
+    cosines = _cosines(clusters, vectors)
+    order = np.lexsort((-cosines, clusters.assignment))
+    order = order[clusters.assignment[order] >= 0]
+    k = len(clusters.centroids)
+    sizes = np.bincount(clusters.assignment[order], minlength=k)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    examples = [
+        ids.take(pa.array(order[low : min(low + _EXAMPLES, high)])).to_pylist()
+        for low, high in itertools.pairwise(starts.tolist())
+    ]
+    return pa.table(
+        {
+            "kind": [f"cluster-{number:04d}" for number in range(k)],
+            "samples": pa.array(sizes, pa.int64()),
+            "examples": pa.array(examples, pa.list_(pa.string())),
+        }
+    )
+
+
+def _cosines(clusters: Clusters, vectors: Vectors) -> npt.NDArray[np.float32]:
+    """Return each row's cosine to its centroid (of rows without one: to the last)."""
+    cosines = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), 16_384):
+        block = slice(start, start + 16_384)
+        own = clusters.centroids[clusters.assignment[block]]
+        cosines[block] = np.einsum("nd,nd->n", vectors[block], own)
+    return cosines
