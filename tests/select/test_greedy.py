@@ -1,0 +1,51 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_diversity.select.cover import FIRST_ONLY
+from sft_diversity.select.greedy import greedy
+from tests.select.small import greedy_plainly, incidence, random_rows, row_lists
+
+LOGS = np.log1p(1.0 / np.arange(1.0, 12.0))
+
+
+def picks_of(rows, n_kinds, pool, size, steps):
+    made = incidence(rows, n_kinds)
+    held = np.zeros(n_kinds, np.int64)
+    return greedy(made.indptr, made.indices, np.array(pool, np.int64), size, steps, held).tolist()
+
+
+@given(row_lists(), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_lazy_picks_equal_plain_picks_one_by_one(drawn, size, random):
+    rows, n_kinds = drawn
+    pool = list(range(len(rows)))
+    random.shuffle(pool)  # the order is the tie-break
+    for steps in (FIRST_ONLY, LOGS):
+        assert picks_of(rows, n_kinds, pool, size, steps) == greedy_plainly(rows, pool, size, steps)
+
+
+def test_lazy_picks_equal_plain_picks_on_a_larger_incidence():
+    rows = random_rows(150, 60, seed=3)
+    pool = list(range(150))
+    for steps in (FIRST_ONLY, LOGS):
+        assert picks_of(rows, 60, pool, 60, steps) == greedy_plainly(rows, pool, 60, steps)
+
+
+@given(row_lists(), st.integers(1, 9))
+def test_a_smaller_size_is_a_prefix(drawn, size):
+    rows, n_kinds = drawn
+    pool = list(range(len(rows)))
+    whole = picks_of(rows, n_kinds, pool, len(rows), LOGS)
+    assert picks_of(rows, n_kinds, pool, size, LOGS) == whole[:size]
+
+
+def test_no_pool_gives_no_picks():
+    assert picks_of([{0}], 1, [], 3, LOGS) == []
+
+
+def test_an_unreachable_goal_stops_early():
+    made = incidence([{0, 1}, {2}, {3}, {4}], 5)
+    held = np.zeros(5, np.int64)
+    rows = np.arange(4)
+    picks = greedy(made.indptr, made.indices, rows, 2, FIRST_ONLY, held, goal=4)
+    assert len(picks) == 1  # 2 held and one pick of 1 to go: 4 is out of reach
