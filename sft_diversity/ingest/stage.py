@@ -16,6 +16,7 @@ from sft_diversity.ingest.config import Format, IngestConfig, SourceConfig
 from sft_diversity.ingest.files import File, files_of, key_of, sources_from
 from sft_diversity.ingest.parts import PARTS, Part, parts_of, read_part
 from sft_diversity.ingest.runs import read_run
+from sft_diversity.ingest.worker import helping
 
 VERSION = 1
 QUARANTINE = "quarantine.jsonl"
@@ -161,14 +162,16 @@ def _prepare(config: IngestConfig) -> _Prepared:
 
 
 def _first_pass(draft: Draft, parts: list[Part], config: IngestConfig) -> list[dict[str, Any]]:
-    counts = []
     shutil.rmtree(draft.path / f"{PARTS}.old", ignore_errors=True)
-    with progress.progress("ingest", sum(part.bytes for part in parts), "bytes") as bar:
-        for part in parts:
-            counts.append(read_part(draft, part, config))
+    with (
+        progress.progress("ingest", sum(part.bytes for part in parts), "bytes") as bar,
+        helping(draft, parts, config) as mine,
+    ):
+        for part in mine:
+            read_part(draft, part, config)
             bar.advance(part.bytes)
             stopping.safe_point("ingest")
-    return counts
+    return [read_part(draft, part, config) for part in parts]
 
 
 def _check_bad(
