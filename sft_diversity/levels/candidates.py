@@ -23,7 +23,8 @@ WORD_BITS = 21
 _MASK = (1 << WORD_BITS) - 1
 _BREAK, _SENTENCE, _VERB_NEXT = codes_of.BREAK, codes_of.SENTENCE, codes_of.VERB_NEXT
 _OPTIONS = codes_of.OPTIONS
-_HEAD, _JOINER, _TASK = bits_of.HEAD, bits_of.JOINER, bits_of.TASK
+_HEAD, _TAIL = bits_of.HEAD, bits_of.TAIL
+_JOINER, _TASK = bits_of.JOINER, bits_of.TASK
 _OUT = bits_of.RARE | bits_of.CODE
 _NOT_FIRST = bits_of.VERB | bits_of.ADVERB
 _WEAK = bits_of.LIGHT | bits_of.NAME
@@ -178,7 +179,10 @@ def _scan(codes, bits, weights, keys, places, found, fill):  # type: ignore[no-u
                 key = (key << WORD_BITS) | (codes[end] + 1)
             if bits[a] & _JOINER:
                 continue
-            good = bits[codes[end]] & _HEAD and not bits[codes[end]] & _JOINER
+            good = (
+                bits[codes[end]] & (_HEAD if size == 1 else _TAIL)
+                and not bits[codes[end]] & _JOINER
+            )
             if size == 1:
                 good = good and not bits[a] & _WEAK
             elif size == 2:

@@ -48,9 +48,9 @@ class MesoOptions(Config):
     max_share: float = Field(
         default=0.02, gt=0, le=1, description="largest share of samples that hold a unit"
     )
-    max_units: int = Field(default=6, ge=1, le=64, description="most units of a sample")
+    max_units: int = Field(default=7, ge=1, le=64, description="most units of a sample")
     least_score: float = Field(
-        default=0.35,
+        default=0.25,
         ge=0,
         le=1,
         description="least score of a unit, as a share of its sample's best",

@@ -124,7 +124,8 @@ def _shared_sentences(shards: Sequence[Shard], ground: Ground) -> npt.NDArray[np
         counts.append(np.bincount(pairs % max(len(distinct), 1), minlength=len(distinct)))
     every, place = np.unique(np.concatenate(keys), return_inverse=True)
     total = np.bincount(place, np.concatenate(counts), minlength=len(every))
-    return every[(total > ground.bounds[1] / 4) & (every != 0)]
+    shared: npt.NDArray[np.uint64] = every[(total > ground.bounds[1] / 4) & (every != 0)]
+    return shared
 
 
 def _ground(

@@ -16,6 +16,7 @@ from sft_diversity.core import folder, incidence, progress
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.levels.base import PARTS, Encode, Level, Made, Sources
+from sft_diversity.levels.macro import Macro, MacroOptions
 from sft_diversity.levels.meso import Meso, MesoOptions
 from sft_diversity.levels.micro import Micro, MicroOptions
 
@@ -33,13 +34,16 @@ Strategy = Literal[
 ]
 
 #: A new level is one new file and one new line here (and its options in `IndexConfig`).
-LEVELS: dict[str, Level] = {"meso": Meso(), "micro": Micro()}
+LEVELS: dict[str, Level] = {"macro": Macro(), "meso": Meso(), "micro": Micro()}
 
 
 class IndexConfig(Config):
     """Which strategy to index for; only the options of its level matter."""
 
     strategy: Strategy = Field(default="micro-response", description="level and component")
+    macro: MacroOptions = Field(
+        default_factory=MacroOptions, description="options of the macro level"
+    )
     meso: MesoOptions = Field(default_factory=MesoOptions, description="options of the meso level")
     micro: MicroOptions = Field(
         default_factory=MicroOptions, description="options of the micro level"

@@ -115,7 +115,7 @@ def _pattern() -> re.Pattern[str]:
         chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc")
     )
     letters = rf"[^\W\d][\w{marks}]*(?:'[^\W\d]+)?"
-    return re.compile(rf"{letters}|\d[\w.,:%]*|[\x00\x01]|\n+|[^\s\w]")
+    return re.compile(rf"[CcFf]#|[Cc]\+\+|{letters}|\d[\w.,:%]*|[\x00\x01]|\n+|[^\s\w]")
 
 
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
@@ -152,7 +152,7 @@ def _code(word: str, distinct: dict[str, int]) -> int:
         return TRANSPARENT
     if low in words.FUNCTION:
         return VERB_NEXT if low in words.BEFORE_VERBS else FUNCTION
-    if len(low) < 2 and low not in ("c", "r"):
+    if len(low) < 2:
         return BREAK
     return distinct.setdefault(word, len(distinct))
 

@@ -113,6 +113,7 @@ def choose_units(
     weak = (_has(bits, words[:, 0], bits_of.LIGHT) | _has(bits, last, bits_of.LIGHT)) & (size > 1)
     task = _has(bits, words[:, 0], bits_of.TASK) & (size > 1)
     needed = np.where(task, _TASK_LIFT, np.where(weak, _LIGHT_LIFT, _LIFT))
+    needed[~_has(bits, last, bits_of.HEAD) & (size > 1)] = _CLOSE_LIFT
     within = (table.candidate >= bounds[0]) & (table.samples <= bounds[1])
     keep = within & ((size == 1) | (lift >= needed))
     quality = _quality(table, words, size, joined, word_samples)

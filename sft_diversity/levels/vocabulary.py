@@ -2,7 +2,8 @@
 
 No tagger is at hand offline, and none is needed: in English, what often follows an article or "of"
 and ends a phrase is a noun; what often follows "to", a pronoun or a modal, or precedes an article,
-is a verb. The corpus itself says which words do.
+is a verb; what follows an article and goes on to another word is an adjective as often as not. The
+corpus itself says which words do.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy.typing as npt
 from sft_diversity.levels import words
 from sft_diversity.levels.stream import FUNCTION, NUMBER, SENTENCE, TRANSPARENT, VERB_NEXT, Stream
 
-#: What a word may do in a unit, as bits. HEAD: end one. LIGHT: not stand alone. NAME: as LIGHT.
-HEAD, VERB, ADVERB, LIGHT, CODE, NAME, TASK, JOINER, RARE = (1 << i for i in range(9))
+#: What a word may do in a unit, as bits. HEAD: end one, or be one. TAIL: end a phrase whose words
+#: belong together ("climate change": "change" is a verb as often). LIGHT, NAME: not stand alone.
+HEAD, TAIL, VERB, ADVERB, LIGHT, CODE, NAME, TASK, JOINER, RARE = (1 << i for i in range(10))
 
 _NO_LEMMA = "none"
 
@@ -77,6 +79,7 @@ class Usage:
     total: npt.NDArray[np.int64]
     noun: npt.NDArray[np.float64]
     verb: npt.NDArray[np.int64]
+    modifier: npt.NDArray[np.int64]
     inner: npt.NDArray[np.int64]
     capital: npt.NDArray[np.int64]
     samples: npt.NDArray[np.int64]
@@ -85,10 +88,9 @@ class Usage:
     def zero(cls, vocabulary: Vocabulary) -> Usage:
         """Return counts of nothing."""
         n = len(vocabulary.lowered)
-        zeros = (np.zeros(n, dtype=np.int64) for _ in range(4))
-        total, verb, inner, capital = zeros
+        total, verb, modifier, inner, capital = (np.zeros(n, dtype=np.int64) for _ in range(5))
         samples = np.zeros(len(vocabulary.normal), dtype=np.int64)
-        return cls(total, np.zeros(n), verb, inner, capital, samples)
+        return cls(total, np.zeros(n), verb, modifier, inner, capital, samples)
 
     def add(self, stream: Stream, vocabulary: Vocabulary) -> None:
         """Count one stream, whose codes number `vocabulary.written`."""
@@ -102,15 +104,18 @@ class Usage:
         joiner = np.array([word.lower() in words.JOINERS for word in vocabulary.written] + [False])
         ends = ((after < 0) & (after != TRANSPARENT) & (after != NUMBER)) | joiner[after]
         strong = (before == TRANSPARENT) | joiner[before]
-        noun = ends * np.where(strong, 1.0, np.where(before == FUNCTION, 0.5, 0.0))
+        weak = np.where(before == FUNCTION, 0.5, np.where(before >= 0, 0.25, 0.0))
+        noun = ends * np.where(strong, 1.0, weak)
         n = len(self.total)
         self.total += np.bincount(low, minlength=n)
         self.noun += np.bincount(low, noun, minlength=n)
-        self.verb += np.bincount(low[(before == VERB_NEXT) | (after == TRANSPARENT)], minlength=n)
+        capital = np.array([word[0].isupper() for word in vocabulary.written] or [False])[written]
+        verb = ((before == VERB_NEXT) & ~capital) | (after == TRANSPARENT)  # "did Harry" is none
+        self.verb += np.bincount(low[verb], minlength=n)
+        self.modifier += np.bincount(low[strong & ~ends & (after >= 0)], minlength=n)
         inner = before != SENTENCE
-        capital = np.array([word[0].isupper() for word in vocabulary.written] or [False])
         self.inner += np.bincount(low[inner], minlength=n)
-        self.capital += np.bincount(low[inner & capital[written]], minlength=n)
+        self.capital += np.bincount(low[inner & capital], minlength=n)
         rows = np.repeat(np.arange(len(stream.starts) - 1), np.diff(stream.starts))[is_word]
         normal = vocabulary.to_normal[low].astype(np.int64)
         pairs = np.unique(rows * len(self.samples) + normal)
@@ -125,18 +130,21 @@ def word_bits(
     Where the lists do not reach (another language, another script) any word may end a unit.
     """
     lowered, to_normal = vocabulary.lowered, vocabulary.to_normal
-    noun, verb = _shares(usage, to_normal, len(vocabulary.normal))
+    noun, verb, modifier = _shares(usage, to_normal, len(vocabulary.normal))
+    lemma_verb = _lemma_is_verb(usage, to_normal, len(vocabulary.normal))
     past = np.array(
         [w.endswith("ed") and vocabulary.normal[to_normal[i]] != w for i, w in enumerate(lowered)]
     )
     adverb = _adverbs(lowered)
     bits = np.zeros(len(lowered), dtype=np.int32)
     other_script = np.array([ord(word[0]) >= 0x250 for word in lowered], dtype=bool)
-    nouns = (noun >= 0.08) & (noun > 1.2 * verb) & ~past & ~adverb
-    bits |= HEAD * (nouns | other_script | (not english))
+    tails = (noun >= 0.08) & (noun > 0.3 * modifier) & ~past & ~adverb
+    tails |= other_script | (not english)
+    bits |= TAIL * tails
+    bits |= HEAD * (tails & ((noun > 1.2 * verb) | other_script | (not english)))
     short = np.array([len(word) < 3 for word in lowered], dtype=bool)
-    bits |= LIGHT * (short & ~other_script)
-    bits |= VERB * ((verb > 0.3) & (verb > noun))
+    bits |= LIGHT * (short & ~other_script & ~_either(vocabulary, words.SHORT_NAMES))
+    bits |= VERB * (((verb > 0.3) & (verb > noun)) | (lemma_verb & ~tails))
     bits |= ADVERB * adverb
     mostly_capital = usage.capital > 0.5 * np.maximum(usage.inner, 1)
     bits |= NAME * (_either(vocabulary, words.GIVEN_NAMES) & mostly_capital)
@@ -153,16 +161,28 @@ def word_bits(
 
 def _shares(
     usage: Usage, to_normal: npt.NDArray[np.int32], n_normal: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the shares of noun and verb places; rare forms lean on their lemma's."""
+) -> list[npt.NDArray[np.float64]]:
+    """Return the shares of noun, verb and modifier places; rare forms lean on their lemma's."""
     shares = []
     lemma_total = np.bincount(to_normal, usage.total, minlength=n_normal)
-    for places, prior in ((usage.noun, 0.5), (usage.verb.astype(np.float64), 0.2)):
+    for places, prior in ((usage.noun, 0.5), (usage.verb, 0.2), (usage.modifier, 0.2)):
         lemma_share = (np.bincount(to_normal, places, minlength=n_normal) + prior) / (
             lemma_total + 2
         )
         shares.append((places + 3 * lemma_share[to_normal]) / (usage.total + 3))
-    return shares[0], shares[1]
+    return shares
+
+
+def _lemma_is_verb(
+    usage: Usage, to_normal: npt.NDArray[np.int32], n_normal: int
+) -> npt.NDArray[np.bool_]:
+    """Return which words are a form of a verb ("asks", though names go before it and not "to")."""
+    total, noun, verb = (
+        np.bincount(to_normal, counts, minlength=n_normal)
+        for counts in (usage.total, usage.noun, usage.verb)
+    )
+    is_verb: npt.NDArray[np.bool_] = (verb > 0.3 * total) & (verb > noun)
+    return is_verb[to_normal]
 
 
 def _either(vocabulary: Vocabulary, listed: frozenset[str]) -> npt.NDArray[np.bool_]:
@@ -177,7 +197,7 @@ def _either(vocabulary: Vocabulary, listed: frozenset[str]) -> npt.NDArray[np.bo
 
 def _adverbs(lowered: list[str]) -> npt.NDArray[np.bool_]:
     """Return which words are an adjective and -ly ("quickly", not "family")."""
-    known = set(lowered)
+    known = words.FUNCTION | frozenset(lowered)
 
     def is_adverb(word: str) -> bool:
         if not word.endswith("ly") or len(word) < 5:

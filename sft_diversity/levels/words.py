@@ -133,6 +133,9 @@ TASK_VERBS = _words(
     "transform translate update use verify visualize write"
 )
 
+#: Names of two characters that are topics all the same.
+SHORT_NAMES = _words("c# f# c++ ai tv uk us eu un dj pc")
+
 #: Words of program text that name no topic: keywords, types, stock identifiers, markup.
 CODE = _words(
     "abs amp arg args argv arr async await bar baz bool boolean br cdot char cin com const cout "
