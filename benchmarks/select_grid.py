@@ -1,0 +1,223 @@
+"""All strategies over the dial from stored incidences: time, exactness, and what each level reaches.
+
+    python benchmarks/select_grid.py --corpus reference/corpus --work reference/work
+
+For every size, 6 strategies × 7 diversities are selected and written; then the first of each strategy
+again (same bytes?) and with another seed (another set?). `--objective entropy` runs the entropy dial of
+both micro strategies instead. Writes benchmarks/results/select_grid.json and docs/selection-tables.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder
+from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.levels.stage import Strategy
+from sft_diversity.select import stage as selecting
+from sft_diversity.select.stage import SelectConfig, files_of
+from sft_diversity.work import IndexOptions, Work
+from sft_diversity.workflow import machine_facts
+
+DIVERSITIES = (0, 17, 33, 50, 67, 83, 100)
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Select every cell, check it, write figures and tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[200, 2_000, 10_000])
+    parser.add_argument("--tokenizer")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
+    parser.add_argument("--tables", type=Path, default=ROOT / "docs/selection-tables.md")
+    asked = parser.parse_args()
+    pool = open_all(asked.corpus, asked.work, asked.tokenizer)
+    scratch = Path(tempfile.mkdtemp(prefix="select-grid-"))
+    try:
+        report = run(pool, asked.sizes, scratch)
+    finally:
+        shutil.rmtree(scratch)
+    report |= {"corpus_rows": pool.n_samples, "machine": machine_facts()}
+    asked.results.mkdir(exist_ok=True)
+    (asked.results / "select_grid.json").write_text(folder.dump_json(report), "utf-8")
+    asked.tables.write_text(tables(report), "utf-8")
+    print(json.dumps(report["checks"], indent=1))
+
+
+def open_all(corpus: Path, work: Path, tokenizer: str | None) -> selecting.Pool:
+    """Return the pool with all six incidences, made where they are missing."""
+    kept = Work(work)
+    passes = {name: kept.tokens(corpus, name, tokenizer) for name in COMPONENTS}
+    options = {s: IndexOptions(strategy=s, tokenizer=tokenizer) for s in get_args(Strategy)}
+    indexes = {s: kept.index(corpus, asked) for s, asked in options.items()}
+    return selecting.open_pool(corpus, passes, indexes)
+
+
+def run(pool: selecting.Pool, sizes: list[int], scratch: Path) -> dict[str, Any]:
+    """Return the cells and what was checked over them."""
+    started = time.perf_counter()
+    pool.hold_samples()
+    reading_s = time.perf_counter() - started
+    cells, seconds = [], {}
+    for size in sizes:
+        started = time.perf_counter()
+        for strategy in get_args(Strategy):
+            for diversity in DIVERSITIES:
+                config = SelectConfig(strategy=strategy, size=size, diversity=diversity)
+                cells.append(cell(pool, config, scratch))
+        seconds[str(size)] = round(time.perf_counter() - started, 2)
+    entropy = [
+        cell(pool, config, scratch)
+        for config in (
+            SelectConfig(strategy=s, size=sizes[-1], diversity=d, objective="entropy")
+            for s in ("micro-instruction", "micro-response")
+            for d in DIVERSITIES
+        )
+    ]
+    return {
+        "seconds_for_42": seconds,
+        "seconds_to_read_the_corpus": round(reading_s, 2),
+        "cells": cells,
+        "entropy": entropy,
+        "checks": checks(cells, entropy) | again(pool, sizes, scratch),
+    }
+
+
+def cell(pool: selecting.Pool, config: SelectConfig, scratch: Path, name: str = "") -> dict[str, Any]:
+    """Select and write one subset; return its figures, distinct ids and a hash of its bytes."""
+    out = scratch / f"{config.strategy}-{config.objective}-{config.size}-{config.diversity:g}{name}"
+    started = time.perf_counter()
+    manifest = selecting.select(pool, out, config, lambda _: None)
+    seconds = time.perf_counter() - started
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files_of(out))).hexdigest()
+    ids = corpora.ids(files_of(out))
+    return {
+        "strategy": config.strategy,
+        "size": config.size,
+        "diversity": config.diversity,
+        "seconds": round(seconds, 3),
+        "distinct": len(set(ids)),
+        "sha256": digest,
+        "figures": manifest["result"],
+    }
+
+
+def checks(cells: list[dict[str, Any]], entropy: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what holds over all cells; a list names those for which it does not."""
+    named = [(f"{c['strategy']} {c['size']:,} {c['diversity']:g} %", c) for c in cells]
+    rising = [
+        f"{a['strategy']} {a['size']:,} {a['diversity']:g} to {b['diversity']:g} %"
+        for a, b in zip(cells, cells[1:], strict=False)
+        if (a["strategy"], a["size"]) == (b["strategy"], b["size"])
+        and b["figures"]["kinds_covered"] < a["figures"]["kinds_covered"]
+    ]
+    bits = [(e["strategy"], e["figures"]["entropy_bits"]) for e in entropy]
+    return {
+        "not_exactly_n_distinct": [n for n, c in named if c["distinct"] != c["size"]],
+        "covered_below_target": [
+            n for n, c in named if c["figures"]["kinds_covered"] < c["figures"]["kinds_target"]
+        ],
+        "covered_above_bound": [
+            n for n, c in named if c["figures"]["kinds_covered"] > c["figures"]["coverage_bound"]
+        ],
+        "kinds_fall_on_the_dial": rising,
+        "entropy_does_not_rise": [
+            f"{a[0]} {a[1]:.4f} to {b[1]:.4f}"
+            for a, b in zip(bits, bits[1:], strict=False)
+            if a[0] == b[0] and b[1] <= a[1]
+        ],
+    }
+
+
+def again(pool: selecting.Pool, sizes: list[int], scratch: Path) -> dict[str, Any]:
+    """Return whether a repeated cell has equal bytes, and how far another seed's set overlaps."""
+    differ, overlap = [], {}
+    for strategy in get_args(Strategy):
+        one = SelectConfig(strategy=strategy, size=sizes[-1], diversity=50)
+        first, second = (cell(pool, one, scratch, name) for name in ("-a", "-b"))
+        if first["sha256"] != second["sha256"]:
+            differ.append(strategy)
+        other = one.model_copy(update={"seed": 1})
+        cell(pool, other, scratch, "-c")
+        sets = [
+            set(corpora.ids(files_of(scratch / f"{strategy}-kinds-{one.size}-50{name}")))
+            for name in ("-a", "-c")
+        ]
+        overlap[strategy] = round(len(sets[0] & sets[1]) / one.size, 4)
+    return {"repeat_differs": differ, "overlap_of_two_seeds_at_50_percent": overlap}
+
+
+def tables(report: dict[str, Any]) -> str:
+    """Return the tables of docs/selection-tables.md."""
+    lines = [
+        "# What the dial reaches on the reference corpus",
+        "",
+        "Made by `benchmarks/select_grid.py`; figures in `benchmarks/results/select_grid.json`.",
+        f"{report['corpus_rows']:,} samples; 42 subsets of a size, written, took "
+        + ", ".join(f"{s} s (N = {int(n):,})" for n, s in report["seconds_for_42"].items())
+        + f"; reading the corpus once {report['seconds_to_read_the_corpus']} s.",
+        "",
+        "Overlap of two seeds at 50 %: "
+        + ", ".join(
+            f"{name} {share:.0%}"
+            for name, share in report["checks"]["overlap_of_two_seeds_at_50_percent"].items()
+        )
+        + ".",
+    ]
+    by_group: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for one in report["cells"]:
+        by_group.setdefault((one["strategy"], one["size"]), []).append(one)
+    for (strategy, size), group in by_group.items():
+        first = group[0]["figures"]
+        lines += [
+            "",
+            f"## {strategy}, N = {size:,}",
+            "",
+            f"{first['kinds_total']:,} kinds; {first['eligible']:,} samples eligible, "
+            f"{first['no_kind']:,} hold none; k from {first['k_min']:,} to {first['k_max']:,}.",
+            "",
+            "| diversity | target | covered | bound | pool | evenness | entropy, bits | "
+            "instr. tokens | resp. tokens | most from |",
+            "| ---: |" + " ---: |" * 8 + " --- |",
+        ]
+        for one in group:
+            lines.append(_row(one))
+    lines += ["", f"## Objective entropy, N = {report['entropy'][0]['size']:,}", ""]
+    lines += [
+        "| strategy | diversity | target, bits | reached | β | greedy picks | instr. tokens | "
+        "resp. tokens |",
+        "| --- |" + " ---: |" * 7,
+    ]
+    for one in report["entropy"]:
+        f = one["figures"]
+        lines.append(
+            f"| {one['strategy']} | {one['diversity']:g} | {f['target_bits']:.4f} | "
+            f"{f['entropy_bits']:.4f}{' (missed)' if f['target_missed'] else ''} | {f['beta']:.3f} | "
+            f"{f['greedy_picks']:,} | {f['instruction_tokens']:.0f} | {f['response_tokens']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _row(one: dict[str, Any]) -> str:
+    f = one["figures"]
+    source, count = next(iter(f["sources"].items()))
+    return (
+        f"| {one['diversity']:g} | {f['kinds_target']:,} | {f['kinds_covered']:,} | "
+        f"{f['coverage_bound']:,} | {f['pool']:,} | {f['evenness']:.3f} | {f['entropy_bits']:.3f} | "
+        f"{f['instruction_tokens']:.0f} | {f['response_tokens']:.0f} | "
+        f"{source} {count / one['size']:.0%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
