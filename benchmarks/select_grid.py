@@ -1,16 +1,17 @@
-"""All strategies over the dial from stored incidences: time, exactness, and what each level reaches.
+"""All strategies over the dial from stored incidences: time, exactness, what each level reaches.
 
     python benchmarks/select_grid.py --corpus reference/corpus --work reference/work
 
-For every size, 6 strategies × 7 diversities are selected and written; then the first of each strategy
-again (same bytes?) and with another seed (another set?). `--objective entropy` runs the entropy dial of
-both micro strategies instead. Writes benchmarks/results/select_grid.json and docs/selection-tables.md.
+For every size, 6 strategies × 7 diversities are selected and written; then one cell of each
+strategy again (same bytes?) and with another seed (another set?); then both micro strategies with
+the entropy objective. Writes benchmarks/results/select_grid.json and docs/selection-tables.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import shutil
 import tempfile
@@ -18,14 +19,14 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
-from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+import pyarrow.parquet as pq
+
+from sft_diversity.core import folder, machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.levels.stage import Strategy
 from sft_diversity.select import stage as selecting
 from sft_diversity.select.stage import SelectConfig, files_of
 from sft_diversity.work import IndexOptions, Work
-from sft_diversity.workflow import machine_facts
 
 DIVERSITIES = (0, 17, 33, 50, 67, 83, 100)
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ def main() -> None:
         report = run(pool, asked.sizes, scratch)
     finally:
         shutil.rmtree(scratch)
-    report |= {"corpus_rows": pool.n_samples, "machine": machine_facts()}
+    report |= {"corpus_rows": pool.n_samples, "machine": machine.facts()}
     asked.results.mkdir(exist_ok=True)
     (asked.results / "select_grid.json").write_text(folder.dump_json(report), "utf-8")
     asked.tables.write_text(tables(report), "utf-8")
@@ -93,14 +94,16 @@ def run(pool: selecting.Pool, sizes: list[int], scratch: Path) -> dict[str, Any]
     }
 
 
-def cell(pool: selecting.Pool, config: SelectConfig, scratch: Path, name: str = "") -> dict[str, Any]:
+def cell(
+    pool: selecting.Pool, config: SelectConfig, scratch: Path, name: str = ""
+) -> dict[str, Any]:
     """Select and write one subset; return its figures, distinct ids and a hash of its bytes."""
     out = scratch / f"{config.strategy}-{config.objective}-{config.size}-{config.diversity:g}{name}"
     started = time.perf_counter()
     manifest = selecting.select(pool, out, config, lambda _: None)
     seconds = time.perf_counter() - started
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files_of(out))).hexdigest()
-    ids = corpora.ids(files_of(out))
+    ids = ids_of(out)
     return {
         "strategy": config.strategy,
         "size": config.size,
@@ -112,12 +115,17 @@ def cell(pool: selecting.Pool, config: SelectConfig, scratch: Path, name: str = 
     }
 
 
+def ids_of(subset: Path) -> list[str]:
+    """Return the ids of a subset in pick order."""
+    return [i for path in files_of(subset) for i in pq.read_table(path)["id"].to_pylist()]
+
+
 def checks(cells: list[dict[str, Any]], entropy: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what holds over all cells; a list names those for which it does not."""
     named = [(f"{c['strategy']} {c['size']:,} {c['diversity']:g} %", c) for c in cells]
     rising = [
         f"{a['strategy']} {a['size']:,} {a['diversity']:g} to {b['diversity']:g} %"
-        for a, b in zip(cells, cells[1:], strict=False)
+        for a, b in itertools.pairwise(cells)
         if (a["strategy"], a["size"]) == (b["strategy"], b["size"])
         and b["figures"]["kinds_covered"] < a["figures"]["kinds_covered"]
     ]
@@ -133,7 +141,7 @@ def checks(cells: list[dict[str, Any]], entropy: list[dict[str, Any]]) -> dict[s
         "kinds_fall_on_the_dial": rising,
         "entropy_does_not_rise": [
             f"{a[0]} {a[1]:.4f} to {b[1]:.4f}"
-            for a, b in zip(bits, bits[1:], strict=False)
+            for a, b in itertools.pairwise(bits)
             if a[0] == b[0] and b[1] <= a[1]
         ],
     }
@@ -150,8 +158,7 @@ def again(pool: selecting.Pool, sizes: list[int], scratch: Path) -> dict[str, An
         other = one.model_copy(update={"seed": 1})
         cell(pool, other, scratch, "-c")
         sets = [
-            set(corpora.ids(files_of(scratch / f"{strategy}-kinds-{one.size}-50{name}")))
-            for name in ("-a", "-c")
+            set(ids_of(scratch / f"{strategy}-kinds-{one.size}-50{name}")) for name in ("-a", "-c")
         ]
         overlap[strategy] = round(len(sets[0] & sets[1]) / one.size, 4)
     return {"repeat_differs": differ, "overlap_of_two_seeds_at_50_percent": overlap}
@@ -200,9 +207,10 @@ def tables(report: dict[str, Any]) -> str:
     ]
     for one in report["entropy"]:
         f = one["figures"]
+        missed = " (missed)" if f["target_missed"] else ""
         lines.append(
             f"| {one['strategy']} | {one['diversity']:g} | {f['target_bits']:.4f} | "
-            f"{f['entropy_bits']:.4f}{' (missed)' if f['target_missed'] else ''} | {f['beta']:.3f} | "
+            f"{f['entropy_bits']:.4f}{missed} | {f['beta']:.3f} | "
             f"{f['greedy_picks']:,} | {f['instruction_tokens']:.0f} | {f['response_tokens']:.0f} |"
         )
     return "\n".join(lines) + "\n"
@@ -213,8 +221,8 @@ def _row(one: dict[str, Any]) -> str:
     source, count = next(iter(f["sources"].items()))
     return (
         f"| {one['diversity']:g} | {f['kinds_target']:,} | {f['kinds_covered']:,} | "
-        f"{f['coverage_bound']:,} | {f['pool']:,} | {f['evenness']:.3f} | {f['entropy_bits']:.3f} | "
-        f"{f['instruction_tokens']:.0f} | {f['response_tokens']:.0f} | "
+        f"{f['coverage_bound']:,} | {f['pool']:,} | {f['evenness']:.3f} | "
+        f"{f['entropy_bits']:.3f} | {f['instruction_tokens']:.0f} | {f['response_tokens']:.0f} | "
         f"{source} {count / one['size']:.0%} |"
     )
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
+import time
 from pathlib import Path
+
+from sft_diversity.core.folder import versions
 
 # names and values of glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -44,3 +48,20 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def facts() -> dict[str, object]:
+    """Return what a benchmark's figures depend on: date, processor, cores, memory, versions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "processor": names[0] if names else platform.processor(),
+        "cores": cores(),
+        "bf16": cpu_has_bf16(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "versions": versions(),
+    }
