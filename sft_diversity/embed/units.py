@@ -1,4 +1,4 @@
-"""A unit of work: some thousand texts that are embedded together and stored as one part."""
+"""A unit of work: texts that are embedded together and stored as one part."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from sft_diversity.core.hashing import content_key
 from sft_diversity.embed import store as stores
 from sft_diversity.embed.base import Encoder
 
-#: About a minute of one core's work with the packaged encoder: what a kill may lose.
-UNIT_TEXTS = 4_000
+#: Characters of a unit: half a minute of one core's work with the packaged encoder, which is what
+#: a kill may lose. Smaller corpora are cut finer, so that all workers have some.
+UNIT_CHARACTERS = 400_000
+_FEWEST_UNITS, _LEAST_CHARACTERS = 8, 10_000
+_CHARACTERS_READ = 1_200  # of a text, for this estimate: encoders cut the rest
 #: Padded widths are multiples of this: few shapes, little padding.
 WIDTH_STEP = 8
 
@@ -36,25 +39,34 @@ def missing_units(
 ) -> Iterator[Unit]:
     """Yield the texts of a corpus that the store lacks, each once, as units.
 
-    A text belongs to the first shard it occurs in, and there to a slice by key. Both depend on the
-    corpus alone: a run that was stopped goes on with the same units.
+    A text belongs to the first shard it occurs in, and there to a unit of texts of like length,
+    longest first: batches of one shape fill up, and no worker ends long after the others. Both
+    depend on the corpus alone: a run that was stopped goes on with the same units.
     """
     seen: set[bytes] = set()
     for path in corpora.shards(corpus):
         texts = _distinct(path, components, seen)
         seen.update(texts)
-        if not texts:
-            continue
-        keys = np.sort(np.array(list(texts), dtype=stores.KEY))
-        slices = -(-len(keys) // UNIT_TEXTS)
-        place = np.array([int(key[:8], 16) * slices >> 32 for key in keys.tolist()])
-        lacking = ~store.has(keys)
-        for number in range(slices):
-            own = keys[(place == number) & lacking]
+        for number, keys in enumerate(cut(texts)):
+            own = keys[~store.has(keys)]
             if len(own):
                 stamp = content_key([key.decode() for key in own.tolist()])[:16]
-                name = f"{path.stem}-{number:02d}-{stamp}"
+                name = f"{path.stem}-{number:03d}-{stamp}"
                 yield Unit(name, own, [texts[key] for key in own.tolist()])
+
+
+def cut(texts: dict[bytes, str]) -> list[stores.Keys]:
+    """Cut texts into units of about equal cost; keys are ascending within a unit."""
+    if not texts:
+        return []
+    keys = np.array(list(texts), dtype=stores.KEY)
+    sizes = np.array([len(text) for text in texts.values()])
+    order = np.lexsort((keys, -sizes))
+    cost = np.cumsum(np.minimum(sizes[order], _CHARACTERS_READ) + 8)
+    share = max(int(cost[-1]) // _FEWEST_UNITS, _LEAST_CHARACTERS)
+    place = (cost - 1) // min(UNIT_CHARACTERS, share)
+    borders = np.flatnonzero(np.diff(place)) + 1
+    return [np.sort(part) for part in np.split(keys[order], borders)]
 
 
 def _distinct(

@@ -53,7 +53,8 @@ def hdbscan(
     except ImportError:
         raise _missing("fast-hdbscan") from None
     points = reduced(vectors, reduce, dimensions or DIMENSIONS[reduce], seed)
-    labels = HDBSCAN(min_cluster_size=min_cluster_size).fit_predict(points).astype(np.int32)
+    model = HDBSCAN(min_cluster_size=min_cluster_size)
+    labels: npt.NDArray[np.int32] = model.fit_predict(points).astype(np.int32)
     if labels.max(initial=-1) < 0:
         raise DataError(
             f"macro: HDBSCAN finds no cluster of {min_cluster_size} samples among "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class Clusters:
 
 def default_k(n: int) -> int:
     """Return round(√n), the number of clusters unless another is asked for."""
-    return max(1, round(n**0.5))
+    return max(1, round(math.sqrt(n)))
 
 
 def spherical_kmeans(
