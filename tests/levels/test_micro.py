@@ -1,0 +1,89 @@
+from collections import Counter
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import incidence
+from sft_diversity.core.config import build
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.levels.micro import MicroOptions, in_band, keep_kinds
+from sft_diversity.levels.stage import IndexConfig, index
+from sft_diversity.levels.tokens import TokensConfig, tokens
+from tests import tiny
+from tests.levels import making
+
+
+def band(low, high):
+    return IndexConfig(
+        strategy="micro-instruction", micro=MicroOptions(band_min=low, band_max=high)
+    )
+
+
+@pytest.fixture
+def made(tmp_path):
+    corpus = making.topical(tmp_path / "corpus")
+    file = making.tokenizer_file(tmp_path / "tokenizer.json")
+    config = TokensConfig(component="instruction", tokenizer=str(file))
+    tokens(corpus, tmp_path / "tokens", config)
+    return corpus, tmp_path / "tokens"
+
+
+def test_kinds_are_the_token_types_that_twelve_to_twenty_samples_hold(made, tmp_path):
+    corpus, counted = made
+    manifest = index(corpus, tmp_path / "index", band(12, 20), tokens=counted)
+    reference = tiny.tokenizer(400)
+    texts = corpora.read(corpus, ["instruction"])["instruction"].to_pylist()
+    ids = [reference(text, add_special_tokens=False)["input_ids"] for text in texts]
+    held = Counter(token for row in ids for token in set(row))
+    within = sorted(token for token, samples in held.items() if 12 <= samples <= 20)
+    kinds = pq.read_table(tmp_path / "index" / "kinds.parquet")
+    assert kinds["token_id"].to_pylist() == within
+    assert kinds["samples"].to_pylist() == [held[token] for token in within]
+    assert {12, 20} <= set(kinds["samples"].to_pylist())  # both ends are in
+    stored = incidence.load(tmp_path / "index")
+    for row, encoded in enumerate(ids):
+        span = slice(stored.indptr[row], stored.indptr[row + 1])
+        named = {within[k] for k in stored.indices[span]}
+        assert named == set(encoded) & set(within)
+    empty = sum(not set(row) & set(within) for row in ids)
+    assert manifest["result"]["samples_without_kind"] == empty
+    assert manifest["result"]["kinds"] == len(within)
+
+
+@given(st.lists(st.lists(st.integers(0, 7), max_size=6), max_size=12), st.data())
+def test_dropping_kinds_keeps_the_others_rows(rows, data):
+    held = [sorted(set(row)) for row in rows]
+    indptr = np.cumsum([0] + [len(row) for row in held]).astype(np.int64)
+    indices = np.array([k for row in held for k in row], dtype=np.int32)
+    keep = np.array(data.draw(st.lists(st.booleans(), min_size=8, max_size=8)))
+    small = keep_kinds(Incidence(indptr, indices, np.ones_like(indices), 8), keep)
+    number = {old: new for new, old in enumerate(np.flatnonzero(keep).tolist())}
+    for i, row in enumerate(held):
+        span = small.indices[small.indptr[i] : small.indptr[i + 1]]
+        assert span.tolist() == [number[k] for k in row if k in number]
+    assert small.n_kinds == keep.sum()
+
+
+def test_the_band_holds_both_its_ends():
+    assert in_band(np.array([9, 10, 500, 501]), 10, 500).tolist() == [False, True, True, False]
+
+
+def test_an_empty_band_is_an_error_that_says_to_widen_it(made, tmp_path):
+    with pytest.raises(DataError, match="widen the band"):
+        index(made[0], tmp_path / "index", band(49, 60), tokens=made[1])
+
+
+def test_a_band_upside_down_is_refused_by_name():
+    with pytest.raises(UsageError, match="band_min 9 is above band_max 3"):
+        build(MicroOptions, {"band_min": 9, "band_max": 3}, "options")
+
+
+def test_the_token_pass_must_be_of_the_component(made, tmp_path):
+    with pytest.raises(UsageError, match="counts the instruction, not the response"):
+        index(made[0], tmp_path / "index", IndexConfig(strategy="micro-response"), tokens=made[1])
+    with pytest.raises(UsageError, match="run `tokens` first"):
+        index(made[0], tmp_path / "index", band(1, 2))

@@ -1,0 +1,106 @@
+from collections import Counter
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, incidence, resources
+from sft_diversity.core.errors import UsageError
+from sft_diversity.levels.tokenizing import count_tokens, load_tokenizer
+from sft_diversity.levels.tokens import TokensConfig, plan, tokens
+from tests import tiny
+from tests.levels import making
+
+TEXTS = [
+    ("What is rain?", "Rain taps the roof, the roof and the river."),
+    ("你好，世界", "🙂 naïve café — ½"),
+    ("one\ttwo\n\n three ", "<|endoftext|> is text here <|user|>"),
+    ("a" * 5000, "x"),
+    ("empty answer", ""),
+]
+
+
+@pytest.fixture
+def made(tmp_path):
+    corpus = making.corpus(tmp_path / "corpus", TEXTS)
+    return corpus, making.tokenizer_file(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("component", ["instruction", "response"])
+def test_counts_and_lengths_are_the_tokenizers_own(made, tmp_path, component):
+    corpus, file = made
+    config = TokensConfig(component=component, tokenizer=str(file))
+    out = tmp_path / "tokens"
+    tokens(corpus, out, config)
+    rows = corpora.read(corpus, ["id", component])
+    reference = tiny.tokenizer(400)
+    stored, kinds = incidence.load(out), pq.read_table(out / "kinds.parquet").to_pydict()
+    lengths = np.load(out / "lengths.npy")
+    assert incidence.load_ids(out).to_pylist() == rows["id"].to_pylist()
+    held = Counter()
+    for row, text in enumerate(rows[component].to_pylist()):
+        ids = reference(text, add_special_tokens=False)["input_ids"]
+        span = slice(stored.indptr[row], stored.indptr[row + 1])
+        named = [kinds["token_id"][k] for k in stored.indices[span]]
+        assert dict(zip(named, stored.counts[span].tolist(), strict=True)) == Counter(ids)
+        assert named == sorted(named)
+        assert lengths[row] == len(ids)
+        held.update(set(ids))
+    assert dict(zip(kinds["token_id"], kinds["samples"], strict=True)) == held
+    assert kinds["kind"] == reference.convert_ids_to_tokens(kinds["token_id"])
+
+
+def test_a_model_folder_its_file_and_transformers_agree(tmp_path):
+    model = tiny.save(tmp_path / "model")
+    from transformers import AutoTokenizer
+
+    texts = [text for pair in TEXTS for text in pair]
+    by_folder = count_tokens(load_tokenizer(str(model)), texts)
+    by_file = count_tokens(load_tokenizer(str(model / "tokenizer.json")), texts)
+    reference = AutoTokenizer.from_pretrained(model)
+    expected = [len(reference(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    assert by_folder.lengths.tolist() == by_file.lengths.tolist() == expected
+    assert load_tokenizer(str(model)).revision == load_tokenizer(
+        str(model / "tokenizer.json")
+    ).revision
+
+
+def test_saved_truncation_and_padding_take_no_part():
+    tokenizer = load_tokenizer(str(resources.packaged_encoder()))  # saved with both, at 128
+    counted = count_tokens(tokenizer, ["word " * 1000, "word"])
+    assert counted.lengths.tolist() == [1000, 1]
+
+
+def test_no_texts_are_no_tokens(made):
+    counted = count_tokens(load_tokenizer(str(made[1])), [])
+    assert [len(column) for column in (counted.lengths, counted.ids, counted.counts)] == [0, 0, 0]
+
+
+def test_a_second_run_is_reused_and_another_tokenizer_recomputes(made, tmp_path):
+    corpus, file = made
+    out, said = tmp_path / "tokens", []
+    config = TokensConfig(tokenizer=str(file))
+    assert plan(corpus, out, config)["cached"] is False
+    first = tokens(corpus, out, config, said.append)
+    assert plan(corpus, out, config)["cached"] is True
+    assert tokens(corpus, out, config, said.append) == first
+    other = making.tokenizer_file(tmp_path / "other.json", 300)
+    again = tokens(corpus, out, TokensConfig(tokenizer=str(other)), said.append)
+    assert "reused" in said[1]
+    assert "recomputed because input tokenizer changed" in said[2]
+    assert again["digest"] != first["digest"]
+    assert not folder.verify(out)["faults"]
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "no-such-org/no-such-model"])
+def test_a_tokenizer_that_is_not_there_says_what_to_name(made, tmp_path, name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match="name a model folder"):
+        tokens(made[0], tmp_path / "out", TokensConfig(tokenizer=name))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(made, tmp_path):
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(UsageError, match="no tokenizer file"):
+        tokens(made[0], tmp_path / "out", TokensConfig(tokenizer=str(tmp_path / "bad.json")))
