@@ -1,12 +1,14 @@
 """Dialogues as token ids with loss labels: one rendering for training and for scoring.
 
 The tokenizer's chat template is used; a base model without one gets ours. Loss falls on every
-assistant turn, content and end-of-turn token, and on nothing else.
+assistant turn, content and end-of-turn token, and on nothing else. Control tokens that data brings
+along (`<|endoftext|>` in a scraped answer) are text, not control.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, str]]
 Span = tuple[int, int]  # characters of the rendered text, end excluded
 
+_MARK = "\U000f0000"  # transformers writes it before a control token that is to be text
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
 
 # Turns are `<|role|>\n...\n`; the token that ends an assistant turn is the tokenizer's own eos, so
@@ -78,7 +81,7 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list
     if not ends:
         roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
         raise DataError(f"chat: no assistant turn to train on or score; the roles are: {roles}")
-    turns = [dict(message) for message in messages[: ends[-1]]]
+    turns = _disarmed(messages[: ends[-1]], tokenizer)
     if _has_generation_tags(tokenizer):
         text, spans = _spans_by_tags(turns, tokenizer)
     else:
@@ -89,12 +92,27 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list
 
 def prompt(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the token ids after which the model's answer to `messages` begins."""
-    text = _text([dict(message) for message in messages], tokenizer, add_generation_prompt=True)
+    text = _text(_disarmed(messages, tokenizer), tokenizer, add_generation_prompt=True)
     return _encode(text, tokenizer)
 
 
 def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    if _MARK in text:
+        from transformers.utils.chat_template_utils import encode_marked_chat
+
+        return list(encode_marked_chat(tokenizer, text))
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _disarmed(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str]]:
+    """Mark the control tokens within contents, so that they are encoded as text."""
+    turns = [dict(message) for message in messages]
+    control = re.compile("|".join(map(re.escape, _control_tokens(tokenizer))) or "(?!)")
+    if not any(control.search(turn["content"]) for turn in turns):
+        return turns
+    from transformers.utils.chat_template_utils import mark_control_tokens
+
+    return [turn | {"content": mark_control_tokens(turn["content"], control)} for turn in turns]
 
 
 def _has_generation_tags(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -186,14 +204,15 @@ def _without_tail(text: str, start: int, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+    return sorted(tokens, key=len, reverse=True)  # a token before those that it contains
 
 
 def _tokens(
     text: str, spans: list[Span], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[int]]:
     """Tokenise `text` whole; piece by piece where one token would cross the edge of a span."""
-    if tokenizer.is_fast:
+    if tokenizer.is_fast and _MARK not in text:
         encoded = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )

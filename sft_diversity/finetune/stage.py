@@ -123,6 +123,7 @@ def finetune(
     if draft.reused:
         return read_manifest(out)
 
+    machine.keep_freed_memory()
     from sft_diversity.finetune import trainer as training
 
     tokenizer = load_tokenizer(base)

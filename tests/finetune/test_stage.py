@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from sft_diversity.core import chat, folder, stopping
+from sft_diversity.core.errors import Interrupted, UsageError
+from sft_diversity.finetune.batches import micro_batches, reading_order
+from sft_diversity.finetune.stage import FinetuneConfig, finetune, plan
+from sft_diversity.finetune.uba import schedule_factor
+
+STEPS = 10  # of `config`: 40 samples twice, in eights
+
+
+def silent(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def undisturbed(shared, subset, config):
+    """Return the folder of a whole run, made by the first test that asks."""
+    finetune(subset, shared / "whole", config(), silent)
+    return shared / "whole"
+
+
+def log_of(out):
+    return [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
+
+
+def body(out):
+    return {k: v for k, v in folder.read_manifest(out).items() if k != "run"}
+
+
+def test_the_folder_is_a_model_that_transformers_loads(undisturbed):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(undisturbed)
+    tokenizer = AutoTokenizer.from_pretrained(undisturbed)
+    assert model.dtype == torch.float32
+    assert tokenizer.chat_template == chat.TEMPLATE
+    names = {path.name for path in undisturbed.iterdir()}
+    assert {"model.safetensors", "training.jsonl", "README.md", "manifest.json"} <= names
+    assert not any(name.endswith((".bin", ".pt", ".pth")) or name[0] == "." for name in names)
+    assert folder.verify(undisturbed)["faults"] == []
+
+
+def test_the_manifest_states_what_was_trained(undisturbed, rows):
+    manifest = folder.read_manifest(undisturbed, "finetune")
+    result, log = manifest["result"], log_of(undisturbed)
+    assert (result["steps"], result["epochs"], result["samples"]) == (STEPS, 2.0, 40)
+    assert result["response_tokens"] == log[-1]["response_tokens"]
+    assert result["truncated_share"] == 0.0
+    assert result["final_loss"] < result["first_loss"]
+    assert [entry["step"] for entry in log] == list(range(1, STEPS + 1))
+    assert "seconds" in manifest["run"]
+    assert str(undisturbed.parent) not in json.dumps(body(undisturbed))
+
+
+def test_it_trains_what_a_plain_loop_trains(undisturbed, base, rows, config):
+    """Against torch alone: the model's own loss and AdamW, one sample at a time."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    chat.ensure_template(tokenizer)
+    rendered = [chat.render(row["messages"], tokenizer) for row in rows]
+    counts = np.array([sum(label >= 0 for label in labels) for _, labels in rendered])
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).train()
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule_factor("uba", STEPS, 1))
+    order = reading_order(counts, 8, 0, epochs=2)
+    for entry, step in zip(log_of(undisturbed), order.reshape(STEPS, 8), strict=True):
+        loss = 0.0
+        for row in step:
+            ids, labels = (torch.tensor([part]) for part in rendered[row])
+            part = model(input_ids=ids, labels=labels).loss * counts[row] / counts[step].sum()
+            part.backward()
+            loss += part.item()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        assert entry["loss"] == pytest.approx(loss, rel=1e-4)
+        assert entry["grad_norm"] == pytest.approx(norm.item(), rel=1e-3)
+        assert entry["lr"] == schedule.get_last_lr()[0]
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+
+
+def test_equal_runs_are_equal_bytes_and_a_second_call_does_nothing(
+    undisturbed, tmp_path, subset, config
+):
+    finetune(subset, tmp_path / "again", config(checkpoint_steps=50), silent)
+    assert body(tmp_path / "again") == body(undisturbed)
+    said = []
+    finetune(subset, tmp_path / "again", config(), said.append)
+    assert said == [f"finetune: {tmp_path / 'again'} is up to date"]
+
+
+def test_a_signal_saves_and_the_same_call_resumes_to_the_same_bytes(
+    undisturbed, tmp_path, subset, config, monkeypatch
+):
+    calls = iter([False] * 4 + [True] * 99)  # the signal comes during the fifth step
+    monkeypatch.setattr(stopping, "requested", lambda: next(calls))
+    monkeypatch.setattr(stopping, "_received", [signal.SIGTERM.name])
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; run the same command to resume"):
+        finetune(subset, tmp_path / "out", config(), silent)
+    monkeypatch.undo()
+    assert plan(subset, tmp_path / "out", config())["checkpoint"] == 5
+    said = []
+    finetune(subset, tmp_path / "out", config(), said.append)
+    assert "finetune: resumed at step 5" in said
+    assert body(tmp_path / "out") == body(undisturbed)
+
+
+def test_another_config_begins_anew_and_says_why(tmp_path, subset, config, undisturbed):
+    said = []
+    finetune(subset, undisturbed, config(steps=2, epochs=None, optimizer="lion"), said.append)
+    assert "recomputed because" in said[0]
+    assert 'optimizer changed: "adamw" -> "lion"' in said[0]
+    assert len(log_of(undisturbed)) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("merge", [False, True])
+def test_lora_trains_an_adapter_or_merges_it(merge, tmp_path, subset, config, base):
+    from transformers import AutoModelForCausalLM
+
+    options = {"lora": True, "lora_rank": 2, "steps": 3, "epochs": None, "merge_adapter": merge}
+    manifest = finetune(subset, tmp_path / "out", config(**options), silent)
+    log = log_of(tmp_path / "out")
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert (tmp_path / "out" / "adapter_config.json").exists() == (not merge)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    before = AutoModelForCausalLM.from_pretrained(base)
+    ids = torch.arange(2, 12)[None]
+    assert not torch.allclose(model(ids).logits, before(ids).logits, atol=1e-5)
+    assert manifest["result"]["lr"] == 1e-3
+
+
+def test_micro_batches_do_not_change_the_run(tmp_path, subset, config, undisturbed):
+    finetune(subset, tmp_path / "out", config(micro_batch_size=8, steps=3, epochs=None), silent)
+    finetune(subset, tmp_path / "other", config(micro_batch_size=1, steps=3, epochs=None), silent)
+    for one, other in zip(log_of(tmp_path / "out"), log_of(tmp_path / "other"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_plan_touches_nothing(tmp_path, subset, config, base):
+    planned = plan(subset, tmp_path / "out", config())
+    assert planned["rows"] == 40
+    assert planned["cached"] is False
+    assert planned["checkpoint"] is None
+    assert planned["seconds"] > 0
+    assert planned["bytes"] == pytest.approx((base / "model.safetensors").stat().st_size, rel=0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"epochs": 1, "steps": 2}, "one budget"),
+        ({"phi": 0.0}, "must be above 0"),
+        ({"lr": 1e-4, "lr_min": 1e-3}, "above lr"),
+        ({"schedule": "step"}, "uba"),
+        ({"batch_size": 0}, "greater than 0"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_the_reason(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        FinetuneConfig(**options)
+
+
+def test_wrong_inputs_are_refused_with_the_way_out(tmp_path, subset, config):
+    with pytest.raises(UsageError, match="lower max_length"):
+        finetune(subset, tmp_path / "a", config(max_length=4096), silent)
+    with pytest.raises(UsageError, match="is not a folder"):
+        finetune(tmp_path / "none", tmp_path / "b", config(), silent)
+    with pytest.raises(UsageError, match=r"no readable config\.json"):
+        finetune(subset, tmp_path / "c", config(model=str(tmp_path)), silent)
+    with pytest.raises(UsageError, match="cannot be fetched"):
+        finetune(subset, tmp_path / "d", config(model="nobody/nothing"), silent)
+
+
+def test_padding_takes_little(rows, base):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    chat.ensure_template(tokenizer)
+    lengths = np.array([len(chat.render(row["messages"], tokenizer)[0]) for row in rows])
+    order = reading_order(lengths, 8, 0, epochs=1)
+    cut = micro_batches(order, lengths, 8, 4)
+    padded = sum(len(part) * lengths[part].max() for part in cut)
+    unsorted = sum(4 * lengths[order[i : i + 4]].max() for i in range(0, 40, 4))
+    assert padded < unsorted
