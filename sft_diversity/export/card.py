@@ -146,7 +146,7 @@ def _opening(manifest: Mapping[str, Any]) -> str:
     at = "" if dial is None else f" at diversity {dial:g} %"
     return (
         f"A subset for supervised fine-tuning, chosen by `{result.get('strategy', 'unknown')}`{at} "
-        "with [sft-diversity](https://arxiv.org/abs/2505.24768); rows in order of `pick`."
+        "with sft-diversity (the method: arXiv 2505.24768); rows in order of `pick`."
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +13,7 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperation
+    from huggingface_hub import CommitOperation, HfApi
 
 RepoType = Literal["dataset", "model"]
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -83,6 +85,13 @@ def push(
     from huggingface_hub import HfApi
 
     api = HfApi()
+    with scrubbed_logs():
+        return _push(api, exported, name, repo_type, private, branch)
+
+
+def _push(
+    api: HfApi, exported: Path, name: str, repo_type: RepoType, private: bool, branch: str | None
+) -> dict[str, Any]:
     try:
         api.create_repo(name, repo_type=repo_type, private=private, exist_ok=True)
         if branch is not None:
@@ -105,6 +114,23 @@ def push(
         "url": scrub(str(commit.commit_url)),
         "files": len(operations),
     }
+
+
+@contextlib.contextmanager
+def scrubbed_logs() -> Iterator[None]:
+    """Scrub every log record made meanwhile: at DEBUG, HTTP libraries log what a server echoes."""
+    plain = logging.getLogRecordFactory()
+
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = plain(*args, **kwargs)
+        record.msg, record.args = scrub(record.getMessage()), ()
+        return record
+
+    logging.setLogRecordFactory(factory)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(plain)
 
 
 def scrub(text: str) -> str:

@@ -26,17 +26,20 @@ _MODEL_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "READM
 class ExportConfig(Config):
     """How to export."""
 
-    max_shard_mb: int = Field(500, ge=1, le=5000, description="largest shard, before compression")
-    title: str | None = Field(None, description="title of the card; default: what it is")
+    max_shard_mb: int = Field(
+        default=500, ge=1, le=5000, description="largest shard, before compression"
+    )
+    title: str | None = Field(default=None, description="title of the card; default: what it is")
     licences: dict[str, str] = Field(
         default_factory=dict, description="source -> licence, over those the corpus states"
     )
     corpus: Path | None = Field(
-        None, description="corpus a subset was chosen from: its sources' licences go to the card"
+        default=None,
+        description="corpus a subset was chosen from: its sources' licences go to the card",
     )
-    private: bool = Field(True, description="make a new Hub repository private")
-    branch: str | None = Field(None, description="Hub branch to write to; default: main")
-    work: Path = Field(Path(".sftdiv"), description="where an export for the Hub is staged")
+    private: bool = Field(default=True, description="make a new Hub repository private")
+    branch: str | None = Field(default=None, description="Hub branch to write to; default: main")
+    work: Path = Field(default=Path(".sftdiv"), description="where an export for the Hub is staged")
 
 
 def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:

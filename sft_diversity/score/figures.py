@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +106,7 @@ class Figures:
         """Return which rows hold one of `values`."""
         return np.isin(np.asarray(self.table[column].to_pylist(), dtype=np.str_), values)
 
-    def ratio(self, rows: Bools, part: str = "") -> dict[str, float | int | None]:
+    def ratio(self, rows: Bools, part: str = "") -> dict[str, Any]:
         """Return the figures of `rows`: of whole references, or of `part` `_first64`.
 
         NLL per token is Σ nll / Σ tokens: tokens weigh alike, whichever record or set they are
@@ -131,12 +132,12 @@ class Figures:
             "nll_record_mean": float((nll[rows] / tokens[rows]).mean()),
         }
 
-    def group_mean(self, groups: Mapping[str, Bools]) -> dict[str, float | int | None]:
+    def group_mean(self, groups: Mapping[str, Bools]) -> dict[str, Any]:
         """Return the plain mean over groups of their figures: every group weighs alike."""
         if not groups:
             return {"groups": 0, **dict.fromkeys(_VALUES[:-1])}
         nll, tokens, size = (self.column(name) for name in ("nll", "tokens", "bytes"))
-        found: dict[str, float | int | None] = {"groups": len(groups)}
+        found: dict[str, Any] = {"groups": len(groups)}
         for name, under, scale in (("nll", tokens, 1.0), ("bits", size, math.log(2))):
             points = [nll[rows].sum() / (scale * under[rows].sum()) for rows in groups.values()]
             with np.errstate(invalid="ignore", divide="ignore"):

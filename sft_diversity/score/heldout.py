@@ -54,7 +54,7 @@ def summarise(records: pa.Table, draws: int, seed: int) -> dict[str, Any]:
 
 def compare(
     records_a: pa.Table, records_b: pa.Table, draws: int = 1000, seed: int = 0
-) -> dict[str, dict[str, float | int | None]]:
+) -> dict[str, dict[str, Any]]:
     """Return how B differs from A, paired by record: below zero, B predicts better.
 
     Both results are cut to the records that both scored, and each prompt is drawn for both, so
@@ -76,8 +76,8 @@ def compare(
     }
 
 
-def _difference(a: Figures, b: Figures, rows: Bools, part: str) -> dict[str, float | int | None]:
-    found: dict[str, float | int | None] = {"records": int(rows.sum())}
+def _difference(a: Figures, b: Figures, rows: Bools, part: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"records": int(rows.sum())}
     same_tokens = bool((a.column(f"tokens{part}") == b.column(f"tokens{part}"))[rows].all())
     for name, value, under in (
         ("nll", "nll_per_token", "tokens"),

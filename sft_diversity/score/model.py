@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,9 @@ def load(source: Source, device: str, dtype: str, trust_remote_code: bool) -> tu
 
     from sft_diversity.core.chat import ensure_template
 
+    talk: Any = import_module("transformers.utils.logging")  # untyped
+    shown = talk.is_progress_bar_enabled()
+    talk.disable_progress_bar()  # ours is enough
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=trust_remote_code)
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -63,6 +67,9 @@ def load(source: Source, device: str, dtype: str, trust_remote_code: bool) -> tu
         raise DataError(
             f"score: {source.name} does not load: {' '.join(str(fault).split())[:300]}"
         ) from None
+    finally:
+        if shown:
+            talk.enable_progress_bar()
     ensure_template(tokenizer)
     return model.to(device).eval(), tokenizer
 

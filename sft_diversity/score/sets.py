@@ -43,12 +43,16 @@ class EvalSet(Config):
         description="path of the prompt; a list of texts is a dialogue's user turns"
     )
     response: str = Field(description="path of the reference; a list for a dialogue")
-    input: str | None = Field(None, description="path of an input that follows the prompt")
-    source: str | None = Field(None, description="path of the source that a domain is looked up by")
+    input: str | None = Field(default=None, description="path of an input that follows the prompt")
+    source: str | None = Field(
+        default=None, description="path of the source that a domain is looked up by"
+    )
     domains: dict[str, str] = Field(default_factory=dict, description="source -> domain")
-    domain: str = Field("", description="domain of every row where `source` is not given")
-    join: Join | None = Field(None, description="a further file with the rest of each row")
-    limit: int | None = Field(None, ge=1, description="score a seeded sample of this many records")
+    domain: str = Field(default="", description="domain of every row where `source` is not given")
+    join: Join | None = Field(default=None, description="a further file with the rest of each row")
+    limit: int | None = Field(
+        default=None, ge=1, description="score a seeded sample of this many records"
+    )
 
 
 @dataclass(frozen=True)

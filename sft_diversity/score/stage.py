@@ -30,24 +30,36 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class ScoreConfig(Config):
     """What to score a model on."""
 
-    suite: Literal["heldout"] = Field("heldout", description="likelihood of held-out references")
+    suite: Literal["heldout"] = Field(
+        default="heldout", description="likelihood of held-out references"
+    )
     sets: tuple[EvalSet, ...] | None = Field(
-        None, description="evaluation sets; default: those of configs/score/heldout.yaml"
+        default=None, description="evaluation sets; default: those of configs/score/heldout.yaml"
     )
     eval_dir: Path | None = Field(
-        None,
+        default=None,
         description="folder of the sets' files; default: data/eval here, or ../shared/data/eval "
         "beside the checkout",
     )
     max_length: int = Field(
-        1024, ge=128, description="tokens of prompt and reference; at most the model's context"
+        default=1024,
+        ge=128,
+        description="tokens of prompt and reference; at most the model's context",
     )
-    batch_tokens: int = Field(8192, ge=128, description="padded tokens a batch; bounds memory")
-    draws: int = Field(1000, ge=100, description="bootstrap draws behind the intervals")
-    seed: int = Field(0, ge=0, description="of the samples that `limit` takes, and the bootstrap")
-    device: models.Device = Field("auto", description="auto: CUDA where there is one")
-    dtype: models.Precision = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA")
-    trust_remote_code: bool = Field(False, description="run code that a model repository brings")
+    batch_tokens: int = Field(
+        default=8192, ge=128, description="padded tokens a batch; bounds memory"
+    )
+    draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
+    seed: int = Field(
+        default=0, ge=0, description="of the samples that `limit` takes, and the bootstrap"
+    )
+    device: models.Device = Field(default="auto", description="auto: CUDA where there is one")
+    dtype: models.Precision = Field(
+        default="auto", description="auto: float32 on CPU, bfloat16 on CUDA"
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="run code that a model repository brings"
+    )
 
     @field_validator("sets")
     @classmethod
