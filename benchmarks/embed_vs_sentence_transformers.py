@@ -3,7 +3,8 @@
     python benchmarks/embed_vs_sentence_transformers.py CORPUS [--texts 3000] [--rounds 3]
 
 Both take the same seeded texts of a real corpus, both components, in turns in one run, from
-loaded models, the peer in a process of its own. Ours includes hashing, tokenising, writing and reading back the parts.
+loaded models, the peer in a process of its own. Ours includes hashing, tokenising, writing and
+reading back the parts.
 """
 
 from __future__ import annotations

@@ -263,8 +263,12 @@ def _identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[s
 
 
 def _store_folder(work: Path, config: EmbedConfig, files: Files, placement: Placement) -> Path:
-    """Return the cache folder of an encoder: named for reading, keyed by what changes vectors."""
-    key = content_key(
+    return work / "vectors" / key_of(config, files, placement)
+
+
+def key_of(config: EmbedConfig, files: Files, placement: Placement) -> str:
+    """Return 16 hex digits for all that decides the vector of a text."""
+    return content_key(
         {
             "revision": files.revision,
             "precision": placement.precision,
@@ -272,8 +276,7 @@ def _store_folder(work: Path, config: EmbedConfig, files: Files, placement: Plac
             "prompt_name": config.prompt_name,
             "version": VERSION,
         }
-    )
-    return work / "vectors" / key[:16]
+    )[:16]
 
 
 def _work(corpus: Path, config: EmbedConfig, files: Files, placement: Placement) -> folder.Work:

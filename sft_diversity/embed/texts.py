@@ -1,4 +1,4 @@
-"""An encoder as a plain function, for callers with a list of short texts (meso's units)."""
+"""Short texts to vectors in memory, for stages that are handed an encoder."""
 
 from __future__ import annotations
 
@@ -6,39 +6,48 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 
-from sft_diversity.core import machine, vectors
-from sft_diversity.embed import units
+from sft_diversity.core import machine
+from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.vectors import Vectors
+from sft_diversity.embed.base import Encoder
 from sft_diversity.embed.locate import locate
-from sft_diversity.embed.stage import EmbedConfig, encoder_for, place
+from sft_diversity.embed.stage import EmbedConfig, encoder_for, key_of, place
+from sft_diversity.embed.units import encode
 
-Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
+def text_encoder(config: EmbedConfig) -> tuple[Callable[[Sequence[str]], Vectors], str]:
+    """Return a function from m texts to unit vectors, float32, shape (m, d), and its key.
 
-def text_encoder(config: EmbedConfig) -> tuple[Encode, str]:
-    """Return a function from texts to unit vectors, float32, shape (m, d), and what it depends on.
-
-    The model is loaded at the first call. Texts are shared out over the cores.
+    The encoder is loaded at the first call. The key changes with whatever changes the vectors. A
+    text's vector does not depend on the texts it comes with, nor on the number of workers.
     """
-    placement = place(config)
+    import torch
+
     files = locate(config.encoder, config.revision)
-    assert files is not None  # only without download
+    assert files is not None
+    placement = place(config)
+    workers = placement.workers if placement.device == "cpu" else 1
+    device = "cpu" if placement.device == "cpu" else "cuda:0"
+    loaded: list[Encoder] = []
 
-    def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        machine.keep_freed_memory()
-        device = "cpu" if placement.device == "cpu" else "cuda:0"
-        encoder = encoder_for(files, config, placement.precision, device)
-        workers = placement.workers if placement.device == "cpu" else 1
-        found = np.empty((len(texts), encoder.dim), np.float32)
+    def vectors_of(texts: Sequence[str]) -> Vectors:
+        if not loaded:
+            machine.keep_freed_memory()
+            loaded.append(encoder_for(files, config, placement.precision, device))
+        out = np.empty((len(texts), loaded[0].dim), np.float32)
 
-        def share(worker: int) -> None:
-            mine = list(texts[worker::workers])
-            found[worker::workers] = units.encode(encoder, mine, placement.batch_tokens)[0]
+        def work(first: int) -> None:
+            part = list(texts[first::workers])
+            if part:
+                out[first::workers] = encode(loaded[0], part, placement.batch_tokens)[0]
 
-        with ThreadPoolExecutor(workers) as executor:
-            list(executor.map(share, range(min(workers, len(texts)))))
-        return vectors.unit(found)
+        before = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(workers) as executor:
+                list(executor.map(work, range(workers)))
+        finally:
+            torch.set_num_threads(before)
+        return core_vectors.unit(out)
 
-    depends_on = f"{files.revision} {placement.backend} {placement.precision}"
-    return encode, depends_on
+    return vectors_of, key_of(config, files, placement)

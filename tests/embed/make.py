@@ -76,7 +76,6 @@ def encoder(out: Path, pooling: str = "mean", prompts: dict[str, str] | None = N
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=64,
-        attn_implementation="sdpa",
     )
     base = out.with_name(out.name + "-base")
     BertModel(config).save_pretrained(base)

@@ -14,6 +14,7 @@ from sft_diversity.embed.base import Placement
 from sft_diversity.embed.locate import locate
 from sft_diversity.embed.sentence_transformer import SentenceTransformerEncoder, padded
 from sft_diversity.embed.stage import EmbedConfig, _make
+from sft_diversity.embed.texts import text_encoder
 from sft_diversity.embed.units import Unit, encode, missing_units
 from tests.embed import make
 
@@ -77,6 +78,17 @@ def test_padding_on_either_side_and_dummy_rows(left, row):
     assert tokens[0].tolist() == row
     assert mask.sum(axis=1).tolist() == [2, 1, 2]
     assert (tokens[2] == tokens[0]).all()
+
+
+def test_texts_in_memory_get_the_vectors_of_the_stage(tiny):
+    texts = [text for pair in make.pairs(7) for text in pair]
+    encode_texts, key = text_encoder(EmbedConfig(encoder=str(tiny)))
+    alone, other = (text_encoder(EmbedConfig(encoder=str(tiny), workers=w)) for w in (1, None))
+    together = encode_texts(texts)
+    assert together.tobytes() == alone[0](texts).tobytes()
+    assert together[3:4].tobytes() == other[0](texts[3:4]).tobytes()
+    assert key == alone[1]
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.slow
