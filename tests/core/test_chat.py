@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def ours():
     return tokenizer
 
 
-def labelled(messages, tokenizer) -> str:
+def labelled(messages, tokenizer):
     ids, labels = chat.render(messages, tokenizer)
     assert all(label in (token, chat.IGNORED) for token, label in zip(ids, labels, strict=True))
     return tokenizer.decode([label for label in labels if label != chat.IGNORED])
@@ -69,14 +71,11 @@ def test_labels_are_exact_for_any_text(turns):
     assert labelled(messages, tokenizer) == "".join(answer + tiny.EOS for _, answer in turns)
 
 
-_made: list = []
-
-
+@functools.cache
 def _shared():
-    if not _made:
-        _made.append(tiny.tokenizer())
-        chat.ensure_template(_made[0])
-    return _made[0]
+    tokenizer = tiny.tokenizer()
+    chat.ensure_template(tokenizer)
+    return tokenizer
 
 
 def test_an_answer_continues_the_prompt_it_is_generated_from(ours):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,7 +69,7 @@ def config(base):
     """Return a function that makes a config of ten short steps, with changes."""
 
     def make(**changes) -> FinetuneConfig:
-        options = {
+        options: dict[str, Any] = {
             "model": str(base), "batch_size": 8, "micro_batch_size": 4, "max_length": 256,
             "epochs": 2, "lr": 1e-3, "checkpoint_steps": 3, "dtype": "float32",
         }  # fmt: skip
@@ -78,5 +79,5 @@ def config(base):
 
 
 @pytest.fixture
-def rows(subset) -> list[dict]:
+def rows(subset):
     return pq.read_table(subset / "samples").to_pylist()

@@ -40,7 +40,7 @@ def wait_for(pattern: str, out: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
-def bodies(*outs: Path) -> list[dict]:
+def bodies(*outs: Path):
     return [{k: v for k, v in folder.read_manifest(o).items() if k != "run"} for o in outs]
 
 

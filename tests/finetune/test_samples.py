@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,7 +78,7 @@ def test_a_subset_is_read_in_pick_order(tmp_path, tokenizer):
 @pytest.mark.parametrize("conversational", [True, False])
 def test_prompt_and_completion_are_read_too(tmp_path, tokenizer, conversational):
     user, assistant = dialogue(2)
-    row = {"prompt": [user], "completion": [assistant]}
+    row: dict[str, Any] = {"prompt": [user], "completion": [assistant]}
     if not conversational:
         row = {"prompt": user["content"], "completion": assistant["content"]}
     (tmp_path / "data").mkdir()

@@ -101,7 +101,7 @@ def test_equal_runs_are_equal_bytes_and_a_second_call_does_nothing(
 ):
     finetune(subset, tmp_path / "again", config(checkpoint_steps=50), silent)
     assert body(tmp_path / "again") == body(undisturbed)
-    said = []
+    said: list[str] = []
     finetune(subset, tmp_path / "again", config(), said.append)
     assert said == [f"finetune: {tmp_path / 'again'} is up to date"]
 
@@ -116,14 +116,14 @@ def test_a_signal_saves_and_the_same_call_resumes_to_the_same_bytes(
         finetune(subset, tmp_path / "out", config(), silent)
     monkeypatch.undo()
     assert plan(subset, tmp_path / "out", config())["checkpoint"] == 5
-    said = []
+    said: list[str] = []
     finetune(subset, tmp_path / "out", config(), said.append)
     assert "finetune: resumed at step 5" in said
     assert body(tmp_path / "out") == body(undisturbed)
 
 
 def test_another_config_begins_anew_and_says_why(tmp_path, subset, config, undisturbed):
-    said = []
+    said: list[str] = []
     finetune(subset, undisturbed, config(steps=2, epochs=None, optimizer="lion"), said.append)
     assert "recomputed because" in said[0]
     assert 'optimizer changed: "adamw" -> "lion"' in said[0]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def model(base, tmp_path) -> Path:
+def model(base: Path, tmp_path: Path) -> Path:
     from transformers import AutoTokenizer
 
     folder = tmp_path / "model"

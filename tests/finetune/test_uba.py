@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.finetune.uba import schedule_factor, uba_factor, warmup_steps
+from sft_diversity.finetune.uba import Kind, schedule_factor, uba_factor, warmup_steps
 
 phis = st.floats(0.01, 100.0)
 
@@ -63,13 +63,14 @@ def test_a_phi_that_is_not_positive_is_refused_with_the_reason(phi):
 
 
 @pytest.mark.parametrize("kind", ["uba", "cosine", "linear", "constant"])
-def test_warm_up_is_linear_and_wastes_no_step(kind):
+def test_warm_up_is_linear_and_wastes_no_step(kind: Kind):
     factor = schedule_factor(kind, 20, warmup=4, phi=5.0)
     assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 def test_the_floor_is_what_remains_at_the_end():
-    for kind, end in (("uba", 0.1), ("cosine", 0.1), ("linear", 0.1), ("constant", 1.0)):
+    ends: dict[Kind, float] = {"uba": 0.1, "cosine": 0.1, "linear": 0.1, "constant": 1.0}
+    for kind, end in ends.items():
         assert schedule_factor(kind, 20, warmup=4, floor=0.1)(20) == pytest.approx(end)
 
 
