@@ -45,7 +45,7 @@ def coverage_bound(indptr: Ints, indices: Kinds, n_kinds: int, rows: Rows, size:
     if found.covered == total:
         return total
     prices = (kinds & (found.held == 0)).astype(np.float64)
-    best = float(total)
+    best = np.inf
     scale, idle = 2.0, 0
     for _ in range(ROUNDS):
         bound, slope = _priced(indptr, indices, rows, size, kinds, prices)
@@ -57,7 +57,7 @@ def coverage_bound(indptr: Ints, indices: Kinds, n_kinds: int, rows: Rows, size:
             break
         step = scale * (bound - found.covered) / float(slope @ slope)
         prices = np.where(kinds, np.clip(prices - step * slope, 0.0, 1.0), 0.0)
-    return int(best + 1e-6)
+    return min(total, int(best + 1e-6))
 
 
 def _priced(

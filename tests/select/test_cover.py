@@ -59,3 +59,13 @@ def test_a_cap_is_never_exceeded(drawn, cap):
     made = incidence(rows, n_kinds)
     found = cover(made.indptr, made.indices, n_kinds, np.arange(len(rows)), len(rows), cap=cap)
     assert found.held.max(initial=0) <= cap
+
+
+def test_prices_tighten_the_bound_beyond_the_best_remaining_gains():
+    rows = random_rows(400, 300, seed=9)
+    made = incidence(rows, 300)
+    pool = np.flatnonzero(np.diff(made.indptr))
+    found = cover(made.indptr, made.indices, 300, pool, 40)
+    left = sorted((sum(found.held[kind] == 0 for kind in row) for row in rows), reverse=True)
+    bound = coverage_bound(made.indptr, made.indices, 300, pool, 40)
+    assert found.covered <= bound < found.covered + sum(left[:40])
