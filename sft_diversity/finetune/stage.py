@@ -182,13 +182,13 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         "cached": cached,
         "checkpoint": None if cached else partial,
         "rows": rows,
-        "seconds": 0.0 if cached else round(6.0 * weights * read / speed, 1),
+        "seconds": 0.0 if cached else round(_START_S + 6.0 * weights * float(read) / speed, 1),
         "bytes": 0 if cached else 4 * weights,
     }
 
 
-# What a core or a GPU does in float32 and bfloat16 training, roughly: for estimates alone.
-_CORE_FLOPS, _GPU_FLOPS = 4e10, 2e14
+# Loading, and what a core or a GPU does in float32 and bfloat16 training: for estimates alone.
+_START_S, _CORE_FLOPS, _GPU_FLOPS = 10.0, 4e10, 2e14
 
 
 @contextlib.contextmanager

@@ -160,6 +160,7 @@ def test_plan_touches_nothing(tmp_path, subset, config, base):
     assert planned["cached"] is False
     assert planned["checkpoint"] is None
     assert planned["seconds"] > 0
+    assert json.dumps(planned)
     assert planned["bytes"] == pytest.approx((base / "model.safetensors").stat().st_size, rel=0.1)
     assert list(tmp_path.iterdir()) == []
 
