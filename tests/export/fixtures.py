@@ -51,7 +51,7 @@ def corpus(out: Path, table: pa.Table | None = None) -> Path:
 def subset(out: Path, table: pa.Table | None = None, per_file: int = 4) -> Path:
     """Write a subset folder, the rows in reverse order of id."""
     table = samples() if table is None else table
-    table = table.take(list(range(table.num_rows))[::-1])
+    table = table.take(pa.array(range(table.num_rows)[::-1], pa.int64()))
     picks = pa.array(range(table.num_rows), pa.int32())
     work = folder.Work("select", 1, {"corpus": "c0ffee"}, {"strategy": "micro-response"})
     draft = folder.open_draft(out, work)

@@ -106,9 +106,8 @@ def test_log_records_of_any_library_are_scrubbed_meanwhile(caplog):
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """Refuses everything, and repeats the request's token in header and body to tempt a leak."""
+    """Refuses everything: 401 at first, then 403; repeats the token it got, to tempt a leak."""
 
-    status = 401
     protocol_version = "HTTP/1.1"
     seen: list[str] = []
 
@@ -116,8 +115,9 @@ class Refusing(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         token = self.headers.get("Authorization", "none")
         self.seen.append(token)
+        status = 401 if len(self.seen) == 1 else 403
         body = json.dumps({"error": f"bad credentials {token}"}).encode()
-        self.send_response(self.status)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Error-Message", f"no entry for {token}")
@@ -130,9 +130,9 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(params=[401, 403])
-def refusing(request):
-    handler = type("Handler", (Refusing,), {"status": request.param, "seen": []})
+@pytest.fixture
+def refusing():
+    handler = type("Handler", (Refusing,), {"seen": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -140,7 +140,7 @@ def refusing(request):
     server.server_close()
 
 
-def push_elsewhere(source: Path, work: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
+def push_twice(source: Path, work: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
     """Push in a process of its own: the client reads its settings once, at import."""
     code = (
         "import sys, logging; logging.basicConfig(level=logging.DEBUG)\n"
@@ -148,8 +148,9 @@ def push_elsewhere(source: Path, work: Path, endpoint: str) -> subprocess.Comple
         "from sft_diversity.export import stage\n"
         "from sft_diversity.core.errors import SftdivError\n"
         "config = stage.ExportConfig(work=Path(sys.argv[2]))\n"
-        "try: stage.export(Path(sys.argv[1]), 'hub:me/subset', config)\n"
-        "except SftdivError as fault: print(f'error: {fault}'); sys.exit(fault.exit_code)\n"
+        "for _ in range(2):\n"
+        "    try: stage.export(Path(sys.argv[1]), 'hub:me/subset', config)\n"
+        "    except SftdivError as fault: print(f'error {fault.exit_code}: {fault}')\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     environment |= {
@@ -171,19 +172,19 @@ def assert_no_token(run: subprocess.CompletedProcess[str], work: Path) -> None:
 
 def test_a_refused_push_is_one_line_without_the_token(exported, tmp_path, refusing):
     endpoint = f"http://127.0.0.1:{refusing.server_address[1]}"
-    run = push_elsewhere(exported.parent / "subset", tmp_path, endpoint)
+    run = push_twice(exported.parent / "subset", tmp_path, endpoint)
     assert any(TOKEN in token for token in refusing.RequestHandlerClass.seen)  # it was sent
-    assert run.returncode == 1
-    status = refusing.RequestHandlerClass.status
-    assert run.stdout.startswith(f"error: export: the Hub refused me/subset ({status}): ")
-    assert run.stdout.count("\n") == 1
-    assert ("hf auth login" if status == 401 else "write access") in run.stdout
+    first, second = run.stdout.splitlines()
+    assert first.startswith("error 1: export: the Hub refused me/subset (401): ")
+    assert "hf auth login" in first
+    assert second.startswith("error 1: export: the Hub refused me/subset (403): ")
+    assert "write access" in second
     assert_no_token(run, tmp_path)
 
 
 def test_an_unreachable_hub_is_one_line_without_the_token(exported, tmp_path):
-    run = push_elsewhere(exported.parent / "subset", tmp_path, "http://127.0.0.1:9")
-    assert run.returncode == 1
-    assert "check the network" in run.stdout
-    assert run.stdout.count("\n") == 1
+    run = push_twice(exported.parent / "subset", tmp_path, "http://127.0.0.1:9")
+    lines = run.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error 1: ") and "check the network" in line for line in lines)
     assert_no_token(run, tmp_path)
