@@ -6,6 +6,7 @@ Bare OpenVINO: the export extras of sentence-transformers do not resolve beside 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from sft_diversity.core.errors import UsageError
 from sft_diversity.embed.sentence_transformer import SentenceTransformerEncoder
 
+_INPUTS = ("input_ids", "attention_mask")
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -34,7 +36,7 @@ class OpenVinoEncoder(SentenceTransformerEncoder):
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
         features = {name: t.numpy() for name, t in self._features(ids, width, rows).items()}
-        out = self._requests.own.infer({n: features[n] for n in ("input_ids", "attention_mask")})
+        out = self._requests.own.infer({n: features[n] for n in _INPUTS})
         vectors: npt.NDArray[np.float32] = np.array(out[0][: len(ids)], np.float32)
         return vectors
 
@@ -62,10 +64,11 @@ def _compile(encoder: SentenceTransformerEncoder, precision: str) -> Any:
             return vectors
 
     ids, _ = encoder.tokenize(["an example", "another example of more words"])
-    example = encoder._features(ids, 16, 2)
-    del_types = {name: example[name] for name in ("input_ids", "attention_mask")}
-    with torch.inference_mode(False), torch.no_grad():
-        converted = openvino.convert_model(Pipeline(encoder._model), example_input=del_types)
+    features = encoder._features(ids, max(map(len, ids)), len(ids))
+    example = {name: features[name] for name in _INPUTS}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # OpenVINO traces with what PyTorch now calls deprecated
+        converted = openvino.convert_model(Pipeline(encoder._model), example_input=example)
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "NUM_STREAMS": str(torch.get_num_threads()),

@@ -128,7 +128,10 @@ def load(folder: Path, device: str, dtype: torch.dtype) -> Any:
         If the library cannot load it; the message carries its reason in one line.
     """
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar of its own, over in a blink, would break ours
     try:
         model = SentenceTransformer(
             str(folder),
@@ -140,6 +143,9 @@ def load(folder: Path, device: str, dtype: torch.dtype) -> Any:
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as fault:
         reason = " ".join(str(fault).split())[:300]
         raise DataError(f"embed: encoder {folder.name} does not load: {reason}") from fault
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     return model.to(dtype).eval()
 
 
