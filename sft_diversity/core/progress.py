@@ -18,9 +18,9 @@ def say(line: str) -> None:
 class Progress:
     """Counts work done; `advance` is cheap enough for every batch."""
 
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._done = 0
+        self._done = self._before = done
         self._start = self._last = time.monotonic()
         self._live = sys.stderr.isatty()
 
@@ -40,21 +40,21 @@ class Progress:
 
     def _print(self, now: float, end: str) -> None:
         seconds = max(now - self._start, 1e-9)
-        rate = self._done / seconds
+        rate = (self._done - self._before) / seconds
         share = self._done / self._total if self._total else 1.0
         left = (self._total - self._done) / rate if rate else 0.0
         line = (
             f"{self._label}: {self._done:,}/{self._total:,} {self._unit} ({share:.0%}), "
-            f"{rate:,.0f} {self._unit}/s, {clock(left)} left"
+            f"{rate:{',.0f' if rate >= 10 else '.2g'}} {self._unit}/s, {clock(left)} left"
         )
         lead = "\r\x1b[2K" if self._live else ""
         print(f"{lead}{line}", end=end, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str = "rows") -> Iterator[Progress]:
-    """Yield a `Progress` over `total` units and close it."""
-    bar = Progress(label, total, unit)
+def progress(label: str, total: int, unit: str = "rows", done: int = 0) -> Iterator[Progress]:
+    """Yield a `Progress` over `total` units, `done` of which an earlier run did, and close it."""
+    bar = Progress(label, total, unit, done)
     try:
         yield bar
     finally:

@@ -135,8 +135,7 @@ def finetune(
     checkpoint = checkpoints.last_complete(folder)
     at = checkpoints.step_of(checkpoint) if checkpoint else 0
     say(f"finetune: resumed at step {at:,}" if checkpoint else "finetune: fresh start")
-    with _quiet(), talk.progress("finetune", run.steps, "steps") as bar:
-        bar.advance(at)
+    with _quiet(), talk.progress("finetune", run.steps, "steps", done=at) as bar:
         trainer = training.build(run, base, tokenizer, config, work.config["dtype"], folder, bar)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.state.global_step < run.steps:
