@@ -30,9 +30,11 @@ class Run(Config):
     strategy: str | None = None
     diversity: float = 100.0
     seed: int = 0
-    match_length: str | None = Field(None, description="name of the run whose lengths to match")
-    subset: str | None = Field(None, description="name of the run whose subset to train on")
-    finetune: dict[str, Any] = Field({}, description="options on top of the shared ones")
+    match_length: str | None = Field(
+        default=None, description="name of the run whose lengths to match"
+    )
+    subset: str | None = Field(default=None, description="name of the run whose subset to train on")
+    finetune: dict[str, Any] = Field(default={}, description="options on top of the shared ones")
 
 
 class ReferenceConfig(Config):
@@ -41,8 +43,10 @@ class ReferenceConfig(Config):
     ingest: str = Field(description="ingest config, relative to this file")
     size: int = Field(gt=0, description="samples in every subset")
     against: str = Field(description="name of the run that the others are compared with")
-    finetune: dict[str, Any] = Field({}, description="options of `sftdiv finetune` for all runs")
-    score: str | None = Field(None, description="score config, relative to this file")
+    finetune: dict[str, Any] = Field(
+        default={}, description="options of `sftdiv finetune` for all runs"
+    )
+    score: str | None = Field(default=None, description="score config, relative to this file")
     runs: dict[str, Run]
 
 

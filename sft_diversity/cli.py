@@ -19,6 +19,7 @@ from sft_diversity.export.stage import ExportConfig
 from sft_diversity.finetune.stage import FinetuneConfig
 from sft_diversity.options import options_of
 from sft_diversity.score.stage import ScoreConfig
+from sft_diversity.work import IndexOptions
 
 app = typer.Typer(
     help="Select, fine-tune on, score and export diverse subsets of SFT data.",
@@ -86,7 +87,7 @@ def embed_command(
 
 
 @app.command("index")
-@options_of(workflow.IndexOptions)
+@options_of(IndexOptions)
 def index_command(
     corpus: Corpus,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,

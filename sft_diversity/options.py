@@ -64,6 +64,6 @@ def _plain_type(annotation: Any) -> type | None:
     if get_origin(annotation) is Annotated:
         return _plain_type(get_args(annotation)[0])
     if options and get_origin(annotation) not in (list, dict, tuple):
-        kinds = {_plain_type(option) for option in options}
-        return kinds.pop() if len(kinds) == 1 else (str if kinds <= {int, float, str} else None)
+        inner = {_plain_type(option) for option in options}
+        return inner.pop() if len(inner) == 1 else (str if inner <= {int, float, str} else None)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sft_diversity.core.progress import clock
@@ -23,7 +24,7 @@ def plan_text(result: dict[str, Any]) -> str:
     return columns(rows) + "\nnothing was written (--dry-run)"
 
 
-def columns(rows: list[tuple[str, ...]]) -> str:
+def columns(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of texts as aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)

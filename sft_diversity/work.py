@@ -31,9 +31,9 @@ Plan = dict[str, Any]
 class IndexOptions(indexing.IndexConfig):
     """Options of `index`; `embed` is for YAML files."""
 
-    tokenizer: str | None = Field(None, description=TOKENIZER)
-    encoder: str | None = Field(None, description=ENCODER)
-    embed: dict[str, Any] = Field({}, description="further options of `embed`")
+    tokenizer: str | None = Field(default=None, description=TOKENIZER)
+    encoder: str | None = Field(default=None, description=ENCODER)
+    embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
 
 
 class Work:

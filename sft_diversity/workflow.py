@@ -37,17 +37,17 @@ C = TypeVar("C", bound=Config)
 class IngestOptions(IngestConfig):
     """Options of `ingest`."""
 
-    format: Format = Field("auto", description="format of the SOURCEs; auto recognises it")
+    format: Format = Field(default="auto", description="format of the SOURCEs; auto recognises it")
 
 
 class SelectOptions(selecting.SelectConfig):
     """Options of `select`; those of what it is made from are for YAML files."""
 
-    tokenizer: str | None = Field(None, description=TOKENIZER)
-    encoder: str | None = Field(None, description=ENCODER)
-    ingest: dict[str, Any] = Field({}, description="options of `ingest`, for raw sources")
-    embed: dict[str, Any] = Field({}, description="options of `embed`")
-    index: dict[str, Any] = Field({}, description="options of `index`")
+    tokenizer: str | None = Field(default=None, description=TOKENIZER)
+    encoder: str | None = Field(default=None, description=ENCODER)
+    ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
+    embed: dict[str, Any] = Field(default={}, description="options of `embed`")
+    index: dict[str, Any] = Field(default={}, description="options of `index`")
 
 
 def ingest(
@@ -112,7 +112,7 @@ def select(
     kept = Work(Path(work), dry_run)
     corpus = kept.corpus(source, asked.ingest)
     passes = {name: kept.tokens(corpus, name, asked.tokenizer) for name in COMPONENTS}
-    indexes = {}
+    indexes: dict[str, Path] = {}
     if plain.needs_incidence:
         indexes[plain.strategy] = kept.index(corpus, _index_options(asked, plain.strategy))
     if dry_run:

@@ -131,7 +131,8 @@ def load(folder: Path, device: str, dtype: torch.dtype) -> Any:
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # a bar of its own, over in a blink, would break ours
+    # a bar of its own, over in a blink, would break ours
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model = SentenceTransformer(
             str(folder),
@@ -145,7 +146,7 @@ def load(folder: Path, device: str, dtype: torch.dtype) -> Any:
         raise DataError(f"embed: encoder {folder.name} does not load: {reason}") from fault
     finally:
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     return model.to(dtype).eval()
 
 
