@@ -13,6 +13,7 @@ turns; wall time, CPU time (children included) and peak resident memory are that
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -50,7 +51,7 @@ def peer(root: Path, out: Path) -> dict[str, int]:
     cache = str(out / "cache")
     sources = yaml.safe_load(_CONFIG.read_text("utf-8"))["sources"]
     seen: set[tuple[str, str, str]] = set()
-    kept = []
+    kept: list[Any] = []
     for source in sources:
         files = sorted(str(path) for path in root.glob(source["path"]))
         if source["format"] == "mapping":
@@ -67,7 +68,9 @@ def peer(root: Path, out: Path) -> dict[str, int]:
             fn_kwargs={"format": source["format"], "name": source["name"]},
             remove_columns=rows.column_names,
         )
-        kept.append(rows.filter(_is_new, fn_kwargs={"seen": seen}).remove_columns("key"))
+        # without a fingerprint of ours `datasets` would hash the whole set at each call
+        rows = rows.filter(lambda row: _is_new(row, seen), new_fingerprint=f"new-{len(kept)}")
+        kept.append(rows.remove_columns("key"))
     room = 117_000 - sum(len(rows) for rows in kept[:-1])
     kept[-1] = kept[-1].shuffle(seed=0).select(range(room))
     datasets.concatenate_datasets(kept).to_parquet(str(out / "corpus.parquet"))
@@ -79,7 +82,7 @@ def _canonical(row: dict[str, Any], format: str, name: str) -> dict[str, Any]:
     if format == "sharegpt":
         turns = row["conversations"]
         task = answer = ""
-        for one, other in zip(turns, turns[1:], strict=False):
+        for one, other in itertools.pairwise(turns):
             if one["from"] == "human" and other["from"] == "gpt":
                 task, answer = one["value"], other["value"]
                 break

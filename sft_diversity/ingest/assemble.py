@@ -14,7 +14,7 @@ from sft_diversity.core import seeding
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.schema import SAMPLES
 from sft_diversity.ingest.config import IngestConfig
-from sft_diversity.ingest.runs import halves, hex_ids
+from sft_diversity.ingest.runs import halves, hex_ids, whole_messages
 
 _NO_ROWS = {
     **dict.fromkeys(("id_high", "id_low", "key_high", "key_low"), pl.UInt64),
@@ -205,10 +205,10 @@ def _samples(rows: pa.Table, labels: Sequence[str], sources: Sequence[str]) -> p
         "source": pa.array(np.asarray(sources, object)[file], pa.string()),
         "source_file": pa.array(np.asarray(labels, object)[file], pa.string()),
         "source_row": rows["row"],
-        "messages": rows["messages"],
-        "instruction": rows["instruction"].cast(pa.string()),
-        "response": rows["response"].cast(pa.string()),
-        "meta": rows["meta"].cast(pa.string()),
+        "messages": whole_messages(rows),
+        "instruction": rows["instruction"],
+        "response": rows["response"],
+        "meta": rows["meta"],
     }
     return pa.table(columns).cast(SAMPLES).combine_chunks()
 

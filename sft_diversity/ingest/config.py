@@ -30,13 +30,17 @@ class Mapping(Config):
     item, `{{` and `}}` for braces. Numbers are written out; lists and objects are refused.
     """
 
-    instruction: str | None = Field(None, description="template of the task")
-    input: str = Field("", description="template of what the task works on; may come out empty")
-    response: str | None = Field(None, description="template of the answer")
-    system: str = Field("", description="template of the system turn; may come out empty")
-    messages: str | None = Field(None, description="column with a list of turns, in place of these")
-    role: str = Field("role", description="key of a turn that says who speaks")
-    content: str = Field("content", description="key of a turn that holds the text")
+    instruction: str | None = Field(default=None, description="template of the task")
+    input: str = Field(
+        default="", description="template of what the task works on; may come out empty"
+    )
+    response: str | None = Field(default=None, description="template of the answer")
+    system: str = Field(default="", description="template of the system turn; may come out empty")
+    messages: str | None = Field(
+        default=None, description="column with a list of turns, in place of these"
+    )
+    role: str = Field(default="role", description="key of a turn that says who speaks")
+    content: str = Field(default="content", description="key of a turn that holds the text")
     roles: dict[str, Literal["system", "user", "assistant", "tool"]] = Field(
         default_factory=dict, description="what other names of speakers mean"
     )
@@ -53,22 +57,27 @@ class Replacement(Config):
     """A text to find and what to put there, in every text that is read from the source."""
 
     find: str = Field(min_length=1, description="exact text, no pattern")
-    replace: str = Field("", description="what stands there afterwards")
-    where: Literal["end", "anywhere"] = Field("anywhere", description="`end`: a suffix, once")
+    replace: str = Field(default="", description="what stands there afterwards")
+    where: Literal["end", "anywhere"] = Field(
+        default="anywhere", description="`end`: a suffix, once"
+    )
 
 
 class Table(Config):
     """How a CSV or TSV file is laid out."""
 
-    header: bool = Field(True, description="whether the first line names the columns")
+    header: bool = Field(default=True, description="whether the first line names the columns")
     columns: list[str] = Field(
         default_factory=list, description="names of the columns where no header does"
     )
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="default: comma for .csv, tab for .tsv"
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="default: comma for .csv, tab for .tsv",
     )
     quoting: Literal["minimal", "none"] = Field(
-        "minimal", description='`none`: a line is a row and `"` a letter like any other'
+        default="minimal", description='`none`: a line is a row and `"` a letter like any other'
     )
 
     @model_validator(mode="after")
@@ -85,17 +94,21 @@ class SourceConfig(Config):
     path: str = Field(
         description="file, folder, glob, or `hub:org/name[@revision]`; relative to `root`"
     )
-    format: Format = Field("auto", description="format of a row; `auto` recognises it")
+    format: Format = Field(default="auto", description="format of a row; `auto` recognises it")
     take: Literal["all"] | Annotated[int, Field(gt=0)] = Field(
-        "all", description="how many samples to keep, drawn by `seed`"
+        default="all", description="how many samples to keep, drawn by `seed`"
     )
-    fill: bool = Field(False, description="draw from this one what is missing to `size`")
-    mapping: Mapping | None = Field(None, description="for `format: mapping`")
+    fill: bool = Field(default=False, description="draw from this one what is missing to `size`")
+    mapping: Mapping | None = Field(default=None, description="for `format: mapping`")
     replace: list[Replacement] = Field(default_factory=list, description="applied in this order")
     table: Table = Field(default_factory=lambda: Table.model_validate({}), description="CSV, TSV")
-    split: str | None = Field(None, description="of a `datasets` folder or Hub id; default train")
-    domain: str | None = Field(None, description="kept in the manifest, for reports by domain")
-    licence: str | None = Field(None, description="kept in the manifest")
+    split: str | None = Field(
+        default=None, description="of a `datasets` folder or Hub id; default train"
+    )
+    domain: str | None = Field(
+        default=None, description="kept in the manifest, for reports by domain"
+    )
+    licence: str | None = Field(default=None, description="kept in the manifest")
 
     @field_validator("name")
     @classmethod
@@ -114,21 +127,31 @@ class SourceConfig(Config):
 class IngestConfig(Config):
     """Options of `ingest`."""
 
-    root: str | None = Field(None, description="folder that relative source paths start from")
+    root: str | None = Field(
+        default=None, description="folder that relative source paths start from"
+    )
     sources: list[SourceConfig] = Field(default_factory=list, description="in order of precedence")
-    turns: Turns = Field("all", description="`first`: only the first exchange of a dialogue")
+    turns: Turns = Field(
+        default="all", description="`first`: only the first exchange of a dialogue"
+    )
     dedup: Literal["exact", "none"] = Field(
-        "exact", description="`exact`: equal after NFKC, casefold and white space to one space"
+        default="exact",
+        description="`exact`: equal after NFKC, casefold and white space to one space",
     )
-    seed: int = Field(0, ge=0, description="of the draws that `take`, `fill` and `size` ask for")
-    size: int | None = Field(None, gt=0, description="samples of the whole corpus")
+    seed: int = Field(
+        default=0, ge=0, description="of the draws that `take`, `fill` and `size` ask for"
+    )
+    size: int | None = Field(default=None, gt=0, description="samples of the whole corpus")
     max_bad_fraction: float = Field(
-        0.01, ge=0, le=1, description="share of a source's rows that may go to quarantine"
+        default=0.01, ge=0, le=1, description="share of a source's rows that may go to quarantine"
     )
-    max_row_mb: float = Field(16, gt=0, description="longer rows go to quarantine unread")
-    max_expanded_gb: float = Field(64, gt=0, description="a compressed file may unpack to no more")
+    max_row_mb: float = Field(default=16, gt=0, description="longer rows go to quarantine unread")
+    max_expanded_gb: float = Field(
+        default=64, gt=0, description="a compressed file may unpack to no more"
+    )
     truncated: Literal["stop", "keep"] = Field(
-        "stop", description="`keep`: take what comes before the break in a cut compressed file"
+        default="stop",
+        description="`keep`: take what comes before the break in a cut compressed file",
     )
 
     @model_validator(mode="after")

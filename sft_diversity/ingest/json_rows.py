@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -84,15 +85,22 @@ def _parse_loosely(raw: bytes, fault: str) -> Any:
 def _maybe_twice(raw: bytes, value: dict[str, Any]) -> bool:
     """Whether a key's text occurs more often than once a (sub)object: cheap, errs to yes."""
     for key, inner in value.items():
-        if raw.count(b'"%b"' % key.encode()) > 1:
+        if raw.count(_quoted(key)) > 1:
             return True
+        if isinstance(inner, str):
+            continue
         if isinstance(inner, list) and inner and isinstance(inner[0], dict):
             for name in inner[0]:
-                if raw.count(b'"%b"' % name.encode()) > len(inner):
+                if raw.count(_quoted(name)) > len(inner):
                     return True
         elif isinstance(inner, dict):
             return True
     return False
+
+
+@functools.lru_cache(4096)
+def _quoted(key: str) -> bytes:
+    return f'"{key}"'.encode()
 
 
 def _key_given_twice(raw: bytes) -> str | None:

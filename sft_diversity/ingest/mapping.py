@@ -96,19 +96,31 @@ def replacer(replacements: list[Replacement], inner: Reader) -> Reader:
     """Return `inner` with the replacements made in every text of the row, nested ones too."""
     if not replacements:
         return inner
+    steps = [(one.find, one.replace, one.where == "end") for one in replacements]
+
+    def mended_text(text: str) -> str:
+        for find, replace, at_end in steps:
+            if not at_end:
+                text = text.replace(find, replace)
+            elif text.endswith(find):
+                text = text[: -len(find)] + replace
+        return text
 
     def mended(value: Any) -> Any:
         if isinstance(value, str):
-            for one in replacements:
-                if one.where == "anywhere":
-                    value = value.replace(one.find, one.replace)
-                elif value.endswith(one.find):
-                    value = value[: -len(one.find)] + one.replace
-            return value
+            return mended_text(value)
         if isinstance(value, list):
             return [mended(item) for item in value]
         if isinstance(value, dict):
             return {key: mended(item) for key, item in value.items()}
         return value
 
-    return lambda row: inner(mended(row))
+    def read(row: dict[str, Any]) -> Sample:
+        return inner(
+            {
+                key: mended_text(value) if type(value) is str else mended(value)
+                for key, value in row.items()
+            }
+        )
+
+    return read

@@ -21,9 +21,9 @@ from sft_diversity.ingest.config import IngestConfig, SourceConfig
 from sft_diversity.ingest.files import File
 from sft_diversity.ingest.formats import Reader, Sample, Turn
 from sft_diversity.ingest.rows import RAW_LIMIT, BadRow, Limits, Row
-from sft_diversity.ingest.runs import RunWriter
+from sft_diversity.ingest.runs import RunRow, RunWriter
 from sft_diversity.ingest.separated import separated_rows
-from sft_diversity.ingest.text import digest, normalise
+from sft_diversity.ingest.text import digest, digest_of_normal, normal_bytes, normalise
 
 PARTS = ".parts"
 _PART_BYTES = 4 << 20
@@ -172,30 +172,31 @@ class _FileReader:
         turns = sample.turns
         if self._first_only and len(turns) != 2:
             turns = _first_exchange(sample)
-        asked = [said for speaker, said in turns if speaker == "user"]
-        answered = [said for speaker, said in turns if speaker in ("assistant", "call")]
-        key = _duplicate_key(turns, sample.task)
+        if len(turns) == 2 and turns[0][0] == "user" and turns[1][0] == "assistant":
+            instruction, response = turns[0][1], turns[1][1]
+            asked, answered = instruction.encode(), response.encode()
+            texts = [b"user", asked, b"assistant", answered]
+            key = _key_of_exchange(instruction, asked, response, answered, sample.task)
+            messages = None
+        else:
+            instruction, response = (
+                "\n\n".join(said for speaker, said in turns if speaker in speakers)
+                for speakers in (("user",), ("assistant", "call"))
+            )
+            messages = [("assistant" if who == "call" else who, said) for who, said in turns]
+            texts = [text.encode() for message in messages for text in message]
+            key = _key_of_turns(turns)
         place = self._number, self._rows - 1
         if key is None:
-            self._runs.add(_EMPTY, _EMPTY, *place, [], "", "", "{}", empty=True)
+            self._runs.add(RunRow(_EMPTY, _EMPTY, *place, True, "", "", "", []))
             return
-        messages = [("assistant" if who == "call" else who, said) for who, said in turns]
-        texts = [text for message in messages for text in message]
         if not self._unique:  # equal samples stay, so what tells them apart is their place
-            texts += [self._source.name, self._file.label, str(self._rows - 1)]
-        id = digest(texts)
-        meta = "{}"
-        if sample.meta:
-            try:
-                meta = orjson.dumps(
-                    sample.meta,
-                    default=tables.plain,
-                    option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
-                ).decode()
-            except TypeError as fault:
-                raise BadRow("too-deep", str(fault)[:200]) from None
-        components = "\n\n".join(asked), "\n\n".join(answered)
-        self._runs.add(id, key, *place, messages, *components, meta)
+            where = self._source.name, self._file.label, str(self._rows - 1)
+            texts += [name.encode() for name in where]
+        meta = _as_json(sample.meta) if sample.meta else "{}"
+        self._runs.add(
+            RunRow(digest(texts), key, *place, False, instruction, response, meta, messages)
+        )
 
     def _quarantine(self, row: Row, verdict: BadRow) -> None:
         self._quarantined += 1
@@ -249,22 +250,38 @@ def _first_exchange(sample: Sample) -> list[Turn]:
     return []
 
 
-def _duplicate_key(turns: list[Turn], task: tuple[str, str] | None) -> bytes | None:
-    """Return the key that equal samples share; None where task or answer is empty.
+def _key_of_exchange(
+    instruction: str, asked: bytes, response: str, answered: bytes, task: tuple[str, str] | None
+) -> bytes | None:
+    """Return the key that equal exchanges share; None where task or answer is empty.
 
-    One exchange is told by the three texts instruction, input and response; anything else by all
-    its turns.
+    Equal are those whose instruction, input and response are, each normalised. The bytes are the
+    texts in UTF-8, which the caller has at hand.
     """
-    if len(turns) == 2 and turns[0][0] == "user" and turns[1][0] == "assistant":
-        instruction, given = task if task is not None else (turns[0][1], "")
-        instruction, given = normalise(instruction), normalise(given)
-        response = normalise(turns[1][1])
-        if not response or not (instruction or given):
-            return None
-        return digest((instruction, given, response))
-    texts = [(speaker, normalise(said)) for speaker, said in turns]
+    given = b""
+    if task is not None and task[1]:
+        instruction, asked = task[0], task[0].encode()
+        given = normal_bytes(task[1], task[1].encode())
+    task_text = normal_bytes(instruction, asked)
+    answer = normal_bytes(response, answered)
+    if not answer or not (task_text or given):
+        return None
+    return digest_of_normal((task_text, given, answer))
+
+
+def _key_of_turns(turns: list[Turn]) -> bytes | None:
+    """Return the key that dialogues with equal normalised turns share; None as above."""
+    texts = [(speaker, normalise(said).encode()) for speaker, said in turns]
     if not any(said for speaker, said in texts if speaker == "user"):
         return None
     if not any(said for speaker, said in texts if speaker in ("assistant", "call")):
         return None
-    return digest(["turns", *(part for turn in texts for part in turn)])
+    return digest_of_normal(part for who, said in texts for part in (who.encode(), said))
+
+
+def _as_json(meta: dict[str, Any]) -> str:
+    try:
+        options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+        return orjson.dumps(meta, default=tables.plain, option=options).decode()
+    except TypeError as fault:
+        raise BadRow("too-deep", str(fault)[:200]) from None

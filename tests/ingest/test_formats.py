@@ -205,7 +205,7 @@ def test_a_template_reaches_data_only_and_a_stray_brace_is_refused(tmp_path):
     with pytest.raises(DataError, match="no sample is left"):
         run([], tmp_path / "out", sources=[MAPPED | {"path": path, "mapping": mapping}])
     mapping["instruction"] = "{instruction"
-    with pytest.raises(UsageError, match="single {"):
+    with pytest.raises(UsageError, match=r"a single \{"):
         run([], tmp_path / "out2", sources=[MAPPED | {"path": path, "mapping": mapping}])
 
 
