@@ -102,7 +102,9 @@ def load(path: Path | None, model: type[C], overrides: Mapping[str, Any] | None 
 def _explain(fault: ValidationError, model: type[BaseModel]) -> str:
     """Say each fault as key, value, what is allowed; a misspelt key with the nearest known one."""
     said = []
-    for error in fault.errors(include_url=False):
+    errors = fault.errors(include_url=False)
+    errors.sort(key=lambda error: error["type"] != "extra_forbidden")  # may explain what is missing
+    for error in errors:
         key = ".".join(str(part) for part in error["loc"]) or "(whole)"
         if error["type"] == "extra_forbidden":
             known = sorted(_fields_at(model, error["loc"][:-1]))

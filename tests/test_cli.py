@@ -1,0 +1,176 @@
+"""The command line as a user runs it, on a small real-shaped pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from sft_diversity.core.folder import verify
+from tests import tiny
+
+WORDS = [
+    "red",
+    "blue",
+    "green",
+    "fish",
+    "bird",
+    "stone",
+    "river",
+    "cloud",
+    "bread",
+    "music",
+    "paper",
+    "glass",
+    "tower",
+    "lemon",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a raw pool of 120 rows and a tokenizer; the work folder is shared."""
+    root = tmp_path_factory.mktemp("cli")
+    with (root / "pool.jsonl").open("w") as handle:
+        for i in range(120):
+            a, b, c = (WORDS[(i * k) % len(WORDS)] for k in (1, 3, 5))
+            row = {"instruction": f"Say {a} {i}.", "output": f"The {b} {c} is number {i} of {a}."}
+            handle.write(json.dumps(row) + "\n")
+    tiny.tokenizer().save_pretrained(root / "tokenizer")
+    (root / "micro.yaml").write_text("index: {micro: {band_min: 2, band_max: 60}}\n")
+    return root
+
+
+def sftdiv(place: Path, *arguments: str, env: dict[str, str] | None = None):
+    """Run the installed command in `place`; return the finished process."""
+    code = "from sft_diversity.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+
+
+def select(place, out, *more):
+    common = ("--config", "micro.yaml", "--tokenizer", "tokenizer", "--size", "20")
+    strategy = ("--strategy", "micro-response")
+    return sftdiv(place, "select", "pool.jsonl", "--out", out, *strategy, *common, *more)
+
+
+CONTRACT = {
+    "rows", "strategy", "objective", "fill", "diversity", "seed", "kinds_total", "k_min", "k_max",
+    "kinds_target", "kinds_covered", "coverage_bound", "pool", "evenness", "entropy_bits",
+    "instruction_tokens", "response_tokens", "seconds", "out",
+}  # fmt: skip
+
+
+def test_select_from_a_raw_file_prints_the_contract_and_reuses_what_it_made(place):
+    first = select(place, "a", "--json")
+    assert first.returncode == 0, first.stderr
+    said = json.loads(first.stdout)
+    assert set(said) >= CONTRACT
+    assert said["rows"] == 20
+    subset = pq.read_table(place / "a/samples/00000.parquet")
+    assert len(set(subset["id"].to_pylist())) == 20
+    assert subset["pick"].to_pylist() == list(range(20))
+    again = select(place, "a", "--json")
+    assert "up to date" in again.stderr
+    assert {**json.loads(again.stdout), "seconds": 0} == {**said, "seconds": 0}
+    assert verify(place / "a")["faults"] == []
+
+
+def test_same_seed_same_bytes_and_another_seed_another_set(place):
+    for out, seed in (("s1", "1"), ("s1-again", "1"), ("s2", "2")):
+        assert select(place, out, "--seed", seed, "--diversity", "50").returncode == 0
+    files = {n: (place / n / "samples/00000.parquet").read_bytes() for n in ("s1", "s1-again")}
+    assert files["s1"] == files["s1-again"]
+    bodies = [json.loads((place / n / "manifest.json").read_text()) for n in ("s1", "s1-again")]
+    assert [b.pop("run") is not None for b in bodies] == [True, True]
+    assert bodies[0] == bodies[1]
+    ids = [
+        set(pq.read_table(place / n / "samples/00000.parquet")["id"].to_pylist())
+        for n in ("s1", "s2")
+    ]
+    assert ids[0] != ids[1]
+
+
+def test_dry_run_plans_and_touches_nothing(place):
+    before = sorted(str(p) for p in place.rglob("*"))
+    run = select(place, "never", "--dry-run", "--work", "other")
+    assert run.returncode == 0, run.stderr
+    assert "nothing was written" in run.stdout
+    assert "ingest" in run.stdout
+    assert sorted(str(p) for p in place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("--strategy", "micro-respons"), 2, "`strategy` is 'micro-respons'"),
+        (("--size", "500"), 1, "size is 500 but the corpus has 120 samples"),
+        (("--diversity", "130"), 2, "less than or equal to 100"),
+        (("--objective", "entropy", "--max-per-kind", "2"), 2, "max_per_kind works with"),
+        (("--match-length", "a"), 2, "match_length works with strategy random"),
+    ],
+)
+def test_wrong_use_is_one_line_with_its_exit_code(place, arguments, code, reason):
+    run = select(place, "wrong", *arguments)
+    assert run.returncode == code
+    lines = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert reason in lines[0]
+    assert not (place / "wrong").exists()
+
+
+def test_an_unknown_config_key_names_the_nearest(place):
+    (place / "typo.yaml").write_text("sizes: 3\n")
+    run = sftdiv(place, "select", "pool.jsonl", "--config", "typo.yaml", "--out", "x")
+    assert run.returncode == 2
+    assert "config typo.yaml: unknown key `sizes`; did you mean `size`?" in run.stderr
+
+
+def test_an_unknown_recipe_names_the_known(place):
+    run = sftdiv(place, "run", "nothing")
+    assert run.returncode == 2
+    assert "known: curate, reference, tiny_base" in run.stderr
+
+
+def test_verify_finds_a_changed_byte(place):
+    assert select(place, "v").returncode == 0
+    path = place / "v/samples/00000.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    run = sftdiv(place, "verify", "v")
+    assert run.returncode == 1
+    assert "contents differ" in run.stdout
+
+
+def test_doctor_answers(place):
+    run = sftdiv(place, "doctor", "--json")
+    assert {c["name"] for c in json.loads(run.stdout)["checks"]} >= {"machine", "faiss", "disk"}
+
+
+def test_select_killed_before_it_ends_gives_the_same_bytes_when_run_again(place):
+    assert select(place, "whole", "--seed", "3").returncode == 0
+    code = (
+        "import os, signal\n"
+        "from sft_diversity.core import folder\n"
+        "folder._swap = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from sft_diversity import select\n"
+        "select('pool.jsonl', out='killed', strategy='micro-response', size=20, seed=3,"
+        " tokenizer='tokenizer', config='micro.yaml')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=place, check=False, capture_output=True)
+    assert run.returncode == -signal.SIGKILL
+    assert not (place / "killed").exists()
+    assert select(place, "killed", "--seed", "3").returncode == 0
+    name = "samples/00000.parquet"
+    assert (place / "killed" / name).read_bytes() == (place / "whole" / name).read_bytes()

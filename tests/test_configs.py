@@ -1,0 +1,46 @@
+"""Every YAML of configs/ loads under the model it is for, and opens with its command."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from sft_diversity.core import config as configs
+from sft_diversity.finetune.stage import FinetuneConfig
+from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.score.stage import ScoreConfig
+from sft_diversity.workflow import SelectOptions
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate", "reference")}
+MODELS = {
+    "ingest": IngestConfig,
+    "select": SelectOptions,
+    "finetune": FinetuneConfig,
+    "score": ScoreConfig,
+    "curate": RECIPES["curate"]["CurateConfig"],
+    "reference": RECIPES["reference"]["ReferenceConfig"],
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+)
+def test_every_config_loads_and_opens_with_its_command(path):
+    model = MODELS[path.parent.name]
+    configs.load(path, model)
+    assert path.read_text().startswith("# sftdiv ")
+
+
+def test_the_recipes_name_selections_that_exist():
+    for path in (ROOT / "configs/curate").glob("*.yaml"):
+        for options in configs.load(path, MODELS["curate"]).subsets.values():
+            SelectOptions(**options)
+    for path in (ROOT / "configs/reference").glob("*.yaml"):
+        config = configs.load(path, MODELS["reference"])
+        assert config.against in config.runs
+        for run in config.runs.values():
+            FinetuneConfig(**config.finetune | run.finetune)
+            assert run.match_length is None or run.match_length in config.runs
