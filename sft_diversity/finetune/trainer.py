@@ -88,7 +88,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         super().__init__(train_dataset=Dataset.from_dict(first), **kwargs)
         self.model_accepts_loss_kwargs = True  # so that labelled tokens of a step are counted
         base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
-        self._plain_head = head.is_plain(base)
+        # On CUDA TRL's kernel scores labelled positions alone, tile by tile: less memory than ours.
+        self._plain_head = head.is_plain(base) and self.args.device.type != "cuda"
         if self._plain_head:
             head.add_labelled_head(base)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from sft_diversity.core import chat, folder, stopping
 from sft_diversity.core.errors import Interrupted, UsageError
+from sft_diversity.finetune import head
 from sft_diversity.finetune.batches import micro_batches, reading_order
 from sft_diversity.finetune.stage import FinetuneConfig, finetune, plan
 from sft_diversity.finetune.uba import schedule_factor
@@ -123,11 +125,13 @@ def test_a_signal_saves_and_the_same_call_resumes_to_the_same_bytes(
 
 
 def test_another_config_begins_anew_and_says_why(tmp_path, subset, config, undisturbed):
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
     said: list[str] = []
-    finetune(subset, undisturbed, config(steps=2, epochs=None, optimizer="lion"), said.append)
+    finetune(subset, out, config(steps=2, epochs=None, optimizer="lion"), said.append)
     assert "recomputed because" in said[0]
     assert 'optimizer changed: "adamw" -> "lion"' in said[0]
-    assert len(log_of(undisturbed)) == 2
+    assert len(log_of(out)) == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -152,6 +156,14 @@ def test_micro_batches_do_not_change_the_run(tmp_path, subset, config, undisturb
     finetune(subset, tmp_path / "other", config(micro_batch_size=1, steps=3, epochs=None), silent)
     for one, other in zip(log_of(tmp_path / "out"), log_of(tmp_path / "other"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_losses_are_those_of_trl_itself(tmp_path, subset, config, undisturbed, monkeypatch):
+    monkeypatch.setattr(head, "is_plain", lambda model: False)  # TRL's head, masks and all
+    finetune(subset, tmp_path / "out", config(), silent)
+    for theirs, ours in zip(log_of(tmp_path / "out"), log_of(undisturbed), strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
+        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-3)
 
 
 def test_plan_touches_nothing(tmp_path, subset, config, base):
