@@ -67,6 +67,8 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, worth):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
     assert not out.exists(), "killed too late to show anything"
     done = len(list(parts.glob("*.json")))
     time.sleep(0.3)
