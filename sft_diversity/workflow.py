@@ -122,13 +122,7 @@ def select(
         return {"plan": kept.plan}
     pool = selecting.open_pool(corpus, passes, indexes)
     manifest = selecting.select(pool, Path(out), plain, say)
-    return selected(manifest, out) | {"seconds": round(time.perf_counter() - started, 3)}
-
-
-def selected(manifest: Mapping[str, Any], out: str | Path) -> Result:
-    """Return the figures of a subset's manifest beside the options that made it."""
-    names = ("strategy", "objective", "fill", "diversity", "seed", "size")
-    return {name: manifest["config"][name] for name in names} | _report(manifest, out)
+    return _report(manifest, out) | {"seconds": round(time.perf_counter() - started, 3)}
 
 
 def finetune(

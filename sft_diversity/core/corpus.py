@@ -35,6 +35,12 @@ def key(corpus: Path) -> str:
     return folder.contents_key(folder.read_manifest(corpus, "ingest"), "samples/")
 
 
+def licences(corpus: Path) -> dict[str, str]:
+    """Return the licence of each source that the corpus states one for."""
+    listed = folder.read_manifest(corpus, "ingest")["result"].get("sources", [])
+    return {entry["name"]: entry["licence"] for entry in listed if entry.get("licence")}
+
+
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the whole corpus (or some columns), ordered by id."""
     tables = [pq.read_table(path, columns=columns) for path in shards(corpus)]

@@ -217,7 +217,7 @@ def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
         partial.mkdir()
     except OSError as fault:
         raise _disk_fault(work.stage, partial, fault) from fault
-    draft = Draft(out, work, partial, "new", reason or "nothing was there yet")
+    draft = Draft(out, work, partial, "new", reason or "starting")
     draft.write_json(_WORK, work.as_json())
     return draft
 

@@ -54,6 +54,16 @@ def tiny_base() -> Path:
     )
 
 
+def from_here_or_checkout(path: str) -> str:
+    """Return a relative path as it stands, or inside the checkout if only that exists.
+
+    So that the configs of this repository work from any folder.
+    """
+    if not Path(path).expanduser().exists() and (_CHECKOUT / path).exists():
+        return str(_CHECKOUT / path)
+    return path
+
+
 def shipped(kind: str) -> Path:
     """Return the folder `pipelines` or `configs`: inside an installed package, else beside it."""
     inside = _PACKAGE / "_files" / kind

@@ -140,6 +140,7 @@ def _licences(manifest: Mapping[str, Any], config: ExportConfig) -> dict[str, st
     given = [manifest]
     if config.corpus is not None:
         given.append(folder.read_manifest(config.corpus, "ingest"))
+    stated |= manifest.get("result", {}).get("licences", {})  # a subset's manifest carries them
     for one in given:
         sources = one.get("result", {}).get("sources", [])
         for entry in sources if isinstance(sources, list) else []:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import corpus, folder, progress, schema, stopping
+from sft_diversity.core import corpus, folder, progress, resources, schema, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.folder import Draft, Work, open_draft, rows_account
 from sft_diversity.ingest import assemble
@@ -38,6 +38,9 @@ def resolve(
     if sources:
         listed = sources_from([str(source) for source in sources], format)
         config = config.model_copy(update={"sources": listed})
+    if config.root is not None:
+        root = resources.from_here_or_checkout(config.root)
+        config = config.model_copy(update={"root": root})
     if not config.sources:
         raise UsageError("ingest: no source; name files, folders or Hub ids, or give --config")
     return config

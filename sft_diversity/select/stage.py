@@ -292,7 +292,14 @@ def select(
     for start in range(0, len(rows), _ROWS_PER_FILE):
         name = f"samples/{start // _ROWS_PER_FILE:05}.parquet"
         draft.write_table(name, subset.slice(start, _ROWS_PER_FILE))
-    result = {"rows": len(rows), **result, "sources": figures.source_mix(samples)}
+    named = ("strategy", "objective", "fill", "diversity", "seed", "max_per_kind")
+    result = {name: getattr(config, name) for name in named} | {"rows": len(rows)} | result
+    result["sources"] = figures.source_mix(samples)
+    result["licences"] = {
+        name: licence
+        for name, licence in corpora.licences(pool.corpus).items()
+        if name in result["sources"]
+    }
     return draft.commit(
         rows=rows_account(pool.n_samples, len(rows), {"not_picked": pool.n_samples - len(rows)}),
         seeds={"seed": config.seed},
