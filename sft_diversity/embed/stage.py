@@ -16,7 +16,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, machine, progress, schema, stopping
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import UsageError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.embed import pool
 from sft_diversity.embed import store as stores
@@ -226,6 +226,8 @@ def _assemble(
     corpus: Path, config: EmbedConfig, store: stores.Store, draft: folder.Draft
 ) -> dict[str, Any]:
     """Write one table a shard and component from the store; return the figures."""
+    if not len(store):
+        raise DataError("embed: the corpus has no rows; look at what ingest dropped")
     figures = {c: {"rows": 0, "cut": 0, "blank": 0} for c in config.components}
     dim = 0
     for path in corpora.shards(corpus):

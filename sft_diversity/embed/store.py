@@ -71,7 +71,7 @@ class Store:
 
     def get(self, keys: Keys) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
         """Return vectors, shape (n, d), and which texts were cut; all keys must be here."""
-        if not len(keys) or not self.has(keys).all():
+        if not len(self) or not self.has(keys).all():
             raise KeyError("a text was not embedded")
         at = self._at[self._find(keys)]
         width = self._parts[0].schema.field("embedding").type.list_size

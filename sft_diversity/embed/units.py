@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import vectors as core_vectors
@@ -73,8 +74,6 @@ def _distinct(
     path: Path, components: tuple[corpora.Component, ...], seen: set[bytes]
 ) -> dict[bytes, str]:
     """Return the texts of a shard that no earlier shard holds, by key."""
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path, columns=list(components))
     found: dict[bytes, str] = {}
     for component in components:

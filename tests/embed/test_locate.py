@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_diversity.core.errors import UsageError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.embed.locate import locate, revision_of
 from tests.embed import make
 
@@ -33,6 +33,13 @@ def test_what_is_neither_folder_nor_hub_id_is_refused():
 def test_a_hub_encoder_that_is_not_cached_is_unknown_to_a_plan(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert locate("nobody/nothing-of-that-name", download=False) is None
+
+
+def test_a_hub_encoder_that_cannot_be_had_is_an_error_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="the Hub did not give it") as told:
+        locate("nobody/nothing-of-that-name")
+    assert "\n" not in str(told.value)
 
 
 def test_pickled_weights_are_refused(tmp_path, tiny):

@@ -105,6 +105,16 @@ def test_cut_and_blank_texts_are_counted_and_have_a_vector(tmp_path, tiny):
     assert told["response"] == {"rows": 3, "cut": 0, "blank": 2}
 
 
+def test_an_empty_shard_stays_one_and_an_empty_corpus_is_an_error(tmp_path, tiny):
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(1), shards=2)
+    run(corpus, tmp_path / "out", tiny, tmp_path / "work")
+    ids, vectors = core_vectors.read_component(tmp_path / "out", "response")
+    assert (len(ids), vectors.shape) == (1, (1, 16))
+    nothing = make.corpus(tmp_path / "nothing", [])
+    with pytest.raises(DataError, match="the corpus has no rows"):
+        run(nothing, tmp_path / "none", tiny, tmp_path / "fresh")
+
+
 def test_one_component_alone(tmp_path, tiny):
     corpus = make.corpus(tmp_path / "corpus", make.pairs(6))
     run(corpus, tmp_path / "out", tiny, tmp_path / "work", components=("response",))
