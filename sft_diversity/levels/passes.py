@@ -235,4 +235,5 @@ def _load(shard: Shard, number: dict[str, int], written: list[str]) -> Stream:
     place = np.array([number[word] for word in local] + [FUNCTION], dtype=np.int32)
     sizes = pc.list_value_length(lists).to_numpy()
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Stream(np.where(codes >= 0, place[codes], codes).astype(np.int32), starts, written)
+    whole = np.where(codes >= 0, place[np.maximum(codes, 0)], codes).astype(np.int32)
+    return Stream(whole, starts, written)

@@ -117,7 +117,7 @@ def choose_units(
     within = (table.candidate >= bounds[0]) & (table.samples <= bounds[1])
     keep = within & ((size == 1) | (lift >= needed))
     quality = _quality(table, words, size, joined, word_samples)
-    quality[weak & (lift < _CLOSE_LIFT)] *= 0.8
+    quality[(weak & (lift < _CLOSE_LIFT)) | task] *= 0.8
     quality[_parts_of_longer(table, words, size, joined, lift)] *= 0.5
     bare = np.where(joined[:, None], words[:, [0, 2, 1]], words)
     bare[joined, 2] = -1

@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.levels import words
-from sft_diversity.levels.stream import FUNCTION, NUMBER, SENTENCE, TRANSPARENT, VERB_NEXT, Stream
+from sft_diversity.levels.stream import (
+    NOUN_NEXT,
+    NUMBER,
+    SENTENCE,
+    TRANSPARENT,
+    VERB_NEXT,
+    Stream,
+)
 
 #: What a word may do in a unit, as bits. HEAD: end one, or be one. TAIL: end a phrase whose words
 #: belong together ("climate change": "change" is a verb as often). LIGHT, NAME: not stand alone.
@@ -78,6 +85,7 @@ class Usage:
 
     total: npt.NDArray[np.int64]
     noun: npt.NDArray[np.float64]
+    second: npt.NDArray[np.int64]
     verb: npt.NDArray[np.int64]
     modifier: npt.NDArray[np.int64]
     inner: npt.NDArray[np.int64]
@@ -88,9 +96,11 @@ class Usage:
     def zero(cls, vocabulary: Vocabulary) -> Usage:
         """Return counts of nothing."""
         n = len(vocabulary.lowered)
-        total, verb, modifier, inner, capital = (np.zeros(n, dtype=np.int64) for _ in range(5))
         samples = np.zeros(len(vocabulary.normal), dtype=np.int64)
-        return cls(total, np.zeros(n), verb, modifier, inner, capital, samples)
+        total, second, verb, modifier, inner, capital = (
+            np.zeros(n, dtype=np.int64) for _ in range(6)
+        )
+        return cls(total, np.zeros(n), second, verb, modifier, inner, capital, samples)
 
     def add(self, stream: Stream, vocabulary: Vocabulary) -> None:
         """Count one stream, whose codes number `vocabulary.written`."""
@@ -101,14 +111,15 @@ class Usage:
         written = codes[is_word]
         low = vocabulary.to_lowered[written]
         before, after = before[is_word], after[is_word]
-        joiner = np.array([word.lower() in words.JOINERS for word in vocabulary.written] + [False])
-        ends = ((after < 0) & (after != TRANSPARENT) & (after != NUMBER)) | joiner[after]
-        strong = (before == TRANSPARENT) | joiner[before]
-        weak = np.where(before == FUNCTION, 0.5, np.where(before >= 0, 0.25, 0.0))
-        noun = ends * np.where(strong, 1.0, weak)
+        joiner = np.flatnonzero([word.lower() in words.JOINERS for word in vocabulary.written])
+        joined = np.isin(after, joiner)
+        ends = ((after < 0) & (after != TRANSPARENT) & (after != NUMBER)) | joined
+        strong = (before == TRANSPARENT) | np.isin(before, joiner)
+        noun = ends * np.where(strong, 1.0, np.where(before == NOUN_NEXT, 0.7, 0.0))
         n = len(self.total)
         self.total += np.bincount(low, minlength=n)
         self.noun += np.bincount(low, noun, minlength=n)
+        self.second += np.bincount(low[ends & (before >= 0) & ~strong], minlength=n)
         capital = np.array([word[0].isupper() for word in vocabulary.written] or [False])[written]
         verb = ((before == VERB_NEXT) & ~capital) | (after == TRANSPARENT)  # "did Harry" is none
         self.verb += np.bincount(low[verb], minlength=n)
@@ -138,7 +149,9 @@ def word_bits(
     adverb = _adverbs(lowered)
     bits = np.zeros(len(lowered), dtype=np.int32)
     other_script = np.array([ord(word[0]) >= 0x250 for word in lowered], dtype=bool)
-    tails = (noun >= 0.08) & (noun > 0.3 * modifier) & ~past & ~adverb
+    inflected = lemma_verb & (noun < 1.2 * verb)
+    inflected &= np.array([word.endswith("s") for word in lowered], dtype=bool)
+    tails = (noun >= 0.08) & (noun > 0.3 * modifier) & ~past & ~adverb & ~inflected
     tails |= other_script | (not english)
     bits |= TAIL * tails
     bits |= HEAD * (tails & ((noun > 1.2 * verb) | other_script | (not english)))
@@ -165,7 +178,10 @@ def _shares(
     """Return the shares of noun, verb and modifier places; rare forms lean on their lemma's."""
     shares = []
     lemma_total = np.bincount(to_normal, usage.total, minlength=n_normal)
-    for places, prior in ((usage.noun, 0.5), (usage.verb, 0.2), (usage.modifier, 0.2)):
+    # The end of a phrase of several words is a noun's place or a verb's: it counts as far as the
+    # plain places do ("health systems", but not "Steve threatens").
+    noun = usage.noun + np.minimum(0.25 * usage.second, usage.noun)
+    for places, prior in ((noun, 0.5), (usage.verb, 0.2), (usage.modifier, 0.2)):
         lemma_share = (np.bincount(to_normal, places, minlength=n_normal) + prior) / (
             lemma_total + 2
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
 from sft_diversity.core import folder, schema
 from sft_diversity.core.hashing import text_key
 from tests import tiny

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence
 from sft_diversity.core.config import build

@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, resources
 from sft_diversity.core.errors import UsageError
@@ -60,9 +61,10 @@ def test_a_model_folder_its_file_and_transformers_agree(tmp_path):
     reference = AutoTokenizer.from_pretrained(model)
     expected = [len(reference(text, add_special_tokens=False)["input_ids"]) for text in texts]
     assert by_folder.lengths.tolist() == by_file.lengths.tolist() == expected
-    assert load_tokenizer(str(model)).revision == load_tokenizer(
-        str(model / "tokenizer.json")
-    ).revision
+    assert (
+        load_tokenizer(str(model)).revision
+        == load_tokenizer(str(model / "tokenizer.json")).revision
+    )
 
 
 def test_saved_truncation_and_padding_take_no_part():
