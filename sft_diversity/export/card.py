@@ -138,14 +138,19 @@ def metadata(
     }
 
 
+def figures_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a selection's settings and, over them, what it achieved."""
+    return {**manifest.get("config", {}), **manifest.get("result", {})}
+
+
 def _opening(manifest: Mapping[str, Any]) -> str:
     if manifest["stage"] != "select":
         return "A corpus for supervised fine-tuning, one sample a row, ordered by `id`."
-    result = manifest.get("result", {})
-    dial = result.get("diversity")
+    chosen = figures_of(manifest)
+    dial = chosen.get("diversity")
     at = "" if dial is None else f" at diversity {dial:g} %"
     return (
-        f"A subset for supervised fine-tuning, chosen by `{result.get('strategy', 'unknown')}`{at} "
+        f"A subset for supervised fine-tuning, chosen by `{chosen.get('strategy', 'unknown')}`{at} "
         "with sft-diversity (the method: arXiv 2505.24768); rows in order of `pick`."
     )
 
@@ -181,9 +186,9 @@ def _source_table(statistics: Statistics, licences: Mapping[str, str]) -> str:
 
 def _figure_table(statistics: Statistics, manifest: Mapping[str, Any]) -> str:
     figures = {k: v for k, v in statistics.as_json().items() if k != "sources"}
-    result = manifest.get("result", {})
     if manifest["stage"] == "select":
-        figures |= {name: result[name] for name in _FIGURES if result.get(name) is not None}
+        chosen = figures_of(manifest)
+        figures |= {name: chosen[name] for name in _FIGURES if chosen.get(name) is not None}
     lines = ["| figure | value |", "| --- | ---: |"]
     for name, value in figures.items():
         said = f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else value

@@ -124,11 +124,10 @@ def _work(source: Path, manifest: Mapping[str, Any], config: ExportConfig) -> fo
 def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
     if config.title is not None:
         return " ".join(config.title.split())
-    result = manifest.get("result", {})
     if manifest["stage"] == "select":
-        dial = result.get("diversity")
-        parts = [str(result.get("strategy", "subset")), "" if dial is None else f"{dial:g} %"]
-        size = result.get("rows")
+        chosen = card.figures_of(manifest)
+        dial, size = chosen.get("diversity"), chosen.get("rows")
+        parts = [str(chosen.get("strategy", "subset")), "" if dial is None else f"{dial:g} %"]
         parts.append("" if size is None else f"{size:,} samples")
         return ", ".join(part for part in parts if part)
     return "SFT corpus" if manifest["stage"] == "ingest" else "fine-tuned model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 
 _PARTS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
+_ADAPTER = "adapter_config.json"
 _BESIDES = {"manifest.json", "work.json", "trainer_state.json"}
 
 
@@ -33,16 +35,36 @@ def find(model: Path | str) -> Source:
     DataError
         If the Hub does not give it.
     """
+    check(model)
     path = Path(model)
+    if not path.is_dir():
+        return _from_hub(str(model))
+    key = _folder_key(path)
+    base = _adapted(path)
+    if base is not None:
+        key = content_key([key, find(base).key])
+    return Source(path, key, path.resolve().name)
+
+
+def check(model: Path | str) -> None:
+    """Refuse a name that can be no model, without fetching anything."""
+    path, text = Path(model), str(model)
     if path.is_dir():
-        for folder in (path, path / "model"):
-            if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-                return Source(folder, _folder_key(folder), path.name or path.resolve().name)
-        raise UsageError(f"score: {path} holds no model (no config.json); name a model folder")
-    text = str(model)
-    if text.startswith((".", "/", "~")) or text.count("/") > 1 or not text:
+        if not any((path / name).is_file() for name in ("config.json", _ADAPTER)):
+            raise UsageError(f"score: {path} holds no model (no config.json); name a model folder")
+    elif text.startswith((".", "/", "~")) or text.count("/") > 1 or not text:
         raise UsageError(f"score: {text} is no folder; name a model folder or a Hub id")
-    return _from_hub(text)
+
+
+def _adapted(path: Path) -> str | None:
+    """Return the base model that a folder's adapter sits on, or None for a whole model."""
+    if (path / "config.json").is_file():
+        return None
+    try:
+        base = json.loads((path / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"score: {path / _ADAPTER} names no base model; mend or merge it") from None
+    return str(base)
 
 
 def load(source: Source, device: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
@@ -89,6 +111,9 @@ def context(path: Path) -> int | None:
     """Return how many tokens the model's positions hold, as its config says."""
     from transformers import AutoConfig
 
+    base = _adapted(path)
+    if base is not None:
+        path = find(base).path
     config = AutoConfig.from_pretrained(path).get_text_config()
     found = getattr(config, "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None

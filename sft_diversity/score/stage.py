@@ -72,6 +72,7 @@ class ScoreConfig(Config):
 
 def plan(model: Path | str, config: ScoreConfig) -> dict[str, Any]:
     """Return what `score` would do: sets, records, estimated seconds; loads no model."""
+    models.check(model)
     sets, eval_dir = _sets_of(config)
     counts, tokens = {}, 0
     for one in sets:
@@ -180,7 +181,12 @@ def score_set(
     ready = [one for one in built if isinstance(one, examples.Example)]
     label = f"score {records[0].set}" if records else "score"
     with progress.progress(label, len(ready), "records") as bar:
-        losses = likelihood.token_nll(model, ready, batch_tokens, bar.advance)
+
+        def advance(done: int) -> None:
+            bar.advance(done)
+            stopping.safe_point("score")
+
+        losses = likelihood.token_nll(model, ready, batch_tokens, advance)
     by_row = dict(zip(kept, losses, strict=True))
     rows = [
         _row(record, one, by_row.get(i))

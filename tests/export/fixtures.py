@@ -53,15 +53,16 @@ def subset(out: Path, table: pa.Table | None = None, per_file: int = 4) -> Path:
     table = samples() if table is None else table
     table = table.take(pa.array(range(table.num_rows)[::-1], pa.int64()))
     picks = pa.array(range(table.num_rows), pa.int32())
-    work = folder.Work("select", 1, {"corpus": "c0ffee"}, {"strategy": "micro-response"})
+    work = folder.Work(
+        "select", 1, {"corpus": "c0ffee"}, {"strategy": "micro-response", "diversity": 67.0}
+    )
     draft = folder.open_draft(out, work)
     table = table.append_column("pick", picks)
     for start in range(0, max(table.num_rows, 1), per_file):
         draft.write_table(f"samples/{start // per_file:05}.parquet", table.slice(start, per_file))
     draft.commit(
         result={
-            "rows": table.num_rows, "strategy": "micro-response", "diversity": 67.0,
-            "kinds_covered": 1234, "evenness": 0.912345, "sources": {"a": 3, "b": 3},
+            "rows": table.num_rows, "kinds_covered": 1234, "evenness": 0.912345, "sources": {"a": 3, "b": 3},
         }
     )  # fmt: skip
     return out

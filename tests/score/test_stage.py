@@ -107,14 +107,13 @@ def test_a_finished_result_is_reused_and_a_changed_option_says_so(scored, files,
 
 def test_a_stop_between_sets_resumes_to_the_same_bytes(scored, files, model, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    calls = []
+    done = tmp_path / ".run.partial" / "records"
 
-    def stop_at_the_third(_stage):
-        calls.append(1)
-        if len(calls) == 3:
+    def stop_within_the_third(_stage):
+        if len(list(done.glob("*.parquet"))) == 2:
             raise Interrupted("score: stopped")
 
-    monkeypatch.setattr(stopping, "safe_point", stop_at_the_third)
+    monkeypatch.setattr(stopping, "safe_point", stop_within_the_third)
     with pytest.raises(Interrupted):
         stage.score(model, out, config(files), lambda _: None)
     assert not out.exists()
@@ -148,6 +147,23 @@ def test_broken_weights_are_an_error_and_not_a_score(files, tmp_path):
     loaded.save_pretrained(broken)
     with pytest.raises(DataError, match="loss is nan"):
         stage.score(broken, tmp_path / "run", config(files), lambda _: None)
+
+
+def test_an_adapter_is_scored_on_its_base_and_keyed_with_it(scored, files, model, tmp_path):
+    import peft
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    whole = AutoModelForCausalLM.from_pretrained(model)
+    adapted = peft.get_peft_model(whole, peft.LoraConfig(target_modules=["q_proj"]))
+    adapted.save_pretrained(tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(model).save_pretrained(tmp_path / "adapter")
+    stage.score(tmp_path / "adapter", tmp_path / "run", config(files), lambda _: None)
+    # a fresh adapter adds nothing: the scores are the base's
+    one, two = (stage.read_records(out)["nll"].to_pylist() for out in (scored, tmp_path / "run"))
+    assert [x or 0.0 for x in one] == pytest.approx([x or 0.0 for x in two], rel=1e-5)
+    keys = [folder.read_manifest(out)["inputs"]["model"] for out in (scored, tmp_path / "run")]
+    assert keys[0] != keys[1]
+    assert folder.read_manifest(tmp_path / "run")["result"]["max_length"] == 512
 
 
 @pytest.mark.parametrize("named", ["./nowhere", "/no/where", "../x"])
