@@ -62,7 +62,8 @@ def subset(out: Path, table: pa.Table | None = None, per_file: int = 4) -> Path:
         draft.write_table(f"samples/{start // per_file:05}.parquet", table.slice(start, per_file))
     draft.commit(
         result={
-            "rows": table.num_rows, "kinds_covered": 1234, "evenness": 0.912345, "sources": {"a": 3, "b": 3},
+            "rows": table.num_rows, "kinds_covered": 1234, "evenness": 0.912345,
+            "sources": {"a": 3, "b": 3},
         }
     )  # fmt: skip
     return out

@@ -149,6 +149,7 @@ def test_broken_weights_are_an_error_and_not_a_score(files, tmp_path):
         stage.score(broken, tmp_path / "run", config(files), lambda _: None)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own
 def test_an_adapter_is_scored_on_its_base_and_keyed_with_it(scored, files, model, tmp_path):
     import peft
     from transformers import AutoModelForCausalLM, AutoTokenizer
