@@ -59,7 +59,7 @@ class MesoOptions(Config):
         default="encoder", description="merge near-synonyms by the encoder's cosine, or not"
     )
     threshold: float = Field(
-        default=0.85, gt=0, le=1, description="least cosine at which two units are one kind"
+        default=0.88, gt=0, le=1, description="least cosine at which two units are one kind"
     )
 
     def bounds(self, n_samples: int) -> tuple[int, int]:

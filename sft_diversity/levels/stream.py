@@ -26,7 +26,7 @@ import numpy.typing as npt
 from sft_diversity.levels import words
 
 #: Codes of what is no word. A word's code is its number in the vocabulary, from 0 up.
-BREAK, SENTENCE, TRANSPARENT, VERB_NEXT, FUNCTION, NUMBER, OPTIONS = -1, -2, -3, -4, -5, -6, -7
+BREAK, SENTENCE, TRANSPARENT, VERB_NEXT, NOUN_NEXT, FUNCTION, NUMBER, OPTIONS = range(-1, -9, -1)
 _SAMPLE, _CHOICES = "\x00", "\x01"
 _LONGEST_WORD = 40
 _UNSPACED = (
@@ -151,6 +151,8 @@ def _code(word: str, distinct: dict[str, int]) -> int:
     if low in words.TRANSPARENT:
         return TRANSPARENT
     if low in words.FUNCTION:
+        if low in words.PREPOSITIONS:
+            return NOUN_NEXT
         return VERB_NEXT if low in words.BEFORE_VERBS else FUNCTION
     if len(low) < 2:
         return BREAK

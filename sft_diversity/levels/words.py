@@ -27,28 +27,37 @@ BEFORE_VERBS = _words(
     "they who let please do does did be been am is are was were"
 )
 
-#: Ends a phrase. No unit begins, ends or goes on across one of these.
-FUNCTION = BEFORE_VERBS | _words(
-    "me him us them myself yourself himself herself itself ourselves themselves mine yours hers "
-    "ours theirs what which whom whose where when why how whatever whichever whoever and or but "
-    "nor so yet if then else than because since although though unless until while whereas "
-    "whether as in on at by for with about against between into through during before after "
-    "above below from up down out off over under again further once upon onto within without "
-    "toward towards among amongst across along around behind beside besides beyond despite "
-    "except near per via versus vs throughout underneath inside outside being has have had "
-    "having doing done get gets got getting gotten become becomes became there here both few "
-    "more most other others no only own same too very just also even ever still already always "
-    "often sometimes usually rarely almost quite rather really perhaps maybe now soon later ago "
-    "instead however therefore thus hence otherwise meanwhile moreover furthermore additionally "
-    "all many much several enough either neither one ones none something anything nothing "
-    "everything someone anyone everyone nobody everybody somebody anybody somewhere anywhere "
-    "everywhere yes ok okay oh hi hello hey dear thanks thank sorry mr mrs ms dr sir etc eg ie "
-    "two three four five six seven eight nine ten eleven twelve thirteen fifteen twenty thirty "
-    "forty fifty sixty hundred thousand million billion dozen half twice first second third "
-    "fourth fifth last next ain aren couldn didn doesn don hadn hasn haven isn mightn mustn "
-    "needn shan shouldn wasn weren won wouldn gonna wanna lol im dont according due able unable "
+#: A noun follows, more often than not.
+PREPOSITIONS = _words(
+    "in on at by for with about against between into through during from onto within without "
+    "toward towards among amongst across along behind beside besides beyond despite near per via "
+    "versus throughout underneath"
+)
+
+_MORE_FUNCTION = _words(
+    "me him us them myself yourself himself herself itself ourselves themselves mine yours "
+    "hers ours theirs what which whom whose where when why how whatever whichever whoever "
+    "and or but nor so yet if then else than because since although though unless until "
+    "while whereas whether as in on at by for with about against between into through "
+    "during before after above below from up down out off over under again further once "
+    "upon onto within without toward towards among amongst across along around behind "
+    "beside besides beyond despite except near per via versus vs throughout underneath "
+    "inside outside being has have had having doing done get gets got getting gotten become "
+    "becomes became there here both few more most other others no only own same too very "
+    "just also even ever still already always often sometimes usually rarely almost quite "
+    "rather really perhaps maybe now soon later ago instead however therefore thus hence "
+    "otherwise meanwhile moreover furthermore additionally all many much several enough "
+    "either neither one ones none something anything nothing everything someone anyone "
+    "everyone nobody everybody somebody anybody somewhere anywhere everywhere yes ok okay "
+    "oh hi hello hey dear thanks thank sorry mr mrs ms dr sir etc eg ie two three four five "
+    "six seven eight nine ten eleven twelve thirteen fifteen twenty thirty forty fifty "
+    "sixty hundred thousand million billion dozen half twice first second third fourth "
+    "fifth last next ain aren couldn didn doesn don hadn hasn haven isn mightn mustn needn "
+    "shan shouldn wasn weren won wouldn gonna wanna lol im dont according due able unable "
     "likely apart regardless including based using st nd rd th vol pp al"
 )
+#: Ends a phrase. No unit begins, ends or goes on across one of these.
+FUNCTION = BEFORE_VERBS | PREPOSITIONS | _MORE_FUNCTION
 
 #: May stand inside a phrase, says nothing alone; nor does a phrase made of nothing else.
 LIGHT = _words(
