@@ -43,7 +43,7 @@ def _brute(rows):
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(texts=st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=25))
 def test_the_exact_rule_is_its_brute_force(tmp_path_factory, texts):

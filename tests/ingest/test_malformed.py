@@ -96,7 +96,7 @@ def test_byte_order_marks_and_crlf_change_nothing(tmp_path, encoding, ending, na
 
 
 def test_lines_end_at_newline_only(tmp_path):
-    odd = "one\u2028two\u0085three\x0bfour\x1cfive\rsix"
+    odd = "one\u2028two\u2029\u0085three\x0bfour\x1cfive\rsix"
     text = json.dumps(row(1, output=odd), ensure_ascii=False).replace("\\r", "\r")
     raw = json.dumps(row(2, output=odd), ensure_ascii=False)
     (tmp_path / "a.jsonl").write_text(raw + "\n", newline="")
@@ -238,6 +238,15 @@ def test_an_archive_that_unpacks_without_end_is_refused(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\n" * (30 << 20)))
     with pytest.raises(DataError, match="unpacks to more than"):
         run(tmp_path / "a.jsonl.gz", tmp_path / "out", max_expanded_gb=0.01)
+
+
+def test_a_zstd_frame_that_wants_too_much_memory_is_refused(tmp_path):
+    wide = zstandard.ZstdCompressionParameters.from_level(3, window_log=28)
+    packed = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+    data = packed.compress(json.dumps(row(1)).encode()) + packed.flush()
+    (tmp_path / "a.jsonl.zst").write_bytes(data)
+    with pytest.raises(DataError, match="too much memory"):
+        run(tmp_path / "a.jsonl.zst", tmp_path / "out")
 
 
 def test_nan_is_null_where_no_text_is_due(tmp_path):

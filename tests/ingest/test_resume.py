@@ -66,7 +66,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, worth):
     while process.poll() is None and len(list(parts.glob("*.json"))) < 3:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert process.stderr is not None
     process.stderr.close()
     assert not out.exists(), "killed too late to show anything"
