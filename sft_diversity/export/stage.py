@@ -72,7 +72,7 @@ def export(
     Returns
     -------
     dict
-        The manifest; after a push its `run.hub` says repository, commit and URL.
+        The manifest; after a push with `result.hub` beside it: repository, commit and URL.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def export(
     kind: hub.RepoType = "model" if manifest["stage"] == "finetune" else "dataset"
     pushed = hub.push(out, name, kind, config.private, config.branch)
     say(f"export: {pushed['files']} files in one commit, {pushed['url']}")
-    return done | {"run": done["run"] | {"hub": pushed}}
+    return done | {"result": done["result"] | {"hub": pushed}}
 
 
 def _exportable(source: Path) -> dict[str, Any]:

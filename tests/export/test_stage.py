@@ -179,19 +179,48 @@ def test_the_plan_touches_nothing(made, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--dataset_config", "messages"]])
-def test_trl_sft_trains_two_steps_on_an_export(made, tmp_path, options):
+def templated(folder_: Path):
+    """A tiny model whose tokenizer has our chat template, as `finetune` would save it."""
     from transformers import AutoTokenizer
 
     from sft_diversity.core import chat
 
-    model = tiny.save(tmp_path / "model")
+    model = tiny.save(folder_)
     tokenizer = AutoTokenizer.from_pretrained(model)
     chat.ensure_template(tokenizer)
     tokenizer.save_pretrained(model)
+    return tokenizer
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the trainer's own
+def test_trl_puts_the_loss_on_the_completion_alone(made, tmp_path):
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = templated(tmp_path / "model")
+    trainer = SFTTrainer(
+        model=str(tmp_path / "model"),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False, report_to="none",
+            gradient_checkpointing=False,
+        ),
+        train_dataset=datasets.load_dataset(str(made / "out"), split="train"),
+    )  # fmt: skip
+    rows = expected(made)
+    prepared = {row["id"]: row["labels"] for row in trainer.train_dataset}
+    assert set(prepared) == {row["id"] for row in rows}
+    for row in rows:
+        said = tokenizer.decode([label for label in prepared[row["id"]] if label != -100])
+        assert said.rstrip("\n") == row["completion"][0]["content"] + tokenizer.eos_token
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--dataset_config", "messages"]])
+def test_trl_sft_trains_two_steps_on_an_export(made, tmp_path, options):
+    templated(tmp_path / "model")
     command = [
-        str(Path(sys.executable).with_name("trl")), "sft", "--model_name_or_path", str(model),
+        str(Path(sys.executable).with_name("trl")), "sft",
+        "--model_name_or_path", str(tmp_path / "model"),
         "--dataset_name", str(made / "out"), "--max_steps", "2", "--use_cpu", "True",
         "--bf16", "False", "--gradient_checkpointing", "False", "--report_to", "none",
         "--output_dir", str(tmp_path / "out"), "--logging_steps", "1", *options,
