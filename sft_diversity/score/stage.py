@@ -23,7 +23,7 @@ from sft_diversity.score.figures import RECORDS, SCORED
 from sft_diversity.score.sets import EvalSet, Record, read
 
 VERSION = 1
-_TOKENS_PER_S = 20_000  # tiny-base on two CPU cores; for estimates only
+_TOKENS_PER_S = 12_000  # tiny-base on two CPU cores; for estimates only
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
