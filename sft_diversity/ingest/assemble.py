@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,10 @@ import pyarrow as pa
 from sft_diversity.core import seeding
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.schema import SAMPLES
+from sft_diversity.ingest import columns
+from sft_diversity.ingest.columns import halves, hex_ids
 from sft_diversity.ingest.config import IngestConfig
-from sft_diversity.ingest.runs import halves, hex_ids, whole_messages
+from sft_diversity.ingest.runs import whole_messages
 
 _NO_ROWS = {
     **dict.fromkeys(("id_high", "id_low", "key_high", "key_low"), pl.UInt64),
@@ -161,15 +163,8 @@ def _counts(rows: pl.DataFrame, source: int) -> dict[str, int]:
     }
 
 
-def shards(
-    runs: Sequence[pa.Table],
-    verdicts: Verdicts,
-    labels: Sequence[str],
-    sources: Sequence[str],
-    digits: int,
-    skip: Sequence[str] = (),
-) -> Iterator[tuple[str, pa.Table | None]]:
-    """Yield name and samples of each bucket of ids, in order; None for those in `skip`.
+class Shards:
+    """The buckets of ids that kept rows fall into; each is made on its own, from any thread.
 
     Parameters
     ----------
@@ -178,39 +173,59 @@ def shards(
     digits : int
         Hex digits of the id that name a bucket.
     """
-    kept = verdicts.rows["reason"].is_null().to_numpy()
-    firsts = np.cumsum([0, *(len(run) for run in runs)])
-    highs = [halves(run["id"])[0] for run in runs]
-    for bucket in range(16**digits):
-        name = f"{bucket:0{digits}x}" if digits else "all"
-        if name in skip:
-            yield name, None
-            continue
-        edges = [np.uint64(bucket << (64 - 4 * digits))]
-        edges += [np.uint64((bucket + 1) << (64 - 4 * digits))] if bucket + 1 < 16**digits else []
+
+    def __init__(
+        self,
+        runs: Sequence[pa.Table],
+        verdicts: Verdicts,
+        labels: Sequence[str],
+        sources: Sequence[str],
+        digits: int,
+    ) -> None:
+        self._labels, self._sources, self._digits = labels, sources, digits
+        kept = verdicts.rows["reason"].is_null().to_numpy()
+        stops = np.cumsum([len(run) for run in runs])[:-1]
+        self._runs = [
+            (run, halves(run["id"])[0], mask)
+            for run, mask in zip(runs, np.split(kept, stops), strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return int(16**self._digits)
+
+    def name(self, bucket: int) -> str:
+        """Return the prefix that the bucket's ids share."""
+        return f"{bucket:0{self._digits}x}" if self._digits else "all"
+
+    def make(self, bucket: int) -> pa.Table:
+        """Return the samples of a bucket, ordered by id."""
+        width = 64 - 4 * self._digits
         slices = []
-        for run, high, first in zip(runs, highs, firsts, strict=False):
-            cut = np.searchsorted(high, edges)
-            start, stop = int(cut[0]), int(cut[1]) if len(cut) > 1 else len(run)
-            mask = kept[first + start : first + stop]
-            slices.append(run.slice(start, stop - start).filter(pa.array(mask)))
-        yield name, _samples(pa.concat_tables(slices), labels, sources)
+        for run, high, mask in self._runs:
+            start = int(np.searchsorted(high, np.uint64(bucket << width))) if bucket else 0
+            last = bucket + 1 == len(self)
+            stop = (
+                len(run) if last else int(np.searchsorted(high, np.uint64((bucket + 1) << width)))
+            )
+            chosen = columns.truths(mask[start:stop])
+            slices.append(run.slice(start, stop - start).filter(chosen))
+        return _samples(pa.concat_tables(slices), self._labels, self._sources)
 
 
 def _samples(rows: pa.Table, labels: Sequence[str], sources: Sequence[str]) -> pa.Table:
-    rows = rows.take(pa.array(np.lexsort(halves(rows["id"])[::-1])))
+    rows = rows.take(columns.numbers(np.lexsort(halves(rows["id"])[::-1])))
     file = rows["file"].to_numpy()
-    columns = {
+    found = {
         "id": hex_ids(rows["id"]),
-        "source": pa.array(np.asarray(sources, object)[file], pa.string()),
-        "source_file": pa.array(np.asarray(labels, object)[file], pa.string()),
+        "source": columns.named(file, sources),
+        "source_file": columns.named(file, labels),
         "source_row": rows["row"],
         "messages": whole_messages(rows),
         "instruction": rows["instruction"],
         "response": rows["response"],
         "meta": rows["meta"],
     }
-    return pa.table(columns).cast(SAMPLES).combine_chunks()
+    return pa.Table.from_arrays(list(found.values()), schema=SAMPLES).combine_chunks()
 
 
 def dropped(
@@ -220,12 +235,11 @@ def dropped(
     ids = hex_ids(pa.chunked_array([chunk for run in runs for chunk in run["id"].chunks]))
     gone = verdicts.rows.filter(pl.col("reason").is_not_null()).sort("file", "row")
     file = gone["file"].to_numpy()
-    return pa.table(
-        {
-            "source": pa.array(np.asarray(sources, object)[file], pa.string()),
-            "source_file": pa.array(np.asarray(labels, object)[file], pa.string()),
-            "source_row": pa.array(gone["row"].to_numpy(), pa.int64()),
-            "reason": gone["reason"].to_arrow().cast(pa.string()),
-            "duplicate_of": ids.take(gone["twin"].to_arrow()),
-        }
-    )
+    found = {
+        "source": columns.named(file, sources),
+        "source_file": columns.named(file, labels),
+        "source_row": columns.numbers(gone["row"].to_numpy()),
+        "reason": gone["reason"].to_arrow().cast(pa.string()),
+        "duplicate_of": ids.take(gone["twin"].to_arrow()),
+    }
+    return pa.Table.from_arrays(list(found.values()), names=list(found))

@@ -22,7 +22,7 @@ def rows(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Row]:
         if first.strip():
             break
     if first.lstrip()[:1] == b"[":
-        yield from list_elements(_again(first, blocks), max_bytes, parse)
+        yield from list_elements(_again(first, blocks), max_bytes, parse, parse_flat)
     else:
         yield from line_rows(_again(first, blocks), max_bytes)
 
@@ -54,6 +54,19 @@ def parse(raw: bytes) -> dict[str, Any] | BadRow:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as fault:
         value = _parse_loosely(raw, str(fault))
+    return _checked(raw, value)
+
+
+def parse_flat(raw: bytes) -> dict[str, Any] | BadRow | None:
+    """Return what `parse` does, but None where `raw` is not JSON as a whole."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return _checked(raw, value)
+
+
+def _checked(raw: bytes, value: Any) -> dict[str, Any] | BadRow:
     if isinstance(value, BadRow):
         return value
     if not isinstance(value, dict):

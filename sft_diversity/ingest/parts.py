@@ -179,24 +179,25 @@ class _FileReader:
             key = _key_of_exchange(instruction, asked, response, answered, sample.task)
             messages = None
         else:
-            instruction, response = (
-                "\n\n".join(said for speaker, said in turns if speaker in speakers)
-                for speakers in (("user",), ("assistant", "call"))
+            messages = [
+                (b"assistant" if who == "call" else who.encode(), said.encode())
+                for who, said in turns
+            ]
+            asked, answered = (
+                b"\n\n".join(said for role, said in messages if role == component)
+                for component in (b"user", b"assistant")
             )
-            messages = [("assistant" if who == "call" else who, said) for who, said in turns]
-            texts = [text.encode() for message in messages for text in message]
+            texts = [text for message in messages for text in message]
             key = _key_of_turns(turns)
         place = self._number, self._rows - 1
         if key is None:
-            self._runs.add(RunRow(_EMPTY, _EMPTY, *place, True, "", "", "", []))
+            self._runs.add(RunRow(_EMPTY, _EMPTY, *place, True, b"", b"", b"", []))
             return
         if not self._unique:  # equal samples stay, so what tells them apart is their place
             where = self._source.name, self._file.label, str(self._rows - 1)
             texts += [name.encode() for name in where]
-        meta = _as_json(sample.meta) if sample.meta else "{}"
-        self._runs.add(
-            RunRow(digest(texts), key, *place, False, instruction, response, meta, messages)
-        )
+        meta = _as_json(sample.meta) if sample.meta else b"{}"
+        self._runs.add(RunRow(digest(texts), key, *place, False, asked, answered, meta, messages))
 
     def _quarantine(self, row: Row, verdict: BadRow) -> None:
         self._quarantined += 1
@@ -279,9 +280,9 @@ def _key_of_turns(turns: list[Turn]) -> bytes | None:
     return digest_of_normal(part for who, said in texts for part in (who.encode(), said))
 
 
-def _as_json(meta: dict[str, Any]) -> str:
+def _as_json(meta: dict[str, Any]) -> bytes:
     try:
         options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-        return orjson.dumps(meta, default=tables.plain, option=options).decode()
+        return orjson.dumps(meta, default=tables.plain, option=options)
     except TypeError as fault:
         raise BadRow("too-deep", str(fault)[:200]) from None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import corpus, folder, progress, resources, schema, stopping
+from sft_diversity.core import corpus, folder, machine, progress, resources, schema, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.folder import Draft, Work, open_draft, rows_account
 from sft_diversity.ingest import assemble
@@ -20,6 +21,7 @@ from sft_diversity.ingest.worker import helping
 
 VERSION = 1
 QUARANTINE = "quarantine.jsonl"
+_MAX_WRITERS = 4  # each holds a shard of some thousand rows
 _ROWS_PER_S, _BYTES_PER_ROW = 15_000, 200  # packed text on one 3 GHz core: for estimates only
 
 Say = Callable[[str], None]
@@ -218,15 +220,18 @@ def _second_pass(
     names = [config.sources[file.source].name for file in prepared.files]
     verdicts = assemble.judge(runs, [file.source for file in prepared.files], config)
     kept = sum(count["kept"] for count in verdicts.counts)
-    digits = corpus.bucket_digits(kept)
-    width = 16**digits
-    present = [path.stem for path in (draft.path / "samples").glob("*.parquet")]
-    with progress.progress("ingest: shards", width, "shards") as bar:
-        for name, table in assemble.shards(runs, verdicts, labels, names, digits, present):
-            if table is not None:
-                draft.write_table(
-                    f"samples/{name}.parquet", schema.check(table, schema.SAMPLES, "ingest")
-                )
+    shards = assemble.Shards(runs, verdicts, labels, names, corpus.bucket_digits(kept))
+
+    def write(bucket: int) -> None:
+        name = f"samples/{shards.name(bucket)}.parquet"
+        if not draft.has(name):
+            draft.write_table(name, schema.check(shards.make(bucket), schema.SAMPLES, "ingest"))
+
+    with (
+        progress.progress("ingest: shards", len(shards), "shards") as bar,
+        ThreadPoolExecutor(min(machine.cores(), _MAX_WRITERS)) as pool,
+    ):
+        for _ in pool.map(write, range(len(shards))):
             bar.advance()
             stopping.safe_point("ingest")
     draft.write_table("dropped.parquet", assemble.dropped(runs, verdicts, labels, names))

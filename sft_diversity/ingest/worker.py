@@ -1,4 +1,4 @@
-"""Further processes for the first pass: `python -m sft_diversity.ingest.worker`, job on stdin.
+"""Further processes for the first pass; each gets its job on stdin.
 
 A worker finishes parts of the draft and reports nothing: what it leaves undone, for any reason,
 the main process does itself and meets the same error there. A process of its own (and no fork, no
@@ -19,12 +19,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import sft_diversity
 from sft_diversity.core import machine
 from sft_diversity.core.folder import Draft, Work
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.ingest.files import File
 from sft_diversity.ingest.parts import Part, read_part
 
+# the package's own __init__ loads the rooms of every verb, half a second of work: a bare package
+# in its place lets a worker load this room only
+_PROGRAM = """
+import sys, types
+package = sys.modules["sft_diversity"] = types.ModuleType("sft_diversity")
+package.__path__ = [sys.argv[1]]
+from sft_diversity.ingest.worker import main
+main()
+"""
 _WORTH_BYTES = 8 << 20  # below this, starting a process takes longer than it saves
 _MAX_WORKERS = 7
 
@@ -66,7 +76,7 @@ def _start(draft: Draft, share: list[Part], config: IngestConfig) -> subprocess.
         "parts": [dataclasses.asdict(part) for part in share],
     }
     worker = subprocess.Popen(
-        [sys.executable, "-m", "sft_diversity.ingest.worker"],
+        [sys.executable, "-c", _PROGRAM, str(Path(sft_diversity.__file__).parent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -94,7 +104,3 @@ def main() -> None:
 def _go_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
