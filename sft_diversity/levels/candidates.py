@@ -10,25 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.levels import stream as codes_of
-from sft_diversity.levels import vocabulary as bits_of
+from sft_diversity.levels.compiled import (
+    TRANSPARENT,
+    WORD_BITS,
+    place_weights,
+    scan,
+    sentence_keys,
+)
 
-#: Bits a word number takes in a packed n-gram: three fit into an int64. Zero is "no word".
-WORD_BITS = 21
 _MASK = (1 << WORD_BITS) - 1
-_BREAK, _SENTENCE, _VERB_NEXT = codes_of.BREAK, codes_of.SENTENCE, codes_of.VERB_NEXT
-_OPTIONS = codes_of.OPTIONS
-_HEAD, _TAIL = bits_of.HEAD, bits_of.TAIL
-_JOINER, _TASK = bits_of.JOINER, bits_of.TASK
-_OUT = bits_of.RARE | bits_of.CODE
-_NOT_FIRST = bits_of.VERB | bits_of.ADVERB
-_WEAK = bits_of.LIGHT | bits_of.NAME
-_LIGHT = bits_of.LIGHT
 #: What a word weighs in a sentence that many samples share word for word.
 _FORM = np.float32(0.2)
 
@@ -63,11 +57,11 @@ def find_candidates(
     Parameters
     ----------
     codes : int32 array, shape (m,)
-        Word numbers and the negative codes of `stream`.
+        Word numbers and the negative codes of `compiled`.
     starts : int64 array, shape (n + 1,)
         Where each text begins.
     bits : int32 array, shape (words,)
-        What each word may do, see `vocabulary`.
+        What each word may do, see `compiled`.
     form : uint64 array, shape (f,), ascending
         Sentences that are form, not topic (`sentence_keys`): their words weigh little.
 
@@ -90,13 +84,13 @@ def find_candidates(
         keys = sentence_keys(codes, starts)
         place = np.minimum(np.searchsorted(form, keys), len(form) - 1)
         weights[form[place] == keys] *= _FORM
-    solid = codes != codes_of.TRANSPARENT
+    solid = codes != TRANSPARENT
     before = np.concatenate([[0], np.cumsum(solid)])
     codes, starts, weights = codes[solid], before[starts], weights[solid]
     rows = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
-    many = _scan(codes, bits, weights, *_room(0), False)
+    many = scan(codes, bits, weights, *_room(0), False)
     keys, places, found = _room(many)
-    _scan(codes, bits, weights, keys, places, found, True)
+    scan(codes, bits, weights, keys, places, found, True)
     return Occurrences(keys, rows[places], found)
 
 
@@ -104,117 +98,6 @@ def _room(
     many: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     return np.empty(many, np.int64), np.empty(many, np.int64), np.empty(many, np.float32)
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def place_weights(
-    codes: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Return each word's weight by its sentence: the first and the last say what is asked.
-
-    The first and last sentence weigh 1, their neighbours 0.7, the others 0.4; in a list of choices
-    everything weighs 0.2 of that.
-    """
-    weights = np.zeros(len(codes), dtype=np.float32)
-    sentence = np.zeros(len(codes), dtype=np.int32)
-    for row in range(len(starts) - 1):
-        number = 0
-        ended = True
-        for i in range(starts[row], starts[row + 1]):
-            if codes[i] == _SENTENCE or codes[i] == _OPTIONS:
-                ended = True
-            elif codes[i] >= 0:
-                if ended:
-                    number += 1
-                    ended = False
-                sentence[i] = number
-        choices = np.float32(1.0)
-        for i in range(starts[row], starts[row + 1]):
-            if codes[i] == _OPTIONS:
-                choices = np.float32(0.2)
-            elif codes[i] >= 0:
-                from_edge = min(sentence[i] - 1, number - sentence[i])
-                place = 1.0 if from_edge == 0 else 0.7 if from_edge == 1 else 0.4
-                weights[i] = choices * np.float32(place)
-    return weights
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def sentence_keys(
-    codes: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint64]:
-    """Return for each place of a stream a hash of its sentence, 0 outside of sentences."""
-    keys = np.zeros(len(codes), dtype=np.uint64)
-    for row in range(len(starts) - 1):
-        begin = starts[row]
-        for i in range(starts[row], starts[row + 1]):
-            if codes[i] == _SENTENCE or codes[i] == _OPTIONS:
-                key = np.uint64(1469598103934665603)  # FNV-1a, over codes in place of bytes
-                for j in range(begin, i):
-                    key = (key ^ np.uint64(codes[j] + 16)) * np.uint64(1099511628211)
-                for j in range(begin, i):
-                    keys[j] = key
-                begin = i + 1
-    return keys
-
-
-@numba.njit(cache=True)
-def _scan(codes, bits, weights, keys, places, found, fill):  # type: ignore[no-untyped-def]
-    """Count the n-grams, or with `fill` write them; return how many."""
-    many = 0
-    last = len(codes)
-    for i in range(last):
-        if codes[i] < 0 or bits[codes[i]] & _OUT:
-            continue
-        a = codes[i]
-        before = codes[i - 1] if i > 0 else _SENTENCE
-        opens = bits[a] & _TASK and before in (_SENTENCE, _VERB_NEXT, _BREAK)
-        first = (opens or not bits[a] & _NOT_FIRST) and not bits[a] & _JOINER
-        key = np.int64(a + 1)
-        for size in range(1, 4):
-            end = i + size - 1
-            if end >= last or codes[end] < 0 or bits[codes[end]] & _OUT:
-                break
-            if size > 1:
-                key = (key << WORD_BITS) | (codes[end] + 1)
-            if bits[a] & _JOINER:
-                continue
-            good = (
-                bits[codes[end]] & (_HEAD if size == 1 else _TAIL)
-                and not bits[codes[end]] & _JOINER
-            )
-            if size == 1:
-                good = good and not bits[a] & _WEAK
-            elif size == 2:
-                weak = bits[a] & _WEAK and bits[codes[end]] & _WEAK
-                asked = opens and before == _SENTENCE
-                good = good and first and (asked or not weak)
-            else:
-                mid = bits[codes[i + 1]]
-                weak = bits[a] & _WEAK and bits[codes[end]] & _WEAK and mid & (_WEAK | _JOINER)
-                inner = (
-                    bits[a] & _HEAD and not bits[a] & _LIGHT
-                    if mid & _JOINER
-                    else not mid & _NOT_FIRST
-                )
-                good = good and first and inner and not weak
-            if fill:
-                keys[many] = key
-                places[many] = i
-                found[many] = weights[i] if good else 0.0
-            many += 1
-        if opens:
-            end = i
-            while end + 1 < last and codes[end + 1] >= 0 and not bits[codes[end + 1]] & _JOINER:
-                end += 1
-            z = codes[end]
-            if end > i + 1 and bits[z] & _HEAD and not bits[z] & _OUT:
-                if fill:
-                    keys[many] = (np.int64(a + 1) << WORD_BITS) | (z + 1)
-                    places[many] = i
-                    found[many] = weights[i]
-                many += 1
-    return many
 
 
 def unpack(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

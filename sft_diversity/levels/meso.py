@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,9 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.levels.base import PARTS, Encode, Made, Sources
 from sft_diversity.levels.merging import merge_to_leaders
-from sft_diversity.levels.passes import (
-    count_ngrams,
-    hold_units,
-    read_shards,
-    survey,
-    unit_names,
-)
-from sft_diversity.levels.units import Held, Units, choose_units, pick_per_sample, scores
+
+if TYPE_CHECKING:
+    from sft_diversity.levels.units import Held, Units
 
 _STAGE = "index"
 _ENCODE_BLOCK = 4_096
@@ -87,6 +82,15 @@ class Meso:
 
     def make(self, sources: Sources, options: MesoOptions, draft: folder.Draft) -> Made:
         """Return the incidence of units."""
+        from sft_diversity.levels.passes import (  # numba takes its time to load
+            count_ngrams,
+            hold_units,
+            read_shards,
+            survey,
+            unit_names,
+        )
+        from sft_diversity.levels.units import choose_units
+
         shards, ids = read_shards(draft, corpora.shards(sources.corpus), sources.component)
         bounds = options.bounds(len(ids))
         ground = survey(shards, len(ids), bounds, options.language)
@@ -127,6 +131,8 @@ class Chooser:
 
     def _pick(self, kind_of: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Return which pairs are chosen; units of kind -1 take no part."""
+        from sft_diversity.levels.units import pick_per_sample, scores
+
         held, units = self._held, self._units
         alive = kind_of >= 0
         samples = np.maximum(units.samples, units.samples[np.maximum(kind_of, 0)])

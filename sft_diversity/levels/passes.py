@@ -14,15 +14,10 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.corpus import Component
-from sft_diversity.levels import vocabulary as bits_of
 from sft_diversity.levels.base import PARTS
-from sft_diversity.levels.candidates import (
-    find_candidates,
-    pack,
-    sentence_keys,
-    unpack,
-)
-from sft_diversity.levels.stream import FUNCTION, Stream, read_stream
+from sft_diversity.levels.candidates import find_candidates, pack, unpack
+from sft_diversity.levels.compiled import CODE, FUNCTION, RARE, sentence_keys
+from sft_diversity.levels.stream import Stream, read_stream
 from sft_diversity.levels.units import Held, Table, count_samples, hold, merge_tables
 from sft_diversity.levels.vocabulary import Usage, Vocabulary, make_vocabulary, word_bits
 
@@ -76,7 +71,7 @@ class Ground:
         The words that take part.
     to_normal : int32 array, shape (len(written),)
     bits : int32 array, shape (len(written),)
-        What each word may do, see `vocabulary`.
+        What each word may do, see `compiled`.
     normal_samples, normal_bits : arrays, shape (normal forms,)
     form : uint64 array, ascending
         Sentences that too many samples share word for word.
@@ -136,7 +131,7 @@ def _ground(
     bounds: tuple[int, int],
 ) -> Ground:
     low = vocabulary.to_lowered
-    stays = (bits[low] & (bits_of.RARE | bits_of.CODE)) == 0
+    stays = (bits[low] & (RARE | CODE)) == 0
     place = np.where(stays, np.cumsum(stays) - 1, FUNCTION)
     number = dict(zip(vocabulary.written, place.tolist(), strict=True))
     kept = np.flatnonzero(stays)

@@ -24,9 +24,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.levels import words
+from sft_diversity.levels.compiled import (
+    BREAK,
+    FUNCTION,
+    NOUN_NEXT,
+    NUMBER,
+    OPTIONS,
+    SENTENCE,
+    TRANSPARENT,
+    VERB_NEXT,
+)
 
-#: Codes of what is no word. A word's code is its number in the vocabulary, from 0 up.
-BREAK, SENTENCE, TRANSPARENT, VERB_NEXT, NOUN_NEXT, FUNCTION, NUMBER, OPTIONS = range(-1, -9, -1)
 _SAMPLE, _CHOICES = "\x00", "\x01"
 _LONGEST_WORD = 40
 _UNSPACED = (
@@ -43,7 +51,7 @@ class Stream:
     Attributes
     ----------
     codes : int32 array, shape (m,)
-        Word numbers, or the negative codes above; every text is followed by a SENTENCE.
+        Word numbers, or the negative codes of `compiled`; every text is followed by a SENTENCE.
     starts : int64 array, shape (n + 1,)
         Where each text begins in `codes`.
     words : list of str

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.levels import vocabulary as bits_of
-from sft_diversity.levels.candidates import WORD_BITS, Occurrences, unpack
+from sft_diversity.levels.candidates import Occurrences, unpack
+from sft_diversity.levels.compiled import HEAD, JOINER, LIGHT, TASK, WORD_BITS
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -106,14 +106,14 @@ def choose_units(
     for three words); of two readings the smaller counts.
     """
     words = unpack(table.keys)
-    joined = _has(bits, words[:, 1], bits_of.JOINER) & (words[:, 2] >= 0)
+    joined = _has(bits, words[:, 1], JOINER) & (words[:, 2] >= 0)
     size = (words >= 0).sum(axis=1)
     last = words[np.arange(len(words)), size - 1]
     lift = _lift(table, words, size, joined, last, word_samples, n_samples)
-    weak = (_has(bits, words[:, 0], bits_of.LIGHT) | _has(bits, last, bits_of.LIGHT)) & (size > 1)
-    task = _has(bits, words[:, 0], bits_of.TASK) & (size > 1)
+    weak = (_has(bits, words[:, 0], LIGHT) | _has(bits, last, LIGHT)) & (size > 1)
+    task = _has(bits, words[:, 0], TASK) & (size > 1)
     needed = np.where(task, _TASK_LIFT, np.where(weak, _LIGHT_LIFT, _LIFT))
-    needed[~_has(bits, last, bits_of.HEAD) & (size > 1)] = _CLOSE_LIFT
+    needed[~_has(bits, last, HEAD) & (size > 1)] = _CLOSE_LIFT
     within = (table.candidate >= bounds[0]) & (table.samples <= bounds[1])
     keep = within & ((size == 1) | (lift >= needed))
     quality = _quality(table, words, size, joined, word_samples)

@@ -15,18 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.levels import words
-from sft_diversity.levels.stream import (
+from sft_diversity.levels.compiled import (
+    ADVERB,
+    CODE,
+    HEAD,
+    JOINER,
+    LIGHT,
+    NAME,
     NOUN_NEXT,
     NUMBER,
+    RARE,
     SENTENCE,
+    TAIL,
+    TASK,
     TRANSPARENT,
+    VERB,
     VERB_NEXT,
-    Stream,
 )
-
-#: What a word may do in a unit, as bits. HEAD: end one, or be one. TAIL: end a phrase whose words
-#: belong together ("climate change": "change" is a verb as often). LIGHT, NAME: not stand alone.
-HEAD, TAIL, VERB, ADVERB, LIGHT, CODE, NAME, TASK, JOINER, RARE = (1 << i for i in range(10))
+from sft_diversity.levels.stream import Stream
 
 _NO_LEMMA = "none"
 
@@ -179,8 +185,8 @@ def _shares(
     shares = []
     lemma_total = np.bincount(to_normal, usage.total, minlength=n_normal)
     # The end of a phrase of several words is a noun's place or a verb's: it counts as far as the
-    # plain places do ("health systems", but not "Steve threatens").
-    noun = usage.noun + np.minimum(0.25 * usage.second, usage.noun)
+    # plain places do ("health systems", but not "Steve threatens"), and once where there are none.
+    noun = usage.noun + np.minimum(0.25 * usage.second, usage.noun + 1)
     for places, prior in ((noun, 0.5), (usage.verb, 0.2), (usage.modifier, 0.2)):
         lemma_share = (np.bincount(to_normal, places, minlength=n_normal) + prior) / (
             lemma_total + 2

@@ -47,7 +47,7 @@ class ScoreConfig(Config):
         description="tokens of prompt and reference; at most the model's context",
     )
     batch_tokens: int = Field(
-        default=8192, ge=128, description="padded tokens a batch; bounds memory"
+        default=4096, ge=128, description="padded tokens a batch; bounds memory"
     )
     draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
     seed: int = Field(

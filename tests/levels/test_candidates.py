@@ -2,15 +2,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.levels.candidates import (
-    find_candidates,
-    pack,
+from sft_diversity.levels.candidates import find_candidates, pack, unpack
+from sft_diversity.levels.compiled import (
+    HEAD,
+    JOINER,
+    LIGHT,
+    OPTIONS,
+    SENTENCE,
+    TAIL,
+    TASK,
+    VERB,
     place_weights,
     sentence_keys,
-    unpack,
 )
-from sft_diversity.levels.stream import OPTIONS, SENTENCE, read_stream
-from sft_diversity.levels.vocabulary import HEAD, JOINER, LIGHT, TAIL, TASK, VERB
+from sft_diversity.levels.stream import read_stream
 
 NOUN = HEAD | TAIL
 NO_FORM = np.empty(0, dtype=np.uint64)

@@ -110,7 +110,7 @@ def test_no_sample_holds_more_than_its_budget(tmp_path, most):
     held, _, _ = units_of(
         write(tmp_path, texts), tmp_path / "index", options(max_units=most, least_score=0)
     )
-    assert {len(units) for units in held.values()} == {most}
+    assert max(len(units) for units in held.values()) == most
 
 
 def test_units_of_one_sample_share_no_half_of_their_words(tmp_path):
@@ -169,7 +169,7 @@ def test_the_cut_into_shards_changes_no_byte(tmp_path):
     assert stored(0) == stored(1) == stored(2)
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(st.permutations(range(48)), st.integers(20, 48))
 def test_rows_depend_on_the_texts_and_not_on_their_order(tmp_path_factory, order, many):
     tmp_path = tmp_path_factory.mktemp("order")

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.levels.stream import OPTIONS, SENTENCE, TRANSPARENT, read_stream
+from sft_diversity.levels.compiled import OPTIONS, SENTENCE, TRANSPARENT
+from sft_diversity.levels.stream import read_stream
 
 
 def words_of(text):
