@@ -17,7 +17,7 @@ from sft_diversity.core import folder, incidence, seeding
 
 #: Sources under MIT, Apache-2.0 or CC-BY-SA licences.
 QUOTED = {
-    "alpaca_en_demo", "chatdoctor_5k", "dolly_3k", "flan_cot", "glaive_toolcall_en_demo",
+    "alpaca_en_demo", "dolly_3k", "flan_cot", "glaive_toolcall_en_demo",
     "gpteacher_codegen", "gpteacher_roleplay", "gpteacher_toolformer", "gsm8k_train",
     "t0_p3_per_template", "vicuna_identity_dummy",
 }  # fmt: skip
