@@ -24,8 +24,14 @@ check: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 
+# Needs the published sources (configs/ingest/reference-117k.yaml); embedding all of them for the
+# select grid takes about 45 minutes on two cores without bfloat16.
 bench: $(VENV)/.ready
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/ingest_vs_datasets.py
+	$(BIN)/sftdiv ingest --config configs/ingest/reference-117k.yaml --out .bench/corpus
+	$(BIN)/python benchmarks/embed_vs_sentence_transformers.py .bench/corpus
+	$(BIN)/python benchmarks/gpu_embed.py .bench/corpus
+	$(BIN)/python benchmarks/select_grid.py --corpus .bench/corpus --work .bench/work
 
 clean:
-	rm -rf .demo .sftdiv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .demo .bench .sftdiv .pytest_cache .mypy_cache .ruff_cache
