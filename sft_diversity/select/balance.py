@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows
+from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Ints, Kinds, Rows
 from sft_diversity.select.cover import cover
 from sft_diversity.select.greedy import greedy
+from sft_diversity.select.quotas import Quotas, groups_and_room
+from sft_diversity.select.transpose import count_kinds
 
 
 def balance(
@@ -18,6 +20,8 @@ def balance(
     *,
     target: int = 0,
     cap: int = NO_CAP,
+    kept: Rows = NO_ROWS,
+    quotas: Quotas | None = None,
 ) -> Rows:
     """Pick rows one by one, each the one that adds most to Σ_j log(1 + c_j).
 
@@ -31,31 +35,42 @@ def balance(
     rows : int64 array, shape (m,)
         Candidates; of equal gains the earlier wins.
     size : int
-        Rows to pick, at most m.
+        Rows to pick, those kept included.
     target : int
         Kinds to cover. Where the picks leave some out and a greedy cover with `size` rows does
         not, the cover comes first and balance fills up.
     cap : int
         No kind may be held by more picks than this.
+    kept, quotas
+        See `cover`.
 
     Returns
     -------
-    int64 array, shape (size,), fewer only under a cap
-        Distinct rows in pick order; without `target` a smaller size gives a prefix.
+    int64 array, shape (size,), fewer only under a cap or quotas
+        Distinct rows, `kept` first, then in pick order; without `target` a smaller
+        size gives a prefix.
 
     Notes
     -----
-    Without the cover within 1 - 1/e of the best Σ log(1 + c_j); see `greedy` for cost and source.
+    Without cover, cap and quotas within 1 - 1/e of the best Σ log(1 + c_j); see `greedy` for cost
+    and source.
     """
     steps = np.log1p(1.0 / np.arange(1.0, size + 2.0))  # log(c + 2) - log(c + 1)
-    held = np.zeros(n_kinds, np.int64)
-    picks = greedy(indptr, indices, rows, size, steps, held, cap=cap)
+    held = count_kinds(indptr, indices, kept, n_kinds)
+    group, room = groups_and_room(quotas, kept)
+    rest = size - len(kept)
+    more = greedy(indptr, indices, rows, rest, steps, held, cap=cap, group=group, room=room)
+    picks = np.concatenate([kept, more])
     if np.count_nonzero(held) >= target:
         return picks
-    first = cover(indptr, indices, n_kinds, rows, size, cap=cap, goal=target)
+    first = cover(
+        indptr, indices, n_kinds, rows, size, cap=cap, goal=target, kept=kept, quotas=quotas
+    )
     if first.covered < target:
         return picks
     held = first.held.copy()
-    rest = rows[~np.isin(rows, first.rows)]
-    more = greedy(indptr, indices, rest, size - len(first.rows), steps, held, cap=cap)
+    group, room = groups_and_room(quotas, first.rows)
+    others = rows[~np.isin(rows, first.rows)]
+    rest = size - len(first.rows)
+    more = greedy(indptr, indices, others, rest, steps, held, cap=cap, group=group, room=room)
     return np.concatenate([first.rows, more])

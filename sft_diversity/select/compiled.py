@@ -16,6 +16,7 @@ Kinds = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 NO_CAP = 1 << 62  # a cap no count reaches
+NO_ROWS: Rows = np.zeros(0, np.int64)
 
 
 def compiled(function: Kernel) -> Kernel:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows
+from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Ints, Kinds, Rows
 from sft_diversity.select.greedy import greedy
+from sft_diversity.select.quotas import Quotas, groups_and_room
+from sft_diversity.select.transpose import count_kinds
 
 FIRST_ONLY = np.array([1.0, 0.0])  # a kind counts once
 
@@ -19,7 +21,7 @@ class Cover:
     Attributes
     ----------
     rows : int64 array, shape (at most size,)
-        In pick order, so a smaller size gives a prefix.
+        The rows kept, then the others in pick order, so a smaller size gives a prefix.
     covered : int
         Kinds that `rows` hold.
     held : int64 array, shape (n_kinds,)
@@ -40,6 +42,8 @@ def cover(
     *,
     cap: int = NO_CAP,
     goal: int = 0,
+    kept: Rows = NO_ROWS,
+    quotas: Quotas | None = None,
 ) -> Cover:
     """Pick rows one by one, each the one with most kinds that no pick holds yet.
 
@@ -50,16 +54,26 @@ def cover(
     rows : int64 array, shape (m,)
         Candidates; of equal gains the earlier wins, so a permutation here is a tie-break.
     size : int
-        Rows at most; fewer are returned when nothing is left to gain.
+        Rows at most, those kept included; fewer are returned when nothing is left to gain.
     cap : int
         No kind may be held by more picks than this.
     goal : int
         Stop early once it is clear that `goal` kinds cannot be reached.
+    kept : int64 array
+        Picks made already, none of them in `rows`.
+    quotas : Quotas, optional
+        No part gives more than its number.
 
     Notes
     -----
-    Within 1 - 1/e of the best coverage with `size` rows; see `greedy` for cost and source.
+    Within 1 - 1/e of the best coverage with `size` rows, within 1/2 under quotas; see `greedy` for
+    cost and source.
     """
-    held = np.zeros(n_kinds, np.int64)
-    picks = greedy(indptr, indices, rows, size, FIRST_ONLY, held, cap=cap, goal=goal)
-    return Cover(picks, int(np.count_nonzero(held)), held)
+    held = count_kinds(indptr, indices, kept, n_kinds)
+    group, room = groups_and_room(quotas, kept)
+    missing = goal - int(np.count_nonzero(held))
+    more = greedy(
+        indptr, indices, rows, size - len(kept), FIRST_ONLY, held,
+        cap=cap, goal=missing, group=group, room=room,
+    )  # fmt: skip
+    return Cover(np.concatenate([kept, more]), int(np.count_nonzero(held)), held)

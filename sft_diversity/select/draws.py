@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.seeding import generator
-from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows, compiled
-from sft_diversity.select.cover import cover
-from sft_diversity.select.transpose import transpose
+from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Ints, Kinds, Rows, compiled
+from sft_diversity.select.cover import Cover, cover
+from sft_diversity.select.quotas import Groups, Quotas, groups_and_room
+from sft_diversity.select.transpose import count_kinds, transpose
 
 
 def draw(
@@ -20,6 +21,8 @@ def draw(
     seed: int,
     *,
     cap: int = NO_CAP,
+    kept: Rows = NO_ROWS,
+    quotas: Quotas | None = None,
 ) -> Rows:
     """Draw in rounds r = 1, 2, …: each kind with fewer than r picks gets one more at random.
 
@@ -35,16 +38,20 @@ def draw(
     rows : int64 array, shape (m,)
         The pool; each row holds at least one kind.
     size : int
-        Rows to draw, at most m.
+        Rows to pick, those kept included; at most m more.
     seed : int
     cap : int
         No kind may be held by more picks than this.
+    kept : int64 array
+        Picks made already, none of them in `rows`; their kinds count.
+    quotas : Quotas, optional
+        No part gives more than its number.
 
     Returns
     -------
-    int64 array, shape (size,), fewer only under a cap
-        Distinct rows in pick order. From one pool and seed a smaller size gives a prefix, as long
-        as the cover did not have to step in.
+    int64 array, shape (size,), fewer only under a cap or quotas
+        Distinct rows, `kept` first, then in pick order. From one pool and seed a smaller size
+        gives a prefix, as long as the cover did not have to step in.
 
     Notes
     -----
@@ -55,75 +62,40 @@ def draw(
     starts, members = transpose(indptr, indices, rows, n_kinds)
     present = np.diff(starts)
     turns = np.argsort(present, kind="stable")[np.count_nonzero(present == 0) :]
-    nothing = np.zeros(0, np.int64)
-    picks, covered = _rounds(
-        indptr, indices, starts, members.copy(), turns, size, nothing, cap, seed, "draws"
-    )
-    if covered == len(turns):
+    held = count_kinds(indptr, indices, kept, n_kinds)
+    target = int(np.count_nonzero(present + held))
+
+    def rounds(members: Kinds, first: Rows, stream: str) -> tuple[Rows, int]:
+        """Continue from the picks `first`; return all picks and how many kinds they hold."""
+        picks = np.concatenate([first, np.empty(size - len(first), np.int64)])
+        held = count_kinds(indptr, indices, first, n_kinds)
+        group, room = groups_and_room(quotas, first)
+        picked = np.zeros(len(indptr) - 1, np.bool_)
+        picked[first] = True
+        rng = generator(seed, "select", stream)
+        taken = _draw_rounds(
+            indptr, indices, starts, members, present.copy(), turns.copy(), picks, len(first),
+            picked, held, cap, group, room, rng,
+        )  # fmt: skip
+        return picks[:taken], int(np.count_nonzero(held))
+
+    picks, covered = rounds(members.copy(), kept, "draws")
+    if covered == target:
         return picks
-    first = _cover_first(indptr, indices, n_kinds, rows, size, len(turns), seed, cap)
-    picks, _ = _rounds(
-        indptr, indices, starts, members, turns, size, first, cap, seed, "draws after cover"
-    )
+
+    def covering(order: Rows, goal: int) -> Cover:
+        return cover(
+            indptr, indices, n_kinds, order, size, cap=cap, goal=goal, kept=kept, quotas=quotas
+        )
+
+    # ties fall by a seeded permutation; where that misses a kind, by lowest row, as when the range
+    # of the dial was found
+    first = covering(generator(seed, "select", "cover").permutation(rows), 0)
+    if first.covered < target:
+        plain = covering(rows, target)
+        first = plain if plain.covered == target else first
+    picks, _ = rounds(members, first.rows, "draws after cover")
     return picks
-
-
-def _cover_first(
-    indptr: Ints,
-    indices: Kinds,
-    n_kinds: int,
-    rows: Rows,
-    size: int,
-    target: int,
-    seed: int,
-    cap: int,
-) -> Rows:
-    """Return a greedy cover with at most `size` rows.
-
-    Ties fall by a seeded permutation. If that does not reach `target` kinds but the rule that
-    k_max was verified with does (ties by lowest row), the latter is taken.
-    """
-    order = generator(seed, "select", "cover").permutation(rows)
-    seeded = cover(indptr, indices, n_kinds, order, size, cap=cap)
-    if seeded.covered == target:
-        return seeded.rows
-    plain = cover(indptr, indices, n_kinds, rows, size, cap=cap, goal=target)
-    return plain.rows if plain.covered == target else seeded.rows
-
-
-def _rounds(
-    indptr: Ints,
-    indices: Kinds,
-    starts: Ints,
-    members: Kinds,
-    turns: Ints,
-    size: int,
-    first: Rows,
-    cap: int,
-    seed: int,
-    stream: str,
-) -> tuple[Rows, int]:
-    """Continue from the picks `first`; return all picks and how many kinds they hold."""
-    picks = np.empty(size, np.int64)
-    picks[: len(first)] = first
-    held = np.zeros(len(starts) - 1, np.int64)
-    picked = np.zeros(len(indptr) - 1, np.bool_)
-    rng = generator(seed, "select", stream)
-    taken = _draw_rounds(
-        indptr,
-        indices,
-        starts,
-        members,
-        np.diff(starts),
-        turns.copy(),
-        picks,
-        len(first),
-        picked,
-        held,
-        cap,
-        rng,
-    )
-    return picks[:taken], int(np.count_nonzero(held))
 
 
 @compiled
@@ -139,6 +111,8 @@ def _draw_rounds(
     picked: npt.NDArray[np.bool_],
     held: Ints,
     cap: int,
+    group: Groups,
+    room: Ints,
     rng: np.random.Generator,
 ) -> int:
     """Fill `picks` from position `taken`; return how many there are at the end.
@@ -146,10 +120,6 @@ def _draw_rounds(
     `members[starts[j] : starts[j] + live[j]]` are the samples of kind j that may still be free;
     `turns` keeps the kinds that may still get picks, in order.
     """
-    for row in picks[:taken]:
-        picked[row] = True
-        for kind in indices[indptr[row] : indptr[row + 1]]:
-            held[kind] += 1
     n_turns = len(turns)
     level = 1
     while taken < len(picks) and n_turns > 0:
@@ -159,12 +129,25 @@ def _draw_rounds(
             kind = turns[i]
             if held[kind] < level and taken < len(picks):
                 row = _free_sample(
-                    kind, indptr, indices, starts, members, live, picked, held, cap, rng
+                    kind,
+                    indptr,
+                    indices,
+                    starts,
+                    members,
+                    live,
+                    picked,
+                    held,
+                    cap,
+                    group,
+                    room,
+                    rng,
                 )
                 if row >= 0:
                     picks[taken] = row
                     taken += 1
                     picked[row] = True
+                    if len(group) > 0:
+                        room[group[row]] -= 1
                     for other in indices[indptr[row] : indptr[row + 1]]:
                         held[other] += 1
             if live[kind] > 0 and held[kind] < cap:
@@ -187,12 +170,15 @@ def _free_sample(
     picked: npt.NDArray[np.bool_],
     held: Ints,
     cap: int,
+    group: Groups,
+    room: Ints,
     rng: np.random.Generator,
 ) -> int:
     """Draw a sample of `kind` that may be picked, uniformly; -1 if there is none.
 
-    A sample that is picked, or that the cap rules out, stays so: it leaves the kind's list when
-    it is drawn, and the draw is repeated, which keeps the result uniform over the others.
+    A sample that is picked, or that the cap or its part's room rules out, stays so: it leaves the
+    kind's list when it is drawn, and the draw is repeated, which keeps the result uniform over the
+    others.
     """
     while live[kind] > 0:
         at = starts[kind] + int(rng.random() * live[kind])
@@ -201,7 +187,7 @@ def _free_sample(
         members[at] = members[starts[kind] + live[kind]]
         if picked[row]:
             continue
-        fits = True
+        fits = len(group) == 0 or room[group[row]] > 0
         for other in indices[indptr[row] : indptr[row + 1]]:
             fits = fits and held[other] < cap
         if fits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sft_diversity.select.compiled import NO_CAP, Floats, Ints, Kinds, Rows, compiled
+from sft_diversity.select.quotas import NO_GROUP, NO_ROOM, Groups
 
 
 def greedy(
@@ -17,6 +18,8 @@ def greedy(
     *,
     cap: int = NO_CAP,
     goal: float = 0.0,
+    group: Groups = NO_GROUP,
+    room: Ints = NO_ROOM,
 ) -> Rows:
     """Pick rows one by one, each the one that adds most to Σ_j F(c_j).
 
@@ -36,6 +39,8 @@ def greedy(
         Rows that hold a kind with `c_j >= cap` are passed over.
     goal : float
         Give up as soon as the gains still possible cannot bring the sum of gains to `goal`.
+    group, room : int arrays, shapes (n,) and (parts,), optional
+        Part of every row, and the picks that each part may still give; `room` is counted down.
 
     Returns
     -------
@@ -46,8 +51,9 @@ def greedy(
     -----
     The same picks as plain greedy, one by one: with concave F a gain only falls, also in floating
     point since every row sums its terms in one order, so a stale gain is a bound. Within 1 - 1/e
-    of the best (Nemhauser, Wolsey, Fisher 1978, doi:10.1007/BF01588971; lazy: Minoux 1978,
-    doi:10.1007/BFb0006528). Memory O(m); time O(nnz + evaluations · (row length + log m)).
+    of the best (Nemhauser, Wolsey, Fisher 1978, doi:10.1007/BF01588971), within 1/2 under `room`
+    (Fisher, Nemhauser, Wolsey 1978, doi:10.1007/BFb0121195), no such law under a cap; lazy: Minoux
+    1978, doi:10.1007/BFb0006528. Memory O(m); time O(nnz + evaluations · (row length + log m)).
     """
     lengths = np.diff(indptr)[rows] if len(rows) else np.zeros(0, np.int64)
     # the gain of a row of each length before any pick, added up in the order that a kernel does
@@ -55,7 +61,9 @@ def greedy(
     gains = ceiling[lengths]
     heap = _longest_first(lengths)  # sorted by gain, then position: a heap as it stands
     picks = np.empty(min(size, len(rows)), np.int64)
-    taken = _lazy_greedy(indptr, indices, rows, gains, heap, steps, held, cap, goal, picks)
+    taken = _lazy_greedy(
+        indptr, indices, rows, gains, heap, steps, held, cap, goal, group, room, picks
+    )
     return picks[:taken]
 
 
@@ -76,6 +84,8 @@ def _lazy_greedy(
     held: Ints,
     cap: int,
     goal: float,
+    group: Groups,
+    room: Ints,
     picks: Rows,
 ) -> int:
     """Fill `picks`; return how many. `heap` orders positions in `rows` by gain, then position."""
@@ -85,7 +95,9 @@ def _lazy_greedy(
     while taken < len(picks) and length > 0:
         best = heap[0]
         row = rows[best]
-        gain = row_gain(indptr, indices, row, steps, held, cap)
+        gain = -1.0
+        if len(group) == 0 or room[group[row]] > 0:
+            gain = row_gain(indptr, indices, row, steps, held, cap)
         if gain < gains[best]:
             gains[best] = gain
             if gain <= 0.0:
@@ -97,6 +109,8 @@ def _lazy_greedy(
             break
         for kind in indices[indptr[row] : indptr[row + 1]]:
             held[kind] += 1
+        if len(group) > 0:
+            room[group[row]] -= 1
         picks[taken] = row
         taken += 1
         total += gain
