@@ -50,7 +50,7 @@ class Work:
 
     def corpus(self, sources: Sequence[str | Path], options: Mapping[str, Any]) -> Path:
         """Return the one source if it is a corpus, else what `ingest` makes of them."""
-        if len(sources) == 1 and folder.stage_of(Path(sources[0])) == "ingest":
+        if len(sources) == 1 and corpora.is_corpus(Path(sources[0])):
             return Path(sources[0])
         config = configs.build(IngestConfig, options, "key `ingest`")
         named = [str(source) for source in sources]

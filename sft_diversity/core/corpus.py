@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,25 @@ from sft_diversity.core.errors import DataError
 Component = Literal["instruction", "response"]
 COMPONENTS: tuple[Component, ...] = ("instruction", "response")
 
+#: Stages whose output is a corpus.
+MAKERS = ("ingest", "rewrite")
+
+
+def is_corpus(path: Path) -> bool:
+    """Whether `path` is a finished corpus."""
+    return folder.stage_of(path) in MAKERS
+
+
+def manifest(corpus: Path) -> dict[str, Any]:
+    """Return the corpus's manifest.
+
+    Raises
+    ------
+    UsageError
+        If the folder is no finished corpus.
+    """
+    return folder.read_manifest(corpus, None if is_corpus(corpus) else "ingest")
+
 
 def shards(corpus: Path) -> list[Path]:
     """Return the corpus's shard files in id order.
@@ -24,20 +43,20 @@ def shards(corpus: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        If the folder is no finished output of `ingest`.
+        If the folder is no finished corpus.
     """
-    folder.read_manifest(corpus, "ingest")
+    manifest(corpus)
     return sorted((corpus / "samples").glob("*.parquet"))
 
 
 def key(corpus: Path) -> str:
     """Return the content key of the corpus: a hash of its shards, not of how they were made."""
-    return folder.contents_key(folder.read_manifest(corpus, "ingest"), "samples/")
+    return folder.contents_key(manifest(corpus), "samples/")
 
 
 def licences(corpus: Path) -> dict[str, str]:
     """Return the licence of each source that the corpus states one for."""
-    listed = folder.read_manifest(corpus, "ingest")["result"].get("sources", [])
+    listed = manifest(corpus)["result"].get("sources", [])
     return {entry["name"]: entry["licence"] for entry in listed if entry.get("licence")}
 
 

@@ -23,6 +23,7 @@ class Progress:
         self._done = self._before = done
         self._start = self._last = time.monotonic()
         self._live = sys.stderr.isatty()
+        self.note = ""  # what else there is to say, at the end of the line
 
     def advance(self, amount: int = 1) -> None:
         """Count `amount` more units; prints at most a few lines a second on a terminal."""
@@ -47,6 +48,7 @@ class Progress:
             f"{self._label}: {self._done:,}/{self._total:,} {self._unit} ({share:.0%}), "
             f"{rate:{',.0f' if rate >= 10 else '.2g'}} {self._unit}/s, {clock(left)} left"
         )
+        line += f"; {self.note}" if self.note else ""
         lead = "\r\x1b[2K" if self._live else ""
         print(f"{lead}{line}", end=end, file=sys.stderr, flush=True)
 
