@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows, compiled, frozen
 from sft_diversity.select.transpose import transpose
 
 
@@ -104,8 +104,18 @@ def peel(incidence: Incidence) -> Peeling:
     degree = np.diff(starts)
     kinds_after[0] = np.count_nonzero(degree)
     pool_sizes[0] = np.count_nonzero(np.diff(indptr))
-    steps = _peel(
-        indptr, indices, starts, members, degree, sample_left, kind_left, kinds_after, pool_sizes
+    steps = drop_rarest(
+        indptr,
+        indices,
+        starts,
+        members,
+        degree,
+        sample_left,
+        kind_left,
+        kinds_after,
+        pool_sizes,
+        0,
+        NO_CAP,
     )
     return Peeling(
         indptr,
@@ -119,7 +129,7 @@ def peel(incidence: Incidence) -> Peeling:
 
 
 @compiled
-def _peel(
+def drop_rarest(
     indptr: Ints,
     indices: Kinds,
     starts: Ints,
@@ -129,8 +139,14 @@ def _peel(
     kind_left: npt.NDArray[np.int32],
     kinds_after: Ints,
     pool_sizes: Ints,
+    step: int,
+    until: int,
 ) -> int:
-    """Fill the last four arrays, whose first entries are given; return the number of steps.
+    """Drop kinds while one of at most `until` samples is left; return the last step.
+
+    `degree` holds how many samples of the pool have each kind and is counted down. The last four
+    arrays are filled from `step` on, whose own entries are given. `members` may list the samples
+    of a kind in any order, and may leave out those that stay longer than this call lasts.
 
     Kinds above the frontier wait in linked buckets by degree. Those at or below it sit in a heap
     ordered by degree, then kind; when it is empty the frontier rises to the next bucket in use.
@@ -141,10 +157,12 @@ def _peel(
     lost = np.zeros(n_kinds, np.int64)
     heap = np.empty(n_kinds, np.int64)
     place = np.empty(n_kinds, np.int64)
-    waiting = frontier = step = 0
+    waiting = frontier = 0
     while kinds_after[step] > 0:
         while waiting == 0:
             frontier += 1
+            if frontier > until:
+                return step
             while head[frontier] >= 0:
                 kind = head[frontier]
                 _unlink(kind, frontier, head, before, after)
