@@ -5,15 +5,25 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.select.compiled import Floats, Ints, Kinds, Rows, compiled
+from sft_diversity.select.compiled import NO_ROWS, Floats, Ints, Kinds, Rows, compiled
 from sft_diversity.select.cover import cover
+from sft_diversity.select.quotas import Quotas
 from sft_diversity.select.transpose import count_kinds
 
 ROUNDS = 60
 PATIENCE = 5  # rounds without a better bound before steps are halved
 
 
-def coverage_bound(indptr: Ints, indices: Kinds, n_kinds: int, rows: Rows, size: int) -> int:
+def coverage_bound(
+    indptr: Ints,
+    indices: Kinds,
+    n_kinds: int,
+    rows: Rows,
+    size: int,
+    *,
+    kept: Rows = NO_ROWS,
+    quotas: Quotas | None = None,
+) -> int:
     """Return a number of kinds that no `size` of `rows` exceed.
 
     Parameters
@@ -23,24 +33,29 @@ def coverage_bound(indptr: Ints, indices: Kinds, n_kinds: int, rows: Rows, size:
     rows : int64 array, shape (m,)
         The pool.
     size : int
-        Samples, at most m.
+        Samples, those kept included.
+    kept : int64 array
+        Rows, not among `rows`, that are always among the samples.
+    quotas : Quotas, optional
+        Samples of each part.
 
     Returns
     -------
     int
-        The number of all kinds of the pool if a greedy cover reaches them.
+        The number of all kinds of `rows` and `kept` if a greedy cover reaches them.
 
     Notes
     -----
-    For any prices 0 <= λ_j <= 1, Σ_j (1 - λ_j) + the `size` largest row sums Σ_j λ_j is a bound:
+    For any prices 0 <= λ_j <= 1, Σ_j (1 - λ_j) + the `size` largest row sums Σ_j λ_j (those of
+    `kept`, then the largest of each part) is a bound:
     each kind held is worth either what its price leaves or the prices of a row that holds it.
     With price 1 for the kinds that the greedy cover S leaves out and 0 for the others this is the
     common f(S) + the N best remaining gains. From there the prices go `ROUNDS` subgradient steps
     (Lagrangian relaxation, Fisher 1981, doi:10.1287/mnsc.27.1.1; step sizes after Polyak), which
     on the reference corpus closes most of the gap. Time O(`ROUNDS` · (nnz of `rows` + n_kinds)).
     """
-    found = cover(indptr, indices, n_kinds, rows, size)
-    kinds = count_kinds(indptr, indices, rows, n_kinds) > 0
+    found = cover(indptr, indices, n_kinds, rows, size, kept=kept, quotas=quotas)
+    kinds = count_kinds(indptr, indices, np.concatenate([rows, kept]), n_kinds) > 0
     total = int(np.count_nonzero(kinds))
     if found.covered == total:
         return total
@@ -48,7 +63,7 @@ def coverage_bound(indptr: Ints, indices: Kinds, n_kinds: int, rows: Rows, size:
     best = np.inf
     scale, idle = 2.0, 0
     for _ in range(ROUNDS):
-        bound, slope = _priced(indptr, indices, rows, size, kinds, prices)
+        bound, slope = _priced(indptr, indices, rows, size, kept, quotas, kinds, prices)
         idle = 0 if bound < best - 1e-9 else idle + 1
         best = min(best, bound)
         if idle == PATIENCE:
@@ -65,19 +80,21 @@ def _priced(
     indices: Kinds,
     rows: Rows,
     size: int,
+    kept: Rows,
+    quotas: Quotas | None,
     kinds: npt.NDArray[np.bool_],
     prices: Floats,
 ) -> tuple[float, Floats]:
     """Return the bound at `prices` and its subgradient, shape (n_kinds,)."""
     worth = np.empty(len(rows))
-    _row_sums(indptr, indices, rows, prices, worth)
+    row_sums(indptr, indices, rows, prices, worth)
     top = np.argpartition(-worth, size - 1)[:size]
     held = count_kinds(indptr, indices, rows[top], len(kinds))
     return float((1.0 - prices[kinds]).sum() + worth[top].sum()), np.where(kinds, held - 1.0, 0.0)
 
 
 @compiled
-def _row_sums(indptr: Ints, indices: Kinds, rows: Rows, prices: Floats, worth: Floats) -> None:
+def row_sums(indptr: Ints, indices: Kinds, rows: Rows, prices: Floats, worth: Floats) -> None:
     """Set `worth[i]` to the sum of the prices of the kinds of `rows[i]`."""
     for i in range(len(rows)):
         total = 0.0

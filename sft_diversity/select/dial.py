@@ -4,64 +4,97 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.select import capping
+from sft_diversity.select.bound import coverage_bound
+from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows
 from sft_diversity.select.cover import cover
+from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.peeling import Peeling, peel
+from sft_diversity.select.transpose import count_kinds
 
 PROBES = 16  # steps tried evenly over the whole range
 WINDOW = 64  # steps in a row that must fail above k_max
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dial:
-    """The range of k for one incidence and size; diversities, fills and seeds share it.
+    """The range of k for one incidence, size and limits; diversities, fills and seeds share it.
 
     Attributes
     ----------
     peeling : Peeling
     size : int
         N.
-    max_per_kind : int or None
-        The cap that the range respects.
+    limits : Limits
+        What the range and every subset keep to.
+    kinds : int64 array, shape (steps + 1,)
+        k of each step: kinds of the pool and of the rows kept; falling.
     low_step, high_step : int
         Steps of the peeling at 0 % and 100 %.
-    free_low_step, free_high_step : int
-        The same without the cap.
+    free_k_min, free_k_max : int
+        Kinds at 0 % and 100 % without the limits.
     """
 
     peeling: Peeling
     size: int
-    max_per_kind: int | None
+    limits: Limits
+    kinds: Ints
     low_step: int
     high_step: int
-    free_low_step: int
-    free_high_step: int
+    free_k_min: int
+    free_k_max: int
 
     @property
     def k_min(self) -> int:
         """Kinds at 0 %."""
-        return int(self.peeling.kinds_after[self.low_step])
+        return int(self.kinds[self.low_step])
 
     @property
     def k_max(self) -> int:
         """Kinds at 100 %."""
-        return int(self.peeling.kinds_after[self.high_step])
+        return int(self.kinds[self.high_step])
+
+    @cached_property
+    def k_min_bound(self) -> int:
+        """No pool of fewer kinds, whatever the peeling, holds the samples of a subset.
+
+        The kinds of N samples are at least as many as the longest of them holds, and the samples
+        that hold each add up to what the N hold together.
+        """
+        peeling = self.peeling
+        held = np.sort(np.diff(peeling.indptr)[peeling.pool(0)])[: self.size]
+        degrees = np.bincount(peeling.indices, minlength=peeling.n_kinds)
+        reach = np.cumsum(np.sort(degrees)[::-1])
+        return max(int(held[-1]), int(np.searchsorted(reach, held.sum())) + 1)
+
+    @cached_property
+    def k_max_bound(self) -> int:
+        """No pool of the peeling with more kinds than this can be covered by a subset.
+
+        Pools are nested, so a bound on the kinds that N samples of one pool hold rules out every
+        smaller pool with more kinds; from the whole pool down, as long as that helps.
+        """
+        step = 0
+        while step < self.high_step:
+            rows = self.limits.candidates(self.peeling.pool(step))
+            bound = coverage_bound(
+                *self.shape, rows, self.size, kept=self.limits.kept, quotas=self.limits.quotas
+            )
+            if bound >= self.kinds[step]:
+                break
+            step = min(self.high_step, int(np.searchsorted(-self.kinds, -bound)))
+        return int(self.kinds[step])
 
     @property
-    def free_k_min(self) -> int:
-        """Kinds at 0 % without the cap."""
-        return int(self.peeling.kinds_after[self.free_low_step])
-
-    @property
-    def free_k_max(self) -> int:
-        """Kinds at 100 % without the cap."""
-        return int(self.peeling.kinds_after[self.free_high_step])
+    def shape(self) -> tuple[Ints, Kinds, int]:
+        """The incidence as kernels take it: `indptr`, `indices`, `n_kinds`."""
+        return self.peeling.indptr, self.peeling.indices, self.peeling.n_kinds
 
     def step(self, diversity: float) -> int:
         """Return the step whose k is nearest to k_min + diversity/100 · (k_max - k_min).
@@ -78,20 +111,25 @@ class Dial:
             raise UsageError(
                 f"select: diversity is {diversity:g} but it is a percentage; give 0 to 100"
             )
-        return self.peeling.nearest_step(self.k_min + diversity / 100 * (self.k_max - self.k_min))
+        k = self.k_min + diversity / 100 * (self.k_max - self.k_min)
+        return int(np.abs(self.kinds - k).argmin())
 
 
-def make_dial(source: Incidence | Peeling, size: int, *, max_per_kind: int | None = None) -> Dial:
+def make_dial(
+    source: Incidence | Peeling, size: int, *, limits: Limits = FREE, free: Dial | None = None
+) -> Dial:
     """Find the range of k for subsets of `size` samples.
 
     Parameters
     ----------
     source : Incidence or Peeling
-        A peeling may be shared by several sizes and caps.
+        A peeling may be shared by several sizes and limits.
     size : int
         N, at least 1.
-    max_per_kind : int, optional
-        No kind may be held by more than this many picks.
+    limits : Limits
+        What every subset keeps to.
+    free : Dial, optional
+        The dial without limits, for its range; made of `source` by default.
 
     Returns
     -------
@@ -100,26 +138,28 @@ def make_dial(source: Incidence | Peeling, size: int, *, max_per_kind: int | Non
     Raises
     ------
     UsageError
-        If `size` or `max_per_kind` is below 1.
+        If `size` or the cap is below 1.
     DataError
-        If fewer than `size` samples hold a kind, or fit under the cap; the message names the
-        smallest feasible cap.
+        If fewer than `size` samples hold a kind, or the limits cannot be met; the message names
+        what lacks, or the smallest feasible cap.
 
     Notes
     -----
-    k_min is exact: the smallest k that occurs whose pool holds N samples; under a cap, the
-    smallest k, by bisection, whose pool holds N that fit (see `capping.fits`).
-    k_max: see `largest_reached`. A cap leaves it alone, because covering every kind under a cap is
+    k_min is exact: the smallest k that occurs whose pool holds N samples within the limits; under
+    a cap, the smallest k, by bisection, whose pool holds N that fit (see `capping.fits`).
+    k_max: see `largest_reached`; the cover keeps quotas and what was kept, and what it leaves to
+    pick can reach the total. A cap leaves k_max alone, because covering every kind under a cap is
     mostly impossible; it only rises to k_min where that is larger.
     """
     peeling = source if isinstance(source, Peeling) else peel(source)
-    _check(peeling, size, max_per_kind)
-    free_low = int(np.flatnonzero(peeling.pool_sizes >= size)[-1])
-    free_high = largest_reached(partial(_reached, peeling, size), free_low)
-    if max_per_kind is None:
-        return Dial(peeling, size, None, free_low, free_high, free_low, free_high)
-    low = _largest_step(partial(_fits, peeling, size, max_per_kind), free_low)
-    return Dial(peeling, size, max_per_kind, low, min(free_high, low), free_low, free_high)
+    _check(peeling, size, limits)
+    low = _largest_step(partial(_feasible, peeling, size, limits), len(peeling.kinds_after) - 1)
+    kinds = _kinds(peeling, limits)
+    high = largest_reached(partial(_reached, peeling, size, limits, kinds), low)
+    if limits is FREE:
+        return Dial(peeling, size, limits, kinds, low, high, int(kinds[low]), int(kinds[high]))
+    free = free or make_dial(peeling, size)
+    return Dial(peeling, size, limits, kinds, low, high, free.k_min, free.k_max)
 
 
 def largest_reached(reached: Callable[[int], bool], low: int) -> int:
@@ -179,37 +219,90 @@ def _largest_step(holds: Callable[[int], bool], low: int) -> int:
     return works
 
 
-def _reached(peeling: Peeling, size: int, step: int) -> bool:
+def _kinds(peeling: Peeling, limits: Limits) -> Ints:
+    """Return the kinds of every step: those of its pool and of the rows kept."""
+    held = count_kinds(peeling.indptr, peeling.indices, limits.kept, peeling.n_kinds) > 0
+    left = np.sort(peeling.kind_left[held])
+    gone = np.searchsorted(left, np.arange(len(peeling.kinds_after)), side="right")
+    kinds: Ints = peeling.kinds_after + gone
+    return kinds
+
+
+def _feasible(peeling: Peeling, size: int, limits: Limits, step: int) -> bool:
+    """Whether the pool of `step` holds `size` samples within the limits."""
+    if peeling.pool_sizes[step] + len(limits.kept) < size:
+        return False
+    rows = limits.candidates(peeling.pool(step))
+    return not limits.lacking(rows, size) and _fits(peeling, size, limits, rows)
+
+
+def _fits(peeling: Peeling, size: int, limits: Limits, rows: Rows) -> bool:
+    """Whether the rows kept and some of `rows` make `size` under the cap."""
+    return limits.cap == NO_CAP or capping.fits(
+        peeling.indptr,
+        peeling.indices,
+        peeling.n_kinds,
+        rows,
+        size,
+        limits.cap,
+        kept=limits.kept,
+        quotas=limits.quotas,
+    )
+
+
+def _reached(peeling: Peeling, size: int, limits: Limits, kinds: Ints, step: int) -> bool:
     """Whether a greedy cover of the pool of `step` with `size` samples holds all its kinds."""
-    k = int(peeling.kinds_after[step])
-    pool = peeling.pool(step)
-    found = cover(peeling.indptr, peeling.indices, peeling.n_kinds, pool, size, goal=k)
-    return found.covered == k
+    rows = limits.candidates(peeling.pool(step))
+    found = cover(
+        peeling.indptr,
+        peeling.indices,
+        peeling.n_kinds,
+        rows,
+        size,
+        goal=int(kinds[step]),
+        kept=limits.kept,
+        quotas=limits.quotas,
+    )
+    if found.covered < kinds[step] or limits.total is None:
+        return found.covered == int(kinds[step])
+    low, high = limits.reach(found.rows, rows[~np.isin(rows, found.rows)], size)
+    return low <= limits.total.most and high >= limits.total.least
 
 
-def _fits(peeling: Peeling, size: int, cap: int, step: int) -> bool:
-    """Whether `size` samples of the pool of `step` fit under the cap."""
-    pool = peeling.pool(step)
-    return capping.fits(peeling.indptr, peeling.indices, peeling.n_kinds, pool, size, cap)
-
-
-def _check(peeling: Peeling, size: int, cap: int | None) -> None:
-    """Refuse sizes and caps that cannot be met."""
+def _check(peeling: Peeling, size: int, limits: Limits) -> None:
+    """Refuse sizes and limits that cannot be met."""
     if size < 1:
         raise UsageError(f"select: size is {size:,} but a subset has at least 1 sample")
-    if cap is not None and cap < 1:
-        raise UsageError(f"select: max per kind is {cap:,} but must be at least 1")
-    if size > peeling.eligible:
+    if limits.cap < 1:
+        raise UsageError(f"select: max per kind is {limits.cap:,} but must be at least 1")
+    if len(limits.kept) > size:
+        raise UsageError(
+            f"select: size is {size:,} but {len(limits.kept):,} samples must be included; "
+            "raise the size"
+        )
+    if len(limits.kept) == 0 and size > peeling.eligible:
         raise DataError(
             f"select: size is {size:,} but only {peeling.eligible:,} of "
             f"{peeling.eligible + peeling.no_kind:,} samples hold a kind; "
             "lower the size, add data, or use a strategy whose kinds reach more samples"
         )
-    if cap is not None and not _fits(peeling, size, cap, 0):
+    rows = limits.candidates(peeling.pool(0))
+    lacking = limits.lacking(rows, size)
+    if lacking:
+        raise DataError(f"select: size is {size:,} but {lacking}; change the size or the limit")
+    if not _fits(peeling, size, limits, rows):
         least = capping.smallest_cap(
-            peeling.indptr, peeling.indices, peeling.n_kinds, peeling.pool(0), size, cap
+            peeling.indptr,
+            peeling.indices,
+            peeling.n_kinds,
+            rows,
+            size,
+            limits.cap,
+            kept=limits.kept,
+            quotas=limits.quotas,
         )
         raise DataError(
             f"select: fewer than {size:,} samples remain when no kind may occur more than "
-            f"{cap:,} times; the smallest feasible max per kind is {least:,}, or lower the size"
+            f"{limits.cap:,} times; the smallest feasible max per kind is {least:,}, "
+            "or lower the size"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,9 +13,11 @@ from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
 from sft_diversity.select.balance import balance
 from sft_diversity.select.bound import coverage_bound
-from sft_diversity.select.compiled import NO_CAP, Ints, Rows
+from sft_diversity.select.compiled import Ints, Rows
 from sft_diversity.select.dial import Dial, make_dial
 from sft_diversity.select.draws import draw
+from sft_diversity.select.exchange import exchange
+from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.peeling import Peeling
 from sft_diversity.select.transpose import count_kinds
 
@@ -35,13 +36,12 @@ class Selection:
         Percent asked for.
     fill : "draws", "balance" or "uniform"
     seed : int
-    max_per_kind : int or None
     kinds_total : int
         Kinds that at least one sample holds.
     k_min, k_max : int
-        Kinds at 0 % and 100 %, under the cap if there is one.
+        Kinds at 0 % and 100 %, under the limits if there are any.
     free_k_min, free_k_max : int
-        The same without the cap.
+        The same without the limits.
     kinds_target : int
         Kinds of the pool: the k nearest to the dial that occurs.
     kinds_covered : int
@@ -62,7 +62,6 @@ class Selection:
     diversity: float
     fill: Fill
     seed: int
-    max_per_kind: int | None
     kinds_total: int
     k_min: int
     k_max: int
@@ -83,7 +82,7 @@ def choose(
     diversity: float,
     *,
     fill: Fill = "draws",
-    max_per_kind: int | None = None,
+    limits: Limits = FREE,
     seed: int = 0,
 ) -> Selection:
     """Pick `size` samples at `diversity` percent: `make_dial` and `choose_at` in one call.
@@ -92,7 +91,7 @@ def choose(
     once; of one size too, make its dial once.
     """
     _check(fill, seed)
-    dial = make_dial(source, size, max_per_kind=max_per_kind)
+    dial = make_dial(source, size, limits=limits)
     return choose_at(dial, diversity, fill=fill, seed=seed)
 
 
@@ -127,21 +126,23 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
     """
     _check(fill, seed)
     step = dial.step(diversity)
-    peeling = dial.peeling
+    peeling, limits = dial.peeling, dial.limits
     pool = peeling.pool(step)
-    target = int(peeling.kinds_after[step])
-    rows = _fill(dial, pool, target, fill, seed)
+    candidates = limits.candidates(pool)
+    target = int(dial.kinds[step])
+    rows = _fill(dial, candidates, target, fill, seed)
     held = count_kinds(peeling.indptr, peeling.indices, rows, peeling.n_kinds)
     covered = int(np.count_nonzero(held))
     bound = target
     if covered < target:
-        bound = coverage_bound(peeling.indptr, peeling.indices, peeling.n_kinds, pool, dial.size)
+        bound = coverage_bound(
+            *dial.shape, candidates, dial.size, kept=limits.kept, quotas=limits.quotas
+        )
     return Selection(
         rows=rows,
         diversity=diversity,
         fill=fill,
         seed=seed,
-        max_per_kind=dial.max_per_kind,
         kinds_total=peeling.kinds_total,
         k_min=dial.k_min,
         k_max=dial.k_max,
@@ -169,32 +170,29 @@ def evenness(held: Ints) -> float:
     return float(-(shares * np.log(shares)).sum() / np.log(len(shares)))
 
 
-def _fill(dial: Dial, pool: Rows, target: int, fill: Fill, seed: int) -> Rows:
-    """Return exactly `dial.size` rows of `pool`."""
-    peeling = dial.peeling
-    shape = (peeling.indptr, peeling.indices, peeling.n_kinds)
-    cap = NO_CAP if dial.max_per_kind is None else dial.max_per_kind
-    fills: dict[Fill, Callable[[], Rows]] = {
-        "draws": lambda: draw(*shape, pool, dial.size, seed, cap=cap),
-        "balance": lambda: balance(
-            *shape,
-            generator(seed, "select", "balance").permutation(pool),
-            dial.size,
-            target=target,
-            cap=cap,
-        ),
-        "uniform": lambda: capping.fit(
-            *shape,
-            generator(seed, "select", "uniform").permutation(pool),
-            dial.size,
-            cap,
-            kept=pool[:0],
-        ),
-    }
-    rows = fills[fill]()
-    if len(rows) < dial.size:
-        rows = capping.complete(*shape, pool, rows, dial.size, cap)
-    return rows
+def _fill(dial: Dial, rows: Rows, target: int, fill: Fill, seed: int) -> Rows:
+    """Return exactly `dial.size` rows: those kept, and others of the candidates `rows`."""
+    limits = dial.limits
+    cap, kept, quotas = limits.cap, limits.kept, limits.quotas
+
+    def in_order(stream: str) -> Rows:
+        return generator(seed, "select", stream).permutation(rows)
+
+    if fill == "draws":
+        picks = draw(*dial.shape, rows, dial.size, seed, cap=cap, kept=kept, quotas=quotas)
+    elif fill == "balance":
+        order = in_order("balance")
+        picks = balance(
+            *dial.shape, order, dial.size, target=target, cap=cap, kept=kept, quotas=quotas
+        )
+    else:
+        order = in_order("uniform")
+        picks = capping.fit(*dial.shape, order, dial.size, cap, kept=kept, quotas=quotas)
+    if len(picks) < dial.size:
+        picks = capping.complete(
+            *dial.shape, rows, picks, dial.size, cap, kept=len(kept), quotas=quotas
+        )
+    return picks if limits.total is None else exchange(*dial.shape, rows, picks, limits, seed)
 
 
 def _check(fill: str, seed: int) -> None:

@@ -32,6 +32,7 @@ from sft_diversity.select.entropy import (
     make_entropy_dial,
 )
 from sft_diversity.select.figures import Tokens
+from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.peeling import Peeling, peel
 
 VERSION = 1
@@ -143,7 +144,9 @@ class Pool:
         if key not in self._dials:
             if strategy not in self._peelings:
                 self._peelings[strategy] = peel(self.incidences[strategy])
-            self._dials[key] = make_dial(self._peelings[strategy], size, max_per_kind=cap)
+            self._dials[key] = make_dial(
+                self._peelings[strategy], size, limits=FREE if cap is None else Limits(cap=cap)
+            )
         return self._dials[key]
 
     def entropy_dial(self, component: Component, size: int, min_tokens: int) -> EntropyDial:

@@ -7,6 +7,7 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.select.capping import complete, fits, smallest_cap
 from sft_diversity.select.compiled import Ints, Kinds
 from sft_diversity.select.dial import make_dial
+from sft_diversity.select.limits import Limits
 from tests.select.small import incidence, row_lists
 
 
@@ -29,7 +30,7 @@ def test_the_named_cap_is_feasible_and_every_smaller_one_is_not(drawn, size):
 def test_an_infeasible_cap_is_an_error_that_names_the_smallest_feasible_one():
     rows = [{0}] * 9 + [{1}] * 2
     with pytest.raises(DataError, match=r"smallest feasible max per kind is 6,"):
-        make_dial(incidence(rows, 2), 8, max_per_kind=1)
+        make_dial(incidence(rows, 2), 8, limits=Limits(cap=1))
 
 
 @given(row_lists(), st.integers(1, 4), st.integers(1, 9), st.randoms(use_true_random=False))

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.select.compiled import NO_CAP
 from sft_diversity.select.dial import make_dial
 from sft_diversity.select.engine import choose, choose_at, evenness
+from sft_diversity.select.limits import Limits
 from sft_diversity.select.peeling import peel
 from tests.select.small import best_coverage, covered, incidence, random_rows, row_lists
 
@@ -17,18 +19,18 @@ LEVELS = (0, 17, 33, 50, 67, 83, 100)
 
 @given(
     row_lists(), st.integers(1, 5), st.sampled_from(LEVELS), st.sampled_from(FILLS),
-    st.none() | st.integers(1, 3), st.integers(0, 3),
+    st.just(NO_CAP) | st.integers(1, 3), st.integers(0, 3),
 )  # fmt: skip
 def test_every_subset_is_exact_and_its_figures_are_true(drawn, size, level, fill, cap, seed):
     rows, n_kinds = drawn
     try:
         chosen = choose(
-            incidence(rows, n_kinds), size, level, fill=fill, max_per_kind=cap, seed=seed
+            incidence(rows, n_kinds), size, level, fill=fill, limits=Limits(cap=cap), seed=seed
         )
     except DataError:
         return
     picks = chosen.rows.tolist()
-    dial = make_dial(incidence(rows, n_kinds), size, max_per_kind=cap)
+    dial = make_dial(incidence(rows, n_kinds), size, limits=Limits(cap=cap))
     pool = dial.peeling.pool(dial.step(level)).tolist()
     assert len(picks) == len(set(picks)) == size
     assert set(picks) <= set(pool)
@@ -72,7 +74,7 @@ def test_one_call_equals_peeling_and_dial_made_beforehand():
 
 def test_a_cap_of_one_picks_no_unit_twice():
     rows = random_rows(2000, 400, seed=8)
-    chosen = choose(incidence(rows, 400), 60, 100, max_per_kind=1)
+    chosen = choose(incidence(rows, 400), 60, 100, limits=Limits(cap=1))
     units = [kind for i in chosen.rows for kind in rows[i]]
     assert len(chosen.rows) == 60
     assert len(units) == len(set(units))
