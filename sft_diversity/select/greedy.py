@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from sft_diversity.select.compiled import NO_CAP, Floats, Ints, Kinds, Rows, compiled
 from sft_diversity.select.quotas import NO_GROUP, NO_ROOM, Groups
+
+Places = npt.NDArray[np.int32]
 
 
 def greedy(
@@ -58,11 +61,10 @@ def greedy(
     lengths = np.diff(indptr)[rows] if len(rows) else np.zeros(0, np.int64)
     # the gain of a row of each length before any pick, added up in the order that a kernel does
     ceiling = np.concatenate([[0.0], np.cumsum(np.full(int(lengths.max(initial=0)), steps[0]))])
-    gains = ceiling[lengths]
-    heap = _longest_first(lengths)  # sorted by gain, then position: a heap as it stands
+    order = _longest_first(lengths)
     picks = np.empty(min(size, len(rows)), np.int64)
     taken = _lazy_greedy(
-        indptr, indices, rows, gains, heap, steps, held, cap, goal, group, room, picks
+        indptr, indices, rows, order, ceiling, steps, held, cap, goal, group, room, picks
     )
     return picks[:taken]
 
@@ -78,8 +80,8 @@ def _lazy_greedy(
     indptr: Ints,
     indices: Kinds,
     rows: Rows,
-    gains: Floats,
-    heap: Ints,
+    order: Ints,
+    ceiling: Floats,
     steps: Floats,
     held: Ints,
     cap: int,
@@ -88,25 +90,48 @@ def _lazy_greedy(
     room: Ints,
     picks: Rows,
 ) -> int:
-    """Fill `picks`; return how many. `heap` orders positions in `rows` by gain, then position."""
-    length = len(heap)
-    taken = 0
+    """Fill `picks`; return how many.
+
+    Positions in `rows` come from `order` while the bound by length of the next one is the best;
+    those whose gain has fallen wait in a heap, with the number of picks that the gain is of.
+    """
+    gains = np.empty(len(rows), np.float64)
+    places = np.empty(len(rows), np.int32)
+    stamps = np.empty(len(rows), np.int32)
+    length = fresh = taken = 0
     total = 0.0
-    while taken < len(picks) and length > 0:
-        best = heap[0]
-        row = rows[best]
-        gain = -1.0
-        if len(group) == 0 or room[group[row]] > 0:
+    while taken < len(picks) and (length > 0 or fresh < len(order)):
+        new = False
+        if fresh < len(order):
+            place = order[fresh]
+            row = rows[place]
+            bound = ceiling[indptr[row + 1] - indptr[row]]
+            new = length == 0 or _before(bound, place, gains[0], places[0])
+        if new:
+            fresh += 1
+            known = False
+        else:
+            place, bound, known = places[0], gains[0], stamps[0] == taken
+            row = rows[place]
+        gain = bound
+        if len(group) > 0 and room[group[row]] <= 0:
+            gain = -1.0
+        elif not known:
             gain = row_gain(indptr, indices, row, steps, held, cap)
-        if gain < gains[best]:
-            gains[best] = gain
-            if gain <= 0.0:
-                length -= 1
-                best = heap[length]
-            sift_down(heap, gains, length, best)
+        if gain < bound and gain > 0.0:
+            if new:
+                _rise(gains, places, stamps, length, gain, place, taken)
+                length += 1
+            else:
+                _sink(gains, places, stamps, length, gain, place, taken)
             continue
-        if gain <= 0.0 or total + gain * (len(picks) - taken) < goal:
+        if gain == bound and (gain <= 0.0 or total + gain * (len(picks) - taken) < goal):
             break
+        if not new:
+            length -= 1
+            _sink(gains, places, stamps, length, gains[length], places[length], stamps[length])
+        if gain < bound:
+            continue  # adds nothing any more, or the cap or its part's room rules it out
         for kind in indices[indptr[row] : indptr[row + 1]]:
             held[kind] += 1
         if len(group) > 0:
@@ -114,8 +139,6 @@ def _lazy_greedy(
         picks[taken] = row
         taken += 1
         total += gain
-        length -= 1
-        sift_down(heap, gains, length, heap[length])
     return taken
 
 
@@ -131,19 +154,40 @@ def row_gain(indptr: Ints, indices: Kinds, row: int, steps: Floats, held: Ints, 
 
 
 @compiled
-def sift_down(heap: Ints, gains: Floats, length: int, item: int) -> None:
-    """Put `item` at the root of a heap of `length`, then down to where it belongs."""
+def _before(gain: float, place: int, other_gain: float, other_place: int) -> bool:
+    """Whether the first comes before the second: greater gain, then lower place."""
+    return gain > other_gain or (gain == other_gain and place < other_place)
+
+
+@compiled
+def _rise(
+    gains: Floats, places: Places, stamps: Places, at: int, gain: float, place: int, stamp: int
+) -> None:
+    """Add an entry to a heap of length `at`, moved towards the root to where it belongs."""
+    while at > 0:
+        parent = (at - 1) // 2
+        if not _before(gain, place, gains[parent], places[parent]):
+            break
+        gains[at], places[at], stamps[at] = gains[parent], places[parent], stamps[parent]
+        at = parent
+    gains[at], places[at], stamps[at] = gain, place, stamp
+
+
+@compiled
+def _sink(
+    gains: Floats, places: Places, stamps: Places, length: int, gain: float, place: int, stamp: int
+) -> None:
+    """Put an entry at the root of a heap of `length`, then down to where it belongs."""
     at = 0
     while 2 * at + 1 < length:
-        below = 2 * at + 1
-        if below + 1 < length:
-            one, two = heap[below], heap[below + 1]
-            if gains[two] > gains[one] or (gains[two] == gains[one] and two < one):
-                below += 1
-        child = heap[below]
-        if gains[item] > gains[child] or (gains[item] == gains[child] and item < child):
+        child = 2 * at + 1
+        if child + 1 < length and _before(
+            gains[child + 1], places[child + 1], gains[child], places[child]
+        ):
+            child += 1
+        if _before(gain, place, gains[child], places[child]):
             break
-        heap[at] = child
-        at = below
+        gains[at], places[at], stamps[at] = gains[child], places[child], stamps[child]
+        at = child
     if length > 0:
-        heap[at] = item
+        gains[at], places[at], stamps[at] = gain, place, stamp
