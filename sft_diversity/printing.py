@@ -21,7 +21,13 @@ def plan_text(result: dict[str, Any]) -> str:
                 str(step["out"]),
             )
         )
-    return columns(rows) + "\nnothing was written (--dry-run)"
+    asked = [
+        f"{step['stage']}: about {step['tokens_in']:,} tokens read by the model, "
+        f"{step['tokens_out']:,} written, cost {step['cost']:,.2f}"
+        for step in result["plan"]
+        if "tokens_in" in step
+    ]
+    return "\n".join([columns(rows), *asked, "nothing was written (--dry-run)"])
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import say
@@ -107,6 +106,7 @@ class Work:
             inputs["embeddings"] = self.embeddings(corpus, one)
         else:
             inputs["encode"], inputs["encoder"] = text_encoder(encoding)
+            inputs["answers"] = self.root / "answers"
         out = (
             Path(named)
             if named
@@ -118,7 +118,10 @@ class Work:
             "index",
             out,
             lambda: indexing.plan(
-                corpus, out, config, **{k: v for k, v in inputs.items() if k != "encode"}
+                corpus,
+                out,
+                config,
+                **{k: v for k, v in inputs.items() if k not in ("encode", "answers")},
             ),
             lambda: indexing.index(corpus, out, config, **inputs, say=say),
         )

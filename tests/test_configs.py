@@ -11,12 +11,14 @@ from sft_diversity.core import config as configs
 from sft_diversity.finetune.stage import FinetuneConfig
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.score.stage import ScoreConfig
+from sft_diversity.work import IndexOptions
 from sft_diversity.workflow import SelectOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate", "reference")}
 MODELS = {
     "ingest": IngestConfig,
+    "index": IndexOptions,
     "select": SelectOptions,
     "finetune": FinetuneConfig,
     "score": ScoreConfig,

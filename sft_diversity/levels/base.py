@@ -32,6 +32,7 @@ class Sources:
     tokens: Path | None = None
     encode: Encode | None = None
     encoder: str | None = None
+    answers: Path | None = None  # folder of a model's kept answers; default: beside the output
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Made:
         What is not (device, seconds).
     files : mapping
         More arrays to store beside the incidence, by file name.
+    lines : sequence of str
+        What the person at the terminal should hear of it.
     """
 
     incidence: Incidence
@@ -54,6 +57,7 @@ class Made:
     result: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    lines: Sequence[str] = ()
 
 
 class Level(Protocol):

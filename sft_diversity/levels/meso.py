@@ -9,26 +9,41 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.endpoint.config import EndpointConfig
 from sft_diversity.levels.base import PARTS, Encode, Made, Sources
 from sft_diversity.levels.merging import merge_to_leaders
+from sft_diversity.levels.tag_prompt import PROMPT
+from sft_diversity.levels.tag_units import EncodeNames, make_from_tags
+from sft_diversity.levels.tagging import TagOptions
 
 if TYPE_CHECKING:
     from sft_diversity.levels.units import Held, Units
 
 _STAGE = "index"
 _ENCODE_BLOCK = 4_096
+_OF_PHRASES = frozenset({"max_share", "least_score"})
+_OF_TAGS = frozenset({"extractor", "endpoint", "tags"})
 
 
 class MesoOptions(Config):
     """How units are found, how many a sample holds, and which are one kind."""
 
+    extractor: Literal["phrases", "llm"] = Field(
+        default="phrases", description="units are key phrases of the text, or tags a model gives it"
+    )
+    endpoint: EndpointConfig | None = Field(
+        default=None, description="extractor llm: the model that tags"
+    )
+    tags: TagOptions = Field(
+        default_factory=TagOptions, description="extractor llm: how it tags and how tags merge"
+    )
     language: str = Field(
         default="en",
         description="whose lemmas: a language code of simplemma, or none; "
@@ -57,6 +72,18 @@ class MesoOptions(Config):
         default=0.88, gt=0, le=1, description="least cosine at which two units are one kind"
     )
 
+    @model_validator(mode="after")
+    def _tagger_is_named(self) -> MesoOptions:
+        if self.extractor == "llm" and self.endpoint is None:
+            raise ValueError("extractor llm needs a block `endpoint` with url and model")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _of_the_extractor(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what the other extractor reads: it is part of no key."""
+        others = _OF_PHRASES if self.extractor == "llm" else _OF_TAGS
+        return {name: value for name, value in dump(self).items() if name not in others}
+
     def bounds(self, n_samples: int) -> tuple[int, int]:
         """Return the fewest and the most samples of a unit, for a corpus of `n_samples`.
 
@@ -70,18 +97,20 @@ class Meso:
     """Level over the text alone; an encoder merges near-synonyms."""
 
     def inputs(self, sources: Sources, options: MesoOptions) -> dict[str, str]:
-        """Return the encoder's revision, if units are to be merged."""
+        """Return the encoder's revision, if units are to be merged, and the prompt's, if tagged."""
         if options.merge == "none":
-            return {}
+            return _prompt(options)
         if sources.encoder is None:
             raise UsageError(
                 "index: meso merges near-synonyms with an encoder and none was given; "
                 "set meso.merge: none to do without"
             )
-        return {"encoder": sources.encoder}
+        return {"encoder": sources.encoder} | _prompt(options)
 
     def make(self, sources: Sources, options: MesoOptions, draft: folder.Draft) -> Made:
         """Return the incidence of units."""
+        if options.extractor == "llm":
+            return make_from_tags(sources, options, draft, _encoder(sources))
         from sft_diversity.levels.passes import (  # numba takes its time to load
             count_ngrams,
             hold_units,
@@ -120,6 +149,10 @@ class Meso:
         figures["units_merged"] = len(np.unique(kind_of[standing]))
         picked = chooser.final(kind_of)
         return _made(ids, names, held, kind_of, picked, figures)
+
+
+def _prompt(options: MesoOptions) -> dict[str, str]:
+    return {"prompt": PROMPT} if options.extractor == "llm" else {}
 
 
 class Chooser:
@@ -189,6 +222,14 @@ def _kinds(
         vectors = encode_units(draft, [names[i] for i in places.tolist()], sources.encode)
         kind_of[places] = places[merge_to_leaders(vectors, usage[places], options.threshold)]
     return kind_of
+
+
+def _encoder(sources: Sources) -> EncodeNames:
+    def encode(draft: folder.Draft, names: list[str]) -> npt.NDArray[np.float32]:
+        assert sources.encode is not None
+        return encode_units(draft, names, sources.encode)
+
+    return encode
 
 
 def encode_units(

@@ -15,6 +15,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, progress
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import SftdivError
+from sft_diversity.levels import tagging
 from sft_diversity.levels.base import PARTS, Encode, Level, Made, Sources
 from sft_diversity.levels.macro import Macro, MacroOptions
 from sft_diversity.levels.meso import Meso, MesoOptions
@@ -34,7 +35,12 @@ Strategy = Literal[
 ]
 
 #: Guesses for plans: rows a second on two cores, bytes a row.
-_COSTS = {"macro": (4_000, 60), "meso": (1_200, 110), "micro": (200_000, 160)}
+_COSTS: dict[str, tuple[float, int]] = {
+    "macro": (4_000, 60),
+    "meso": (1_200, 110),
+    "micro": (200_000, 160),
+}
+_SECONDS_AN_ANSWER = 3.0  # of a model that tags, a guess too
 
 #: A new level is one new file and one new line here (and its options in `IndexConfig`).
 LEVELS: dict[str, Level] = {"macro": Macro(), "meso": Meso(), "micro": Micro()}
@@ -80,6 +86,12 @@ def plan(
     except SftdivError:  # an input that is still to be made
         cached = False
     rate, per_row = _COSTS[config.level]
+    asked: dict[str, Any] = {}
+    if config.level == "meso" and config.meso.endpoint is not None and not cached:
+        endpoint = config.meso.endpoint
+        rate = endpoint.concurrency / _SECONDS_AN_ANSWER
+        guessed = tagging.estimate(corpus, config.component, config.meso.tags)
+        asked = {**guessed, "cost": round(endpoint.cost(**guessed), 2)}
     return {
         "stage": STAGE,
         "strategy": config.strategy,
@@ -88,6 +100,7 @@ def plan(
         "seconds": 0.0 if cached else round(rows / rate, 1),
         "bytes": 0 if cached else rows * per_row,
         "out": str(out),
+        **asked,
     }
 
 
@@ -100,6 +113,7 @@ def index(
     tokens: Path | None = None,
     encode: Encode | None = None,
     encoder: str | None = None,
+    answers: Path | None = None,
     say: Callable[[str], None] = progress.say,
 ) -> dict[str, Any]:
     """Make the incidence of `config.strategy`; return the manifest.
@@ -116,18 +130,22 @@ def index(
         Texts to unit vectors, shape (m, d); meso merges near-synonyms with it.
     encoder : str, optional
         Revision of that encoder; part of what the result depends on.
+    answers : Path, optional
+        Folder of a model's kept answers, for meso by tags; default: `OUT.answers` beside `out`.
 
     Raises
     ------
     UsageError
         If the level lacks an input, or an input belongs to another component.
     """
-    sources = Sources(corpus, config.component, embeddings, tokens, encode, encoder)
+    sources = Sources(corpus, config.component, embeddings, tokens, encode, encoder, answers)
     draft = folder.open_draft(out, _work(sources, config))
     say(f"index {config.strategy}: {draft.state}, {draft.reason}")
     if draft.reused:
         return folder.read_manifest(out, STAGE)
     made = LEVELS[config.level].make(sources, _options(config), draft)
+    for line in made.lines:
+        say(f"index {config.strategy}: {line}")
     incidence.save(draft.path, made.incidence, made.ids, made.kinds)
     for name, array in made.files.items():
         with draft.writing(name) as path, path.open("wb") as handle:

@@ -1,0 +1,154 @@
+"""The meso level's other extractor: units are a model's tags, merged to kinds step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sft_diversity.core import folder
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.endpoint.client import Client
+from sft_diversity.levels import tag_steps
+from sft_diversity.levels.base import Made, Sources
+from sft_diversity.levels.tag_steps import Tags
+from sft_diversity.levels.tagging import account, tag_corpus
+from sft_diversity.levels.vocabulary import lemmatizer
+
+if TYPE_CHECKING:
+    from sft_diversity.levels.meso import MesoOptions
+
+_STAGE = "index"
+_Ints = npt.NDArray[np.int64]
+EncodeNames = Callable[[folder.Draft, list[str]], npt.NDArray[np.float32]]
+
+
+def make_from_tags(
+    sources: Sources, options: MesoOptions, draft: folder.Draft, encode: EncodeNames
+) -> Made:
+    """Return the incidence of an endpoint's tags.
+
+    Parameters
+    ----------
+    encode : callable
+        Names of tags to unit vectors, shape (m, d).
+    """
+    assert options.endpoint is not None  # the options check it
+    kept = sources.answers or Path(f"{draft.out}.answers")
+    with Client(options.endpoint, kept, _STAGE) as client:
+        answered = tag_corpus(sources, client, options.tags, options.max_units, draft)
+        run = client.tally.as_json(options.endpoint)
+    found = account(answered)
+    run["cost_in_all"] = round(options.endpoint.cost(found["tokens_in"], found["tokens_out"]), 6)
+    raw = tag_steps.gather(answered["tags"].to_pylist())
+    least, _ = options.bounds(answered.num_rows)
+    tags, stands, steps = _merge(raw, options, least, lambda names: encode(draft, names))
+    if not tags.names:
+        raise DataError(
+            f"index: no tag is held by {least} of {answered.num_rows:,} samples; "
+            "lower meso.min_samples or tag more samples"
+        )
+    figures = found | {
+        "tags_raw": len(raw.names),
+        "min_samples": least,
+        "steps": steps,
+        "units_kept": len(tags.names),
+    }
+    ids = answered["id"].combine_chunks()
+    return replace(
+        _made(ids, raw, tags, stands), result=figures, run=run, lines=_said(figures, run)
+    )
+
+
+def _said(figures: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    asked = (
+        f"{figures['tagged']:,} samples tagged, {sum(figures['quarantined'].values()):,} in "
+        f"quarantine; {run['calls']:,} calls, {run['answers_kept_from_before']:,} answers kept "
+        f"from before; {figures['tokens_in']:,} tokens in, {figures['tokens_out']:,} out"
+    )
+    asked += f", cost {run['cost_in_all']:,.2f}" if run["cost_in_all"] else ""
+    steps = ", ".join(f"{s['step']} {s['before']:,} -> {s['after']:,}" for s in figures["steps"])
+    return [asked, f"tags by step: {steps}"]
+
+
+def _merge(
+    raw: Tags,
+    options: MesoOptions,
+    least: int,
+    encode: Callable[[list[str]], npt.NDArray[np.float32]],
+) -> tuple[Tags, _Ints, list[dict[str, Any]]]:
+    """Return the tags that are left, the number of what each raw tag became, and the reports."""
+    lemma = lemmatizer(options.language)
+    support = options.tags.association_support or 2 * least
+
+    def semantic(tags: Tags) -> _Ints:
+        if options.merge == "none" or not tags.names:
+            return np.arange(len(tags.names))
+        return tag_steps.semantic_step(tags, encode(tags.names), options.threshold)
+
+    steps: list[tuple[str, Callable[[Tags], _Ints]]] = [
+        ("frequency", lambda tags: tag_steps.floor_step(tags, least)),
+        ("lexical", lambda tags: tag_steps.lexical_step(tags, lemma)),
+        ("semantic", semantic),
+        (
+            "association",
+            lambda tags: tag_steps.association_step(
+                tags, support, options.tags.association_confidence
+            ),
+        ),
+    ]
+    tags, became, reports = raw, np.arange(len(raw.names)), []
+    for name, step in steps:
+        stands = step(tags)
+        reports.append(tag_steps.report(name, tags, stands))
+        became = _follow(became, stands)
+        tags = tag_steps.applied(tags, stands)
+    return tags, became, reports
+
+
+def _follow(became: _Ints, stands: _Ints) -> _Ints:
+    """Return what each raw tag is after a step, in the numbers that `applied` gives."""
+    kept = np.unique(stands[stands >= 0])
+    place = np.full(len(stands) + 1, -1, dtype=np.int64)
+    place[kept] = np.arange(len(kept))
+    after: _Ints = place[np.append(stands, -1)][became]
+    return after
+
+
+def _made(
+    ids: pa.Array,
+    raw: Tags,
+    tags: Tags,
+    became: _Ints,
+) -> Made:
+    """Return the incidence, kinds in alphabetical order, named in lower case."""
+    names = [" ".join(name.lower().split()) for name in tags.names]
+    order = sorted(range(len(names)), key=lambda i: names[i])
+    number = np.empty(len(names), dtype=np.int64)
+    number[order] = np.arange(len(names))
+    kinds = number[tags.tags]
+    by_row = np.lexsort((kinds, tags.rows))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(tags.rows, minlength=tags.n_rows))])
+    members: list[list[str]] = [[] for _ in names]
+    for i in np.flatnonzero(became >= 0).tolist():
+        members[number[became[i]]].append(raw.names[i])
+    table = pa.table(
+        {
+            "kind": pa.array([names[i] for i in order], pa.string()),
+            "samples": np.bincount(kinds, minlength=len(names)),
+            "members": pa.array(members, pa.list_(pa.string())),
+        }
+    )
+    incidence = Incidence(
+        indptr.astype(np.int64),
+        kinds[by_row].astype(np.int32),
+        np.ones(len(kinds), dtype=np.int32),
+        len(names),
+    )
+    return Made(incidence, ids, table)

@@ -1,0 +1,197 @@
+"""A corpus's tags, asked of a model shard by shard; what cannot be read goes to quarantine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, stopping
+from sft_diversity.core.config import Config
+from sft_diversity.core.corpus import Component
+from sft_diversity.core.errors import BadRowsError
+from sft_diversity.core.progress import Progress, progress
+from sft_diversity.endpoint.base import Failure, Outcome, Request
+from sft_diversity.endpoint.client import Client
+from sft_diversity.levels.base import PARTS, Sources
+from sft_diversity.levels.tag_prompt import (
+    PROMPT,
+    Malformed,
+    read_tags,
+    repair_messages,
+    tag_messages,
+)
+
+_STAGE = "index"
+QUARANTINE = "quarantine.jsonl"
+_CHARS_A_TOKEN, _TOKENS_AN_ANSWER = 4, 120  # guesses for plans
+_RAW = 65_536  # characters of an answer that the quarantine keeps
+
+ANSWERED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("reason", pa.string()),  # null where the tags could be read
+        ("detail", pa.string()),
+        ("raw", pa.string()),
+        ("tokens_in", pa.int64()),
+        ("tokens_out", pa.int64()),
+        ("repaired", pa.bool_()),
+    ]
+)
+
+
+class TagOptions(Config):
+    """How texts are tagged, and when tags that go together are one kind."""
+
+    max_chars: int = Field(
+        default=6_000, ge=100, description="a longer text is shown without its middle"
+    )
+    repair: bool = Field(
+        default=True, description="ask once more where the tags of an answer cannot be read"
+    )
+    association_support: int | None = Field(
+        default=None,
+        ge=1,
+        description="fewest samples that hold two tags for one to merge into the other; "
+        "none: twice min_samples",
+    )
+    association_confidence: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description="share of a tag's samples that hold the other, for it to merge into that",
+    )
+    max_bad_fraction: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        exclude=True,  # it changes no byte of the output
+        description="largest share of samples without readable tags",
+    )
+
+
+def tag_corpus(
+    sources: Sources, client: Client, options: TagOptions, most: int, draft: folder.Draft
+) -> pa.Table:
+    """Return one row a sample (schema `ANSWERED`), in id order; finished shards are kept.
+
+    Raises
+    ------
+    BadRowsError
+        If more samples than `max_bad_fraction` have no readable tags.
+    """
+    paths = corpora.shards(sources.corpus)
+    total = sum(pq.read_metadata(path).num_rows for path in paths)
+    tables = []
+    with progress(f"index meso-{sources.component}: tags", total, "samples") as bar:
+        for path in paths:
+            stopping.safe_point(_STAGE)
+            name = f"{PARTS}/{path.stem}.tags.parquet"
+            if draft.has(name):
+                bar.advance(pq.read_metadata(draft.path / name).num_rows)
+            else:
+                samples = pq.read_table(path, columns=["id", sources.component])
+                rows = tag_shard(samples, sources.component, client, options, most, bar)
+                draft.write_table(name, pa.Table.from_pylist(rows, ANSWERED))
+            tables.append(pq.read_table(draft.path / name))
+    answered = pa.concat_tables(tables) if tables else ANSWERED.empty_table()
+    _quarantine(answered, options, draft)
+    return answered
+
+
+def tag_shard(
+    samples: pa.Table,
+    component: Component,
+    client: Client,
+    options: TagOptions,
+    most: int,
+    bar: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Return the rows of one shard; answers that cannot be read are asked for once more."""
+    pairs = zip(samples["id"].to_pylist(), samples[component].to_pylist(), strict=True)
+    asked = {i: tag_messages(text, component, options.max_chars) for i, text in pairs}
+    rows = {i: _row(i, outcome, most) for i, outcome in _ask(client, asked, bar)}
+    if options.repair:
+        again = {
+            i: repair_messages(asked[i], row["raw"]) for i, row in rows.items() if row["malformed"]
+        }
+        for i, outcome in _ask(client, again, None):
+            first, second = rows[i], _row(i, outcome, most)
+            for tokens in ("tokens_in", "tokens_out"):
+                second[tokens] += first[tokens]
+            second["repaired"] = second["reason"] is None
+            rows[i] = {**first, **{t: second[t] for t in ("tokens_in", "tokens_out")}}
+            if second["repaired"] or second["malformed"]:
+                rows[i] = second
+    return list(rows.values())
+
+
+def _ask(
+    client: Client, asked: Mapping[str, list[dict[str, str]]], bar: Progress | None
+) -> Iterator[tuple[str, Outcome]]:
+    return client.ask((Request(i, said) for i, said in asked.items()), PROMPT, bar)
+
+
+def _row(identity: str, outcome: Outcome, most: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": identity, "tags": [], "reason": None, "detail": "", "raw": ""}
+    row |= {"tokens_in": 0, "tokens_out": 0, "repaired": False, "malformed": False}
+    if isinstance(outcome, Failure):
+        return row | {"reason": outcome.reason, "detail": outcome.detail}
+    row |= {"tokens_in": outcome.tokens_in, "tokens_out": outcome.tokens_out}
+    try:
+        return row | {"tags": read_tags(outcome.text, most)}
+    except Malformed as fault:
+        reason = "cut" if outcome.finish == "length" else fault.reason
+        raw = outcome.text[:_RAW]
+        return row | {"reason": reason, "raw": raw, "malformed": True, "detail": outcome.finish}
+
+
+def _quarantine(answered: pa.Table, options: TagOptions, draft: folder.Draft) -> None:
+    """Write the samples without readable tags; stop if there are too many."""
+    bad = answered.filter(answered["reason"].is_valid())
+    columns = bad.select(["id", "reason", "detail", "raw"])
+    with draft.writing(QUARANTINE) as path:
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in columns.to_pylist()))
+    if bad.num_rows > options.max_bad_fraction * answered.num_rows:
+        kept = Path(f"{draft.out}.{QUARANTINE}")
+        kept.write_bytes((draft.path / QUARANTINE).read_bytes())
+        shutil.rmtree(draft.path / PARTS)  # answers are kept elsewhere; the rest is asked anew
+        share, allowed = bad.num_rows / answered.num_rows, options.max_bad_fraction
+        raise BadRowsError(
+            f"index: {bad.num_rows:,} of {answered.num_rows:,} samples have no readable tags "
+            f"({share:.1%}), `max_bad_fraction` allows {allowed:.1%}; see {kept}, use a model that "
+            "writes JSON or raise the limit"
+        )
+
+
+def estimate(corpus: Path, component: Component, options: TagOptions) -> dict[str, int]:
+    """Return about how many tokens tagging reads and writes, from the texts of one shard."""
+    paths = corpora.shards(corpus)
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    if not rows:
+        return {"tokens_in": 0, "tokens_out": 0}
+    texts = pq.read_table(paths[0], columns=[component])[component].to_pylist()
+    frame = len(str(tag_messages("", component, options.max_chars)))
+    characters = sum(min(len(text), options.max_chars) + frame for text in texts)
+    mean = characters / max(len(texts), 1) / _CHARS_A_TOKEN
+    return {"tokens_in": round(rows * mean), "tokens_out": rows * _TOKENS_AN_ANSWER}
+
+
+def account(answered: pa.Table) -> dict[str, Any]:
+    """Return the figures of tagging for the manifest."""
+    reasons = answered["reason"].drop_null().to_pylist()
+    return {
+        "tagged": answered.num_rows - len(reasons),
+        "repaired": sum(answered["repaired"].to_pylist()),
+        "quarantined": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "tokens_in": sum(answered["tokens_in"].to_pylist()),
+        "tokens_out": sum(answered["tokens_out"].to_pylist()),
+    }
