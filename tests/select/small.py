@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import strategies as st
 
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.vectors import unit
 from sft_diversity.select.compiled import Floats
 
 
@@ -79,3 +81,22 @@ def covered(rows: list[set[int]], picks) -> int:
 def best_coverage(rows: list[set[int]], pool: list[int], size: int) -> int:
     """Return the most kinds that any `size` of `pool` hold."""
     return max(covered(rows, picks) for picks in combinations(pool, min(size, len(pool))))
+
+
+def directions(n: int, dimensions: int, seed: int) -> npt.NDArray[np.float32]:
+    """Return `n` unit vectors in a few bundles, some of them exact duplicates."""
+    rng = np.random.default_rng(seed)
+    middles = rng.normal(size=(1 + n // 6, dimensions))
+    spread = rng.choice([0.0, 0.1, 1.0], size=(n, 1))
+    drawn = middles[rng.integers(len(middles), size=n)] + spread * rng.normal(size=(n, dimensions))
+    return unit(drawn.astype(np.float32))
+
+
+def cosines(points: npt.NDArray[np.float32]) -> Floats:
+    """Return the cosines of unit vectors, added up in four interleaved sums as kernels do."""
+    pairs = points[:, None, :].astype(np.float64) * points[None, :, :]
+    whole = pairs.shape[2] // 4 * 4
+    sums = [np.zeros(pairs.shape[:2]) for _ in range(4)]
+    for i in range(pairs.shape[2]):
+        sums[i % 4 if i < whole else 0] += pairs[:, :, i]
+    return (sums[0] + sums[1]) + (sums[2] + sums[3])
