@@ -18,6 +18,7 @@ from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export.stage import ExportConfig
 from sft_diversity.finetune.stage import FinetuneConfig
 from sft_diversity.options import options_of
+from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig
 from sft_diversity.work import IndexOptions
 
@@ -35,7 +36,7 @@ ConfigFile = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Work = Annotated[Path, typer.Option(help="Folder for what is made on the way and reused.")]
-Corpus = Annotated[Path, typer.Argument(help="Output folder of `sftdiv ingest`.")]
+Corpus = Annotated[Path, typer.Argument(help="Output folder of `sftdiv ingest` or `rewrite`.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 
 
@@ -157,6 +158,25 @@ def score_command(
         workflow.score(model, out=out, config=config, dry_run=dry_run, **options),
         as_json,
         printing.scored,
+    )
+
+
+@app.command("rewrite")
+@options_of(RewriteConfig)
+def rewrite_command(
+    source: Annotated[Path, typer.Argument(help="A corpus or a subset.")],
+    out: Out,
+    work: Work = workflow.WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Make a corpus whose responses one model wrote; the originals stay in `meta`."""
+    _finish(
+        workflow.rewrite(source, out=out, work=work, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.figures,
     )
 
 

@@ -25,6 +25,7 @@ from sft_diversity.export import stage as exporting
 from sft_diversity.finetune import stage as finetuning
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
+from sft_diversity.rewrite import stage as rewriting
 from sft_diversity.score import stage as scoring
 from sft_diversity.select import stage as selecting
 from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work
@@ -153,6 +154,23 @@ def score(
     if dry_run:
         return {"plan": [_step(scoring.plan(model, asked) | {"out": str(out)})]}
     return _report(scoring.score(model, Path(out), asked, say), out)
+
+
+def rewrite(
+    source: str | Path,
+    *,
+    out: str | Path,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Let one model write the responses of a corpus or subset; see `RewriteConfig`."""
+    asked = _options(rewriting.RewriteConfig, config, options)
+    if dry_run:
+        return {"plan": [_step(rewriting.plan(Path(source), Path(out), asked))]}
+    answers = Path(work) / "answers"
+    return _report(rewriting.rewrite(Path(source), Path(out), asked, answers, say), out)
 
 
 def export(

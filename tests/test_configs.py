@@ -10,6 +10,7 @@ import pytest
 from sft_diversity.core import config as configs
 from sft_diversity.finetune.stage import FinetuneConfig
 from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig
 from sft_diversity.work import IndexOptions
 from sft_diversity.workflow import SelectOptions
@@ -19,6 +20,7 @@ RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate"
 MODELS = {
     "ingest": IngestConfig,
     "index": IndexOptions,
+    "rewrite": RewriteConfig,
     "select": SelectOptions,
     "finetune": FinetuneConfig,
     "score": ScoreConfig,

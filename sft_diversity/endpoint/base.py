@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,11 @@ class Tally:
         ):
             said += f", {number:,} {what}" if number else ""
         return said
+
+
+def without_thoughts(text: str) -> str:
+    """Return an answer without the thinking that some models write before it."""
+    return re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.DOTALL).strip()
 
 
 def request_key(messages: Messages, version: str, config: CallOptions) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
@@ -19,7 +20,8 @@ from sft_diversity.export import card, hub, rows
 
 VERSION = 1
 _BATCH_ROWS = 2_000  # rows turned at once; also the Parquet row group, so that viewers page fast
-_STAGES = {"select": "selection.json", "ingest": "corpus.json", "finetune": "training.json"}
+_STAGES = {"select": "selection.json", "finetune": "training.json"}
+_STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
 _MODEL_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md")
 
 
@@ -130,7 +132,7 @@ def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
         parts = [str(chosen.get("strategy", "subset")), "" if dial is None else f"{dial:g} %"]
         parts.append("" if size is None else f"{size:,} samples")
         return ", ".join(part for part in parts if part)
-    return "SFT corpus" if manifest["stage"] == "ingest" else "fine-tuned model"
+    return "SFT corpus" if manifest["stage"] in corpora.MAKERS else "fine-tuned model"
 
 
 def _licences(manifest: Mapping[str, Any], config: ExportConfig) -> dict[str, str]:
@@ -138,7 +140,7 @@ def _licences(manifest: Mapping[str, Any], config: ExportConfig) -> dict[str, st
     stated: dict[str, str] = {}
     given = [manifest]
     if config.corpus is not None:
-        given.append(folder.read_manifest(config.corpus, "ingest"))
+        given.append(corpora.manifest(config.corpus))
     stated |= manifest.get("result", {}).get("licences", {})  # a subset's manifest carries them
     for one in given:
         sources = one.get("result", {}).get("sources", [])

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sft_diversity.core.corpus import Component
+from sft_diversity.endpoint.base import without_thoughts
 
 #: Version of the prompt; part of the key of every answer.
 PROMPT = "meso-tags-1"
@@ -97,8 +98,8 @@ def repair_messages(messages: list[dict[str, str]], answer: str) -> list[dict[st
 
 def _list_in(answer: str) -> list[Any]:
     """Return the last JSON list of the answer that holds tags, or else the last one."""
-    text = re.sub(r"<think>.*?(</think>|$)", " ", answer, flags=re.DOTALL)
-    values = [v.get("tags", v) if isinstance(v, dict) else v for v in _values_in(text)]
+    found_values = _values_in(without_thoughts(answer))
+    values = [v.get("tags", v) if isinstance(v, dict) else v for v in found_values]
     lists = [value for value in values if isinstance(value, list)]
     if not values:
         raise Malformed("not-json")

@@ -154,9 +154,8 @@ def test_what_the_endpoint_refuses_is_a_failure_and_is_not_tried_again(tmp_path)
 
 @pytest.mark.parametrize("text", [None, "", "  \n"])
 def test_an_answer_without_text_is_a_failure(tmp_path, text):
-    with serving(lambda *_: Reply(text)) as server:
-        with Client(config(server), tmp_path, "test") as client:
-            [(_, outcome)] = outcomes(client, "a")
+    with serving(lambda *_: Reply(text)) as server, Client(config(server), tmp_path, "t") as client:
+        [(_, outcome)] = outcomes(client, "a")
     assert outcome == Failure("empty", "finish_reason stop")
 
 
@@ -166,9 +165,11 @@ def test_an_answer_without_text_is_a_failure(tmp_path, text):
 def test_a_wrong_setup_stops_at_once_with_one_line(tmp_path, status, said):
     with serving(lambda *_: Reply("no", status=status, headers={"location": "/x"})) as server:
         asked = config(server, concurrency=2)
-        with pytest.raises(UsageError, match=said) as caught:
-            with Client(asked, tmp_path, "test") as client:
-                outcomes(client, *(f"t{i}" for i in range(50)))
+        with (
+            pytest.raises(UsageError, match=said) as caught,
+            Client(asked, tmp_path, "t") as client,
+        ):
+            outcomes(client, *(f"t{i}" for i in range(50)))
     assert "\n" not in str(caught.value)
     assert len(server.calls) <= 20
 
@@ -177,12 +178,12 @@ def test_an_endpoint_that_is_down_stops_the_work_and_not_each_sample(tmp_path):
     with serving(echo) as server:
         pass
     asked = config(server, tries=2, concurrency=2)
-    with pytest.raises(DataError, match="5 requests in a row"):
-        with Client(asked, tmp_path, "test") as client:
-            outcomes(client, *(f"t{i}" for i in range(50)))
-    with pytest.raises(DataError, match="no answer to any request"):
-        with Client(asked, tmp_path, "test") as client:
-            outcomes(client, "only one")
+    for texts, said in (
+        ([f"t{i}" for i in range(50)], "5 requests in a row"),
+        (["only one"], "no answer to any request"),
+    ):
+        with pytest.raises(DataError, match=said), Client(asked, tmp_path, "t") as client:
+            outcomes(client, *texts)
 
 
 def test_kept_answers_cost_no_call_and_another_model_prompt_or_parameter_does(tmp_path):
@@ -202,10 +203,12 @@ def test_kept_answers_cost_no_call_and_another_model_prompt_or_parameter_does(tm
 
 
 def test_equal_requests_are_asked_once(tmp_path):
-    with serving(lambda *_: Reply("x", delay_s=0.02)) as server:
-        with Client(config(server), tmp_path, "test") as client:
-            found = outcomes(client, "a", "a", "b", "a")
-            assert client.tally.kept == 0
+    def slow(*_):
+        return Reply("x", delay_s=0.02)
+
+    with serving(slow) as server, Client(config(server), tmp_path, "test") as client:
+        found = outcomes(client, "a", "a", "b", "a")
+        assert client.tally.kept == 0
     assert [identity for identity, _ in found] == ["a", "a", "b", "a"]
     assert sorted(server.said()) == ["a", "b"]
 

@@ -1,0 +1,109 @@
+"""Dialogues whose assistant turns are written anew, one after another; pure but for the asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from sft_diversity.endpoint.base import Failure, Outcome, Request, without_thoughts
+
+Way = Literal["answer", "revise"]
+Turn: TypeAlias = dict[str, str]
+Ask = Callable[[Iterable[Request]], Iterator[tuple[str, Outcome]]]
+
+#: Version of what is asked; part of the key of every answer. Whoever changes a prompt raises it.
+PROMPTS: dict[Way, str] = {"answer": "rewrite-answer-1", "revise": "rewrite-revise-1"}
+_SPEAKERS = {"system", "user", "assistant"}
+_REVISE = (
+    "{question}\n\n---\nAn answer to the message above is given below. Write it anew in your own "
+    "words: keep what is right, mend what is wrong, keep its language and any form that the "
+    "message asks for. Give the new answer alone.\n\n<answer>\n{answer}\n</answer>"
+)
+
+#: Reason codes of samples that stay as they were, besides those of the endpoint.
+REASONS = {
+    "other-turns": "a turn is neither the system's, the user's nor the assistant's",
+    "nothing-asked": "no assistant turn follows a user's",
+    "cut": "the new answer was cut at max_tokens",
+}
+
+
+@dataclass
+class Dialogue:
+    """A sample's turns on the way: `turns` has the new answers so far, `originals` the old ones."""
+
+    turns: list[Turn]
+    places: list[int] = field(default_factory=list)  # assistant turns that answer a user's
+    reason: str | None = None
+    detail: str = ""
+    raw: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+def opened(messages: Iterable[Mapping[str, str]]) -> Dialogue:
+    """Return a dialogue ready to be rewritten, or with the reason why it cannot be."""
+    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+    roles = [turn["role"] for turn in turns]
+    if not set(roles) <= _SPEAKERS:
+        return Dialogue(turns, reason="other-turns")
+    places = [i for i in range(1, len(roles)) if roles[i] == "assistant" and roles[i - 1] == "user"]
+    return Dialogue(turns, places, reason=None if places else "nothing-asked")
+
+
+def rewrite(dialogues: list[Dialogue], ask: Ask, way: Way, system: str | None) -> None:
+    """Replace the assistant turns of all dialogues, in rounds: all first turns, all second, …
+
+    A later turn is asked for after the new earlier ones. A dialogue whose turn fails is not gone on
+    with; its `reason` says why.
+    """
+    number = 0
+    while True:
+        live = {
+            str(i): one
+            for i, one in enumerate(dialogues)
+            if one.reason is None and number < len(one.places)
+        }
+        if not live:
+            return
+        asked = (Request(i, question(one, number, way, system)) for i, one in live.items())
+        for i, outcome in ask(asked):
+            _take(live[i], number, outcome)
+        number += 1
+
+
+def question(one: Dialogue, number: int, way: Way, system: str | None) -> list[Turn]:
+    """Return the messages after which the `number`-th new answer is to come."""
+    place = one.places[number]
+    asked = one.turns[:place]
+    if way == "revise":
+        text = _REVISE.format(question=asked[-1]["content"], answer=one.turns[place]["content"])
+        asked = [*asked[:-1], {"role": "user", "content": text}]
+    if system is not None and asked[0]["role"] != "system":
+        asked = [{"role": "system", "content": system}, *asked]
+    return asked
+
+
+def _take(one: Dialogue, number: int, outcome: Outcome) -> None:
+    if isinstance(outcome, Failure):
+        one.reason, one.detail = outcome.reason, outcome.detail
+        return
+    one.tokens_in += outcome.tokens_in
+    one.tokens_out += outcome.tokens_out
+    text = without_thoughts(outcome.text)
+    if outcome.finish == "length" or not text:
+        one.reason, one.raw = ("cut" if outcome.finish == "length" else "empty"), outcome.text
+        return
+    place = one.places[number]
+    one.turns[place] = {"role": "assistant", "content": text}
+
+
+def joined(turns: Iterable[Mapping[str, str]], role: str) -> str:
+    """Return what one role says, as a corpus's `instruction` and `response` have it."""
+    return "\n\n".join(turn["content"] for turn in turns if turn["role"] == role)
+
+
+def spoken(turns: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the assistant's turns."""
+    return [turn["content"] for turn in turns if turn["role"] == "assistant"]
