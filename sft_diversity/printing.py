@@ -47,6 +47,33 @@ def ingested(result: dict[str, Any]) -> str:
     return f"{columns(rows)}\n{result['out']}"
 
 
+def limits_lines(result: dict[str, Any]) -> list[str]:
+    """Say how each constraint of a subset was met, and what it did to the dial."""
+    limits = result["limits"]
+    lines = []
+    if "free_k_min" in result:
+        free = f"{result['free_k_min']:,} to {result['free_k_max']:,}"
+        lines.append(f"constrained: without the limits the dial goes from {free}")
+    if "tokens" in limits:
+        off = limits["tokens"] / limits["tokens_wanted"] - 1
+        met = "" if limits["tokens_met"] else ", NOT within the tolerance"
+        lines.append(
+            f"response tokens {limits['tokens']:,} of {limits['tokens_wanted']:,} "
+            f"wanted ({off:+.2%}{met})"
+        )
+    for column, numbers in limits.get("quota", {}).items():
+        mix = ", ".join(f"{value} {number:,}" for value, number in list(numbers.items())[:6])
+        lines.append(f"quota on {column}, exact: {mix}{', …' if len(numbers) > 6 else ''}")
+    for reason, number in limits.get("not_eligible", {}).items():
+        lines.append(f"not eligible: {number:,} {reason.replace('_', ' ')}")
+    if limits.get("included"):
+        lines.append(f"included as asked: {limits['included']:,}")
+    if "quality_mean" in limits:
+        means = ", ".join(f"{of} {mean:,.4g}" for of, mean in limits["quality_mean"].items())
+        lines.append(f"mean quality: {means}")
+    return lines
+
+
 def selected(result: dict[str, Any]) -> str:
     lines = [f"{result['rows']:,} samples in {result['out']}"]
     if "kinds_target" in result:
@@ -55,7 +82,19 @@ def selected(result: dict[str, Any]) -> str:
             f"(dial {result['k_min']:,} to {result['k_max']:,}, {result['kinds_total']:,} in all); "
             f"pool {result['pool']:,} samples, {result['no_kind']:,} hold no kind"
         )
+        lines.append(
+            f"certificate: at least {100 * result['share_of_optimum']:.1f} % of what any "
+            f"{result['rows']:,} samples of the pool cover; the dial's ends are within "
+            f"{result['k_min_bound']:,} and {result['k_max_bound']:,}"
+        )
+        if "objective_bound" in result:
+            share = result["objective_value"] / result["objective_bound"]
+            lines.append(
+                f"balance {result['objective_value']:,.1f}, at least {share:.1%} of the best"
+            )
         lines.append(f"evenness {result['evenness']:.3f}")
+    if "limits" in result:
+        lines += limits_lines(result)
     if "target_bits" in result:
         missed = " (missed by more than 0.5 %)" if result["target_missed"] else ""
         lines.append(

@@ -119,7 +119,9 @@ def test_dry_run_plans_and_touches_nothing(place):
         (("--size", "500"), 1, "size is 500 but the corpus has 120 samples"),
         (("--diversity", "130"), 2, "less than or equal to 100"),
         (("--objective", "entropy", "--max-per-kind", "2"), 2, "max_per_kind works with"),
-        (("--match-length", "a"), 2, "match_length works with strategy random"),
+        (("--match-length", "nosuch"), 2, "select: match-length: nosuch is not there"),
+        (("--quota", "source"), 2, "must be COLUMN=corpus or COLUMN=VALUE:SHARE"),
+        (("--token-budget", "9"), 1, "the fewest tokens are"),
     ],
 )
 def test_wrong_use_is_one_line_with_its_exit_code(place, arguments, code, reason):

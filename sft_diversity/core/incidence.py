@@ -45,6 +45,13 @@ class Incidence:
         flat = np.repeat(starts, sizes) + within
         return Incidence(indptr, self.indices[flat], self.counts[flat], self.n_kinds)
 
+    def only(self, mask: npt.NDArray[np.bool_]) -> Incidence:
+        """Return the incidence in which rows outside `mask`, shape (n,), hold no kind."""
+        sizes = np.diff(self.indptr)
+        indptr = np.concatenate([[0], np.cumsum(np.where(mask, sizes, 0))]).astype(np.int64)
+        flat = np.repeat(mask, sizes)
+        return Incidence(indptr, self.indices[flat], self.counts[flat], self.n_kinds)
+
 
 def save(folder: Path, incidence: Incidence, ids: pa.Array, kinds: pa.Table) -> None:
     """Write `indptr/indices/counts.npy`, `ids.parquet` and `kinds.parquet` into `folder`.

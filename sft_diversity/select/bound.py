@@ -1,4 +1,4 @@
-"""An upper bound on the kinds that any N samples of a pool can hold."""
+"""Upper bounds on what any N samples of a pool can reach: kinds held, and their balance."""
 
 from __future__ import annotations
 
@@ -75,6 +75,37 @@ def coverage_bound(
     return min(total, int(best + 1e-6))
 
 
+def balance_bound(
+    indptr: Ints,
+    indices: Kinds,
+    rows: Rows,
+    size: int,
+    held: Ints,
+    *,
+    kept: Rows = NO_ROWS,
+    quotas: Quotas | None = None,
+) -> float:
+    """Return what Σ_j log(1 + c_j) of no `size` samples exceeds.
+
+    Parameters
+    ----------
+    indptr, indices
+        The incidence.
+    rows, size, kept, quotas
+        As for `coverage_bound`.
+    held : int64 array, shape (n_kinds,)
+        c_j of a set of picks, the better the tighter the bound.
+
+    Notes
+    -----
+    log(1 + c) is concave and lies below its tangent at `held`; the tangents' sum is greatest for
+    the rows with the greatest sum of slopes 1 / (1 + c_j). O(nnz of `rows`).
+    """
+    slopes: Floats = np.reciprocal(1.0 + held, dtype=np.float64)
+    _, most = most_worth(indptr, indices, rows, size, slopes, kept=kept, quotas=quotas)
+    return float(np.log1p(held).sum() - (slopes * held).sum()) + most
+
+
 def _priced(
     indptr: Ints,
     indices: Kinds,
@@ -86,11 +117,39 @@ def _priced(
     prices: Floats,
 ) -> tuple[float, Floats]:
     """Return the bound at `prices` and its subgradient, shape (n_kinds,)."""
+    best, total = most_worth(indptr, indices, rows, size, prices, kept=kept, quotas=quotas)
+    held = count_kinds(indptr, indices, best, len(kinds))
+    return float((1.0 - prices[kinds]).sum()) + total, np.where(kinds, held - 1.0, 0.0)
+
+
+def most_worth(
+    indptr: Ints,
+    indices: Kinds,
+    rows: Rows,
+    size: int,
+    prices: Floats,
+    *,
+    kept: Rows = NO_ROWS,
+    quotas: Quotas | None = None,
+) -> tuple[Rows, float]:
+    """Return `kept` and the rows that make `size` with the greatest sum of prices, and that sum.
+
+    A row is worth the prices of the kinds it holds; quotas hold. O(nnz of `rows`), and m log m
+    under quotas.
+    """
     worth = np.empty(len(rows))
     row_sums(indptr, indices, rows, prices, worth)
-    top = np.argpartition(-worth, size - 1)[:size]
-    held = count_kinds(indptr, indices, rows[top], len(kinds))
-    return float((1.0 - prices[kinds]).sum() + worth[top].sum()), np.where(kinds, held - 1.0, 0.0)
+    if quotas is None:
+        number = size - len(kept)
+        top = np.argpartition(-worth, number - 1)[:number] if number else NO_ROWS
+    else:
+        group, room = quotas.group[rows], quotas.room(kept)
+        order = np.lexsort((-worth, group))
+        first = np.searchsorted(group[order], np.arange(len(room)))
+        top = order[np.arange(len(rows)) - first[group[order]] < room[group[order]]]
+    given = np.empty(len(kept))
+    row_sums(indptr, indices, kept, prices, given)
+    return np.concatenate([kept, rows[top]]), float(worth[top].sum() + given.sum())
 
 
 @compiled

@@ -20,6 +20,9 @@ from sft_diversity.select.transpose import count_kinds
 
 PROBES = 16  # steps tried evenly over the whole range
 WINDOW = 64  # steps in a row that must fail above k_max
+LIMITED_WINDOW = (
+    32  # under limits, where most pools cannot be covered and each try is a whole cover
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +149,8 @@ def make_dial(
     Notes
     -----
     k_min is exact: the smallest k that occurs whose pool holds N samples within the limits; under
-    a cap, the smallest k, by bisection, whose pool holds N that fit (see `capping.fits`).
+    a cap, the smallest k, by bisection, whose pool holds N that fit (see `capping.fits`); with a
+    total, the smallest k found whose cover leaves enough free to reach it.
     k_max: see `largest_reached`; the cover keeps quotas and what was kept, and what it leaves to
     pick can reach the total. A cap leaves k_max alone, because covering every kind under a cap is
     mostly impossible; it only rises to k_min where that is larger.
@@ -155,34 +159,36 @@ def make_dial(
     _check(peeling, size, limits)
     low = _largest_step(partial(_feasible, peeling, size, limits), len(peeling.kinds_after) - 1)
     kinds = _kinds(peeling, limits)
-    high = largest_reached(partial(_reached, peeling, size, limits, kinds), low)
+    reached = cache(partial(_reached, peeling, size, limits, kinds))
+    if limits.total is not None:
+        low = _first_reached(reached, low)
+    high = largest_reached(reached, low, WINDOW if limits is FREE else LIMITED_WINDOW)
     if limits is FREE:
         return Dial(peeling, size, limits, kinds, low, high, int(kinds[low]), int(kinds[high]))
     free = free or make_dial(peeling, size)
     return Dial(peeling, size, limits, kinds, low, high, free.k_min, free.k_max)
 
 
-def largest_reached(reached: Callable[[int], bool], low: int) -> int:
+def largest_reached(reached: Callable[[int], bool], low: int, window: int = WINDOW) -> int:
     """Return the smallest step (largest k) from 0 to `low` for which `reached` holds.
 
     `reached` is nearly but not quite monotone in k: more kinds need more samples, but a larger
     pool also has samples that hold more. So every `PROBES`-th part of the range is tried from the
     top, bisection goes between the first success and the failure before it, and then every step
-    above is tried until `WINDOW` in a row have failed, starting over at each success.
+    above is tried until `window` in a row have failed, starting over at each success.
 
     Returns
     -------
     int
-        A step that is reached, and none of the `WINDOW` steps above it is: exact where the range
-        has no more than `WINDOW` steps. `low` if no success is found.
+        A step that is reached, and none of the `window` steps above it is: exact where the range
+        has no more than `window` steps. `low` if no success is found.
 
     Notes
     -----
     On the reference corpus the largest k lay up to 32 steps above what bisection found. Cost at
-    most about `PROBES + log2(low) + WINDOW` greedy covers, one where step 0 is reached; those far
+    most about `PROBES + log2(low) + window` greedy covers, one where step 0 is reached; those far
     above k_max give up early.
     """
-    reached = cache(reached)
     probes = np.unique(np.linspace(0, low, PROBES + 1).astype(int)).tolist()
     best = low
     fails = -1
@@ -198,7 +204,7 @@ def largest_reached(reached: Callable[[int], bool], low: int) -> int:
         else:
             fails = middle
     step = best - 1
-    while step >= max(0, best - WINDOW):
+    while step >= max(0, best - window):
         if reached(step):
             best = step
         step -= 1
@@ -217,6 +223,25 @@ def _largest_step(holds: Callable[[int], bool], low: int) -> int:
         else:
             fails = middle
     return works
+
+
+def _first_reached(reached: Callable[[int], bool], low: int) -> int:
+    """Return a step at or a little below `low` (more kinds) that is reached; `low` if none is."""
+    fails, stride = low + 1, 1
+    step = low
+    while not reached(step):
+        if step == 0:
+            return low
+        fails = step
+        step = max(0, low - stride)
+        stride *= 2
+    while fails - step > 1:
+        middle = (step + fails) // 2
+        if reached(middle):
+            step = middle
+        else:
+            fails = middle
+    return step
 
 
 def _kinds(peeling: Peeling, limits: Limits) -> Ints:

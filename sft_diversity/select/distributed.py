@@ -20,6 +20,7 @@ from sft_diversity.select.shards import Shard, each, gather
 from sft_diversity.select.transpose import count_kinds
 
 Objective = Literal["coverage", "balance"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 SHARE = 2.0
 
 

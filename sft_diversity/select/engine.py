@@ -12,8 +12,9 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
 from sft_diversity.select.balance import balance
-from sft_diversity.select.bound import coverage_bound
+from sft_diversity.select.bound import balance_bound, coverage_bound
 from sft_diversity.select.compiled import Ints, Rows
+from sft_diversity.select.cover import cover
 from sft_diversity.select.dial import Dial, make_dial
 from sft_diversity.select.draws import draw
 from sft_diversity.select.exchange import exchange
@@ -74,6 +75,15 @@ class Selection:
     eligible: int
     no_kind: int
     evenness: float
+    k_min_bound: int
+    k_max_bound: int
+    objective: float | None
+    objective_bound: float | None
+
+    @property
+    def share_of_optimum(self) -> float:
+        """Kinds covered, at least this part of what any `size` samples of the pool cover."""
+        return round(self.kinds_covered / max(1, self.coverage_bound), 6)
 
 
 def choose(
@@ -138,6 +148,13 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
         bound = coverage_bound(
             *dial.shape, candidates, dial.size, kept=limits.kept, quotas=limits.quotas
         )
+    objective = objective_bound = None
+    if fill == "balance":
+        objective = round(float(np.log1p(held).sum()), 6)
+        objective_bound = balance_bound(
+            peeling.indptr, peeling.indices, candidates, dial.size, held,
+            kept=limits.kept, quotas=limits.quotas,
+        )  # fmt: skip
     return Selection(
         rows=rows,
         diversity=diversity,
@@ -155,6 +172,10 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
         eligible=peeling.eligible,
         no_kind=peeling.no_kind,
         evenness=evenness(held),
+        k_min_bound=dial.k_min_bound,
+        k_max_bound=dial.k_max_bound,
+        objective=objective,
+        objective_bound=objective_bound,
     )
 
 
@@ -192,7 +213,42 @@ def _fill(dial: Dial, rows: Rows, target: int, fill: Fill, seed: int) -> Rows:
         picks = capping.complete(
             *dial.shape, rows, picks, dial.size, cap, kept=len(kept), quotas=quotas
         )
-    return picks if limits.total is None else exchange(*dial.shape, rows, picks, limits, seed)
+    return picks if limits.total is None else _steered(dial, rows, picks, target, seed)
+
+
+def _steered(dial: Dial, rows: Rows, picks: Rows, target: int, seed: int) -> Rows:
+    """Return picks whose total length is within its range, by exchanges that lose no kind.
+
+    Where too few picks are free to go, a cover takes the place of the fill, completed with the
+    longest or shortest rows: so much is known to reach the range at k_max. Where the cover's own
+    rows are in the way, as they can be near k_min, the rows kept alone are completed so, and kinds
+    may be lost.
+    """
+    limits = dial.limits
+    total = limits.total
+    assert total is not None
+    picks = exchange(*dial.shape, rows, picks, limits, seed)
+    if total.least <= total.of(picks) <= total.most:
+        return picks
+    lacks = total.of(picks) < total.least
+    order = generator(seed, "select", "steered").permutation(rows)
+    order = order[
+        np.argsort(np.asarray(total.lengths)[order] * (-1 if lacks else 1), kind="stable")
+    ]
+    covering = cover(*dial.shape, rows, dial.size, kept=limits.kept, quotas=limits.quotas).rows
+    for first, lossless in ((covering, True), (limits.kept, False)):
+        picks = capping.fit(
+            *dial.shape, order, dial.size, limits.cap, kept=first, quotas=limits.quotas
+        )
+        if len(picks) < dial.size:  # under a cap
+            picks = capping.complete(
+                *dial.shape, rows, picks, dial.size, limits.cap,
+                kept=len(limits.kept), quotas=limits.quotas,
+            )  # fmt: skip
+        picks = exchange(*dial.shape, rows, picks, limits, seed, lossless=lossless)
+        if total.least <= total.of(picks) <= total.most:
+            break
+    return picks
 
 
 def _check(fill: str, seed: int) -> None:

@@ -23,12 +23,15 @@ def exchange(
     picks: Rows,
     limits: Limits,
     seed: int,
+    *,
+    lossless: bool = True,
 ) -> Rows:
     """Exchange picks for other rows of the pool until their total length is within its range.
 
     A pick goes only if every kind it holds has another pick or is held by the row that takes its
-    place, so no kind is lost; that row is of the same part, keeps the cap, and brings the total
-    nearer without passing to the other side by more. Picks and partners are drawn at random.
+    place, so no kind is lost (unless `lossless` is off); that row is of the same part, keeps the
+    cap, and brings the total nearer without passing to the other side by more. Picks and partners
+    are drawn at random.
 
     Parameters
     ----------
@@ -41,6 +44,8 @@ def exchange(
     limits : Limits
         With a total.
     seed : int
+    lossless : bool
+        False lets kinds be lost.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def exchange(
         before = now
         now = _pass(
             indptr, indices, order, starts, lengths, group, picks, picked, held,
-            limits.cap, turns, draws, now, total.least, total.most,
+            limits.cap, lossless, turns, draws, now, total.least, total.most,
         )  # fmt: skip
         if now == before:
             break
@@ -93,6 +98,7 @@ def _pass(
     picked: npt.NDArray[np.bool_],
     held: Ints,
     cap: int,
+    lossless: bool,
     turns: Ints,
     draws: Floats,
     now: int,
@@ -119,7 +125,7 @@ def _pass(
             coming = order[low + int(draw * (high - low))]
             if picked[coming]:
                 continue
-            if _may_replace(indptr, indices, held, leaving, coming, cap):
+            if _may_replace(indptr, indices, held, leaving, coming, cap, lossless):
                 for kind in indices[indptr[leaving] : indptr[leaving + 1]]:
                     held[kind] -= 1
                 for kind in indices[indptr[coming] : indptr[coming + 1]]:
@@ -145,11 +151,17 @@ def _first_at_least(order: Rows, lengths: Ints, low: int, high: int, wanted: int
 
 @compiled
 def _may_replace(
-    indptr: Ints, indices: Kinds, held: Ints, leaving: int, coming: int, cap: int
+    indptr: Ints,
+    indices: Kinds,
+    held: Ints,
+    leaving: int,
+    coming: int,
+    cap: int,
+    lossless: bool,
 ) -> bool:
-    """Whether the exchange loses no kind and keeps the cap."""
+    """Whether the exchange keeps the cap and, if it must, every kind."""
     for kind in indices[indptr[leaving] : indptr[leaving + 1]]:
-        if held[kind] == 1 and not _holds(indptr, indices, coming, kind):
+        if lossless and held[kind] == 1 and not _holds(indptr, indices, coming, kind):
             return False
     for kind in indices[indptr[coming] : indptr[coming + 1]]:
         if held[kind] >= cap and not _holds(indptr, indices, leaving, kind):

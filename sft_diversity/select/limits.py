@@ -63,6 +63,8 @@ class Limits:
         if len(rows) + len(self.kept) < size:
             return f"only {len(rows) + len(self.kept):,} samples qualify"
         if self.quotas is not None:
+            if (self.quotas.room(self.kept) < 0).any():
+                return "the samples to include are more of one group than its quota"
             left = self.quotas.left(self.kept, rows)
             if (left < 0).any():
                 worst = int(left.argmin())

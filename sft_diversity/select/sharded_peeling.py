@@ -9,13 +9,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core.errors import UsageError
 from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
-from sft_diversity.select.peeling import drop_rarest
-from sft_diversity.select.shards import Shard, each, gather
+from sft_diversity.select.shards import Shard, each
 from sft_diversity.select.transpose import transpose
 
-GROWTH = 1.25
+GONE = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -28,18 +26,12 @@ class ShardedPeeling:
         Step at which each sample left the pool; 0 if it holds no kind and never was in it.
     kind_left : int32 array, shape (n_kinds,)
     kinds_after, pool_sizes : int64 arrays, shape (steps + 1,)
-    exchanges : int
-        Times that shards had to add up what kinds lost.
-    largest_slice : int
-        Most samples that were in one place at a time.
     """
 
     sample_left: list[npt.NDArray[np.int32]]
     kind_left: npt.NDArray[np.int32]
     kinds_after: Ints
     pool_sizes: Ints
-    exchanges: int
-    largest_slice: int
 
     def pools(self, step: int) -> list[Rows]:
         """Return the pool of `step`: rows of each shard, numbered within it, ascending."""
@@ -50,164 +42,72 @@ class ShardedPeeling:
         return int(np.abs(self.kinds_after - k).argmin())
 
 
-@dataclass(frozen=True)
-class Cores:
-    """Which samples leave between one core and the next; core f is what stays when every kind
-    held by at most f samples has been dropped, again and again.
-
-    Attributes
-    ----------
-    level_left : int32 arrays, one a shard
-        Level, 1 for the first, at which the sample left; 0 if it holds no kind.
-    degrees : int64 array, shape (n_kinds,)
-        Samples that hold each kind at the start.
-    thresholds : list of int
-        f of each level.
-    exchanges : int
-    """
-
-    level_left: list[npt.NDArray[np.int32]]
-    degrees: Ints
-    thresholds: list[int]
-    exchanges: int
-
-
-def peel_shards(
-    shards: Sequence[Shard], n_kinds: int, *, growth: float = GROWTH, workers: int = 1
-) -> ShardedPeeling:
+def peel_shards(shards: Sequence[Shard], n_kinds: int, *, workers: int = 1) -> ShardedPeeling:
     """Peel a pool that lies in shards.
 
     Parameters
     ----------
     shards : Shard sequence
     n_kinds : int
-    growth : float, at least 1
-        Ratio of the degrees at which slices are cut. Smaller: smaller slices, more exchanges.
     workers : int
-        Shards worked on at a time; the result is the same for any number, of shards too.
+        Shards prepared at a time.
 
     Returns
     -------
     ShardedPeeling
-        Equal to `peel` of the whole.
-
-    Raises
-    ------
-    UsageError
-        If `growth` is below 1.
+        Equal to `peel` of the whole, for any number of shards and workers.
 
     Notes
     -----
-    First the cores. All kinds held by at most f samples go at once, in every shard; the shards
-    add up what the other kinds lost; and again until none is left to go. What stays, core f, does
-    not depend on the order of drops, since a drop only lowers other kinds' degrees: peeling by
-    rarest kind passes through it too, just before it drops a kind of more than f samples. So the
-    samples that leave between two cores, a slice, are all that peeling needs from the one to the
-    other, beside the degrees of kinds: slices are gathered and peeled one by one.
+    One exchange a step: the kind to drop, the rarest, goes to all shards; each takes its samples
+    out and answers which kinds they held, and how often. Who leads knows no more than how many
+    samples are left of each kind.
 
-    A shard needs memory for its entries by sample and by kind; an exchange carries a number a
-    kind; each sample travels once, and only its slice, if a single pool is wanted. Time as `peel`
-    plus O(n_kinds) an exchange.
+    A shard needs memory for its entries by sample and by kind; the lead 16 bytes a kind. All
+    answers together are O(nnz) numbers; the lead spends O(n_kinds) a step to find the rarest.
     """
-    if growth < 1:
-        raise UsageError(f"select: growth is {growth:g} but must be at least 1")
-    cores = find_cores(shards, n_kinds, growth=growth, workers=workers)
-    sample_left = [np.zeros(shard.n_samples, np.int32) for shard in shards]
+    parts = each(partial(_Part, n_kinds=n_kinds), shards, workers)
+    left = np.sum([np.diff(part.starts) for part in parts], axis=0)
+    kinds = [int(np.count_nonzero(left))]
+    sizes = [sum(len(shard.eligible()) for shard in shards)]
     kind_left = np.zeros(n_kinds, np.int32)
-    kinds_after, pool_sizes = np.zeros((2, n_kinds + 1), np.int64)
-    degrees = cores.degrees.copy()
-    kinds_after[0] = np.count_nonzero(degrees)
-    pool_sizes[0] = sum(int(np.count_nonzero(level)) for level in cores.level_left)
-    by_level = [_rows_by_level(left, len(cores.thresholds)) for left in cores.level_left]
-    step = largest = 0
-    for level, threshold in enumerate(cores.thresholds):
-        rows = [shard_rows[level] for shard_rows in by_level]
-        indptr, indices = gather(shards, rows)
-        every = np.arange(len(indptr) - 1)
-        starts, members = transpose(indptr, indices, every, n_kinds)
-        left = np.zeros(len(every), np.int32)
-        step = drop_rarest(
-            indptr, indices, starts, members, degrees, left, kind_left, kinds_after, pool_sizes,
-            step, threshold,
-        )  # fmt: skip
-        ends = np.cumsum([len(r) for r in rows])[:-1]
-        for of_shard, at, values in zip(sample_left, rows, np.split(left, ends), strict=True):
-            of_shard[at] = values
-        largest = max(largest, len(every))
+    left[left == 0] = GONE
+    while kinds[-1] > 0:
+        rarest = int(left.argmin())  # of equally rare kinds the lowest
+        step = len(kinds)
+        sizes.append(sizes[-1] - int(left[rarest]))
+        answers = [part.drop(rarest, step) for part in parts]
+        for held, lost in answers:
+            left[held] -= lost
+        touched = np.unique(np.concatenate([held for held, _ in answers]))
+        emptied = touched[left[touched] == 0]
+        kind_left[emptied] = step
+        left[emptied] = GONE
+        kinds.append(kinds[-1] - len(emptied))
     return ShardedPeeling(
-        sample_left,
-        kind_left,
-        kinds_after[: step + 1],
-        pool_sizes[: step + 1],
-        cores.exchanges,
-        largest,
+        [part.sample_left for part in parts], kind_left, np.array(kinds), np.array(sizes)
     )
 
 
-def find_cores(
-    shards: Sequence[Shard], n_kinds: int, *, growth: float = GROWTH, workers: int = 1
-) -> Cores:
-    """Return the level at which each sample leaves; see `peel_shards`."""
-    parts = each(partial(_Part, n_kinds=n_kinds), shards, workers)
-    degrees = np.sum([np.diff(part.starts) for part in parts], axis=0)
-    now = degrees.copy()
-    thresholds: list[int] = []
-    exchanges = 1
-    while now.any():
-        threshold = max(int(now[now > 0].min()), int(growth * (thresholds or [0])[-1]))
-        thresholds.append(threshold)
-        leaving = np.flatnonzero((now > 0) & (now <= threshold))
-        while len(leaving):
-            drop = partial(_Part.drop, kinds=leaving, level=len(thresholds))
-            for lost in each(drop, parts, workers):
-                now -= lost
-            exchanges += 1
-            leaving = np.flatnonzero((now > 0) & (now <= threshold))
-    return Cores([part.level_left for part in parts], degrees, thresholds, exchanges)
-
-
 class _Part:
-    """A shard during the rounds: its entries by kind, and which samples have left."""
+    """A shard while it is peeled: its entries by kind, and which samples have left."""
 
     def __init__(self, shard: Shard, n_kinds: int) -> None:
         self.shard = shard
-        self.n_kinds = n_kinds
         rows = np.arange(shard.n_samples)
         self.starts, self.members = transpose(shard.indptr, shard.indices, rows, n_kinds)
-        self.level_left = np.zeros(shard.n_samples, np.int32)
+        self.sample_left = np.zeros(shard.n_samples, np.int32)
+        self.touched = np.empty(n_kinds, np.int64)
+        self.lost = np.zeros(n_kinds, np.int64)
 
-    def drop(self, kinds: Ints, level: int) -> Ints:
-        """Take out the samples that hold any of `kinds`; return what each kind lost by it."""
-        lost = np.zeros(self.n_kinds, np.int64)
-        _drop_all(
-            kinds, level, self.shard.indptr, self.shard.indices, self.starts, self.members,
-            self.level_left, lost,
+    def drop(self, kind: int, step: int) -> tuple[Ints, Ints]:
+        """Take out the samples of `kind`; return the kinds they held and what each lost by it."""
+        members = self.members[self.starts[kind] : self.starts[kind + 1]]
+        found = drop_samples(
+            members, step, self.shard.indptr, self.shard.indices, self.sample_left, self.touched,
+            self.lost,
         )  # fmt: skip
-        return lost
-
-
-@compiled
-def _drop_all(
-    kinds: Ints,
-    level: int,
-    indptr: Ints,
-    indices: Kinds,
-    starts: Ints,
-    members: Kinds,
-    level_left: npt.NDArray[np.int32],
-    lost: Ints,
-) -> None:
-    """Mark the samples of `kinds` that are still in with `level`; count what they held."""
-    for kind in kinds:
-        for row in members[starts[kind] : starts[kind + 1]]:
-            if level_left[row] == 0:
-                level_left[row] = level
-                for other in indices[indptr[row] : indptr[row + 1]]:
-                    lost[other] += 1
-
-
-def _rows_by_level(level_left: npt.NDArray[np.int32], levels: int) -> list[Rows]:
-    """Return the rows that left at level 1, 2, …, each ascending."""
-    order = np.argsort(level_left, kind="stable")
-    ends = np.cumsum(np.bincount(level_left, minlength=levels + 1))
-    return np.split(order, ends)[1:-1]
+        held = self.touched[:found].copy()
+        lost = self.lost[held]
+        self.lost[held] = 0
+        return held, lost

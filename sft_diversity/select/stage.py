@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, progress, schema
-from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import Work, open_draft, rows_account
+from sft_diversity.core.hashing import content_key
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.select import baselines, figures
-from sft_diversity.select.compiled import Rows
+from sft_diversity.select import baselines, constraints, figures
+from sft_diversity.select.compiled import NO_ROWS, Rows
+from sft_diversity.select.constraints import Eligible, LimitOptions
 from sft_diversity.select.dial import Dial, make_dial
 from sft_diversity.select.engine import Fill, choose_at
 from sft_diversity.select.entropy import (
@@ -32,12 +31,15 @@ from sft_diversity.select.entropy import (
     make_entropy_dial,
 )
 from sft_diversity.select.figures import Tokens
-from sft_diversity.select.limits import FREE, Limits
+from sft_diversity.select.limits import Limits
 from sft_diversity.select.peeling import Peeling, peel
 
-VERSION = 1
+VERSION = 2
 STAGE = "select"
 _ROWS_PER_FILE = 100_000
+T = TypeVar("T")
+
+_LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max_per_kind
 
 Strategy = Literal[
     "macro-instruction",
@@ -51,13 +53,12 @@ Strategy = Literal[
 ]
 
 
-class SelectConfig(Config):
+class SelectConfig(LimitOptions):
     """Which samples to keep, and how many."""
 
     strategy: Strategy = Field(
         description="macro|meso|micro-instruction|response, or the baselines random and longest"
     )
-    size: int = Field(gt=0, description="samples to keep, exactly")
     diversity: float = Field(default=100.0, ge=0, le=100, description="percent of the dial's range")
     seed: int = Field(default=0, ge=0, description="redraws what the pool leaves free")
     objective: Literal["kinds", "entropy"] = Field(
@@ -66,21 +67,18 @@ class SelectConfig(Config):
     fill: Fill = Field(
         default="draws", description="how the pool is drawn from: draws, balance or uniform"
     )
-    max_per_kind: int | None = Field(
-        default=None, ge=1, description="no kind in more picks than this; 1 on meso deduplicates"
-    )
     min_tokens: int = Field(
         default=MIN_TOKENS, ge=1, description="entropy only: shorter texts are not eligible"
-    )
-    match_length: str | None = Field(
-        default=None, description="random only: a subset whose response lengths to match"
     )
 
     @model_validator(mode="after")
     def _options_that_apply(self) -> SelectConfig:
         baseline = self.strategy in ("random", "longest")
-        if self.match_length is not None and self.strategy != "random":
-            raise ValueError("match_length works with strategy random only")
+        limited = [name for name in _LIMITS if getattr(self, name) is not None]
+        if self.strategy == "longest" and {"match_length", "token_budget"} & set(limited):
+            raise ValueError("match_length and token_budget contradict strategy longest")
+        if self.objective == "entropy" and limited:
+            raise ValueError(f"{limited[0]} works with objective kinds only")
         if self.objective == "entropy" and not self.strategy.startswith("micro-"):
             raise ValueError("objective entropy works with a micro strategy only")
         if self.max_per_kind is not None and (baseline or self.objective == "entropy"):
@@ -110,11 +108,10 @@ class Pool:
     keys: Mapping[str, str]
     index_keys: Mapping[str, str]
     incidences: dict[str, Incidence] = field(default_factory=dict)
+    scores: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     _ids: pa.Array | None = None
     _samples: pa.Table | None = None
-    _peelings: dict[str, Peeling] = field(default_factory=dict)
-    _dials: dict[tuple[str, int, int | None], Dial] = field(default_factory=dict)
-    _entropy_dials: dict[tuple[Component, int, int], EntropyDial] = field(default_factory=dict)
+    _kept: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def n_samples(self) -> int:
@@ -128,6 +125,12 @@ class Pool:
             self._ids = corpora.read(self.corpus, ["id"])["id"].combine_chunks()
         return self._ids
 
+    @property
+    def source(self) -> constraints.Source:
+        """What constraints are read from."""
+        lengths = np.asarray(self.tokens["response"].lengths)
+        return constraints.Source(self.corpus, self.ids, lengths, self.scores)
+
     def hold_samples(self) -> None:
         """Read the whole corpus into memory: worth it where many subsets are written."""
         self._samples = corpora.read(self.corpus)
@@ -138,24 +141,71 @@ class Pool:
             return self._samples.take(pa.array(rows))
         return corpora.take(self.corpus, rows)
 
-    def dial(self, strategy: str, size: int, cap: int | None) -> Dial:
-        """Return the range of the dial, made once for a strategy, size and cap."""
-        key = (strategy, size, cap)
-        if key not in self._dials:
-            if strategy not in self._peelings:
-                self._peelings[strategy] = peel(self.incidences[strategy])
-            self._dials[key] = make_dial(
-                self._peelings[strategy], size, limits=FREE if cap is None else Limits(cap=cap)
-            )
-        return self._dials[key]
+    def eligible(self, config: SelectConfig) -> Eligible | None:
+        """Return which samples may be picked; None where no option restricts them."""
+        key = ("eligible", *_eligibility(config))
+        if key[1:] == (None, None, None, None):
+            return None
+        return self._once(key, lambda: constraints.eligible(self.source, config))
 
-    def entropy_dial(self, component: Component, size: int, min_tokens: int) -> EntropyDial:
-        """Return the range of the entropy dial, made once for a component and size."""
-        key = (component, size, min_tokens)
-        if key not in self._entropy_dials:
-            counted = self.tokens[component].incidence
-            self._entropy_dials[key] = make_entropy_dial(counted, size, min_tokens=min_tokens)
-        return self._entropy_dials[key]
+    def peeling(self, config: SelectConfig, *, free: bool = False) -> Peeling:
+        """Return the peeling of the eligible samples, or (`free`) of all."""
+        eligible = None if free else self.eligible(config)
+        if eligible is None:
+            key: Hashable = ("peeling", config.strategy)
+            return self._once(key, lambda: peel(self.incidences[config.strategy]))
+        return self._once(
+            ("peeling", config.strategy, *_eligibility(config)),
+            lambda: peel(self.incidences[config.strategy].only(eligible.mask)),
+        )
+
+    def limits(self, config: SelectConfig, rows: Rows) -> tuple[Limits, dict[str, Any]]:
+        """Return what subsets of the eligible `rows` keep to."""
+        eligible = self.eligible(config)
+        kept = NO_ROWS if eligible is None else eligible.kept
+        rows = np.union1d(rows, kept)
+        return constraints.limits(self.source, config, rows, kept)
+
+    def dial(self, config: SelectConfig) -> tuple[Dial, dict[str, Any]]:
+        """Return the range of the dial and how its limits read, made once for equal options."""
+
+        def free() -> Dial:
+            return self._once(
+                ("dial", config.strategy, config.size),
+                lambda: make_dial(self.peeling(config, free=True), config.size),
+            )
+
+        names = ("strategy", "size", "max_per_kind", *_LIMITS)
+        asked = tuple(getattr(config, name) for name in names)
+        if self.eligible(config) is None and not any(asked[2:]):
+            return free(), {}
+
+        def limited() -> tuple[Dial, dict[str, Any]]:
+            peeling = self.peeling(config)
+            limits, said = self.limits(config, peeling.pool(0))
+            return make_dial(peeling, config.size, limits=limits, free=free()), said
+
+        return self._once(("dial", *asked, *_eligibility(config)), limited)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        made: T = self._kept[key]
+        return made
+
+    def entropy_dial(self, config: SelectConfig) -> EntropyDial:
+        """Return the range of the entropy dial, made once for equal options."""
+        eligible = self.eligible(config)
+        counted = self.tokens[config.component].incidence
+        mask = None if eligible is None else eligible.mask
+        return self._once(
+            ("entropy", config.component, config.size, config.min_tokens, *_eligibility(config)),
+            lambda: make_entropy_dial(
+                counted if mask is None else counted.only(mask),
+                config.size,
+                min_tokens=config.min_tokens,
+            ),
+        )
 
 
 def open_pool(corpus: Path, tokens: Mapping[Component, Path], indexes: Mapping[str, Path]) -> Pool:
@@ -212,18 +262,33 @@ def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
 
 
 def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
-    dial = pool.dial(config.strategy, config.size, config.max_per_kind)
+    dial, said = pool.dial(config)
     chosen = choose_at(dial, config.diversity, fill=config.fill, seed=config.seed)
     names = (
-        "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "kinds_target",
-        "kinds_covered", "coverage_bound", "pool", "eligible", "no_kind",
+        "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "k_min_bound", "k_max_bound",
+        "kinds_target", "kinds_covered", "coverage_bound", "share_of_optimum", "pool", "eligible",
+        "no_kind",
     )  # fmt: skip
-    made = {name: getattr(chosen, name) for name in names}
-    return chosen.rows, made | {"evenness": round(chosen.evenness, 6)}
+    made = {name: getattr(chosen, name) for name in names} | {"evenness": round(chosen.evenness, 6)}
+    eligible = pool.eligible(config)
+    if eligible is not None:  # those that may not be picked stand apart
+        made["no_kind"] = int(eligible.mask.sum()) - chosen.eligible
+    if chosen.objective is not None:
+        made |= {"objective_value": chosen.objective, "objective_bound": chosen.objective_bound}
+    return chosen.rows, made | _limited(pool, config, dial.limits, said, chosen.rows)
+
+
+def _limited(
+    pool: Pool, config: SelectConfig, limits: Limits, said: dict[str, Any], rows: Rows
+) -> dict[str, Any]:
+    """Return how the constraints were met; nothing where there were none."""
+    eligible = pool.eligible(config)
+    told = dict(said) | constraints.achieved(pool.source, limits, config, rows, eligible)
+    return {"limits": told} if told else {}
 
 
 def _by_entropy(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
-    dial = pool.entropy_dial(config.component, config.size, config.min_tokens)
+    dial = pool.entropy_dial(config)
     chosen = choose_by_entropy(dial, config.diversity, seed=config.seed)
     made = {
         "target_bits": round(chosen.target_bits, 6),
@@ -240,37 +305,17 @@ def _by_entropy(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]
 
 
 def _baseline(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
-    lengths = np.asarray(pool.tokens["response"].lengths)
+    """Return random or the longest samples within the limits; no kind plays a part."""
+    eligible = pool.eligible(config)
+    rows = np.arange(pool.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
+    limits, said = pool.limits(config, rows)
     if config.strategy == "longest":
-        return baselines.longest_rows(lengths, config.size), {}
-    if config.match_length is None:
-        rows = np.arange(pool.n_samples)
-        return baselines.random_rows(rows, config.size, config.seed), {}
-    reference = _reference_lengths(pool, config.match_length)
-    match = baselines.match_lengths(lengths, reference, config.size, config.seed)
-    made = {
-        "length_bins": {
-            "up_to": match.edges.tolist(),
-            "wanted": match.wanted.tolist(),
-            "got": match.got.tolist(),
-        }
-    }
-    return match.rows, made
-
-
-def _reference_lengths(pool: Pool, match_length: str) -> npt.NDArray[np.int32]:
-    """Return the response lengths of the subset to match, read by id from the token pass."""
-    subset = Path(match_length)
-    folder.read_manifest(subset, STAGE)
-    ids = pa.concat_tables([pq.read_table(p, columns=["id"]) for p in files_of(subset)])["id"]
-    places = pc.index_in(ids, value_set=pool.ids)
-    if places.null_count:
-        raise DataError(
-            f"select: {subset} has {places.null_count:,} samples that are not in this corpus; "
-            "match a subset of the same corpus"
-        )
-    lengths: npt.NDArray[np.int32] = np.asarray(pool.tokens["response"].lengths)[places.to_numpy()]
-    return lengths
+        lengths = np.asarray(pool.tokens["response"].lengths)
+        order = baselines.longest_first(rows, lengths)
+    else:
+        order = baselines.random_order(rows, config.seed)
+    picks = baselines.first_within(order, config.size, limits, config.seed)
+    return picks, {"eligible": len(rows)} | _limited(pool, config, limits, said, picks)
 
 
 def select(
@@ -315,13 +360,22 @@ def files_of(subset: Path) -> list[Path]:
     return sorted((subset / "samples").glob("*.parquet"))
 
 
+def _eligibility(config: SelectConfig) -> tuple[Hashable, ...]:
+    """The options that decide which samples may be picked."""
+    floor = None if config.quality is None else config.quality_floor
+    return config.exclude, config.must_include, config.quality, floor
+
+
 def _work(pool: Pool, config: SelectConfig) -> Work:
     inputs = dict(pool.keys)
     options = config.model_dump(mode="json")
     if config.needs_incidence:
         inputs["incidence"] = pool.index_keys[config.strategy]
-    if config.match_length is not None:
-        matched = folder.read_manifest(Path(config.match_length), STAGE)
-        inputs["match_length"] = folder.contents_key(matched)
-        options["match_length"] = "given"  # a path is no content
+    for name in ("match_length", "must_include", "exclude"):
+        given = options[name]
+        if given is not None and given != constraints.CORPUS:
+            inputs[name] = constraints.content_of(given)
+            options[name] = "given"  # a path is no content
+    if config.quality in pool.scores:
+        inputs["quality"] = content_key(pool.scores[config.quality].tobytes().hex())
     return Work(STAGE, VERSION, inputs, options)

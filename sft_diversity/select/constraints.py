@@ -1,0 +1,354 @@
+"""From options to limits: which samples are eligible, and what every subset keeps to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import file_sha256
+from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Floats, Rows
+from sft_diversity.select.limits import Limits, Total
+from sft_diversity.select.quotas import Factor, make_quotas
+
+BINS = 10
+CORPUS = "corpus"  # in the place of a subset or of shares: as in the eligible samples
+_MEAN_WITHIN = 0.01  # of the reference's mean length, under a length match
+_BUDGET_WITHIN = 0.0025  # of a token budget
+
+Lengths = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
+
+
+class LimitOptions(Config):
+    """Options that constrain a subset, all together; each moves the range of the dial."""
+
+    size: int = Field(gt=0, description="samples to keep, exactly")
+    max_per_kind: int | None = Field(
+        default=None, ge=1, description="no kind in more picks than this; 1 on meso deduplicates"
+    )
+    match_length: str | None = Field(
+        default=None,
+        description="hold response lengths, in ten quantile bins and in the mean, to those of the "
+        "eligible samples (`corpus`) or of another subset (its folder)",
+    )
+    token_budget: int | None = Field(
+        default=None, gt=0, description="response tokens of the whole subset, within 0.25 %"
+    )
+    quota: str | None = Field(
+        default=None,
+        description="hold the mix of a column, exactly: source=corpus, or source=VALUE:SHARE,...; "
+        "any column or meta.KEY; several joined by ;",
+    )
+    must_include: str | None = Field(
+        default=None, description="ids that every subset holds: a subset, .parquet or text file"
+    )
+    exclude: str | None = Field(
+        default=None, description="ids never picked: a subset, .parquet or text file"
+    )
+    quality: str | None = Field(
+        default=None,
+        description="score of a sample, higher is better: a column, meta.KEY, or length",
+    )
+    quality_floor: float = Field(
+        default=25.0, ge=0, lt=100, description="percent of the samples, worst first, not eligible"
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """What constraints are read from.
+
+    Attributes
+    ----------
+    corpus : Path
+    ids : string array, shape (n,)
+        Ascending.
+    lengths : int array, shape (n,)
+        Tokens of every response.
+    scores : mapping
+        Quality scores made before, by name; float array, shape (n,).
+    """
+
+    corpus: Path
+    ids: pa.Array
+    lengths: Lengths
+    scores: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class Eligible:
+    """Which samples may be picked.
+
+    Attributes
+    ----------
+    mask : bool array, shape (n,)
+        Those kept always are among them.
+    kept : int64 array
+        Rows that every subset holds, in the order they were named.
+    quality : float64 array, shape (n,), or None
+    dropped : dict
+        Samples that are not eligible, by reason.
+    """
+
+    mask: Mask
+    kept: Rows
+    quality: Floats | None
+    dropped: dict[str, int]
+
+
+def eligible(source: Source, asked: LimitOptions) -> Eligible:
+    """Apply `exclude`, `must_include` and the quality floor.
+
+    Raises
+    ------
+    UsageError, DataError
+        If an id is named twice over, is not in the corpus, or a column is not there.
+    """
+    n = len(source.ids)
+    mask = np.ones(n, np.bool_)
+    dropped: dict[str, int] = {}
+    if asked.exclude is not None:
+        mask[_rows_of(asked.exclude, source.ids, "exclude", strict=False)] = False
+        dropped["excluded"] = n - int(mask.sum())
+    quality = None
+    if asked.quality is not None:
+        quality = _quality(source, asked.quality)
+        usable = mask & np.isfinite(quality)
+        floor = np.quantile(quality[usable], asked.quality_floor / 100) if usable.any() else 0.0
+        good = usable & (quality >= floor)
+        dropped["below_quality"] = int((mask & ~good).sum())
+        mask = good
+    kept = NO_ROWS
+    if asked.must_include is not None:
+        kept = _rows_of(asked.must_include, source.ids, "must-include", strict=True)
+        if asked.exclude is not None:
+            both = np.isin(kept, _rows_of(asked.exclude, source.ids, "exclude", strict=False))
+            if both.any():
+                raise UsageError(
+                    f"select: {both.sum():,} samples are both in must-include and in exclude; "
+                    "take them out of one"
+                )
+        mask[kept] = True
+    return Eligible(mask, kept, quality, dropped)
+
+
+def limits(
+    source: Source, asked: LimitOptions, rows: Rows, kept: Rows
+) -> tuple[Limits, dict[str, Any]]:
+    """Return what a subset keeps to, and its description for the manifest.
+
+    Parameters
+    ----------
+    rows : int64 array
+        Eligible rows, those kept among them.
+    kept : int64 array
+
+    Notes
+    -----
+    `match_length` divides lengths at the deciles of its reference, the eligible responses or a
+    subset, and holds the mean within 1 %; `token_budget` is held within 0.25 %, together with the
+    bins where both are asked for.
+    """
+    factors: list[Factor] = []
+    said: dict[str, Any] = {}
+    target, tolerance = 0.0, 0.0
+    if asked.match_length is not None:
+        reference = source.lengths[rows]
+        if asked.match_length != CORPUS:
+            matched = _rows_of(asked.match_length, source.ids, "match-length", strict=True)
+            reference = source.lengths[matched]
+        factor, edges = _length_bins(source.lengths, np.asarray(reference))
+        factors.append(factor)
+        target, tolerance = float(reference.mean()) * asked.size, _MEAN_WITHIN
+        said["length_bins"] = {"up_to": edges, "wanted": factor.numbers(asked.size).tolist()}
+    for column, shares in _parsed_quota(asked.quota):
+        factor = _column_factor(source, column, shares, rows)
+        factors.append(factor)
+        numbers = factor.numbers(asked.size).tolist()
+        said.setdefault("quota", {})[column] = dict(zip(factor.labels, numbers, strict=True))
+    if asked.token_budget is not None:
+        target, tolerance = float(asked.token_budget), _BUDGET_WITHIN
+    total = None
+    if tolerance:
+        least, most = int(np.ceil(target * (1 - tolerance))), int(target * (1 + tolerance))
+        total = Total(source.lengths, least, max(least, most))
+        said["tokens_wanted"] = round(target)
+    quotas = make_quotas(factors, rows, asked.size) if factors else None
+    cap = NO_CAP if asked.max_per_kind is None else asked.max_per_kind
+    return Limits(cap, kept, quotas, total), said
+
+
+def achieved(
+    source: Source, limits: Limits, asked: LimitOptions, rows: Rows, eligible: Eligible | None
+) -> dict[str, Any]:
+    """Return what the picks `rows` came to: not eligible, kept, total, quality."""
+    got: dict[str, Any] = {}
+    if eligible is not None:
+        got |= {"not_eligible": eligible.dropped, "included": len(eligible.kept)}
+    if limits.total is not None:
+        tokens = limits.total.of(rows)
+        got["tokens"] = tokens
+        got["tokens_met"] = limits.total.least <= tokens <= limits.total.most
+    if eligible is not None and eligible.quality is not None:
+        finite = np.isfinite(eligible.quality)
+        for name, of in (("subset", rows), ("eligible", eligible.mask), ("corpus", slice(None))):
+            scores = eligible.quality[of][finite[of]]
+            got.setdefault("quality_mean", {})[name] = round(float(scores.mean()), 6)
+    return got
+
+
+def content_of(named: str) -> str:
+    """Return a key of the ids that a folder or file names."""
+    place = Path(named)
+    if place.is_dir():
+        return folder.contents_key(folder.read_manifest(place))
+    return file_sha256(place) if place.is_file() else ""
+
+
+def _rows_of(named: str, ids: pa.Array, option: str, *, strict: bool) -> Rows:
+    """Return the rows whose ids a subset folder, a Parquet file or a text file names."""
+    place = Path(named)
+    if place.is_dir():
+        manifest = folder.read_manifest(place, None)
+        files = sorted((place / "samples").glob("*.parquet"))
+        if not files:
+            raise UsageError(f"select: {option}: {place} ({manifest['stage']}) holds no samples")
+        wanted = pa.concat_tables([pq.read_table(f, columns=["id"]) for f in files])["id"]
+    elif place.suffix == ".parquet" and place.is_file():
+        wanted = pq.read_table(place, columns=["id"])["id"]
+    elif place.is_file():
+        lines = place.read_text("utf-8").split("\n")
+        wanted = pa.array([line.strip() for line in lines if line.strip()], pa.string())
+    else:
+        raise UsageError(
+            f"select: {option}: {place} is not there; give a subset folder, a Parquet file with a "
+            "column `id`, or a text file with an id a line"
+        )
+    places = pc.index_in(wanted, value_set=ids)
+    if strict and places.null_count:
+        raise DataError(
+            f"select: {option}: {place} has {places.null_count:,} samples that are not in this "
+            "corpus; use ids of the same corpus"
+        )
+    rows = places.drop_null().to_numpy().astype(np.int64)
+    _, first = np.unique(rows, return_index=True)
+    distinct: Rows = rows[np.sort(first)]
+    return distinct
+
+
+def _length_bins(lengths: Lengths, reference: Lengths) -> tuple[Factor, list[float]]:
+    if len(reference) == 0:
+        raise DataError("select: match-length has an empty reference; give a subset with samples")
+    edges = np.quantile(reference, np.arange(1, BINS) / BINS)
+    ends = ["0", *(f"{edge:g}" for edge in edges), "∞"]
+    labels = [f"{low}–{high}" for low, high in itertools.pairwise(ends)]
+    group = np.searchsorted(edges, lengths).astype(np.int32)
+    shares = np.bincount(np.searchsorted(edges, reference), minlength=BINS).astype(np.float64)
+    return Factor("response length", labels, group, shares), edges.tolist()
+
+
+def _parsed_quota(quota: str | None) -> list[tuple[str, dict[str, float] | None]]:
+    """Return each column of `quota` with the shares of its values; None: as in the corpus."""
+    parsed: list[tuple[str, dict[str, float] | None]] = []
+    for part in (quota or "").split(";"):
+        if not part.strip():
+            continue
+        column, equals, given = (piece.strip() for piece in part.partition("="))
+        if not (column and equals and given):
+            raise _bad_quota(part)
+        if given == CORPUS:
+            parsed.append((column, None))
+            continue
+        shares = {}
+        for pair in given.split(","):
+            value, colon, share = (piece.strip() for piece in pair.rpartition(":"))
+            try:
+                shares[value] = float(share)
+            except ValueError:
+                raise _bad_quota(part) from None
+            if not (colon and value and 0 <= shares[value] < np.inf):
+                raise _bad_quota(part)
+        if not sum(shares.values()) > 0:
+            raise _bad_quota(part)
+        parsed.append((column, shares))
+    return parsed
+
+
+def _bad_quota(part: str) -> UsageError:
+    return UsageError(
+        f"select: quota is {part.strip()!r} but must be COLUMN=corpus or COLUMN=VALUE:SHARE,...; "
+        "several are joined by `;`"
+    )
+
+
+def _column_factor(
+    source: Source, column: str, shares: dict[str, float] | None, rows: Rows
+) -> Factor:
+    values = pc.dictionary_encode(column_of(source.corpus, column).combine_chunks().cast("string"))
+    names = values.dictionary.to_pylist()
+    codes = values.indices.fill_null(-1).to_numpy().astype(np.int32)
+    if shares is None:
+        counts = np.bincount(codes[rows][codes[rows] >= 0], minlength=len(names))
+        return Factor(column, names, codes, counts.astype(np.float64))
+    unknown = [name for name in shares if name not in names]
+    if unknown:
+        raise DataError(
+            f"select: quota: {column} is never {unknown[0]!r}; "
+            f"it is {', '.join(map(str, sorted(names)[:12]))}"
+        )
+    place = {name: i for i, name in enumerate(shares)}
+    lookup = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
+    return Factor(column, list(shares), lookup[codes], np.array(list(shares.values())))
+
+
+def column_of(corpus: Path, column: str) -> pa.ChunkedArray:
+    """Return a column of the samples, or `meta.KEY`: what the source had under that key.
+
+    Raises
+    ------
+    UsageError
+        If there is no such column, or no sample has the key.
+    """
+    if not column.startswith("meta."):
+        names = pq.read_schema(corpora.shards(corpus)[0]).names
+        if column not in names or column in ("messages", "meta"):
+            known = ", ".join(name for name in names if name not in ("messages", "meta"))
+            raise UsageError(f"select: no column {column!r}; known: {known}, meta.KEY")
+        return corpora.read(corpus, [column])[column]
+    key = column.removeprefix("meta.")
+    values = [
+        json.loads(meta).get(key) for meta in corpora.read(corpus, ["meta"])["meta"].to_pylist()
+    ]
+    if all(value is None for value in values):
+        raise UsageError(f"select: no sample has {key!r} in its meta")
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def _quality(source: Source, name: str) -> Floats:
+    """Return every sample's score, higher is better; not finite where it has none."""
+    if name in source.scores:
+        return np.asarray(source.scores[name], np.float64)
+    if name == "length":
+        return np.asarray(source.lengths, np.float64)
+    texts = column_of(source.corpus, name)
+    try:
+        numbers = texts.cast(pa.float64()).fill_null(np.nan)
+    except pa.ArrowInvalid as fault:
+        raise DataError(f"select: quality: {name} is no number everywhere: {fault}") from None
+    return np.asarray(numbers.to_numpy(), np.float64)

@@ -1,0 +1,171 @@
+"""Constraints hold in every subset, and the range of the dial is that of brute force."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.select.bound import balance_bound, coverage_bound
+from sft_diversity.select.compiled import NO_ROWS
+from sft_diversity.select.dial import make_dial
+from sft_diversity.select.engine import choose_at
+from sft_diversity.select.limits import Limits, Total
+from sft_diversity.select.quotas import Factor, Quotas, largest_remainder, make_quotas
+from tests.select.small import covered, incidence, random_rows, row_lists
+
+FILLS = ("draws", "balance", "uniform")
+
+
+@st.composite
+def limited(draw):
+    """Draw rows with a partition, lengths, a size and limits on them, whether feasible or not."""
+    rows, n_kinds = draw(row_lists(max_rows=9, min_rows=3))
+    n = len(rows)
+    group = np.array(draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)), np.int32)
+    lengths = np.array(draw(st.lists(st.integers(1, 9), min_size=n, max_size=n)))
+    size = draw(st.integers(1, 5))
+    kept = np.array(draw(st.lists(st.integers(0, n - 1), max_size=2, unique=True)), np.int64)
+    first = draw(st.integers(0, size))
+    quotas = draw(st.sampled_from([None, Quotas(group, np.array([first, size - first]))]))
+    least = draw(st.integers(1, 30))
+    total = draw(st.sampled_from([None, Total(lengths, least, least + draw(st.integers(0, 6)))]))
+    return rows, n_kinds, size, Limits(kept=kept, quotas=quotas, total=total)
+
+
+def feasible(rows, pool, size, limits):
+    """Return every set of `size` rows of the pool and those kept that is within the limits."""
+    sets = []
+    kept = limits.kept.tolist()
+    for more in combinations([i for i in pool if i not in kept], max(0, size - len(kept))):
+        picks = np.array([*kept, *more], np.int64)
+        if len(picks) != size:
+            continue
+        if limits.quotas is not None:
+            number = np.bincount(limits.quotas.group[picks], minlength=2)
+            if number.tolist() != limits.quotas.number.tolist():
+                continue
+        total = limits.total
+        if total is None or total.least <= total.of(picks) <= total.most:
+            sets.append(picks.tolist())
+    return sets
+
+
+@given(limited(), st.sampled_from((0, 33, 67, 100)), st.sampled_from(FILLS), st.integers(0, 3))
+def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill, seed):
+    rows, n_kinds, size, limits = drawn
+    try:
+        dial = make_dial(incidence(rows, n_kinds), size, limits=limits)
+    except DataError:
+        every = [i for i in range(len(rows)) if rows[i]]
+        spread = [len(s) for s in feasible(rows, every, size, limits)]
+        # a total may be out of reach only because it is looked for at its ends
+        assert not spread or limits.total is not None
+        return
+    except UsageError:
+        assert len(limits.kept) > size
+        return
+    chosen = choose_at(dial, level, fill=fill, seed=seed)
+    picks = chosen.rows.tolist()
+    pool = dial.peeling.pool(dial.step(level)).tolist()
+    assert len(set(picks)) == len(picks) == size
+    assert picks[: len(limits.kept)] == limits.kept.tolist()
+    assert set(picks[len(limits.kept) :]) <= set(pool)
+    if limits.quotas is not None:
+        number = np.bincount(limits.quotas.group[chosen.rows], minlength=2)
+        assert number.tolist() == limits.quotas.number.tolist()
+    assert chosen.kinds_covered == covered(rows, picks)
+    assert chosen.kinds_target == covered(rows, {*pool, *limits.kept.tolist()})
+    free_of_total = Limits(kept=limits.kept, quotas=limits.quotas)
+    sets = feasible(rows, pool, size, free_of_total)
+    best = max(covered(rows, s) for s in sets)
+    assert chosen.kinds_covered <= best <= chosen.coverage_bound
+    assert best * chosen.share_of_optimum <= chosen.kinds_covered + 1e-6
+    assert dial.k_min_bound <= dial.k_min or len(limits.kept)
+    assert chosen.k_max <= chosen.k_max_bound
+    if fill == "balance":
+        values = []
+        for s in sets:
+            held = np.bincount([k for i in s for k in rows[i]], minlength=n_kinds)
+            values.append(np.log1p(held).sum())
+        assert chosen.objective <= max(values) + 1e-6
+        assert max(values) <= chosen.objective_bound + 1e-6
+
+
+@given(limited())
+def test_the_low_end_is_the_smallest_pool_that_serves_the_quotas(drawn):
+    rows, n_kinds, size, limits = drawn
+    limits = Limits(quotas=limits.quotas)
+    try:
+        dial = make_dial(incidence(rows, n_kinds), size, limits=limits)
+    except DataError:
+        return
+    steps = len(dial.kinds)
+    serving = [
+        s for s in range(steps) if feasible(rows, dial.peeling.pool(s).tolist(), size, limits)
+    ]
+    assert dial.low_step == max(serving)
+
+
+@pytest.mark.parametrize("level", [0, 50, 100])
+@pytest.mark.parametrize("fill", FILLS)
+def test_a_total_is_met_on_a_pool_with_room(level, fill):
+    rows = random_rows(3000, 200, seed=3)
+    rng = np.random.default_rng(3)
+    lengths = np.array([3 * len(row) for row in rows]) + rng.integers(1, 20, size=3000)
+    target = int(lengths.mean() * 200)
+    limits = Limits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
+    dial = make_dial(incidence(rows, 200), 200, limits=limits)
+    chosen = choose_at(dial, level, fill=fill, seed=1)
+    assert abs(lengths[chosen.rows].sum() / target - 1) <= 0.0025
+    if fill != "uniform":
+        assert chosen.kinds_covered == chosen.kinds_target
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=6, max_size=60),
+    st.lists(st.integers(1, 5), min_size=4, max_size=4),
+    st.integers(1, 6),
+)
+def test_joined_quotas_hold_every_factor_exactly(cells, shares, size):
+    one, other = (np.array(column, np.int32) for column in zip(*cells, strict=True))
+    factors = [
+        Factor("one", "abcd", one, np.array(shares, np.float64)),
+        Factor("other", "xyz", other, np.bincount(other, minlength=3).astype(np.float64)),
+    ]
+    try:
+        quotas = make_quotas(factors, np.arange(len(cells)), size)
+    except DataError:
+        return
+    rooms = quotas.number
+    present = np.bincount(quotas.group, minlength=len(rooms))
+    assert (rooms[:-1] <= present[:-1]).all()
+    for factor in factors:
+        got = np.zeros(len(factor.shares), np.int64)
+        for part in range(len(rooms) - 1):
+            got[factor.group[np.flatnonzero(quotas.group == part)[0]]] += rooms[part]
+        assert got.tolist() == factor.numbers(size).tolist()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), st.integers(0, 50))
+def test_largest_remainder_is_within_one_of_the_exact_share(amounts, size):
+    whole = largest_remainder(np.array(amounts, np.float64), size)
+    exact = np.array(amounts) / sum(amounts) * size
+    assert whole.sum() == size
+    assert (np.abs(whole - exact) < 1 + 1e-9).all()
+
+
+def test_bounds_hold_on_larger_incidences():
+    rows = random_rows(400, 120, seed=9)
+    made = incidence(rows, 120)
+    everyone = np.flatnonzero(np.diff(made.indptr))
+    for size in (3, 10, 40):
+        greedy = choose_at(make_dial(made, size), 100, fill="balance")
+        assert greedy.objective >= (1 - 1 / np.e) * greedy.objective_bound
+        bound = coverage_bound(made.indptr, made.indices, 120, everyone, size, kept=NO_ROWS)
+        assert greedy.kinds_covered <= bound
+        held = np.zeros(120, np.int64)
+        worst = balance_bound(made.indptr, made.indices, everyone, size, held)
+        assert worst >= greedy.objective_bound - 1e-9
