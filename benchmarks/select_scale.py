@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.incidence import Incidence
@@ -96,8 +97,8 @@ def resample(source: Incidence, n: int, out: Path, seed: int) -> None:
             _header(file, int(indptr[-1]))
     np.save(out / "indptr.npy", indptr)
     names = pa.array(np.arange(n_kinds))
-    pq_kinds = pa.table({"kind": names, "samples": pa.array(held)})
-    incidence.pq.write_table(pq_kinds, out / "kinds.parquet")  # last: marks the folder as complete
+    kinds_table = pa.table({"kind": names, "samples": pa.array(held)})
+    pq.write_table(kinds_table, out / "kinds.parquet")  # last: marks the folder as complete
 
 
 def _block(
@@ -148,6 +149,9 @@ def measure(made: Path, n: int) -> dict[str, Any]:
                 "target": made_of.kinds_target,
                 "evenness": round(made_of.evenness, 4),
             }
+    if size > 10_000:  # the hard case: pools that N can cover lie far down
+        small = step(record, "dial of 10,000", partial(make_dial, peeling, 10_000))
+        record["dial of 10,000"] |= {"k_min": small.k_min, "k_max": small.k_max}
     return record
 
 

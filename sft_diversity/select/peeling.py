@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled, frozen
 from sft_diversity.select.transpose import transpose
 
 
@@ -104,18 +104,8 @@ def peel(incidence: Incidence) -> Peeling:
     degree = np.diff(starts)
     kinds_after[0] = np.count_nonzero(degree)
     pool_sizes[0] = np.count_nonzero(np.diff(indptr))
-    steps = drop_rarest(
-        indptr,
-        indices,
-        starts,
-        members,
-        degree,
-        sample_left,
-        kind_left,
-        kinds_after,
-        pool_sizes,
-        0,
-        NO_CAP,
+    steps = _peel(
+        indptr, indices, starts, members, degree, sample_left, kind_left, kinds_after, pool_sizes
     )
     return Peeling(
         indptr,
@@ -129,7 +119,7 @@ def peel(incidence: Incidence) -> Peeling:
 
 
 @compiled
-def drop_rarest(
+def _peel(
     indptr: Ints,
     indices: Kinds,
     starts: Ints,
@@ -139,14 +129,8 @@ def drop_rarest(
     kind_left: npt.NDArray[np.int32],
     kinds_after: Ints,
     pool_sizes: Ints,
-    step: int,
-    until: int,
 ) -> int:
-    """Drop kinds while one of at most `until` samples is left; return the last step.
-
-    `degree` holds how many samples of the pool have each kind and is counted down. The last four
-    arrays are filled from `step` on, whose own entries are given. `members` may list the samples
-    of a kind in any order, and may leave out those that stay longer than this call lasts.
+    """Fill the last four arrays, whose first entries are given; return the number of steps.
 
     Kinds above the frontier wait in linked buckets by degree. Those at or below it sit in a heap
     ordered by degree, then kind; when it is empty the frontier rises to the next bucket in use.
@@ -157,12 +141,10 @@ def drop_rarest(
     lost = np.zeros(n_kinds, np.int64)
     heap = np.empty(n_kinds, np.int64)
     place = np.empty(n_kinds, np.int64)
-    waiting = frontier = 0
+    waiting = frontier = step = 0
     while kinds_after[step] > 0:
         while waiting == 0:
             frontier += 1
-            if frontier > until:
-                return step
             while head[frontier] >= 0:
                 kind = head[frontier]
                 _unlink(kind, frontier, head, before, after)
@@ -177,8 +159,14 @@ def drop_rarest(
         step += 1
         pool_sizes[step] = pool_sizes[step - 1] - degree[rarest]
         kinds_after[step] = kinds_after[step - 1]
-        n_touched = _drop(
-            rarest, step, indptr, indices, starts, members, sample_left, touched, lost
+        n_touched = drop_samples(
+            members[starts[rarest] : starts[rarest + 1]],
+            step,
+            indptr,
+            indices,
+            sample_left,
+            touched,
+            lost,
         )
         for kind in touched[:n_touched]:
             was = degree[kind]
@@ -200,20 +188,22 @@ def drop_rarest(
 
 
 @compiled
-def _drop(
-    kind: int,
+def drop_samples(
+    rows: Kinds,
     step: int,
     indptr: Ints,
     indices: Kinds,
-    starts: Ints,
-    members: Kinds,
     sample_left: npt.NDArray[np.int32],
     touched: Ints,
     lost: Ints,
 ) -> int:
-    """Take the samples of `kind` out; note the kinds they held, and how many each lost."""
+    """Take those of `rows` out that are still in; note the kinds they held.
+
+    Returns how many kinds: the first entries of `touched`. `lost`, all 0 before, then says how
+    many samples each of them lost; the caller puts it back to 0.
+    """
     n_touched = 0
-    for row in members[starts[kind] : starts[kind + 1]]:
+    for row in rows:
         if sample_left[row] > 0:
             continue
         sample_left[row] = step

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
+from sft_diversity.select.compiled import Ints, Rows
+from sft_diversity.select.peeling import drop_samples
 from sft_diversity.select.shards import Shard, each
 from sft_diversity.select.transpose import transpose
 
@@ -79,8 +80,7 @@ def peel_shards(shards: Sequence[Shard], n_kinds: int, *, workers: int = 1) -> S
         answers = [part.drop(rarest, step) for part in parts]
         for held, lost in answers:
             left[held] -= lost
-        touched = np.unique(np.concatenate([held for held, _ in answers]))
-        emptied = touched[left[touched] == 0]
+        emptied = np.unique(np.concatenate([held[left[held] == 0] for held, _ in answers]))
         kind_left[emptied] = step
         left[emptied] = GONE
         kinds.append(kinds[-1] - len(emptied))
