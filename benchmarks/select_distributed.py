@@ -1,7 +1,7 @@
 """What two-round distributed greedy loses against one machine, and that sharded peeling is exact.
 
     python benchmarks/select_distributed.py --index micro-response/ --name micro-response
-        [--size N] [--shards 4 16 64] [--shares 1 2 4]
+        [--size N] [--shards 4 16 64] [--shares 1 2 all]
 
 `--index` is a folder that `sftdiv index` wrote, or that benchmarks/select_scale.py made. For the
 pools at 50 % and 100 % of the dial, and for coverage and balance: one greedy over the whole pool,
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--size", type=int, help="N; default: 10,000 for 117,000 samples")
     parser.add_argument("--shards", type=int, nargs="+", default=[4, 16, 64])
-    parser.add_argument("--shares", type=float, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--shares", nargs="+", default=["1", "2", "all"])
     parser.add_argument("--levels", type=float, nargs="+", default=[50, 100], help="percent")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
@@ -113,7 +113,7 @@ def compared(
     for parts in asked.shards:
         shards = split(whole, parts)
         pools = [pool[(pool >= s.first) & (pool < s.first + s.n_samples)] - s.first for s in shards]
-        for share in sorted({*asked.shares, float(parts)}):
+        for share in (float(parts if s == "all" else s) for s in asked.shares):
             made, seconds = timed(
                 partial(
                     distributed_greedy, shards, pools, whole.n_kinds, size, objective,
