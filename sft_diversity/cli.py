@@ -115,11 +115,19 @@ def select_command(
     config: ConfigFile = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="Many subsets at once: strategy=all diversity=0,50,100 size=2000 seed=0,1"
+        ),
+    ] = None,
     **options: Any,
 ) -> None:
-    """Select exactly N samples at a chosen diversity."""
+    """Select exactly N samples at a chosen diversity, or a grid of such subsets."""
     _finish(
-        workflow.select(*source, out=out, work=work, config=config, dry_run=dry_run, **options),
+        workflow.select(
+            *source, out=out, work=work, config=config, dry_run=dry_run, grid=grid, **options
+        ),
         as_json,
         printing.selected,
     )

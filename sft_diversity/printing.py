@@ -47,6 +47,30 @@ def ingested(result: dict[str, Any]) -> str:
     return f"{columns(rows)}\n{result['out']}"
 
 
+def grid(result: dict[str, Any]) -> str:
+    """Return a line a subset, then the overlaps between seeds and strategies."""
+    rows = [("subset", "kinds", "aimed", "pool", "evenness", "entropy", "instr.", "resp.")]
+    for name, made in result["subsets"].items():
+        kinds = [
+            f"{made[key]:,}" if key in made else "-"
+            for key in ("kinds_covered", "kinds_target", "pool")
+        ]
+        even = f"{made['evenness']:.3f}" if "evenness" in made else "-"
+        means = [f"{made[f'{part}_tokens']:.1f}" for part in ("instruction", "response")]
+        rows.append((name, *kinds, even, f"{made['entropy_bits']:.3f}", *means))
+    lines = [columns(rows)]
+    shared = result["overlap"]
+    if shared["seeds"]:
+        lines.append("\nsamples that two seeds have in common, on average")
+        lines.append(columns([(key, f"{share:.1%}") for key, share in shared["seeds"].items()]))
+    for key, pairs in shared["strategies"].items():
+        lines.append(f"\nsamples that two strategies have in common, {key}")
+        lines.append(columns([(pair, f"{share:.1%}") for pair, share in pairs.items()]))
+    made = len(result["subsets"])
+    lines.append(f"\n{made:,} subsets in {result['out']} ({result['seconds']:,.1f} s)")
+    return "\n".join(lines)
+
+
 def limits_lines(result: dict[str, Any]) -> list[str]:
     """Say how each constraint of a subset was met, and what it did to the dial."""
     limits = result["limits"]
@@ -75,6 +99,8 @@ def limits_lines(result: dict[str, Any]) -> list[str]:
 
 
 def selected(result: dict[str, Any]) -> str:
+    if "subsets" in result:
+        return grid(result)
     lines = [f"{result['rows']:,} samples in {result['out']}"]
     if "kinds_target" in result:
         lines.append(

@@ -27,6 +27,7 @@ from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
 from sft_diversity.rewrite import stage as rewriting
 from sft_diversity.score import stage as scoring
+from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
 from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work
 
@@ -106,24 +107,50 @@ def select(
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Select a subset of a corpus or of raw files; options are those of `SelectOptions`."""
+    """Select a subset of a corpus or of raw files; options are those of `SelectOptions`.
+
+    With `grid` (text, or a mapping of axes to values; see `select.grid.parse`) every combination
+    becomes a subset in its own folder of `out`, and the result has their overlaps.
+    """
     started = time.perf_counter()
-    asked = _options(SelectOptions, config, options)
-    plain = _only(selecting.SelectConfig, asked)
+    given = configs.read_yaml(Path(config)) if config else {}
+    in_file = given.pop("grid", {})
+    axes = grids.parse(options.pop("grid", None) or in_file)
+    where = f"config {config}" if config else "options"
+    cells = grids.cells(axes)
+    asked = {
+        name: configs.build(SelectOptions, {**given, **_given(options), **cell}, where)
+        for name, cell in cells.items()
+    }
+    first = next(iter(asked.values()))
     kept = Work(Path(work), dry_run)
-    corpus = kept.corpus(source, asked.ingest)
-    passes = {name: kept.tokens(corpus, name, asked.tokenizer) for name in COMPONENTS}
-    indexes: dict[str, Path] = {}
-    if plain.needs_incidence:
-        indexes[plain.strategy] = kept.index(corpus, _index_options(asked, plain.strategy))
+    corpus = kept.corpus(source, first.ingest)
+    passes = {name: kept.tokens(corpus, name, first.tokenizer) for name in COMPONENTS}
+    by_strategy = {one.strategy: one for one in asked.values() if one.needs_incidence}
+    indexes: dict[str, Path] = {
+        name: kept.index(corpus, _index_options(one, name)) for name, one in by_strategy.items()
+    }
+    places = {name: Path(out) / name if axes else Path(out) for name in asked}
     if dry_run:
-        kept.note(
-            "select", Path(out), {"rows": plain.size, "seconds": 1, "bytes": plain.size * 800}
-        )
+        for name, one in asked.items():
+            step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
+            kept.note("select", places[name], step)
         return {"plan": kept.plan}
     pool = selecting.open_pool(corpus, passes, indexes)
-    manifest = selecting.select(pool, Path(out), plain, say)
-    return _report(manifest, out) | {"seconds": round(time.perf_counter() - started, 3)}
+    if len(asked) > 1:
+        pool.hold_samples()
+    figures, picks = {}, {}
+    for name, one in asked.items():
+        plain = _only(selecting.SelectConfig, one)
+        said = say if not axes else (lambda text, name=name: say(f"{name}: {text}"))
+        figures[name] = _report(selecting.select(pool, places[name], plain, said), places[name])
+        if axes:
+            picks[name] = selecting.rows_of(pool, places[name])
+    seconds = {"seconds": round(time.perf_counter() - started, 3)}
+    if not axes:
+        return figures["subset"] | seconds
+    shared = grids.overlaps(picks, cells) | {"samples": pool.n_samples}
+    return {"subsets": figures, "overlap": shared, "out": str(out)} | seconds
 
 
 def finetune(
@@ -205,6 +232,11 @@ def doctor(work: str | Path = WORK) -> Result:
 
 def _options(model: type[C], config: str | Path | None, options: Mapping[str, Any]) -> C:
     return configs.load(Path(config) if config else None, model, options)
+
+
+def _given(options: Mapping[str, Any]) -> Result:
+    """Return the options that were given: None stands for those that were not."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _only(model: type[C], asked: Config) -> C:

@@ -176,3 +176,20 @@ def test_select_killed_before_it_ends_gives_the_same_bytes_when_run_again(place)
     assert select(place, "killed", "--seed", "3").returncode == 0
     name = "samples/00000.parquet"
     assert (place / "killed" / name).read_bytes() == (place / "whole" / name).read_bytes()
+
+
+def test_a_grid_writes_each_subset_and_prints_their_overlap(place):
+    run = sftdiv(
+        place, "select", "pool.jsonl", "--grid", "strategy=random,micro-response seed=0,1",
+        "--size", "20", "--out", "grid",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "samples that two seeds have in common" in run.stdout
+    assert len(list((place / "grid").glob("*/manifest.json"))) == 4
+    again = sftdiv(
+        place, "select", "pool.jsonl", "--grid", "strategy=random seed=0", "--size", "20",
+        "--out", "grid", "--json",
+    )  # fmt: skip
+    made = json.loads(again.stdout)
+    assert list(made["subsets"]) == ["random-s0"]
+    assert "reused" in again.stderr

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
@@ -358,6 +360,13 @@ def select(
 def files_of(subset: Path) -> list[Path]:
     """Return a subset's Parquet files in pick order."""
     return sorted((subset / "samples").glob("*.parquet"))
+
+
+def rows_of(pool: Pool, subset: Path) -> Rows:
+    """Return the corpus rows of a subset, in pick order."""
+    ids = pa.concat_tables([pq.read_table(path, columns=["id"]) for path in files_of(subset)])["id"]
+    rows: Rows = pc.index_in(ids, value_set=pool.ids).to_numpy().astype(np.int64)
+    return rows
 
 
 def _eligibility(config: SelectConfig) -> tuple[Hashable, ...]:
