@@ -59,6 +59,34 @@ def read_component(embeddings: Path, component: str) -> tuple[pa.Array, Vectors]
     return ids, unit(vectors)
 
 
+def take(embeddings: Path, component: str, rows: npt.NDArray[np.int64]) -> Vectors:
+    """Return the unit vectors of some rows (numbered in id order), in the order asked for.
+
+    Memory holds the vectors taken and one shard; see `read_component` for the rest.
+    """
+    folder.read_manifest(embeddings, "embed")
+    taken: npt.NDArray[np.float16] | None = None
+    start = 0
+    for path in sorted((embeddings / component).glob("*.parquet")):
+        here = matrix(pq.read_table(path, columns=["embedding"])["embedding"])
+        inside = (rows >= start) & (rows < start + len(here))
+        if taken is None:
+            taken = np.empty((len(rows), here.shape[1]), np.float16)
+        taken[inside] = here[rows[inside] - start]
+        start += len(here)
+    if taken is None or (len(rows) and not 0 <= rows.min() <= rows.max() < start):
+        raise UsageError(f"{embeddings}: lacks embeddings of component `{component}` or rows of it")
+    return unit(taken)
+
+
+def ids(embeddings: Path, component: str) -> pa.Array:
+    """Return the sample ids of one component's embeddings, ascending."""
+    paths = sorted((embeddings / component).glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(path, columns=["id"]) for path in paths])[
+        "id"
+    ].combine_chunks()
+
+
 def matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float16]:
     """Return a column of `n` fixed-size float16 lists as an array of shape (n, d)."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
