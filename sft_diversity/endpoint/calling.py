@@ -18,6 +18,7 @@ from sft_diversity.endpoint.config import EndpointConfig, completions_url, read_
 
 _DETAIL = 300  # characters of an endpoint's words that a message repeats
 _CONNECT_S = 20.0
+_TRIES_AT_500 = 4  # the server's own error on this request: rarely passes, unlike 429 and 503
 _AGAIN = frozenset({408, 409, 425, 429})
 _WRONG_SETUP = {
     401: "refuses the key; check api_key_env",
@@ -31,9 +32,9 @@ _WRONG_SETUP = {
 class TryAgain(Exception):
     """The call failed in a way that may pass; `wait_s` is what the endpoint asks for."""
 
-    def __init__(self, why: str, wait_s: float = 0.0) -> None:
+    def __init__(self, why: str, wait_s: float = 0.0, status: int = 0) -> None:
         super().__init__(why)
-        self.why, self.wait_s = why, wait_s
+        self.why, self.wait_s, self.status = why, wait_s, status
 
 
 class Caller:
@@ -85,23 +86,24 @@ class Caller:
                 "messages": [dict(message) for message in request.messages],
             }
         )
-        why = "stopped"
-        for number in range(self._config.tries):
-            if number:
-                again()
+        number = own_errors = 0
+        while True:
             if not self._pass_gate(stop):
                 return Failure("gave-up", "stopped"), number
+            number += 1
             try:
-                return self._call(body), number + 1
+                return self._call(body), number
             except TryAgain as fault:
-                why = fault.why
+                own_errors += fault.status == 500
                 if fault.wait_s > self._config.max_wait_s:
-                    why += f", asks to wait {fault.wait_s:,.0f} s, over max_wait_s"
-                    return Failure("gave-up", why), number + 1
+                    why = f"{fault.why}, asks to wait {fault.wait_s:,.0f} s, over max_wait_s"
+                    return Failure("gave-up", why), number
+                if number >= self._config.tries or own_errors >= _TRIES_AT_500:
+                    why = f"call {number}, the last: {fault.why}"
+                    return Failure("gave-up", why), number
                 self._hold_back(fault.wait_s)
-                if number + 1 < self._config.tries:
-                    stop.wait(max(fault.wait_s, self._backoff(key, number)))
-        return Failure("gave-up", f"{self._config.tries} tries, the last: {why}"), number + 1
+                stop.wait(max(fault.wait_s, self._backoff(key, number - 1)))
+                again()
 
     def _backoff(self, key: str, number: int) -> float:
         """Return the wait after a failed call: doubled each time, spread by the request's key."""
@@ -136,7 +138,7 @@ class Caller:
         if status == 429 and "insufficient_quota" in response.text:
             raise DataError(f"{self._stage}: {self.host} says the quota is used up: {said}")
         if status in _AGAIN or status >= 500:
-            raise TryAgain(f"HTTP {status} {said}".strip(), retry_after(response.headers))
+            raise TryAgain(f"HTTP {status} {said}".strip(), retry_after(response.headers), status)
         if status in _WRONG_SETUP:
             raise UsageError(
                 f"{self._stage}: {self.host} {_WRONG_SETUP[status]} (HTTP {status}: {said})"

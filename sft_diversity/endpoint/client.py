@@ -189,7 +189,7 @@ class Client:
     def _unanswered(self, requests: str) -> DataError:
         return DataError(
             f"{self._stage}: {self._caller.host} gave no answer {requests} ({self._last_words}); "
-            "is it up? Answers so far are kept: run the same command to go on"
+            "look at its log. Answers so far are kept: run the same command to go on"
         )
 
     def _close_request(self, key: str, outcome: Outcome, calls: int) -> None:

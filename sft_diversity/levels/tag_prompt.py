@@ -18,6 +18,7 @@ from sft_diversity.endpoint.base import without_thoughts
 PROMPT = "meso-tags-1"
 _LONGEST_TAG = 80  # characters; longer is a sentence, not a tag
 _REPEATED = 2_000  # characters of a malformed answer that the model is shown again
+_FALSE_STARTS = 100  # brackets that open no JSON, before the search ends
 _OPENING = re.compile(r"[\[{]")
 
 _SYSTEM = (
@@ -112,11 +113,12 @@ def _list_in(answer: str) -> list[Any]:
 
 def _values_in(text: str) -> Iterator[Any]:
     """Yield the JSON objects and lists of a text that are not inside another."""
-    decoder, at = json.JSONDecoder(), 0
-    while (match := _OPENING.search(text, at)) is not None:
+    decoder, at, failed = json.JSONDecoder(), 0, 0
+    while failed < _FALSE_STARTS and (match := _OPENING.search(text, at)) is not None:
         try:
             value, at = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
             at = match.start() + 1
+            failed += 1
         else:
             yield value

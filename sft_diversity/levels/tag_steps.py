@@ -93,8 +93,8 @@ def normal_form(tag: str, lemma: Callable[[str], str]) -> str:
     `+` and `#` after a letter stay: they tell C, C++ and C# apart.
     """
     text = unicodedata.normalize("NFKC", tag).lower()
-    text = re.sub(r"(?<![^\W_])[+#]+|[^\w+#]|_", " ", text)
-    return " ".join(lemma(word) for word in text.split())
+    words = re.findall(r"[^\W_]+[+#]*", text)
+    return " ".join(word if word[-1] in "+#" else lemma(word) for word in words)
 
 
 def semantic_step(tags: Tags, vectors: npt.NDArray[np.float32], threshold: float) -> _Ints:

@@ -85,7 +85,6 @@ def _merge(
 ) -> tuple[Tags, _Ints, list[dict[str, Any]]]:
     """Return the tags that are left, the number of what each raw tag became, and the reports."""
     lemma = lemmatizer(options.language)
-    support = options.tags.association_support or 2 * least
 
     def semantic(tags: Tags) -> _Ints:
         if options.merge == "none" or not tags.names:
@@ -99,7 +98,7 @@ def _merge(
         (
             "association",
             lambda tags: tag_steps.association_step(
-                tags, support, options.tags.association_confidence
+                tags, options.tags.association_support, options.tags.association_confidence
             ),
         ),
     ]

@@ -57,11 +57,10 @@ class TagOptions(Config):
     repair: bool = Field(
         default=True, description="ask once more where the tags of an answer cannot be read"
     )
-    association_support: int | None = Field(
-        default=None,
+    association_support: int = Field(
+        default=40,
         ge=1,
-        description="fewest samples that hold two tags for one to merge into the other; "
-        "none: twice min_samples",
+        description="fewest samples that hold two tags for one to merge into the other",
     )
     association_confidence: float = Field(
         default=0.99,

@@ -186,6 +186,18 @@ def test_an_endpoint_that_is_down_stops_the_work_and_not_each_sample(tmp_path):
             outcomes(client, *texts)
 
 
+def test_the_servers_own_error_is_not_tried_as_often_as_a_busy_one(tmp_path):
+    def script(call, _):
+        return Reply(status={"own": 500, "busy": 503}.get(call.said, 200))
+
+    with serving(script) as server:
+        with Client(config(server, tries=6), tmp_path, "test") as client:
+            found = dict(outcomes(client, "own", "busy", "fine"))
+        assert (server.said().count("own"), server.said().count("busy")) == (4, 6)
+    assert found["own"].reason == found["busy"].reason == "gave-up"
+    assert found["fine"].text == "ok"
+
+
 def test_kept_answers_cost_no_call_and_another_model_prompt_or_parameter_does(tmp_path):
     with serving(echo) as server:
         for asked, version, calls in (
