@@ -11,8 +11,10 @@ The verbs of the command line are functions here, with the same names and option
 # `from sft_diversity.select.engine import choose` finds the folder.
 from sft_diversity.finetune.uba import uba_factor
 from sft_diversity.workflow import (
+    diff,
     doctor,
     embed,
+    explain,
     export,
     finetune,
     index,
@@ -24,8 +26,10 @@ from sft_diversity.workflow import (
 )
 
 __all__ = [
+    "diff",
     "doctor",
     "embed",
+    "explain",
     "export",
     "finetune",
     "index",

@@ -133,6 +133,33 @@ def select_command(
     )
 
 
+CorpusOption = Annotated[Path | None, typer.Option("--corpus", help="Where its corpus is.")]
+
+
+@app.command("explain")
+def explain_command(
+    subset: Annotated[Path, typer.Argument(help="A subset.")],
+    id: Annotated[str, typer.Argument(help="A sample's id.")],
+    corpus: CorpusOption = None,
+    work: Work = workflow.WORK,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a sample is in a subset, or why it is not."""
+    _finish(workflow.explain(subset, id, corpus=corpus, work=work), as_json, printing.explained)
+
+
+@app.command("diff")
+def diff_command(
+    first: Annotated[Path, typer.Argument(help="A subset.")],
+    second: Annotated[Path, typer.Argument(help="Another subset of the same corpus.")],
+    corpus: CorpusOption = None,
+    work: Work = workflow.WORK,
+    as_json: AsJson = False,
+) -> None:
+    """Say how two subsets differ: rows, kinds, sources, figures."""
+    _finish(workflow.diff(first, second, corpus=corpus, work=work), as_json, printing.differences)
+
+
 @app.command("finetune")
 @options_of(FinetuneConfig)
 def finetune_command(

@@ -181,3 +181,79 @@ def figures(result: dict[str, Any]) -> str:
         if not isinstance(value, dict | list)
     ]
     return columns(rows)
+
+
+def explained(result: dict[str, Any]) -> str:
+    what = f"pick {result['pick']:,}" if result["picked"] else "not picked"
+    lines = [f"{result['id']} ({result['source']}): {what}, strategy {result['strategy']}"]
+    lines += [f"  {part}: {_line(result[part])}" for part in ("instruction", "response")]
+    if result["picked"] and "gain" in result:
+        lines.append(
+            f"it holds {result['kinds']:,} kinds and brought {result['gain']:,} that no earlier "
+            f"pick held: {_kinds(result['brought'])}"
+        )
+        lines.append(f"no other pick holds: {_kinds(result['irreplaceable'])}")
+    reason = result.get("reason")
+    if reason == "no_kind":
+        lines.append("it holds no kind of this level, so it stands for nothing that could count")
+    elif reason == "not_in_pool":
+        when = (
+            f"from {result['diversity']:.1f} % diversity on"
+            if result["diversity"] is not None
+            else "above the dial's end, at this size"
+        )
+        lines.append(
+            f"not in the pool: it left with the kind {_kinds([result['kind']])}, which "
+            f"{result['samples']:,} samples hold; it is in from k = {result['k']:,} on, {when}"
+        )
+    elif reason == "not_drawn":
+        lines.append(
+            f"in the pool, but not drawn ({result['chance']:.1%} of the pool are picked); it would "
+            f"add {len(result['new_kinds']):,} kinds: {_kinds(result['new_kinds'])}"
+        )
+    elif reason == "constrained":
+        lines.append(f"the subset was constrained by: {', '.join(result['limits'])}")
+    for name, measure in (("nearest", "cosine"), ("nearest_by_kinds", "jaccard")):
+        if result.get(name):
+            lines.append(
+                f"nearest other pick, {measure} {result[name][measure]}: {result[name]['id']}"
+            )
+    return "\n".join(lines)
+
+
+def differences(result: dict[str, Any]) -> str:
+    rows = result["rows"]
+    lines = [
+        f"samples: {rows['both']:,} in both, {rows['only_first']:,} only in the first, "
+        f"{rows['only_second']:,} only in the second (Jaccard {rows['jaccard']:.4f})"
+    ]
+    if "kinds" in result:
+        kinds = result["kinds"]
+        lines.append(f"kinds of {kinds['by']}: {kinds['both']:,} in both")
+        for name in ("first", "second"):
+            most = _kinds(list(kinds[f"only_{name}_most"]))
+            lines.append(f"  only in the {name}: {kinds[f'only_{name}']:,}: {most}")
+    table = [("source", "first", "second")]
+    table += [(s, f"{a:.1%}", f"{b:.1%}") for s, (a, b) in list(result["sources"].items())[:12]]
+    figures = [("figure", "first", "second")]
+    figures += [(n, *(_figure(v) for v in pair)) for n, pair in result["figures"].items()]
+    return "\n".join([*lines, "", columns(table), "", columns(figures)])
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _kinds(names: Sequence[str]) -> str:
+    """Return kinds to read; a byte-level tokenizer's sign for a space is shown as one."""
+    shown = ", ".join(
+        repr(name.replace("\u0120", " ").replace("\u010a", "\n")) for name in names[:8]
+    )
+    return (shown or "none") + (", …" if len(names) > 8 else "")
+
+
+def _line(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 120 else f"{flat[:119]}…"

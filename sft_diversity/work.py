@@ -10,7 +10,9 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder
 from sft_diversity.core.corpus import Component
+from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import say
 from sft_diversity.embed import stage as embedding
@@ -152,3 +154,47 @@ class Work:
 
     def _place(self, stage: str, **made_from: Any) -> Path:
         return self.root / stage / content_key(made_from)[:16]
+
+
+def made_from(subset: Path, root: Path, corpus: Path | None = None) -> dict[str, Path]:
+    """Return the folders that a subset was made from, found by their contents.
+
+    Parameters
+    ----------
+    subset : Path
+    root : Path
+        The work folder; what lies beside it is looked at too.
+    corpus : Path, optional
+        Where the corpus is, if neither of the two holds it.
+
+    Returns
+    -------
+    dict
+        `corpus`, and as far as they are there `incidence`, and `embeddings-<component>`.
+
+    Raises
+    ------
+    UsageError
+        If the corpus is not found, or is another.
+    """
+    inputs = folder.read_manifest(subset, "select")["inputs"]
+    named = [corpus] if corpus is not None else []
+    near = [path.parent for path in sorted(root.glob("*/*/manifest.json"))]
+    beside = [path.parent for path in sorted(root.absolute().parent.glob("*/manifest.json"))]
+    found: dict[str, Path] = {}
+    for place in [*named, *near, *beside]:
+        manifest = folder.read_manifest(place)
+        if corpora.is_corpus(place) and corpora.key(place) == inputs["corpus"]:
+            found.setdefault("corpus", place)
+        elif manifest["stage"] == "index":
+            if folder.contents_key(manifest) == inputs.get("incidence"):
+                found.setdefault("incidence", place)
+        elif manifest["stage"] == "embed" and manifest["inputs"]["corpus"] == inputs["corpus"]:
+            for component in manifest["config"]["components"]:
+                found.setdefault(f"embeddings-{component}", place)
+    if "corpus" not in found:
+        raise UsageError(
+            f"{subset}: its corpus is not in {root} nor beside it; name it with --corpus, "
+            "and the work folder with --work"
+        )
+    return found

@@ -27,9 +27,10 @@ from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
 from sft_diversity.rewrite import stage as rewriting
 from sft_diversity.score import stage as scoring
+from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
-from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work
+from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work, made_from
 
 WORK = Path(".sftdiv")
 Result = dict[str, Any]
@@ -151,6 +152,36 @@ def select(
         return figures["subset"] | seconds
     shared = grids.overlaps(picks, cells) | {"samples": pool.n_samples}
     return {"subsets": figures, "overlap": shared, "out": str(out)} | seconds
+
+
+def explain(
+    subset: str | Path,
+    id: str,
+    *,
+    corpus: str | Path | None = None,
+    work: str | Path = WORK,
+) -> Result:
+    """Say why the sample `id` is in a subset, or why it is not.
+
+    What the subset was made from is found in the work folder by its contents.
+    """
+    found = made_from(Path(subset), Path(work), Path(corpus) if corpus else None)
+    return explaining.explain(Path(subset), id, found)
+
+
+def diff(
+    first: str | Path,
+    second: str | Path,
+    *,
+    corpus: str | Path | None = None,
+    work: str | Path = WORK,
+) -> Result:
+    """Say how two subsets of one corpus differ: rows, kinds, sources, figures."""
+    found = [
+        made_from(Path(place), Path(work), Path(corpus) if corpus else None)
+        for place in (first, second)
+    ]
+    return explaining.diff(Path(first), Path(second), *found)
 
 
 def finetune(

@@ -193,3 +193,22 @@ def test_a_grid_writes_each_subset_and_prints_their_overlap(place):
     made = json.loads(again.stdout)
     assert list(made["subsets"]) == ["random-s0"]
     assert "reused" in again.stderr
+
+
+def test_explain_and_diff_say_why_and_how_much(place):
+    for name, level in (("low", "0"), ("high", "100")):
+        run = select(place, name, "--diversity", level)
+        assert run.returncode == 0, run.stderr
+    low, high = (
+        pq.read_table(next((place / name / "samples").glob("*.parquet")))["id"].to_pylist()
+        for name in ("low", "high")
+    )
+    told = sftdiv(place, "explain", "high", high[0])
+    assert told.returncode == 0, told.stderr
+    assert "pick 0" in told.stdout
+    assert "no earlier pick held" in told.stdout
+    lost = next(id for id in high if id not in low)
+    assert "not picked" in sftdiv(place, "explain", "low", lost).stdout
+    assert "no sample 'nosuch'" in sftdiv(place, "explain", "low", "nosuch").stderr
+    said = sftdiv(place, "diff", "low", "high").stdout
+    assert f"samples: {len(set(low) & set(high))} in both" in said
