@@ -14,6 +14,7 @@ import typer
 from sft_diversity import printing, workflow
 from sft_diversity.core import resources, stopping
 from sft_diversity.core.errors import SftdivError, UsageError
+from sft_diversity.describe import MeasureOptions
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export.stage import ExportConfig
 from sft_diversity.finetune.stage import FinetuneConfig
@@ -158,6 +159,25 @@ def diff_command(
 ) -> None:
     """Say how two subsets differ: rows, kinds, sources, figures."""
     _finish(workflow.diff(first, second, corpus=corpus, work=work), as_json, printing.differences)
+
+
+@app.command("measure")
+@options_of(MeasureOptions)
+def measure_command(
+    dataset: Annotated[list[str], typer.Argument(help="Subsets, corpora or raw files.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    work: Work = workflow.WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Measure diversity: all metrics of one or many data sets, side by side, by component."""
+    _finish(
+        workflow.measure(*dataset, out=out, work=work, config=config, dry_run=dry_run, **options),
+        as_json,
+        printing.measured,
+    )
 
 
 @app.command("finetune")

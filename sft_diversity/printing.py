@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.progress import clock
+
+#: Metrics in the order of a table, with their titles; others follow under their own names.
+METRICS = {
+    "tokens_mean": "tokens, mean",
+    "tokens_median": "tokens, median",
+    "tokens_p90": "tokens, 90th percentile",
+    "characters_mean": "characters, mean",
+    **{f"distinct_{n}": f"distinct-{n}" for n in range(1, 5)},
+    "compression_ratio": "compression ratio",
+    "self_bleu": "self-BLEU",
+    "token_entropy_bits": "token entropy, bits",
+    "embedding_distance": "embedding distance",
+    "vendi_score": "Vendi score",
+    "novelsum": "NovelSum",
+}
 
 
 def plan_text(result: dict[str, Any]) -> str:
@@ -134,6 +150,47 @@ def selected(result: dict[str, Any]) -> str:
     total = sum(result["sources"].values())
     mix = [f"{name} {n / total:.0%}" for name, n in list(result["sources"].items())[:6]]
     lines.append("sources: " + ", ".join(mix))
+    return "\n".join(lines)
+
+
+def measured(result: dict[str, Any]) -> str:
+    """Return two blocks, one a component: metrics as rows, data sets as columns."""
+    blocks = []
+    for component in COMPONENTS:
+        parts = [dataset[component] for dataset in result["datasets"]]
+        there = {name for part in parts for name in part}
+        names = [*(n for n in METRICS if n in there), *sorted(there - METRICS.keys())]
+        heads = [dataset["name"] for dataset in result["datasets"]]
+        rows = [[component, *heads], ["samples", *(f"{d['rows']:,}" for d in result["datasets"])]]
+        for name in names:
+            title = METRICS.get(name, name.replace("_", " "))
+            rows.append([title, *(figure(part.get(name)) for part in parts)])
+        blocks.append(numbers(rows))
+    note = (
+        f"self-BLEU of {result['self_bleu_sample']:,} texts, NovelSum of at most "
+        f"{result['novelsum_sample']:,} samples against {result['reference_sample']:,} of the "
+        "corpus; what each row means: docs/measures.md"
+    )
+    return "\n\n".join([*blocks, f"{note}\n{result['out']}"])
+
+
+def figure(value: float | int | None) -> str:
+    """Return a count in full, another figure with four digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:#.4g}".rstrip(".")
+
+
+def numbers(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of texts as aligned columns, all but the first to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 

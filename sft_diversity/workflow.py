@@ -20,11 +20,14 @@ from sft_diversity.core import folder, resources
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.progress import say
+from sft_diversity.describe import Describer, MeasureOptions
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export import stage as exporting
 from sft_diversity.finetune import stage as finetuning
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
+from sft_diversity.measure import stage as measuring
+from sft_diversity.measure.table import MeasureConfig
 from sft_diversity.rewrite import stage as rewriting
 from sft_diversity.score import stage as scoring
 from sft_diversity.select import explaining
@@ -182,6 +185,26 @@ def diff(
         for place in (first, second)
     ]
     return explaining.diff(Path(first), Path(second), *found)
+
+
+def measure(
+    *datasets: str | Path,
+    out: str | Path | None = None,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Measure the diversity of subsets, corpora or raw files; see `MeasureOptions`."""
+    asked = _options(MeasureOptions, config, options)
+    plain = _only(MeasureConfig, asked)
+    kept = Work(Path(work), dry_run)
+    described = Describer(kept, asked).describe(datasets)
+    place = Path(out) if out else measuring.place(described, plain, Path(work))
+    if dry_run:
+        kept.note("measure", place, measuring.plan(described, place, plain))
+        return {"plan": kept.plan}
+    return _report(measuring.measure(described, place, plain, say), place)
 
 
 def finetune(

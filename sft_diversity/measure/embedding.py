@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from sft_diversity.core.vectors import Vectors
 
@@ -44,6 +45,7 @@ def vendi_score(vectors: Vectors) -> float:
     for start in range(0, len(vectors), 8192):
         block = vectors[start : start + 8192].astype(np.float64)
         gram += block.T @ block
-    values = np.linalg.eigvalsh(gram / len(vectors))
+    with threadpool_limits(1, "blas"):  # on busy cores two threads take 100 times as long as one
+        values = np.linalg.eigvalsh(gram / len(vectors))
     values = values[values > 1e-12]
     return float(np.exp(-(values * np.log(values)).sum()))

@@ -16,16 +16,12 @@ def coverage(incidence: Incidence) -> dict[str, float]:
     dict
         `kinds` held at all, their `share` of all kinds, `evenness` (Pielou's: the entropy of the
         samples a kind over its greatest value; 1 when all held kinds are equally frequent, and by
-        convention when fewer than two are held), `kinds_per_sample` (mean).
+        convention when fewer than two are held).
     """
     held = np.bincount(incidence.indices, minlength=incidence.n_kinds)
     kinds = int(np.count_nonzero(held))
-    return {
-        "kinds": kinds,
-        "share": kinds / max(incidence.n_kinds, 1),
-        "evenness": evenness(held),
-        "kinds_per_sample": len(incidence.indices) / max(incidence.n_samples, 1),
-    }
+    share = kinds / max(incidence.n_kinds, 1)
+    return {"kinds": kinds, "share": share, "evenness": evenness(held)}
 
 
 def evenness(held: npt.NDArray[np.integer]) -> float:

@@ -19,6 +19,7 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.vectors import Vectors
 from sft_diversity.measure.table import Figure, MeasureConfig, Part, measure_table, sample
 
 VERSION = 1
@@ -78,6 +79,11 @@ def plan(datasets: Sequence[Dataset], out: Path, config: MeasureConfig) -> dict[
     }
 
 
+def place(datasets: Sequence[Dataset], config: MeasureConfig, root: Path) -> Path:
+    """Return the folder of a measurement within the work folder, named by all it depends on."""
+    return root / STAGE / _work(datasets, config).key[:16]
+
+
 def measure(
     datasets: Sequence[Dataset],
     out: Path,
@@ -131,25 +137,35 @@ def read_part(dataset: Dataset, component: Component, config: MeasureConfig) -> 
     passed = dataset.tokens[component]
     rows = _rows(ids, incidence.load_ids(passed), dataset.name, "token pass")
     counted = incidence.load(passed).take(rows)
-    embedded = dataset.embeddings[component]
-    at = _rows(ids, core_vectors.ids(embedded, component), dataset.name, "embeddings")
+    vectors, reference = _vectors(dataset, component, ids, config)
     return Part(
         texts=table[component].to_pylist(),
         token_lengths=np.load(passed / "lengths.npy", allow_pickle=False)[rows],
         token_occurrences=np.bincount(
             counted.indices, counted.counts, minlength=counted.n_kinds
         ).astype(np.int64),
-        vectors=core_vectors.take(embedded, component, at),
-        reference=_reference(dataset.reference[component], component, config),
+        vectors=vectors,
+        reference=reference,
         incidences=_incidences(dataset, component, ids),
     )
 
 
-def _reference(embeddings: Path, component: Component, config: MeasureConfig) -> Any:
-    """Return the vectors of the reference's sample."""
-    known = len(core_vectors.ids(embeddings, component))
-    rows = sample(known, config.reference_sample, config.seed, "reference")
-    return core_vectors.take(embeddings, component, rows)
+def _vectors(
+    dataset: Dataset, component: Component, ids: pa.Array, config: MeasureConfig
+) -> tuple[Vectors, Vectors]:
+    """Return the vectors of the data set and of the reference's sample."""
+    embedded, against = dataset.embeddings[component], dataset.reference[component]
+    known = core_vectors.ids(embedded, component)
+    own = _rows(ids, known, dataset.name, "embeddings")
+    n = len(known) if against == embedded else len(core_vectors.ids(against, component))
+    rows = sample(n, config.reference_sample, config.seed, "reference")
+    if against != embedded:
+        return (
+            core_vectors.take(embedded, component, own),
+            core_vectors.take(against, component, rows),
+        )
+    both = core_vectors.take(embedded, component, np.concatenate([own, rows]))  # one read
+    return both[: len(own)], both[len(own) :]
 
 
 def _incidences(

@@ -85,8 +85,7 @@ def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
         found[f"distinct_{order}"] = ratio
     found["compression_ratio"] = tokens.compression_ratio(part.texts)
     compared = sample(n, config.self_bleu_sample, config.seed, "self-bleu")
-    few = number([part.texts[i] for i in compared])
-    found["self_bleu"] = float(self_bleu(few).mean()) if n > 1 else None
+    found["self_bleu"] = float(self_bleu(words.take(compared)).mean()) if n > 1 else None
     found["token_entropy_bits"] = tokens.entropy_bits(part.token_occurrences)
     found |= _spread(part, config)
     for level, incidence in part.incidences.items():

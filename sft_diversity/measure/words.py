@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +44,12 @@ class Words:
         """Words of each text, shape (n,)."""
         return np.diff(self.starts)
 
+    def take(self, texts: Ints) -> Words:
+        """Return the words of some texts, in that order; words keep their numbers."""
+        parts = [self.ids[self.starts[i] : self.starts[i + 1]] for i in texts]
+        starts = np.concatenate([[0], np.cumsum(self.lengths[texts])])
+        return Words(np.concatenate([np.empty(0, np.int64), *parts]), starts, self.vocabulary)
+
 
 def split(text: str) -> list[str]:
     """Return the words and punctuation marks of a text; case is kept.
@@ -61,11 +69,10 @@ def split(text: str) -> list[str]:
 
 def number(texts: Sequence[str]) -> Words:
     """Return the words of `texts` as numbers."""
-    known: dict[str, int] = {}
-    parts, lengths = [], np.zeros(len(texts), dtype=np.int64)
+    known: defaultdict[str, int] = defaultdict(itertools.count().__next__)
+    parts, starts = [np.empty(0, np.int64)], np.zeros(len(texts) + 1, dtype=np.int64)
     for i, text in enumerate(texts):
         found = split(text)
-        lengths[i] = len(found)
-        parts.append(np.array([known.setdefault(word, len(known)) for word in found], np.int64))
-    ids = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    return Words(ids, np.concatenate([[0], np.cumsum(lengths)]), len(known))
+        parts.append(np.fromiter(map(known.__getitem__, found), np.int64, len(found)))
+        starts[i + 1] = starts[i] + len(found)
+    return Words(np.concatenate(parts), starts, len(known))
