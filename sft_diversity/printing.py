@@ -15,6 +15,8 @@ METRICS = {
     "tokens_p90": "tokens, 90th percentile",
     "characters_mean": "characters, mean",
     **{f"distinct_{n}": f"distinct-{n}" for n in range(1, 5)},
+    "distinct_1_in_10k": "distinct-1 in 10,000",
+    "distinct_2_in_10k": "distinct-2 in 10,000",
     "compression_ratio": "compression ratio",
     "self_bleu": "self-BLEU",
     "token_entropy_bits": "token entropy, bits",

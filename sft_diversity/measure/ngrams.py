@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,14 +37,34 @@ def ngrams(words: Words, max_order: int) -> Iterator[tuple[Ints, Ints]]:
         yield grams, owners[places]
 
 
-def distinct_ratios(words: Words, max_order: int = 4) -> list[float | None]:
-    """Return distinct-n for n = 1 to `max_order`: different n-grams over all n-grams.
+def distinct_ratio(counts: Ints) -> float | None:
+    """Return distinct-n: different n-grams over all n-grams, given how often each occurs.
 
-    None where there are no n-grams of that order. Order 1 is the type-token ratio. Falls with the
-    size of the data set (Heaps' law): compare data sets of about the same number of words.
+    None without n-grams. For words it is the type-token ratio. Falls with the size of the data set
+    (Heaps' law): compare data sets of about the same number of words, or `rarefied_ratio`.
     Li et al. 2016, arXiv:1510.03055, counted over the whole data set.
     """
-    return [
-        len(np.unique(grams)) / len(grams) if len(grams) else None
-        for grams, _ in ngrams(words, max_order)
-    ]
+    total = int(counts.sum())
+    return len(counts) / total if total else None
+
+
+def rarefied_ratio(counts: Ints, size: int) -> float | None:
+    """Return the distinct-n to expect of `size` n-grams drawn from all; None if there are fewer.
+
+    Does not grow or fall with the size of the data set or the length of its texts. Exact:
+    Σ 1 − C(N − c, size) / C(N, size) over the counts c (rarefaction, Hurlbert 1971; with 42 words
+    it is HD-D, McCarthy & Jarvis 2010).
+    """
+    total = int(counts.sum())
+    if total < size or not total:
+        return None
+    expected = 0.0
+    for count, types in zip(*np.unique(counts, return_counts=True), strict=True):
+        rest = total - int(count)
+        absent = math.exp(_log_choose(rest, size) - _log_choose(total, size)) if rest >= size else 0
+        expected += int(types) * (1.0 - absent)
+    return expected / size
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

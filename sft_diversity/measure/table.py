@@ -17,7 +17,7 @@ from sft_diversity.measure import tokens
 from sft_diversity.measure.bleu import self_bleu
 from sft_diversity.measure.embedding import mean_pairwise_distance, vendi_score
 from sft_diversity.measure.kinds import coverage
-from sft_diversity.measure.ngrams import distinct_ratios
+from sft_diversity.measure.ngrams import distinct_ratio, ngrams, rarefied_ratio
 from sft_diversity.measure.novelsum import density_factors, novelsum
 from sft_diversity.measure.words import number
 
@@ -81,8 +81,11 @@ def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
     n = len(part.texts)
     words = number(part.texts)
     found: dict[str, Figure] = dict(tokens.lengths(part.token_lengths, part.texts))
-    for order, ratio in enumerate(distinct_ratios(words), start=1):
-        found[f"distinct_{order}"] = ratio
+    for order, (grams, _) in enumerate(ngrams(words, 4), start=1):
+        counts = np.unique(grams, return_counts=True)[1]
+        found[f"distinct_{order}"] = distinct_ratio(counts)
+        if order <= 2:
+            found[f"distinct_{order}_in_10k"] = rarefied_ratio(counts, 10_000)
     found["compression_ratio"] = tokens.compression_ratio(part.texts)
     compared = sample(n, config.self_bleu_sample, config.seed, "self-bleu")
     found["self_bleu"] = float(self_bleu(words.take(compared)).mean()) if n > 1 else None
