@@ -8,6 +8,7 @@ import numpy.typing as npt
 from sft_diversity.core.errors import UsageError
 from sft_diversity.select.compiled import Rows, compiled
 from sft_diversity.select.similarity import Points, check_points, cosine, slack
+from sft_diversity.select.sketch import fit_basis, sketch
 
 THRESHOLD = 0.9  # as published
 AT_ONCE = 1024  # candidates that meet the picks in one matrix product
@@ -46,29 +47,32 @@ def repr_filter(points: Points, order: Rows, size: int, *, threshold: float = TH
     of the order is taken unseen, refused means strictly above the threshold, one candidate is
     judged at a time (with larger batches that code also refuses a row for one of its batch that is
     refused itself). Its scores are complexity times quality, sorted by a sort that leaves ties
-    open: here the order decides. Cosines that a float32 product cannot place are taken in float64.
-    Time O(candidates · picks · d), as matrix products.
+    open: here the order decides. Pairs that a product of fewer coordinates cannot rule out (see
+    `sketch`) get their cosine in float64. Time O(candidates · picks · d) at worst, as matrix
+    products.
     """
     check_points(points, size)
     if not -1.0 <= threshold <= 1.0:
         raise UsageError(f"select: threshold is {threshold} but a cosine lies within -1 to 1")
     error = slack(points.shape[1])
-    chosen = np.empty((min(size, len(order)), points.shape[1]), np.float32)
-    picks = np.empty(len(chosen), np.int64)
+    basis = fit_basis(points, threshold)
+    heads = np.empty((min(size, len(order)), basis.shape[1] + 1), np.float32)
+    picks = np.empty(len(heads), np.int64)
     taken = 0
     for start in range(0, len(order), AT_ONCE):
         rows = order[start : start + AT_ONCE]
+        here = sketch(points[rows], basis)
         for first in range(0, taken, PICKS):
             until = min(first + PICKS, taken)
-            products = points[rows] @ chosen[first:until].T
-            rows = rows[_passing(points, rows, picks[first:until], products, threshold, error)]
+            bounds = here @ heads[first:until].T
+            passing = _passing(points, rows, picks[first:until], bounds, threshold, error)
+            rows, here = rows[passing], here[passing]
             if len(rows) == 0:
                 break
-        products = points[rows] @ points[rows].T
-        added = picks[taken:]
-        number = _pass_in_turn(points, rows, products, threshold, error, added)
-        chosen[taken : taken + number] = points[added[:number]]
-        taken += number
+        kept = _pass_in_turn(points, rows, here @ here.T, threshold, error, len(picks) - taken)
+        picks[taken : taken + len(kept)] = rows[kept]
+        heads[taken : taken + len(kept)] = here[kept]
+        taken += len(kept)
         if taken == len(picks):
             break
     return picks[:taken]
@@ -76,15 +80,15 @@ def repr_filter(points: Points, order: Rows, size: int, *, threshold: float = TH
 
 @compiled
 def _passing(
-    points: Points, rows: Rows, picks: Rows, products: Points, threshold: float, error: float
+    points: Points, rows: Rows, picks: Rows, bounds: Points, threshold: float, error: float
 ) -> npt.NDArray[np.bool_]:
     """Return which of `rows` resemble none of `picks`."""
     passing = np.ones(len(rows), np.bool_)
     for i in range(len(rows)):
         for j in range(len(picks)):
-            if products[i, j] > threshold - error and (
-                products[i, j] > threshold + error
-                or cosine(points[rows[i]], points[picks[j]]) > threshold
+            if (
+                bounds[i, j] > threshold - error
+                and cosine(points[rows[i]], points[picks[j]]) > threshold
             ):
                 passing[i] = False
                 break
@@ -93,25 +97,23 @@ def _passing(
 
 @compiled
 def _pass_in_turn(
-    points: Points, rows: Rows, products: Points, threshold: float, error: float, picks: Rows
-) -> int:
-    """Fill `picks` from `rows`, which resemble each other but no earlier pick."""
-    kept = np.empty(len(rows), np.int64)
+    points: Points, rows: Rows, bounds: Points, threshold: float, error: float, most: int
+) -> Rows:
+    """Return which of `rows` are picked, in order; they resemble no pick made before."""
+    kept = np.empty(min(most, len(rows)), np.int64)
     taken = 0
     for i in range(len(rows)):
-        if taken == len(picks):
+        if taken == len(kept):
             break
         refused = False
-        for at in range(taken):
-            j = kept[at]
-            if products[i, j] > threshold - error and (
-                products[i, j] > threshold + error
-                or cosine(points[rows[i]], points[rows[j]]) > threshold
+        for j in kept[:taken]:
+            if (
+                bounds[i, j] > threshold - error
+                and cosine(points[rows[i]], points[rows[j]]) > threshold
             ):
                 refused = True
                 break
         if not refused:
             kept[taken] = i
-            picks[taken] = rows[i]
             taken += 1
-    return taken
+    return kept[:taken]

@@ -30,7 +30,7 @@ def check_points(points: Points, size: int) -> None:
             f"select: size is {size:,} but there are {len(points):,} embeddings; "
             "lower the size or embed more samples"
         )
-    if points.ndim != 2 or points.dtype != np.float32 or not np.isfinite(points).all():
+    if points.ndim != 2 or points.dtype != np.float32 or not np.isfinite(points.sum()):
         raise UsageError(
             f"select: embeddings of shape {points.shape} and type {points.dtype} are not finite "
             "float32 vectors; embed the corpus again"
