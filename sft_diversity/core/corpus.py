@@ -18,7 +18,7 @@ Component = Literal["instruction", "response"]
 COMPONENTS: tuple[Component, ...] = ("instruction", "response")
 
 #: Stages whose output is a corpus.
-MAKERS = ("ingest", "rewrite")
+MAKERS = ("ingest", "rewrite", "clean")
 
 
 def is_corpus(path: Path) -> bool:

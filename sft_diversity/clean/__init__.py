@@ -1,0 +1,1 @@
+"""Clean pools: near-duplicates and overlap with evaluation sets, each removal with its twin."""
