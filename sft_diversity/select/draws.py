@@ -79,7 +79,7 @@ def draw(
         )  # fmt: skip
         return picks[:taken], int(np.count_nonzero(held))
 
-    picks, covered = rounds(members.copy(), kept, "draws")
+    picks, covered = rounds(members, kept, "draws")
     if covered == target:
         return picks
 
@@ -94,6 +94,8 @@ def draw(
     if first.covered < target:
         plain = covering(rows, target)
         first = plain if plain.covered == target else first
+    # listed anew: the rounds reorder the lists, and a copy kept for this would be as large
+    _, members = transpose(indptr, indices, rows, n_kinds)
     picks, _ = rounds(members, first.rows, "draws after cover")
     return picks
 
