@@ -49,16 +49,16 @@ class CleanConfig(Config):
     )
     ngram: int = Field(default=13, ge=2, le=64, description="words of an n-gram that contaminates")
     min_words: int = Field(
-        default=8, ge=1, description="texts shorter than `ngram` count whole from this many words"
+        default=8,
+        ge=1,
+        description="least words of an overlap, boilerplate aside; texts shorter than `ngram` "
+        "count whole from here on",
     )
     common: int = Field(
-        default=10, ge=0, description="n-grams in more samples than this are boilerplate"
-    )
-    whole: float = Field(
-        default=0.8,
-        gt=0,
-        le=1,
-        description="a sample with this share of a text's n-grams is out, boilerplate or not",
+        default=10,
+        ge=0,
+        description="n-grams in more samples than this are boilerplate: they contaminate only a "
+        "sample that holds all of a text",
     )
     permutations: int = Field(default=128, ge=16, le=4096, description="MinHash permutations")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of the permutations")

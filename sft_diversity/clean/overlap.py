@@ -31,9 +31,13 @@ class Grams:
     hashes: Hashes  # (g,), ascending
     bounds: Bounds  # (g + 1,): gram -> its texts
     of: Ints  # texts, by gram
-    at: Ints  # the word where the gram begins, beside `of`
+    at: Ints  # the word where the gram begins first, beside `of`
     size: Ints  # distinct grams a text
     words: npt.NDArray[np.int64]  # words a gram, beside `hashes`
+    starts: Bounds  # (texts + 1,): text -> its words
+    places: npt.NDArray[np.int64]  # every word at which a gram begins, counted over all texts
+    begun: Ints  # the gram that begins there, beside `places`
+    least: int  # words that an overlap must have, boilerplate aside
 
     def spelled(self, gram: int, text: int) -> str:
         """Return a gram of a text in words."""
@@ -54,6 +58,8 @@ def grams(texts: Sequence[EvalText], size: int, min_words: int) -> Grams:
     found, owner, at = _windows(words, starts, width)
     order = np.lexsort((at, owner, found))
     found, owner, at = found[order], owner[order], at[order]
+    places = starts[owner] + at
+    begun = np.unique(found, return_inverse=True)[1].astype(np.int32)
     new = np.ones(len(found), bool)
     new[1:] = (found[1:] != found[:-1]) | (owner[1:] != owner[:-1])
     found, owner, at = found[new], owner[new], at[new]
@@ -67,6 +73,10 @@ def grams(texts: Sequence[EvalText], size: int, min_words: int) -> Grams:
         at=at,
         size=np.bincount(owner, minlength=len(texts)).astype(np.int32),
         words=np.where(width == _WHOLE, counts, width)[owner[first]],
+        starts=starts,
+        places=places,
+        begun=begun,
+        least=least,
     )
 
 
@@ -101,21 +111,32 @@ class Overlaps(NamedTuple):
     grams: Ints
 
 
-def overlaps(hits: Hits, n_rows: int, sought: Grams, common: int, whole: float) -> Overlaps:
-    """Return the samples that hold a text's gram that at most `common` samples hold, or most of it.
+def overlaps(hits: Hits, n_rows: int, sought: Grams, common: int) -> Overlaps:
+    """Return the samples that hold a telling gram of a text, or all of a text's grams.
 
-    Parameters
-    ----------
-    whole : float
-        Share of a text's grams that contaminates even where all of them are common.
+    A gram that more than `common` samples hold is boilerplate, such as the opening of a template,
+    and so are its words; a gram is telling if it is none and `min_words` of its words are not. A
+    text that is held in all its grams was leaked even so, be it a hundred times.
     """
-    held_by = np.bincount(hits.grams, minlength=len(sought.hashes))
+    boilerplate = np.bincount(hits.grams, minlength=len(sought.hashes)) > common
     starts = np.searchsorted(hits.rows, np.arange(n_rows + 1)).astype(np.int64)
-    return Overlaps(
-        *_overlaps(
-            hits.grams, starts, held_by <= common, sought.bounds, sought.of, sought.size, whole
-        )
-    )
+    telling = _telling(boilerplate, sought)
+    return Overlaps(*_overlaps(hits.grams, starts, telling, sought.bounds, sought.of, sought.size))
+
+
+def _telling(boilerplate: npt.NDArray[np.bool_], sought: Grams) -> npt.NDArray[np.bool_]:
+    """Return, beside `sought.of`, whether a gram tells that its text was leaked."""
+    edges = np.zeros(int(sought.starts[-1]) + 1, np.int64)
+    common = boilerplate[sought.begun]
+    np.add.at(edges, sought.places[common], 1)
+    np.add.at(edges, (sought.places + sought.words[sought.begun])[common], -1)
+    free = np.concatenate([[0], np.cumsum(np.cumsum(edges[:-1]) == 0)])  # words, up to each
+    gram = np.repeat(np.arange(len(sought.hashes)), np.diff(sought.bounds))
+    first = sought.starts[sought.of] + sought.at
+    words = sought.words[gram]
+    enough = free[first + words] - free[first] >= np.minimum(words, sought.least)
+    telling: npt.NDArray[np.bool_] = enough & ~boilerplate[gram]
+    return telling
 
 
 @compiled
@@ -203,32 +224,33 @@ def _look_up(
 def _overlaps(
     held: Ints,
     starts: Bounds,
-    rare: npt.NDArray[np.bool_],
+    telling: npt.NDArray[np.bool_],
     bounds: Bounds,
     of: Ints,
     size: Ints,
-    whole: float,
 ) -> tuple[Ints, Ints, Ints, npt.NDArray[np.float64], Ints]:
     n = len(starts) - 1
     rows, texts = np.empty(n, np.int32), np.empty(n, np.int32)
     shared, share = np.empty(n, np.int32), np.empty(n)
     gram = np.empty(n, np.int32)
     counts = np.zeros(len(size), np.int32)
-    sign = np.full(len(size), -1, np.int32)  # text -> a gram to show, a rare one if there is
+    sign = np.full(len(size), -1, np.int32)  # text -> a gram to show, a telling one if there is
+    told = np.zeros(len(size), np.bool_)
     at = 0
     for row in range(n):
         best, best_share = -1, -1.0
         for k in range(starts[row], starts[row + 1]):
             g = held[k]
-            for t in of[bounds[g] : bounds[g + 1]]:
+            for entry in range(bounds[g], bounds[g + 1]):
+                t = of[entry]
                 counts[t] += 1
-                if sign[t] < 0 or (rare[g] and not rare[sign[t]]):
-                    sign[t] = g
+                if sign[t] < 0 or (telling[entry] and not told[t]):
+                    sign[t], told[t] = g, telling[entry]
         for k in range(starts[row], starts[row + 1]):
             g = held[k]
             for t in of[bounds[g] : bounds[g + 1]]:
                 portion = counts[t] / size[t]
-                out = rare[sign[t]] or portion >= whole
+                out = told[t] or counts[t] == size[t]
                 if out and (portion > best_share or (portion == best_share and t < best)):
                     best, best_share = t, portion
         if best >= 0:
@@ -237,7 +259,7 @@ def _overlaps(
             at += 1
         for k in range(starts[row], starts[row + 1]):
             for t in of[bounds[held[k]] : bounds[held[k] + 1]]:
-                counts[t], sign[t] = 0, -1
+                counts[t], sign[t], told[t] = 0, -1, False
     return (
         rows[:at].copy(),
         texts[:at].copy(),

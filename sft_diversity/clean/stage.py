@@ -177,7 +177,7 @@ def _contamination(
     if sought is None:
         none = np.zeros(0, np.int32)
         return overlap.Overlaps(none, none, none, np.zeros(0), none)
-    return overlap.overlaps(seen.hits, n, sought, config.common, config.whole)
+    return overlap.overlaps(seen.hits, n, sought, config.common)
 
 
 def _evidence(
