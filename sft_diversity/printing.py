@@ -23,6 +23,15 @@ METRICS = {
     "embedding_distance": "embedding distance",
     "vendi_score": "Vendi score",
     "novelsum": "NovelSum",
+    **{
+        f"{level}_{figure}": f"{level} {title}"
+        for level in ("macro", "meso", "micro")
+        for figure, title in (
+            ("kinds", "kinds"),
+            ("share", "kinds, share of all"),
+            ("evenness", "evenness"),
+        )
+    },
 }
 
 
@@ -96,6 +105,10 @@ def limits_lines(result: dict[str, Any]) -> list[str]:
     if "free_k_min" in result:
         free = f"{result['free_k_min']:,} to {result['free_k_max']:,}"
         lines.append(f"constrained: without the limits the dial goes from {free}")
+        if result["k_min"] == result["k_max"]:
+            lines.append(
+                "the limits leave the dial no range at this size: every percent is the same"
+            )
     if "tokens" in limits:
         off = limits["tokens"] / limits["tokens_wanted"] - 1
         met = "" if limits["tokens_met"] else ", NOT within the tolerance"

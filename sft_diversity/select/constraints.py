@@ -188,7 +188,7 @@ def limits(
         least, most = int(np.ceil(target * (1 - tolerance))), int(target * (1 + tolerance))
         total = Total(source.lengths, least, max(least, most))
         said["tokens_wanted"] = round(target)
-    quotas = make_quotas(factors, rows, asked.size) if factors else None
+    quotas = make_quotas(factors, rows, asked.size, kept) if factors else None
     cap = NO_CAP if asked.max_per_kind is None else asked.max_per_kind
     return Limits(cap, kept, quotas, total), said
 

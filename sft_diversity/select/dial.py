@@ -70,11 +70,15 @@ class Dial:
         The kinds of N samples are at least as many as the longest of them holds, and the samples
         that hold each add up to what the N hold together.
         """
-        peeling = self.peeling
-        held = np.sort(np.diff(peeling.indptr)[peeling.pool(0)])[: self.size]
+        peeling, kept = self.peeling, self.limits.kept
+        known = np.count_nonzero(count_kinds(*self.shape[:2], kept, peeling.n_kinds))
+        rows = self.limits.candidates(peeling.pool(0))
+        held = np.sort(np.diff(peeling.indptr)[rows])[: self.size - len(kept)]
+        if len(held) == 0:
+            return int(known)
         degrees = np.bincount(peeling.indices, minlength=peeling.n_kinds)
         reach = np.cumsum(np.sort(degrees)[::-1])
-        return max(int(held[-1]), int(np.searchsorted(reach, held.sum())) + 1)
+        return max(int(known), int(held[-1]), int(np.searchsorted(reach, held.sum())) + 1)
 
     @cached_property
     def k_max_bound(self) -> int:
@@ -165,8 +169,10 @@ def make_dial(
     high = largest_reached(reached, low, WINDOW if limits is FREE else LIMITED_WINDOW)
     if limits is FREE:
         return Dial(peeling, size, limits, kinds, low, high, int(kinds[low]), int(kinds[high]))
-    free = free or make_dial(peeling, size)
-    return Dial(peeling, size, limits, kinds, low, high, free.k_min, free.k_max)
+    if free is None and size <= peeling.eligible:
+        free = make_dial(peeling, size)
+    ends = (int(kinds[0]), int(kinds[0])) if free is None else (free.k_min, free.k_max)
+    return Dial(peeling, size, limits, kinds, low, high, *ends)
 
 
 def largest_reached(reached: Callable[[int], bool], low: int, window: int = WINDOW) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.select.compiled import NO_ROWS, Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.select.quotas import NO_GROUP, NO_ROOM, Groups, Quotas
 from sft_diversity.select.transpose import transpose
 
 
@@ -30,9 +31,9 @@ class Peeling:
     kind_left : int32 array, shape (n_kinds,)
         Step at which the kind left; 0 if no sample holds it.
     kinds_after : int64 array, shape (steps + 1,)
-        k of each step: strictly falling, ends with 0. A k not in it does not occur.
+        k of each step: strictly falling; ends with 0 without quotas. A k not in it does not occur.
     pool_sizes : int64 array, shape (steps + 1,)
-        Samples in the pool of each step: strictly falling, ends with 0.
+        Samples in the pool of each step: strictly falling; ends with 0 without quotas.
     """
 
     indptr: Ints
@@ -71,7 +72,7 @@ class Peeling:
         return int(np.abs(self.kinds_after - k).argmin())
 
 
-def peel(incidence: Incidence) -> Peeling:
+def peel(incidence: Incidence, quotas: Quotas | None = None, kept: Rows = NO_ROWS) -> Peeling:
     """Drop the rarest kind again and again, together with the samples that hold it.
 
     The kind held by the fewest remaining samples goes first, ties by lowest kind. Kinds that a
@@ -82,6 +83,11 @@ def peel(incidence: Incidence) -> Peeling:
     ----------
     incidence : Incidence
         Samples × kinds; counts play no part.
+    quotas : Quotas, optional
+        A kind whose drop would leave a part with fewer samples than its number stays for good, so
+        that every pool can serve the quotas.
+    kept : int64 array
+        Rows that count for the quotas whether or not they are in the pool.
 
     Returns
     -------
@@ -104,9 +110,18 @@ def peel(incidence: Incidence) -> Peeling:
     degree = np.diff(starts)
     kinds_after[0] = np.count_nonzero(degree)
     pool_sizes[0] = np.count_nonzero(np.diff(indptr))
+    group, spare = NO_GROUP, NO_ROOM
+    if quotas is not None:
+        others = np.setdiff1d(np.flatnonzero(np.diff(indptr)), kept)
+        group, spare = quotas.group.copy(), quotas.left(kept, others)
+        group[kept] = len(spare)  # whether these leave matters to no part
+        spare = np.append(spare, len(rows))
     steps = _peel(
-        indptr, indices, starts, members, degree, sample_left, kind_left, kinds_after, pool_sizes
-    )
+        indptr, indices, starts, members, degree, sample_left, kind_left, kinds_after, pool_sizes,
+        group, spare,
+    )  # fmt: skip
+    sample_left[(sample_left == 0) & (np.diff(indptr) > 0)] = steps + 1
+    kind_left[(kind_left == 0) & (degree > 0)] = steps + 1
     return Peeling(
         indptr,
         indices,
@@ -129,11 +144,14 @@ def _peel(
     kind_left: npt.NDArray[np.int32],
     kinds_after: Ints,
     pool_sizes: Ints,
+    group: Groups,
+    spare: Ints,
 ) -> int:
-    """Fill the last four arrays, whose first entries are given; return the number of steps.
+    """Fill the four arrays after `degree`, whose first entries are given; return the steps.
 
     Kinds above the frontier wait in linked buckets by degree. Those at or below it sit in a heap
     ordered by degree, then kind; when it is empty the frontier rises to the next bucket in use.
+    `place` is -1 for kinds that were taken from the heap.
     """
     n_kinds = len(kind_left)
     head, before, after = _buckets(degree)
@@ -145,17 +163,24 @@ def _peel(
     while kinds_after[step] > 0:
         while waiting == 0:
             frontier += 1
+            if frontier == len(head):
+                return step  # those that are left stay for good
             while head[frontier] >= 0:
                 kind = head[frontier]
                 _unlink(kind, frontier, head, before, after)
                 _sift_up(heap, place, degree, waiting, kind)
                 waiting += 1
         rarest = heap[0]
+        place[rarest] = -1
         waiting -= 1
         if waiting > 0:
             _sift_down(heap, place, degree, waiting, heap[waiting])
         if degree[rarest] == 0:
             continue  # emptied by an earlier drop
+        if len(group) > 0 and not _spared(
+            members[starts[rarest] : starts[rarest + 1]], sample_left, group, spare
+        ):
+            continue
         step += 1
         pool_sizes[step] = pool_sizes[step - 1] - degree[rarest]
         kinds_after[step] = kinds_after[step - 1]
@@ -179,12 +204,27 @@ def _peel(
                 elif now > 0:
                     _sift_up(heap, place, degree, waiting, kind)
                     waiting += 1
-            elif kind != rarest:
+            elif place[kind] >= 0:
                 _sift_up(heap, place, degree, place[kind], kind)
             if now == 0:
                 kind_left[kind] = step
                 kinds_after[step] -= 1
     return step
+
+
+@compiled
+def _spared(rows: Kinds, sample_left: npt.NDArray[np.int32], group: Groups, spare: Ints) -> bool:
+    """Whether every part can spare those of `rows` that are still in; if so they are taken off."""
+    enough = True
+    for row in rows:
+        if sample_left[row] == 0:
+            spare[group[row]] -= 1
+            enough = enough and spare[group[row]] >= 0
+    if not enough:
+        for row in rows:
+            if sample_left[row] == 0:
+                spare[group[row]] += 1
+    return enough
 
 
 @compiled

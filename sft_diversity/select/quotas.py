@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.select.compiled import Floats, Ints, Rows
+from sft_diversity.select.compiled import NO_ROWS, Floats, Ints, Rows
 
 Groups = npt.NDArray[np.int32]
 
@@ -83,7 +83,7 @@ def largest_remainder(amounts: Floats, size: int) -> Ints:
     return whole
 
 
-def make_quotas(factors: Sequence[Factor], rows: Rows, size: int) -> Quotas:
+def make_quotas(factors: Sequence[Factor], rows: Rows, size: int, kept: Rows = NO_ROWS) -> Quotas:
     """Combine factors to one partition whose quotas keep the numbers of each of them.
 
     Parameters
@@ -94,6 +94,8 @@ def make_quotas(factors: Sequence[Factor], rows: Rows, size: int) -> Quotas:
         Rows that may be picked.
     size : int
         Samples to pick.
+    kept : int64 array
+        Those of `rows` that are picked in any case.
 
     Returns
     -------
@@ -104,7 +106,8 @@ def make_quotas(factors: Sequence[Factor], rows: Rows, size: int) -> Quotas:
     Raises
     ------
     DataError
-        If a group has fewer rows than it is to give, or the factors cannot be kept together.
+        If a group has fewer rows than it is to give, more rows kept than that, or the factors
+        cannot be kept together.
 
     Notes
     -----
@@ -123,6 +126,13 @@ def make_quotas(factors: Sequence[Factor], rows: Rows, size: int) -> Quotas:
                 f"select: {factor.name} {factor.labels[at]} is to give {number[at]:,} samples but "
                 f"only {present[at]:,} are eligible; lower its share or the size"
             )
+        held = _count(factor.group[kept], len(number))
+        if (held > number).any() or (factor.group[kept] < 0).any():
+            at = int((held - number).argmax())
+            raise DataError(
+                f"select: {factor.name} {factor.labels[at]} is to give {number[at]:,} samples but "
+                f"{held[at]:,} of the samples to include are of it; raise its share or the size"
+            )
     codes = np.zeros(len(factors[0].group), np.int64)
     valid = np.ones(len(codes), np.bool_)
     for factor, number in zip(factors, numbers, strict=True):
@@ -137,7 +147,7 @@ def make_quotas(factors: Sequence[Factor], rows: Rows, size: int) -> Quotas:
     for number in reversed(numbers):
         margins.append(cells % len(number))
         cells = cells // len(number)
-    number = _whole_cells(present, margins[::-1], numbers)
+    number = _whole_cells(present, _count(group[kept], len(present)), margins[::-1], numbers)
     return Quotas(group, np.append(number, 0))
 
 
@@ -145,7 +155,7 @@ def _count(groups: Groups, number: int) -> Ints:
     return np.bincount(groups[groups >= 0], minlength=number)
 
 
-def _whole_cells(present: Ints, margins: list[Ints], numbers: list[Ints]) -> Ints:
+def _whole_cells(present: Ints, kept: Ints, margins: list[Ints], numbers: list[Ints]) -> Ints:
     """Return how many samples each cell gives, so that every margin has its number."""
     if len(numbers) == 1:
         return numbers[0][margins[0]]
@@ -168,7 +178,10 @@ def _whole_cells(present: Ints, margins: list[Ints], numbers: list[Ints]) -> Int
     solved = optimize.milp(
         cost,
         constraints=optimize.LinearConstraint(sparse.hstack([held, -held]), wanted, wanted),
-        bounds=optimize.Bounds(0, np.concatenate([present - floor, floor])),
+        bounds=optimize.Bounds(
+            np.concatenate([np.maximum(0, kept - floor), np.zeros(n)]),
+            np.concatenate([present - floor, np.maximum(0, floor - kept)]),
+        ),
         integrality=np.ones(2 * n),
     )
     if not solved.success:

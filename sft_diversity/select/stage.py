@@ -185,6 +185,9 @@ class Pool:
         def limited() -> tuple[Dial, dict[str, Any]]:
             peeling = self.peeling(config)
             limits, said = self.limits(config, peeling.pool(0))
+            if limits.quotas is not None:  # peeled so that every pool can serve them
+                made = Incidence(peeling.indptr, peeling.indices, peeling.indices, peeling.n_kinds)
+                peeling = peel(made, limits.quotas, limits.kept)
             return make_dial(peeling, config.size, limits=limits, free=free()), said
 
         return self._once(("dial", *asked, *_eligibility(config)), limited)

@@ -13,6 +13,7 @@ from sft_diversity.select.compiled import NO_ROWS
 from sft_diversity.select.dial import make_dial
 from sft_diversity.select.engine import choose_at
 from sft_diversity.select.limits import Limits, Total
+from sft_diversity.select.peeling import peel
 from sft_diversity.select.quotas import Factor, Quotas, largest_remainder, make_quotas
 from tests.select.small import covered, incidence, random_rows, row_lists
 
@@ -128,20 +129,22 @@ def test_a_total_is_met_on_a_pool_with_room(level, fill):
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=6, max_size=60),
     st.lists(st.integers(1, 5), min_size=4, max_size=4),
     st.integers(1, 6),
+    st.integers(0, 3),
 )
-def test_joined_quotas_hold_every_factor_exactly(cells, shares, size):
+def test_joined_quotas_hold_every_factor_exactly(cells, shares, size, n_kept):
     one, other = (np.array(column, np.int32) for column in zip(*cells, strict=True))
     factors = [
         Factor("one", "abcd", one, np.array(shares, np.float64)),
         Factor("other", "xyz", other, np.bincount(other, minlength=3).astype(np.float64)),
     ]
     try:
-        quotas = make_quotas(factors, np.arange(len(cells)), size)
+        quotas = make_quotas(factors, np.arange(len(cells)), size, np.arange(n_kept))
     except DataError:
         return
     rooms = quotas.number
     present = np.bincount(quotas.group, minlength=len(rooms))
     assert (rooms[:-1] <= present[:-1]).all()
+    assert (quotas.room(np.arange(n_kept)) >= 0).all()
     for factor in factors:
         got = np.zeros(len(factor.shares), np.int64)
         for part in range(len(rooms) - 1):
@@ -169,3 +172,28 @@ def test_bounds_hold_on_larger_incidences():
         held = np.zeros(120, np.int64)
         worst = balance_bound(made.indptr, made.indices, everyone, size, held)
         assert worst >= greedy.objective_bound - 1e-9
+
+
+@given(row_lists(max_rows=9, min_rows=2), st.data())
+def test_a_peeling_under_quotas_serves_them_to_the_last_pool(drawn, data):
+    rows, n_kinds = drawn
+    n = len(rows)
+    group = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)), np.int32)
+    kept = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=2, unique=True)), np.int64)
+    others = [i for i in range(n) if rows[i] and i not in kept]
+    present = np.bincount(group[np.array(others, int)], minlength=2)
+    taken = np.bincount(group[kept], minlength=2)
+    wanted = [data.draw(st.integers(0, int(p))) for p in present]
+    quotas = Quotas(group, np.array(wanted) + taken)
+    peeling = peel(incidence(rows, n_kinds), quotas, kept)
+    every = {i for i in range(n) if rows[i]}
+    for step in range(len(peeling.kinds_after)):
+        pool = set(peeling.pool(step).tolist())
+        kinds = set(peeling.kinds(step).tolist())
+        assert (len(kinds), len(pool)) == (peeling.kinds_after[step], peeling.pool_sizes[step])
+        assert pool == {i for i in every if rows[i] <= kinds}  # all of a sample's kinds survive
+        assert (quotas.left(kept, np.array(sorted(pool - set(kept.tolist())), int)) >= 0).all()
+    # no kind that is left could have been dropped
+    for kind in kinds:
+        rest = [i for i in pool if kind not in rows[i] and i not in kept]
+        assert (quotas.left(kept, np.array(rest, int)) < 0).any()
