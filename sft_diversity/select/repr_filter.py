@@ -12,6 +12,7 @@ from sft_diversity.select.sketch import fit_basis, sketch
 
 THRESHOLD = 0.9  # as published
 AT_ONCE = 1024  # candidates that meet the picks in one matrix product
+FEW = 1 << 24  # pairs at most for which a whole product costs less than looking for a basis
 PICKS = 4096  # picks they meet before those already refused are left out
 
 
@@ -55,7 +56,9 @@ def repr_filter(points: Points, order: Rows, size: int, *, threshold: float = TH
     if not -1.0 <= threshold <= 1.0:
         raise UsageError(f"select: threshold is {threshold} but a cosine lies within -1 to 1")
     error = slack(points.shape[1])
-    basis = fit_basis(points, threshold)
+    basis = np.eye(points.shape[1], dtype=np.float32)
+    if len(order) * size > FEW:
+        basis = fit_basis(points, threshold)
     heads = np.empty((min(size, len(order)), basis.shape[1] + 1), np.float32)
     picks = np.empty(len(heads), np.int64)
     taken = 0

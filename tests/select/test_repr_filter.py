@@ -42,6 +42,7 @@ def test_blocks_do_not_change_the_picks_also_where_the_threshold_binds(monkeypat
     expected = by_the_rule(points, order, 600, threshold)
     assert repr_filter(points, order, 600, threshold=threshold).tolist() == expected
     assert len(expected) < 600
+    monkeypatch.setattr(module, "FEW", 0)
     for at_once, picks in ((1, 1), (7, 3), (64, 100)):
         monkeypatch.setattr(module, "AT_ONCE", at_once)
         monkeypatch.setattr(module, "PICKS", picks)
