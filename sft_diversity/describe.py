@@ -64,21 +64,18 @@ class Describer:
         return [dataset for dataset in found if dataset is not None]
 
     def _one(self, path: Path, name: str) -> Dataset | None:
+        corpus: Path | None = None
+        chosen_by = None
         if folder.stage_of(path) == "select":
-            files, corpus = sorted((path / "samples").glob("*.parquet")), None
-            made_from = folder.read_manifest(path)
-            key = folder.contents_key(made_from, "samples/")
-            pool, chosen_by = made_from["inputs"]["corpus"], made_from["inputs"].get("incidence")
+            files = sorted((path / "samples").glob("*.parquet"))
+            inputs = folder.read_manifest(path)["inputs"]
+            key = folder.contents_key(folder.read_manifest(path), "samples/")
+            pool, chosen_by = inputs["corpus"], inputs.get("incidence")
         else:
             corpus = self._work.corpus((path,), self._options.ingest)
-            if not corpora.is_corpus(corpus):  # a dry run: nothing is there to look at
-                for component in COMPONENTS:
-                    self._tokens(corpus, component)
-                    self._embeddings(corpus, component)
-                return None
-            files = corpora.shards(corpus)
-            key = pool = corpora.key(corpus)
-            chosen_by = None
+            there = corpora.is_corpus(corpus)  # but for a raw file in a dry run
+            files = corpora.shards(corpus) if there else []
+            key = pool = corpora.key(corpus) if there else "not made yet"
         tokens, embeddings, reference = {}, {}, {}
         for component in COMPONENTS:
             passed, embedded = self._pass(pool, component), self._vectors(pool, component)
@@ -86,14 +83,20 @@ class Describer:
                 corpus = self._work.corpus((path / "samples",), {})
             tokens[component] = passed or self._tokens(corpus, component)
             embeddings[component] = embedded or self._embeddings(corpus, component)
-            reference[component] = embeddings[component]
-            if self._options.reference is not None:
-                against = Path(self._options.reference)
-                reference[component] = self._vectors(
-                    corpora.key(against), component
-                ) or self._embeddings(against, component)
+            reference[component] = self._reference(component) or embeddings[component]
+        places = [*tokens.values(), *embeddings.values(), *reference.values()]
+        if self._work.dry_run and (not files or None in map(folder.stage_of, places)):
+            return None
         indexes = self._indexes(pool, chosen_by)
         return Dataset(name, files, key, tokens, embeddings, reference, indexes)
+
+    def _reference(self, component: Component) -> Path | None:
+        """Return the embeddings of the corpus that all data sets are read against, if one is."""
+        if self._options.reference is None:
+            return None
+        against = Path(self._options.reference)
+        found = self._vectors(corpora.key(against), component)
+        return found or self._embeddings(against, component)
 
     def _tokens(self, corpus: Path | None, component: Component) -> Path:
         assert corpus is not None

@@ -202,7 +202,10 @@ def measure(
     described = Describer(kept, asked).describe(datasets)
     place = Path(out) if out else measuring.place(described, plain, Path(work))
     if dry_run:
-        kept.note("measure", place, measuring.plan(described, place, plain))
+        planned = measuring.plan(described, place, plain)
+        if len(described) < len(datasets):  # the others are not made yet
+            planned = {"rows": sum(step["rows"] for step in kept.plan if step["stage"] == "ingest")}
+        kept.note("measure", place, planned)
         return {"plan": kept.plan}
     return _report(measuring.measure(described, place, plain, say), place)
 
