@@ -36,7 +36,10 @@ def components(config: CleanConfig) -> tuple[str, ...]:
 
 
 def plan(
-    corpus: Path, out: Path, config: CleanConfig, embeddings: Path | None = None
+    corpus: Path,
+    out: Path,
+    config: CleanConfig,
+    embeddings: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Say what `clean` would do; touches nothing.
 
@@ -45,7 +48,8 @@ def plan(
     rows = sum(pq.read_metadata(path).num_rows for path in corpora.shards(corpus))
     evals = open_all(config.against)
     cached = False
-    if config.cosine is None or (embeddings is not None and folder.stage_of(embeddings)):
+    made = embeddings is not None and all(folder.stage_of(path) for path in embeddings.values())
+    if config.cosine is None or made:
         work = _work(corpus, config, evals, embeddings)
         cached = folder.stage_of(out) == work.stage and (
             folder.read_manifest(out)["key"] == work.key
@@ -84,7 +88,7 @@ def clean(
     corpus: Path,
     out: Path,
     config: CleanConfig,
-    embeddings: Path | None = None,
+    embeddings: Mapping[str, Path] | None = None,
     say: Callable[[str], None] = progress.say,
 ) -> dict[str, Any]:
     """Write the corpus without its near-duplicates and contaminated samples; return the manifest.
@@ -94,8 +98,8 @@ def clean(
 
     Parameters
     ----------
-    embeddings : Path, optional
-        Output of `embed` for this very corpus; needed with `cosine`.
+    embeddings : mapping, optional
+        Component to output of `embed` for this very corpus; needed with `cosine`.
 
     Returns
     -------
@@ -152,7 +156,10 @@ def clean(
 
 
 def _work(
-    corpus: Path, config: CleanConfig, evals: list[Opened], embeddings: Path | None
+    corpus: Path,
+    config: CleanConfig,
+    evals: list[Opened],
+    embeddings: Mapping[str, Path] | None,
 ) -> folder.Work:
     from rensa import RMinHash  # type: ignore[import-untyped]
 
@@ -160,11 +167,10 @@ def _work(
     for opened in evals:
         inputs[f"against {opened.label}"] = opened.sha256
     if config.cosine is not None:
-        if embeddings is None:
-            raise UsageError("clean: `cosine` needs embeddings; name their folder, or let the "
-                             "command make them")  # fmt: skip
         for name in components(config):
-            inputs[f"embeddings {name}"] = vectors.key(embeddings, name)
+            if embeddings is None or name not in embeddings:
+                raise UsageError(f"clean: `cosine` needs embeddings of `{name}`; embed the corpus")
+            inputs[f"embeddings {name}"] = vectors.key(embeddings[name], name)
     asked = config.model_dump(mode="json")
     asked["against"] = [[opened.label, *opened.fields] for opened in evals]
     stage = REPORT if config.report_only else STAGE
@@ -181,16 +187,19 @@ def _contamination(
 
 
 def _evidence(
-    seen: parts.Read, info: pa.Table, config: CleanConfig, embeddings: Path | None
+    seen: parts.Read,
+    info: pa.Table,
+    config: CleanConfig,
+    embeddings: Mapping[str, Path] | None,
 ) -> settle.Alike:
     buckets, number = minhash.buckets(seen.keys)
     loaded = []
     if config.cosine is not None and embeddings is not None:
         for name in components(config):
-            ids, rows = vectors.read_component(embeddings, name)
+            ids, rows = vectors.read_component(embeddings[name], name)
             if not ids.equals(info["id"].combine_chunks()):
                 raise UsageError(
-                    f"clean: {embeddings} holds other ids than the corpus; embed this corpus"
+                    f"clean: {embeddings[name]} holds other ids than the corpus; embed this corpus"
                 )
             loaded.append(rows)
     return settle.Alike(
