@@ -11,6 +11,7 @@ The verbs of the command line are functions here, with the same names and option
 # `from sft_diversity.select.engine import choose` finds the folder.
 from sft_diversity.finetune.uba import uba_factor
 from sft_diversity.workflow import (
+    clean,
     diff,
     doctor,
     embed,
@@ -27,6 +28,7 @@ from sft_diversity.workflow import (
 )
 
 __all__ = [
+    "clean",
     "diff",
     "doctor",
     "embed",

@@ -37,7 +37,9 @@ ConfigFile = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Work = Annotated[Path, typer.Option(help="Folder for what is made on the way and reused.")]
-Corpus = Annotated[Path, typer.Argument(help="Output folder of `sftdiv ingest` or `rewrite`.")]
+Corpus = Annotated[
+    Path, typer.Argument(help="Output folder of `sftdiv ingest`, `clean` or `rewrite`.")
+]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 
 
@@ -214,6 +216,34 @@ def score_command(
         as_json,
         printing.scored,
     )
+
+
+@app.command("clean")
+@options_of(workflow.CleanOptions)
+def clean_command(
+    corpus: Corpus,
+    out: Out,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Evaluation file or folder that no sample may overlap; repeatable."),
+    ] = None,
+    work: Work = workflow.WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Take near-duplicates and overlap with evaluation sets out of a corpus, each with its twin."""
+    result = workflow.clean(
+        corpus,
+        out=out,
+        work=work,
+        config=config,
+        dry_run=dry_run,
+        against=against or None,
+        **options,
+    )
+    _finish(result, as_json, printing.cleaned)
 
 
 @app.command("rewrite")

@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from sft_diversity import doctor as doctors
+from sft_diversity.clean import stage as cleaning
+from sft_diversity.clean.config import CleanConfig
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, resources
 from sft_diversity.core.config import Config
-from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.progress import say
 from sft_diversity.describe import Describer, MeasureOptions
 from sft_diversity.embed.stage import EmbedConfig
@@ -44,6 +46,13 @@ class IngestOptions(IngestConfig):
     """Options of `ingest`."""
 
     format: Format = Field(default="auto", description="format of the SOURCEs; auto recognises it")
+
+
+class CleanOptions(CleanConfig):
+    """Options of `clean`; those of the embeddings that `cosine` reads are for YAML files."""
+
+    encoder: str | None = Field(default=None, description=ENCODER)
+    embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
 
 
 class SelectOptions(selecting.SelectConfig):
@@ -134,13 +143,19 @@ def select(
     indexes: dict[str, Path] = {
         name: kept.index(corpus, _index_options(one, name)) for name, one in by_strategy.items()
     }
+    embeddings = {
+        part: kept.embeddings(corpus, _embedding_of(one, part))
+        for part, one in {
+            one.component: one for one in asked.values() if one.needs_embeddings
+        }.items()
+    }
     places = {name: Path(out) / name if axes else Path(out) for name in asked}
     if dry_run:
         for name, one in asked.items():
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
         return {"plan": kept.plan}
-    pool = selecting.open_pool(corpus, passes, indexes)
+    pool = selecting.open_pool(corpus, passes, indexes, embeddings)
     if len(asked) > 1:
         pool.hold_samples()
     figures, picks = {}, {}
@@ -240,6 +255,31 @@ def score(
     return _report(scoring.score(model, Path(out), asked, say), out)
 
 
+def clean(
+    corpus: str | Path,
+    *,
+    out: str | Path,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Take near-duplicates and contaminated samples out of a corpus; see `CleanOptions`."""
+    asked = _options(CleanOptions, config, options)
+    plain = _only(CleanConfig, asked)
+    kept = Work(Path(work), dry_run)
+    embeddings: dict[str, Path] = {}
+    if asked.cosine is not None:
+        for name in cleaning.components(plain):
+            named = {"encoder": asked.encoder, "components": (name,)}
+            encoding = configs.build(EmbedConfig, asked.embed, "key `embed`", named)
+            embeddings[name] = kept.embeddings(Path(corpus), encoding)
+    if dry_run:
+        kept.note("clean", Path(out), cleaning.plan(Path(corpus), Path(out), plain, embeddings))
+        return {"plan": kept.plan}
+    return _report(cleaning.clean(Path(corpus), Path(out), plain, embeddings, say), out)
+
+
 def rewrite(
     source: str | Path,
     *,
@@ -289,6 +329,11 @@ def doctor(work: str | Path = WORK) -> Result:
 
 def _options(model: type[C], config: str | Path | None, options: Mapping[str, Any]) -> C:
     return configs.load(Path(config) if config else None, model, options)
+
+
+def _embedding_of(asked: SelectOptions, component: Component) -> EmbedConfig:
+    named = {"encoder": asked.encoder, "components": (component,)}
+    return configs.build(EmbedConfig, asked.embed, "select, key `embed`", named)
 
 
 def _given(options: Mapping[str, Any]) -> Result:

@@ -13,7 +13,7 @@ from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig
 from sft_diversity.work import IndexOptions
-from sft_diversity.workflow import SelectOptions
+from sft_diversity.workflow import CleanOptions, SelectOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate", "reference")}
@@ -21,6 +21,7 @@ MODELS = {
     "ingest": IngestConfig,
     "index": IndexOptions,
     "rewrite": RewriteConfig,
+    "clean": CleanOptions,
     "select": SelectOptions,
     "finetune": FinetuneConfig,
     "score": ScoreConfig,

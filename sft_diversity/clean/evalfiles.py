@@ -48,7 +48,8 @@ class Opened(NamedTuple):
 
     label: str
     sha256: str
-    fields: tuple[tuple[str, ...], tuple[str, ...]]
+    prompts: list[str]  # paths that the config names
+    references: list[str]
     rows: int
     texts: list[EvalText]
 
@@ -104,8 +105,8 @@ def _open(path: Path, label: str, entry: EvalFile) -> Opened:
             f"clean: {label}: no prompt or reference found; its keys are {keys}; name them with "
             "`prompts` and `references` in a config"
         )
-    named = (tuple(entry.prompts), tuple(entry.references))
-    return Opened(label, file_sha256(path), named, len(rows), texts)
+    sha256 = file_sha256(path)
+    return Opened(label, sha256, entry.prompts, entry.references, len(rows), texts)
 
 
 def _joined(found: Iterable[tuple[str, Role, str]]) -> Iterator[tuple[str, Role, str]]:

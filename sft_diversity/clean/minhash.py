@@ -48,7 +48,7 @@ def band_keys(values: Hashes, bounds: Bounds, bands: Bands, seed: int) -> Hashes
     The set signed is the union of both components' shingles, which are of disjoint universes: where
     both components' Jaccard similarities reach a threshold, so does the union's.
     """
-    from rensa import RMinHash  # type: ignore[import-untyped]
+    from rensa import RMinHash
 
     rows = bounds[::2]
     if len(rows) < 2:

@@ -161,7 +161,7 @@ def _work(
     evals: list[Opened],
     embeddings: Mapping[str, Path] | None,
 ) -> folder.Work:
-    from rensa import RMinHash  # type: ignore[import-untyped]
+    from rensa import RMinHash
 
     inputs = {"corpus": corpora.key(corpus), "minhash": f"rensa {RMinHash.ALGORITHM_VERSION}"}
     for opened in evals:
@@ -172,7 +172,9 @@ def _work(
                 raise UsageError(f"clean: `cosine` needs embeddings of `{name}`; embed the corpus")
             inputs[f"embeddings {name}"] = vectors.key(embeddings[name], name)
     asked = config.model_dump(mode="json")
-    asked["against"] = [[opened.label, *opened.fields] for opened in evals]
+    asked["against"] = [
+        {"path": one.label, "prompts": one.prompts, "references": one.references} for one in evals
+    ]
     stage = REPORT if config.report_only else STAGE
     return folder.Work(stage, VERSION, inputs, asked)
 

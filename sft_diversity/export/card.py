@@ -208,6 +208,7 @@ def _lineage(manifest: Mapping[str, Any]) -> str:
     command = {
         "select": "sftdiv select CORPUS --config selection.yaml --out DIR",
         "ingest": "sftdiv ingest --config corpus.yaml --out DIR",
+        "clean": "sftdiv clean CORPUS --config clean.yaml --out DIR",
         "rewrite": "sftdiv rewrite CORPUS --endpoint URL --config rewrite.yaml --out DIR",
     }.get(str(manifest["stage"]), "")
     settings = yaml.safe_dump(dict(manifest.get("config", {})), sort_keys=True, allow_unicode=True)
