@@ -1,0 +1,113 @@
+"""Time all metrics of one subset of 10,000, and self-BLEU beside sacrebleu's.
+
+    python benchmarks/measure_subset.py CORPUS --work WORK
+
+CORPUS and WORK are those of `sftdiv ingest` and `sftdiv index` (all six strategies). The subset is
+response-micro at 67 %. Figures go to `benchmarks/results/measure_subset.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sft_diversity import workflow
+from sft_diversity.core import machine
+from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.folder import dump_json
+from sft_diversity.describe import Describer, MeasureOptions
+from sft_diversity.measure import bleu, embedding, ngrams, novelsum, stage, tokens, words
+from sft_diversity.measure.table import MeasureConfig, Part, sample
+from sft_diversity.work import Work
+
+RESULTS = Path(__file__).parent / "results" / "measure_subset.json"
+
+
+def main() -> None:
+    """Select, measure, time, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=10_000)
+    parser.add_argument("--bleu-texts", type=int, default=300, help="texts sacrebleu compares")
+    asked = parser.parse_args()
+    found: dict[str, Any] = machine.facts() | {"load": round(os.getloadavg()[0], 2)}
+    with tempfile.TemporaryDirectory() as scratch:
+        subset = Path(scratch) / "subset"
+        workflow.select(
+            asked.corpus, out=subset, work=asked.work, strategy="micro-response",
+            size=asked.size, diversity=67,
+        )  # fmt: skip
+        described = Describer(Work(asked.work), MeasureOptions()).describe([subset])
+        wall, processor = time.perf_counter(), time.process_time()
+        out = Path(scratch) / "measured"
+        manifest = stage.measure(described, out, MeasureConfig())
+        found["seconds"] = round(time.perf_counter() - wall, 2)
+        found["processor_seconds"] = round(time.process_time() - processor, 2)
+        found["datasets"] = manifest["result"]["datasets"]
+        found["parts"] = {
+            component: _parts(stage.read_part(described[0], component, MeasureConfig()))
+            for component in COMPONENTS
+        }
+        part = stage.read_part(described[0], "response", MeasureConfig())
+        found["self_bleu"] = _beside_sacrebleu(part, asked.bleu_texts)
+    RESULTS.write_text(dump_json(found), "utf-8")
+    print(dump_json({k: found[k] for k in ("load", "seconds", "processor_seconds", "parts")}))
+    print(dump_json(found["self_bleu"]))
+
+
+def _parts(part: Part) -> dict[str, float]:
+    """Return the seconds of each metric alone."""
+    seconds: dict[str, float] = {}
+    made = words.number(part.texts)
+    few = made.take(sample(len(part.texts), 1_000, 0, "self-bleu"))
+    factors = novelsum.density_factors(part.vectors, part.reference)
+    timed: dict[str, Callable[[], object]] = {
+        "words": lambda: words.number(part.texts),
+        "n-grams": lambda: [np.unique(grams) for grams, _ in ngrams.ngrams(made, 4)],
+        "compression": lambda: tokens.compression_ratio(part.texts),
+        "self-BLEU of 1,000": lambda: bleu.self_bleu(few),
+        "self-BLEU of all": lambda: bleu.self_bleu(made),
+        "embedding distance": lambda: embedding.mean_pairwise_distance(part.vectors),
+        "Vendi score": lambda: embedding.vendi_score(part.vectors),
+        "density factors": lambda: novelsum.density_factors(part.vectors, part.reference),
+        "NovelSum": lambda: novelsum.novelsum(part.vectors, factors),
+    }
+    for name, run in timed.items():
+        start = time.perf_counter()
+        run()
+        seconds[name] = round(time.perf_counter() - start, 3)
+    return seconds
+
+
+def _beside_sacrebleu(part: Part, texts: int) -> dict[str, float]:
+    """Return seconds and values of both on the same texts."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    few = [part.texts[i] for i in sample(len(part.texts), texts, 0, "self-bleu")]
+    start = time.perf_counter()
+    ours = bleu.self_bleu(words.number(few))
+    between = time.perf_counter()
+    peer = BLEU(effective_order=True)
+    theirs = [
+        peer.sentence_score(text, few[:i] + few[i + 1 :]).score / 100 for i, text in enumerate(few)
+    ]
+    end = time.perf_counter()
+    return {
+        "texts": len(few),
+        "seconds": round(between - start, 4),
+        "sacrebleu_seconds": round(end - between, 2),
+        "ratio": round((end - between) / (between - start), 1),
+        "largest_difference": float(np.abs(ours - np.array(theirs)).max()),
+    }
+
+
+if __name__ == "__main__":
+    main()
