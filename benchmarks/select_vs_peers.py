@@ -7,8 +7,9 @@ PYTHON is an interpreter with apricot-select, submodlib-py, pyversity and scipy 
 other versions than this package does); CHECKOUT a clone of hkust-nlp/deita, whose filter class is
 run as it stands, by this interpreter. Each comparison times ours (best of three calls after one
 that compiles) and then the peer in a process of its own, which is stopped at the limit: the ratio
-is then a lower bound. The ratio is the lesser of those of wall and of CPU seconds, so that other
-work on the machine does not flatter us. Both sets of picks are valued by the same plain numpy. A
+is then a lower bound. Both sides use one thread (torch with two waits for the other most of the
+time once anything else runs), and the ratio is the lesser of those of wall and of CPU seconds, so
+that other work on the machine does not flatter us. Both sets of picks are valued by the same plain numpy. A
 comparison that has ended is kept in the scratch folder, so the run can be interrupted. Writes
 benchmarks/results/select_vs_peers.json and docs/peers.md, again after every comparison.
 """
@@ -48,6 +49,7 @@ from sft_diversity.select.repr_filter import repr_filter
 ROOT = Path(__file__).resolve().parents[1]
 SMALL, SMALL_SIZE = 5_000, 500  # where every peer finishes
 LEVELS = (0, 50, 100)
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class Task:
@@ -374,8 +376,8 @@ def page(report: dict[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in peers)
         + ", DEITA's filter class as published.",
         "",
-        "Times are wall seconds of the selection alone, on arrays in memory, compilation left out "
-        "on both sides; ours the best of three calls. The ratio is the lesser of those of wall "
+        "Times are wall seconds of the selection alone, on arrays in memory, with one thread "
+        "and compilation left out on both sides; ours the best of three calls. The ratio is the lesser of those of wall "
         "and of CPU seconds. A peer still running at the limit is stopped, and the ratio is a "
         "lower bound. Values of both sides' picks come from the same plain numpy: higher is "
         "better but for the radius of k-center.",
@@ -429,6 +431,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/peers.md")
     asked = parser.parse_args()
+    if any(os.environ.get(name) != "1" for name in THREADS):
+        one_thread = os.environ | dict.fromkeys(THREADS, "1")
+        os.execve(sys.executable, [sys.executable, *sys.argv], one_thread)
     report: dict[str, Any] = {"small": [], "full": [], "machine": machine.facts()}
     report["six"] = [] if asked.small_only else six(asked, asked.size)
     scales = [("small", SMALL, SMALL_SIZE), ("full", None, asked.size)]
