@@ -9,9 +9,9 @@ run as it stands, by this interpreter. Each comparison times ours (best of three
 that compiles) and then the peer in a process of its own, which is stopped at the limit: the ratio
 is then a lower bound. Both sides use one thread (torch with two waits for the other most of the
 time once anything else runs), and the ratio is the lesser of those of wall and of CPU seconds, so
-that other work on the machine does not flatter us. Both sets of picks are valued by the same plain numpy. A
-comparison that has ended is kept in the scratch folder, so the run can be interrupted. Writes
-benchmarks/results/select_vs_peers.json and docs/peers.md, again after every comparison.
+that other work on the machine does not flatter us. Both sets of picks are valued by the same plain
+numpy. A comparison that has ended is kept in the scratch folder, so the run can be interrupted.
+Writes benchmarks/results/select_vs_peers.json and docs/peers.md, again after every comparison.
 """
 
 from __future__ import annotations
@@ -377,10 +377,10 @@ def page(report: dict[str, Any]) -> str:
         + ", DEITA's filter class as published.",
         "",
         "Times are wall seconds of the selection alone, on arrays in memory, with one thread "
-        "and compilation left out on both sides; ours the best of three calls. The ratio is the lesser of those of wall "
-        "and of CPU seconds. A peer still running at the limit is stopped, and the ratio is a "
-        "lower bound. Values of both sides' picks come from the same plain numpy: higher is "
-        "better but for the radius of k-center.",
+        "and compilation left out on both sides; ours the best of three calls. The ratio is the "
+        "lesser of those of wall and of CPU seconds. A peer still running at the limit is "
+        "stopped, and the ratio is a lower bound. Values of both sides' picks come from the same "
+        "plain numpy: higher is better but for the radius of k-center.",
         "",
         "## The whole corpus",
         "",
