@@ -32,6 +32,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/embed_vs_sentence_transformers.py .bench/corpus
 	$(BIN)/python benchmarks/gpu_embed.py .bench/corpus
 	$(BIN)/python benchmarks/select_grid.py --corpus .bench/corpus --work .bench/work
+	$(BIN)/python benchmarks/measure_subset.py .bench/corpus --work .bench/work
 
 clean:
 	rm -rf .demo .bench .sftdiv .pytest_cache .mypy_cache .ruff_cache
