@@ -212,3 +212,13 @@ def test_explain_and_diff_say_why_and_how_much(place):
     assert "no sample 'nosuch'" in sftdiv(place, "explain", "low", "nosuch").stderr
     said = sftdiv(place, "diff", "low", "high").stdout
     assert f"samples: {len(set(low) & set(high))} in both" in said
+
+
+@pytest.mark.parametrize("strategy", ["k-center", "facility-location", "deita"])
+def test_baselines_on_embeddings_are_strategies_too(place, strategy):
+    run = sftdiv(
+        place, "select", "pool.jsonl", "--strategy", strategy, "--size", "10", "--threshold", "1",
+        "--out", f"by-{strategy}", "--json",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["rows"] == 10

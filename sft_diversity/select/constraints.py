@@ -127,7 +127,7 @@ def eligible(source: Source, asked: LimitOptions) -> Eligible:
         dropped["excluded"] = n - int(mask.sum())
     quality = None
     if asked.quality is not None:
-        quality = _quality(source, asked.quality)
+        quality = quality_of(source, asked.quality)
         usable = mask & np.isfinite(quality)
         floor = np.quantile(quality[usable], asked.quality_floor / 100) if usable.any() else 0.0
         good = usable & (quality >= floor)
@@ -340,7 +340,7 @@ def column_of(corpus: Path, column: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def _quality(source: Source, name: str) -> Floats:
+def quality_of(source: Source, name: str) -> Floats:
     """Return every sample's score, higher is better; not finite where it has none."""
     if name in source.scores:
         return np.asarray(source.scores[name], np.float64)

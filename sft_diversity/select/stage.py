@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, progress, schema
+from sft_diversity.core import folder, incidence, progress, schema, vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import Work, open_draft, rows_account
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.select import baselines, constraints, figures
+from sft_diversity.core.vectors import Vectors
+from sft_diversity.select import baselines, constraints, figures, repr_filter
 from sft_diversity.select.compiled import NO_ROWS, Rows
 from sft_diversity.select.constraints import Eligible, LimitOptions
 from sft_diversity.select.dial import Dial, make_dial
@@ -32,8 +33,11 @@ from sft_diversity.select.entropy import (
     choose_by_entropy,
     make_entropy_dial,
 )
+from sft_diversity.select.facility import facility_bound, facility_location
 from sft_diversity.select.figures import Tokens
+from sft_diversity.select.kcenter import k_center
 from sft_diversity.select.limits import Limits
+from sft_diversity.select.neighbours import neighbour_graph
 from sft_diversity.select.peeling import Peeling, peel
 
 VERSION = 2
@@ -52,14 +56,20 @@ Strategy = Literal[
     "micro-response",
     "random",
     "longest",
+    "k-center",
+    "facility-location",
+    "deita",
 ]
+BASELINES = ("random", "longest")
+EMBEDDED = ("k-center", "facility-location", "deita")  # baselines that read embeddings
 
 
 class SelectConfig(LimitOptions):
     """Which samples to keep, and how many."""
 
     strategy: Strategy = Field(
-        description="macro|meso|micro-instruction|response, or the baselines random and longest"
+        description="macro|meso|micro-instruction|response, or a baseline: random, longest, "
+        "k-center, facility-location, deita"
     )
     diversity: float = Field(default=100.0, ge=0, le=100, description="percent of the dial's range")
     seed: int = Field(default=0, ge=0, description="redraws what the pool leaves free")
@@ -73,12 +83,24 @@ class SelectConfig(LimitOptions):
         default=MIN_TOKENS, ge=1, description="entropy only: shorter texts are not eligible"
     )
 
+    embedded: Component = Field(
+        default="response", description="k-center, facility-location, deita: whose embeddings"
+    )
+    threshold: float = Field(
+        default=repr_filter.THRESHOLD,
+        ge=-1,
+        le=1,
+        description="deita: greatest cosine to an earlier pick; `quality` is the order",
+    )
+
     @model_validator(mode="after")
     def _options_that_apply(self) -> SelectConfig:
-        baseline = self.strategy in ("random", "longest")
+        baseline = self.strategy in (*BASELINES, *EMBEDDED)
         limited = [name for name in _LIMITS if getattr(self, name) is not None]
         if self.strategy == "longest" and {"match_length", "token_budget"} & set(limited):
             raise ValueError("match_length and token_budget contradict strategy longest")
+        if self.strategy in EMBEDDED and limited:
+            raise ValueError(f"{limited[0]} does not work with strategy {self.strategy}")
         if self.objective == "entropy" and limited:
             raise ValueError(f"{limited[0]} works with objective kinds only")
         if self.objective == "entropy" and not self.strategy.startswith("micro-"):
@@ -89,13 +111,20 @@ class SelectConfig(LimitOptions):
 
     @property
     def component(self) -> Component:
-        """The component whose kinds count; the baselines look at responses."""
+        """The component whose kinds count, or whose embeddings; of random and longest responses."""
+        if self.strategy in EMBEDDED:
+            return self.embedded
         return "instruction" if self.strategy.endswith("-instruction") else "response"
 
     @property
     def needs_incidence(self) -> bool:
         """Whether the choice reads an incidence; entropy and the baselines read tokens alone."""
-        return self.strategy not in ("random", "longest") and self.objective == "kinds"
+        return self.strategy not in (*BASELINES, *EMBEDDED) and self.objective == "kinds"
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether the choice reads the embeddings of `component`."""
+        return self.strategy in EMBEDDED
 
 
 @dataclass
@@ -111,6 +140,7 @@ class Pool:
     index_keys: Mapping[str, str]
     incidences: dict[str, Incidence] = field(default_factory=dict)
     scores: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    embeddings: dict[Component, Path] = field(default_factory=dict)
     _ids: pa.Array | None = None
     _samples: pa.Table | None = None
     _kept: dict[Hashable, Any] = field(default_factory=dict)
@@ -142,6 +172,13 @@ class Pool:
         if self._samples is not None:
             return self._samples.take(pa.array(rows))
         return corpora.take(self.corpus, rows)
+
+    def points(self, component: Component) -> Vectors:
+        """Return the unit vectors of a component, in corpus order."""
+        place = self.embeddings[component]
+        return self._once(
+            ("points", component), lambda: vectors.read_component(place, component)[1]
+        )
 
     def eligible(self, config: SelectConfig) -> Eligible | None:
         """Return which samples may be picked; None where no option restricts them."""
@@ -213,8 +250,13 @@ class Pool:
         )
 
 
-def open_pool(corpus: Path, tokens: Mapping[Component, Path], indexes: Mapping[str, Path]) -> Pool:
-    """Open a corpus with its token passes and any number of incidences, by strategy.
+def open_pool(
+    corpus: Path,
+    tokens: Mapping[Component, Path],
+    indexes: Mapping[str, Path],
+    embeddings: Mapping[Component, Path] | None = None,
+) -> Pool:
+    """Open a corpus with its token passes, any incidences by strategy, and embeddings if needed.
 
     Raises
     ------
@@ -233,7 +275,10 @@ def open_pool(corpus: Path, tokens: Mapping[Component, Path], indexes: Mapping[s
     for strategy, path in indexes.items():
         index_keys[strategy] = _checked(path, "index", key)
         found[strategy] = incidence.load(path)
-    return Pool(corpus, passes, keys, index_keys, found)
+    for component, path in (embeddings or {}).items():
+        _checked(path, "embed", key)
+        keys[f"embeddings-{component}"] = vectors.key(path, component)
+    return Pool(corpus, passes, keys, index_keys, found, embeddings=dict(embeddings or {}))
 
 
 def _checked(path: Path, stage: str, corpus_key: str) -> str:
@@ -259,6 +304,8 @@ def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
         )
     if config.needs_incidence:
         rows, made = _by_kinds(pool, config)
+    elif config.needs_embeddings:
+        rows, made = _by_embedding(pool, config)
     elif config.objective == "entropy":
         rows, made = _by_entropy(pool, config)
     else:
@@ -323,6 +370,38 @@ def _baseline(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     return picks, {"eligible": len(rows)} | _limited(pool, config, limits, said, picks)
 
 
+def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
+    """Return what a baseline on embeddings picks of the eligible samples."""
+    free = config if config.strategy != "deita" else config.model_copy(update={"quality": None})
+    eligible = pool.eligible(free)
+    rows = np.arange(pool.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
+    if config.size > len(rows):
+        raise DataError(
+            f"select: size is {config.size:,} but only {len(rows):,} samples are eligible; "
+            "lower the size"
+        )
+    points = pool.points(config.component)[rows]
+    made: dict[str, Any] = {"eligible": len(rows), "embedded": config.component}
+    if config.strategy == "k-center":
+        centres = k_center(points, config.size)
+        return rows[centres.rows], made | {"radius": round(centres.radius, 6)}
+    if config.strategy == "facility-location":
+        graph = neighbour_graph(points)
+        found = facility_location(graph, config.size)
+        bound = facility_bound(graph, found)
+        made |= {"objective_value": round(found.value, 6), "objective_bound": round(bound, 6)}
+        return rows[found.rows], made
+    scores = constraints.quality_of(pool.source, config.quality or "length")[rows]
+    order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
+    picks = repr_filter.repr_filter(points, order, config.size, threshold=config.threshold)
+    if len(picks) < config.size:
+        raise DataError(
+            f"select: only {len(picks):,} samples are below cosine {config.threshold:g} to every "
+            f"better one, size is {config.size:,}; raise --threshold or lower the size"
+        )
+    return rows[picks], made | {"threshold": config.threshold}
+
+
 def select(
     pool: Pool,
     out: Path,
@@ -381,6 +460,10 @@ def _eligibility(config: SelectConfig) -> tuple[Hashable, ...]:
 def _work(pool: Pool, config: SelectConfig) -> Work:
     inputs = dict(pool.keys)
     options = config.model_dump(mode="json")
+    inputs = {k: v for k, v in inputs.items() if not k.startswith("embeddings-")}
+    if config.needs_embeddings:
+        name = f"embeddings-{config.component}"
+        inputs[name] = pool.keys[name]
     if config.needs_incidence:
         inputs["incidence"] = pool.index_keys[config.strategy]
     for name in ("match_length", "must_include", "exclude"):
