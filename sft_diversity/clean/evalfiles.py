@@ -146,8 +146,9 @@ def _unpacked(path: Path) -> bytes:
         if path.suffix == ".gz":
             stream = gzip.GzipFile(fileobj=handle)
         elif path.suffix == ".zst":
-            stream = zstandard.ZstdDecompressor().stream_reader(handle, read_across_frames=True)
-        raw = bytes(io.BufferedReader(stream).read(_MOST_BYTES + 1))
+            frames = zstandard.ZstdDecompressor().stream_reader(handle, read_across_frames=True)
+            stream = io.BufferedReader(frames)
+        raw: bytes = stream.read(_MOST_BYTES + 1)
     if len(raw) > _MOST_BYTES:
         raise DataError(f"clean: {path.name}: over {_MOST_BYTES >> 30} GB unpacked; split it")
     return raw.removeprefix(b"\xef\xbb\xbf")
