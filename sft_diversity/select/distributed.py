@@ -22,6 +22,7 @@ from sft_diversity.select.transpose import count_kinds
 Objective = Literal["coverage", "balance"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 SHARE = 2.0
+CANDIDATES = 1_000_000  # that the second round takes in any case
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def distributed_greedy(
     size: int,
     objective: Objective = "balance",
     *,
-    share: float = SHARE,
+    share: float | None = None,
     seed: int = 0,
     workers: int = 1,
 ) -> Distributed:
@@ -70,9 +71,10 @@ def distributed_greedy(
         N.
     objective : "coverage" or "balance"
         Kinds held, or Σ log(1 + c_j).
-    share : float, at least 1
+    share : float, at least 1, optional
         A shard gives up to `share` · N / shards of its rows, but no more than N. The number of
-        shards is the published algorithm, in which each gives N.
+        shards is the published algorithm, in which each gives N; so is the default, unless all
+        shards together would then give more than `CANDIDATES` and more than `SHARE` · N.
     seed : int
         Breaks ties, within shards and among candidates.
     workers : int
@@ -98,11 +100,12 @@ def distributed_greedy(
     measured, and `upper_bound` for what a result is worth at least. Where greedy has nothing left
     to gain, candidates in their order fill up to `size`, then the other rows of the pools.
 
-    A worker needs its shard and 24 bytes a row; the second round `share` · N rows of kinds.
+    A worker needs its shard and some 50 bytes a row; the second round the kinds of all candidates.
     """
     _check(pools, size, objective, share)
     steps = steps_of(objective, size)
-    most = min(size, math.ceil(share * size / len(shards)))
+    total = max(SHARE * size, CANDIDATES) if share is None else share * size
+    most = min(size, math.ceil(total / len(shards)))
     within = partial(_within, shards, pools, n_kinds, most, steps, seed)
     given = each(within, range(len(shards)), workers)
     numbers = _numbers(shards, given)
@@ -212,15 +215,17 @@ def _held(shards: Sequence[Shard], picks: Rows, n_kinds: int) -> Ints:
     return held
 
 
-def _check(pools: Sequence[Rows], size: int, objective: str, share: float) -> None:
+def _check(pools: Sequence[Rows], size: int, objective: str, share: float | None) -> None:
     """Refuse what cannot be picked."""
     if objective not in get_args(Objective):
         raise UsageError(
             f"select: objective is {objective!r} but must be one of "
             f"{', '.join(get_args(Objective))}"
         )
-    if size < 1 or share < 1:
-        raise UsageError(f"select: size is {size:,} and share {share:g} but both are at least 1")
+    if size < 1:
+        raise UsageError(f"select: size is {size:,} but a subset has at least 1 sample")
+    if share is not None and share < 1:
+        raise UsageError(f"select: share is {share:g} but must be at least 1")
     held = sum(map(len, pools))
     if size > held:
         raise DataError(
