@@ -104,7 +104,7 @@ def test_what_cannot_be_picked_is_refused():
     shards, pools = shards_of([{0}, {0}], 1, 2)
     with pytest.raises(UsageError, match="at least 1 sample"):
         distributed_greedy(shards, pools, 1, 0)
-    with pytest.raises(UsageError, match="share is 0.5"):
+    with pytest.raises(UsageError, match=r"share is 0\.5"):
         distributed_greedy(shards, pools, 1, 1, share=0.5)
     with pytest.raises(UsageError, match="objective"):
         distributed_greedy(shards, pools, 1, 1, "entropy")
