@@ -16,7 +16,8 @@ import pytest
 
 from sft_diversity.clean import settle
 from sft_diversity.clean.chain import chain
-from sft_diversity.clean.stage import CleanConfig, clean, plan
+from sft_diversity.clean.config import CleanConfig
+from sft_diversity.clean.stage import clean, plan
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, vectors
 from sft_diversity.core.errors import DataError, UsageError
