@@ -192,7 +192,7 @@ def plot(series: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    one = next(iter(series.values()))
+    one = max(series.values(), key=len)  # the series of most sizes
     sizes = sorted(map(int, one))
     for name in ("peel", "dial", "dial of 2,000", "draws 100 %", "balance 100 %"):
         seconds = [one[str(n)][name]["cpu_seconds"] for n in sizes]
