@@ -15,6 +15,7 @@ from sft_diversity.clean.words import hashed, spelled
 
 Ints = npt.NDArray[np.int32]
 _BASE = np.uint64(0xD1342543DE82EF95)  # odd
+_TOP, _BIT = np.uint64(44), np.uint64(41)  # a hash's byte and bit in the sieve
 _WHOLE = 0  # the "length" of a text that must be an instruction whole
 
 
@@ -96,7 +97,9 @@ def look_up(instructions: Sequence[str], responses: Sequence[str], sought: Grams
     """
     texts = [text for pair in zip(instructions, responses, strict=True) for text in pair]
     words, starts = hashed(texts, symbols=False)
-    rows, found = _look_up(words, starts, sought.lengths, sought.hashes, _table(sought.hashes))
+    table = _table(sought.hashes)
+    seen = _sieve(sought.hashes)
+    rows, found = _look_up(words, starts, sought.lengths, sought.hashes, table, seen)
     pairs = np.unique(rows.astype(np.int64) << 32 | found)
     return Hits((pairs >> 32).astype(np.int32), (pairs & 0xFFFFFFFF).astype(np.int32))
 
@@ -193,8 +196,22 @@ def _table(hashes: Hashes) -> Ints:
 
 
 @compiled
+def _sieve(hashes: Hashes) -> npt.NDArray[np.uint8]:
+    """Return a megabyte of bits, set at the top 23 bits of a hash; it stays in the cache."""
+    bits = np.zeros(1 << 20, np.uint8)
+    for value in hashes:
+        bits[value >> _TOP] |= np.uint8(1) << np.uint8(value >> _BIT & np.uint64(7))
+    return bits
+
+
+@compiled
 def _look_up(
-    words: Hashes, starts: Bounds, lengths: Bounds, hashes: Hashes, table: Ints
+    words: Hashes,
+    starts: Bounds,
+    lengths: Bounds,
+    hashes: Hashes,
+    table: Ints,
+    sieve: npt.NDArray[np.uint8],
 ) -> tuple[Ints, Ints]:
     rows = [np.int32(0) for _ in range(0)]
     found = [np.int32(0) for _ in range(0)]
@@ -210,6 +227,8 @@ def _look_up(
             salt = mixed(np.uint64(width))
             for i in range(count - long + 1):
                 value = mixed((prefix[i + long] - prefix[i] * power) ^ salt)
+                if not sieve[value >> _TOP] >> np.uint8(value >> _BIT & np.uint64(7)) & 1:
+                    continue
                 slot = value & mask
                 while table[slot] >= 0:
                     if hashes[table[slot]] == value:
