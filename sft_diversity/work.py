@@ -23,6 +23,8 @@ from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.levels import stage as indexing
 from sft_diversity.levels import tokens as counting
 from sft_diversity.levels.tokens import TokensConfig
+from sft_diversity.score import quality as judging
+from sft_diversity.score.quality import QualityConfig
 
 TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
 ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
@@ -126,6 +128,18 @@ class Work:
                 **{k: v for k, v in inputs.items() if k not in ("encode", "answers")},
             ),
             lambda: indexing.index(corpus, out, config, **inputs, say=say),
+        )
+
+    def quality(self, corpus: Path, config: QualityConfig) -> Path:
+        """Return the likelihoods of a corpus's samples under a local model."""
+        out = self._place(
+            "quality", corpus=self._key(corpus), options=config.model_dump(mode="json")
+        )
+        return self._made(
+            "quality",
+            out,
+            lambda: judging.plan(corpus, out, config),
+            lambda: judging.quality(corpus, out, config, say),
         )
 
     def note(self, stage: str, out: Path, planned: Mapping[str, Any]) -> None:

@@ -31,7 +31,9 @@ from sft_diversity.ingest.config import Format, IngestConfig
 from sft_diversity.measure import stage as measuring
 from sft_diversity.measure.table import MeasureConfig
 from sft_diversity.rewrite import stage as rewriting
+from sft_diversity.score import quality as judging
 from sft_diversity.score import stage as scoring
+from sft_diversity.score.quality import QualityConfig
 from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
@@ -63,6 +65,10 @@ class SelectOptions(selecting.SelectConfig):
     ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
     embed: dict[str, Any] = Field(default={}, description="options of `embed`")
     index: dict[str, Any] = Field(default={}, description="options of `index`")
+    judge: dict[str, Any] = Field(
+        default={},
+        description="the model behind quality perplexity and ifd: model, max_length, ...",
+    )
 
 
 def ingest(
@@ -149,6 +155,11 @@ def select(
             one.component: one for one in asked.values() if one.needs_embeddings
         }.items()
     }
+    judged = {
+        one.quality: kept.quality(corpus, configs.build(QualityConfig, one.judge, "key `judge`"))
+        for one in asked.values()
+        if one.quality in judging.SCORERS
+    }
     places = {name: Path(out) / name if axes else Path(out) for name in asked}
     if dry_run:
         for name, one in asked.items():
@@ -156,6 +167,7 @@ def select(
             kept.note("select", places[name], step)
         return {"plan": kept.plan}
     pool = selecting.open_pool(corpus, passes, indexes, embeddings)
+    pool.scores = {name: judging.read(place, name) for name, place in judged.items()}
     if len(asked) > 1:
         pool.hold_samples()
     figures, picks = {}, {}

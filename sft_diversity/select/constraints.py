@@ -62,7 +62,8 @@ class LimitOptions(Config):
     )
     quality: str | None = Field(
         default=None,
-        description="score of a sample, higher is better: a column, meta.KEY, or length",
+        description="score of a sample, higher is better: a column, meta.KEY, length, or under a "
+        "local model perplexity (low is good) or ifd",
     )
     quality_floor: float = Field(
         default=25.0, ge=0, lt=100, description="percent of the samples, worst first, not eligible"
