@@ -179,7 +179,8 @@ def selected(result: dict[str, Any]) -> str:
         missed = " (missed by more than 0.5 %)" if result["target_missed"] else ""
         lines.append(
             f"entropy aimed at {result['target_bits']:.3f} bits a token{missed}, "
-            f"dial {result['low_bits']:.3f} to {result['high_bits']:.3f}"
+            f"dial {result['low_bits']:.3f} to {result['high_bits']:.3f}; "
+            f"no {result['rows']:,} samples exceed {result['entropy_bound']:.3f}"
         )
     lines.append(
         f"entropy {result['entropy_bits']:.3f} bits a token; mean tokens: instruction "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.select.compiled import Floats, Rows
+from sft_diversity.select.entropy_bound import entropy_bound
 from sft_diversity.select.entropy_greedy import maximise_entropy, token_counts
 from sft_diversity.select.entropy_tilt import entropy_bits as entropy_bits
 from sft_diversity.select.entropy_tilt import gumbel, mean_surprisal, tilted
@@ -59,6 +60,11 @@ class EntropyDial:
     high_bits: float
     min_tokens: int
     too_short: int
+
+    @cached_property
+    def bound_bits(self) -> float:
+        """Entropy that no subset of this size exceeds; see `entropy_bound`."""
+        return entropy_bound(self.incidence, self.rows, self.size, self.greedy)
 
 
 @dataclass(frozen=True)
