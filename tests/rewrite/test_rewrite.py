@@ -284,3 +284,29 @@ def test_after_kill_9_the_same_call_ends_with_the_same_bytes_and_asks_for_nothin
     assert one["digest"] == other["digest"]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if key.encode() in path.read_bytes()]
+
+
+def test_a_signal_stops_it_with_75_and_keeps_every_answer_that_was_paid_for(tmp_path):
+    source = folder_of(tmp_path / "corpus", single(60))
+    with serving(lambda call, _: Reply(call.said.upper(), delay_s=0.2)) as server:
+        code = "from sft_diversity.cli import main; main()"
+        options = ["--endpoint", server.url, "--model", "big", "--concurrency", "4"]
+        place = ["--out", str(tmp_path / "out"), "--work", str(tmp_path)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "rewrite", str(source), *options, *place],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while len(server.calls) < 10:
+            assert process.poll() is None, "ended before the signal"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate()
+        assert process.returncode == 75
+        assert "run the same command to resume" in said
+        asked = len(server.calls)
+        manifest, _ = made(source, tmp_path / "out", config(server))
+        assert manifest["run"]["answers_kept_from_before"] == asked < 60
+        assert len(server.calls) == 60
