@@ -33,7 +33,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.clean import minhash
-from sft_diversity.clean.compiled import Bounds, Hashes, compiled, jaccard
+from sft_diversity.clean.compiled import Bounds, Hashes, compiled
+from sft_diversity.clean.pairs import jaccard
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, vectors
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sft_diversity.clean.compiled import Bounds, Hashes, compiled, cosine, jaccard, root
+from sft_diversity.clean.compiled import Ints
+from sft_diversity.clean.pairs import COSINE, MINHASH, connect, connect_cosine, root
 from sft_diversity.clean.settle import (
     BLOCK,
-    COSINE,
-    MINHASH,
-    SLACK,
     Alike,
     Find,
-    Floats,
-    Ints,
     Links,
     Store,
     Verdicts,
@@ -75,7 +71,7 @@ def _by_buckets(order: Ints, alike: Alike, parent: Ints) -> Links:
     bucket = of[place, band]
     by_bucket = np.lexsort((place, bucket))
     bounds = np.searchsorted(bucket[by_bucket], np.arange(alike.n_buckets + 1))
-    first, second, similarity = _connect(
+    first, second, similarity = connect(
         order[place[by_bucket]], bounds, parent, alike.values, alike.bounds, alike.jaccard
     )
     return Links(first, second, similarity, np.full(len(first), MINHASH, np.int8))
@@ -90,62 +86,10 @@ def _by_cosine(order: Ints, vectors: Vectors, start: int, alike: Alike, parent: 
         others = order[before : before + BLOCK]
         products = here @ vectors[before : before + BLOCK].T
         found.append(
-            _connect_cosine(
+            connect_cosine(
                 products, rows, others, before == start, parent,
                 alike.vectors, alike.more, alike.cosine,
             )
         )  # fmt: skip
     first, second, similarity = map(np.concatenate, zip(*found, strict=True))
     return Links(first, second, similarity, np.full(len(first), COSINE, np.int8))
-
-
-@compiled
-def _connect(
-    members: Ints, starts: Bounds, parent: Ints, values: Hashes, bounds: Bounds, least: float
-) -> tuple[Ints, Ints, Floats]:
-    first = np.empty(len(parent), np.int32)
-    second = np.empty(len(parent), np.int32)
-    similarity = np.empty(len(parent))
-    at = 0
-    for bucket in range(len(starts) - 1):
-        for i in range(starts[bucket], starts[bucket + 1]):
-            for j in range(starts[bucket], i):
-                a, b = root(parent, members[j]), root(parent, members[i])
-                if a == b:
-                    continue
-                found = jaccard(values, bounds, members[j], members[i], least)
-                if found >= least:
-                    parent[b] = a
-                    first[at], second[at], similarity[at] = members[j], members[i], found
-                    at += 1
-    return first[:at].copy(), second[:at].copy(), similarity[:at].copy()
-
-
-@compiled
-def _connect_cosine(
-    products: Vectors,
-    rows: Ints,
-    others: Ints,
-    same: bool,
-    parent: Ints,
-    vectors: Vectors,
-    more: Vectors,
-    least: float,
-) -> tuple[Ints, Ints, Floats]:
-    first = np.empty(len(rows) + len(others), np.int32)
-    second = np.empty(len(rows) + len(others), np.int32)
-    similarity = np.empty(len(rows) + len(others))
-    at = 0
-    for i in range(products.shape[0]):
-        for j in range(i if same else products.shape[1]):
-            if products[i, j] < least - SLACK:
-                continue
-            a, b = root(parent, others[j]), root(parent, rows[i])
-            if a == b:
-                continue
-            found = cosine(vectors, more, rows[i], others[j])
-            if found >= least:
-                parent[b] = a
-                first[at], second[at], similarity[at] = others[j], rows[i], found
-                at += 1
-    return first[:at].copy(), second[:at].copy(), similarity[:at].copy()

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.clean.compiled import Bounds, Hashes, compiled, mixed, shingle_sets
+from sft_diversity.clean.compiled import Bounds, Hashes
+from sft_diversity.clean.hashes import keys_of, shingle_sets
 from sft_diversity.clean.words import hashed
 
 _MISS = 0.005  # chance that a pair of exactly the least similarity shares no band
@@ -58,20 +59,8 @@ def band_keys(values: Hashes, bounds: Bounds, bands: Bands, seed: int) -> Hashes
     )
     flat = chain.from_iterable(matrix.to_rows())
     signatures = np.fromiter(flat, np.uint32).reshape(len(rows) - 1, -1)
-    keys = _keys(signatures, bands.number, bands.rows)
+    keys = keys_of(signatures, bands.number, bands.rows)
     keys[np.diff(rows) == 0] = 0
-    return keys
-
-
-@compiled
-def _keys(signatures: npt.NDArray[np.uint32], count: int, rows: int) -> Hashes:
-    keys = np.empty((len(signatures), count), np.uint64)
-    for i in range(len(signatures)):
-        for band in range(count):
-            value = np.uint64(rows)
-            for j in range(band * rows, (band + 1) * rows):
-                value = mixed(value ^ np.uint64(signatures[i, j]))
-            keys[i, band] = max(value, np.uint64(1))
     return keys
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,14 @@ def _one(
         hits = np.stack(overlap.look_up(instructions, responses, sought))
     store(draft, _name(shard, "hits"), hits)
     store(draft, _name(shard, "done"), np.zeros(0))
+
+
+def forget(draft: folder.Draft) -> None:
+    """Remove what was kept; renamed first, since half a removal must not be resumed from."""
+    old = draft.path / f"{FOLDER}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    (draft.path / FOLDER).rename(old)
+    shutil.rmtree(old)
 
 
 def store(draft: folder.Draft, name: str, array: npt.NDArray[Any]) -> None:

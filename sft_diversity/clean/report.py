@@ -11,9 +11,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft_diversity.clean.compiled import cosine, jaccard
 from sft_diversity.clean.overlap import Grams, Overlaps
-from sft_diversity.clean.settle import MINHASH, Alike, Verdicts
+from sft_diversity.clean.pairs import MINHASH, cosine, jaccard
+from sft_diversity.clean.settle import Alike, Verdicts
 
 CONTAMINATED, NEAR, NEAR_VECTOR = "contaminated", "near_duplicate", "near_embedding"
 TEXT_HEAD = 400  # characters of a text that the readable report shows

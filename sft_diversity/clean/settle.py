@@ -14,15 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.clean.compiled import Bounds, Hashes, compiled, cosine, jaccard
+from sft_diversity.clean.compiled import Bounds, Floats, Hashes, Ints
+from sft_diversity.clean.pairs import listed, nearest, settle_block
 from sft_diversity.core.vectors import Vectors
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
-
 BLOCK = 2_048  # samples a block: a block of cosines against as many is 16 MB
-MINHASH, COSINE = 1, 2  # which measure made a pair twins
-SLACK = 1e-4  # matrix products err by less; whatever comes this near is verified
 NOTHING = np.zeros((0, 0), np.float32)
 
 
@@ -134,7 +130,7 @@ class _Staying:
         """Return the twins of `rows`; changes nothing."""
         best, similarity, inner = self._by_cosine(rows)
         bands = self._alike.buckets.shape[1]
-        twin, alikeness, by = _settle(
+        twin, alikeness, by = settle_block(
             rows, best, similarity, inner,
             self._rows, self._size, self._heads.copy(), np.full(len(rows) * bands, -1, np.int64),
             self._next, self._seen, self._alike.buckets, self._alike.values, self._alike.bounds,
@@ -148,7 +144,7 @@ class _Staying:
         self._rows[self._size : stop] = rows
         if len(self._alike.vectors):
             self._vectors[self._size : stop] = self._alike.vectors[rows]
-        _list(rows, self._size, self._heads, self._next, self._alike.buckets)
+        listed(rows, self._size, self._heads, self._next, self._alike.buckets)
         self._size = stop
 
     def _by_cosine(self, rows: Ints) -> tuple[Ints, Floats, Vectors]:
@@ -161,99 +157,8 @@ class _Staying:
         for start in range(0, self._size, BLOCK):
             stop = min(start + BLOCK, self._size)
             products = here @ self._vectors[start:stop].T
-            _nearest(
+            nearest(
                 products, rows, self._rows[start:stop], best, similarity,
                 alike.vectors, alike.more, alike.cosine,
             )  # fmt: skip
         return best, similarity, here @ here.T
-
-
-@compiled
-def _list(rows: Ints, size: int, heads: Bounds, following: Bounds, buckets: Ints) -> None:
-    bands = buckets.shape[1]
-    for place in range(len(rows)):
-        for band in range(bands):
-            bucket = buckets[rows[place], band]
-            if bucket >= 0:
-                entry = (size + place) * bands + band
-                following[entry] = heads[bucket]
-                heads[bucket] = entry
-
-
-@compiled
-def _nearest(
-    products: Vectors,
-    rows: Ints,
-    others: Ints,
-    best: Ints,
-    similarity: Floats,
-    vectors: Vectors,
-    more: Vectors,
-    least: float,
-) -> None:
-    """Update each row's nearest by a block of products; of equals the first stays."""
-    for i in range(products.shape[0]):
-        for j in range(products.shape[1]):
-            if products[i, j] >= least - SLACK:
-                found = cosine(vectors, more, rows[i], others[j])
-                if found >= least and found > similarity[i]:
-                    similarity[i] = found
-                    best[i] = others[j]
-
-
-@compiled
-def _settle(
-    rows: Ints,
-    best: Ints,
-    nearness: Floats,
-    inner: Vectors,
-    staying: Ints,
-    size: int,
-    heads: Bounds,
-    fresh: Bounds,
-    following: Bounds,
-    seen: Ints,
-    buckets: Ints,
-    values: Hashes,
-    bounds: Bounds,
-    least: float,
-    vectors: Vectors,
-    more: Vectors,
-    least_cosine: float,
-) -> tuple[Ints, Floats, npt.NDArray[np.int8]]:
-    """Go through a block in order. `fresh` lists its own staying samples, before `following`."""
-    n, bands = len(rows), buckets.shape[1]
-    twin = np.full(n, -1, np.int32)
-    similarity = np.full(n, -1.0)
-    by = np.zeros(n, np.int8)
-    before = size * bands  # entries below stand in `following`
-    for i in range(n):
-        row = rows[i]
-        rank = size + n
-        for band in range(bands):
-            bucket = buckets[row, band]
-            entry = heads[bucket] if bucket >= 0 else -1
-            while entry >= 0:
-                place = entry // bands
-                other = staying[place] if place < size else rows[place - size]
-                if seen[other] != row:
-                    seen[other] = row
-                    found = jaccard(values, bounds, row, other, max(least, similarity[i]))
-                    if found > similarity[i] or (found == similarity[i] >= 0 and place < rank):
-                        similarity[i], twin[i], by[i], rank = found, other, MINHASH, place
-                entry = following[entry] if entry < before else fresh[entry - before]
-        if twin[i] < 0 and len(inner):
-            for j in range(i):
-                if twin[j] < 0 and inner[i, j] >= least_cosine - SLACK:
-                    found = cosine(vectors, more, row, rows[j])
-                    if found >= least_cosine and found > nearness[i]:
-                        nearness[i], best[i] = found, rows[j]
-            if best[i] >= 0:
-                twin[i], similarity[i], by[i] = best[i], nearness[i], COSINE
-        if twin[i] < 0:
-            for band in range(bands):
-                bucket = buckets[row, band]
-                if bucket >= 0:
-                    fresh[i * bands + band] = heads[bucket]
-                    heads[bucket] = before + i * bands + band
-    return twin, similarity, by

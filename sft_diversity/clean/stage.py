@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -122,6 +121,26 @@ def clean(
     say(f"clean: {draft.reason}")
     if draft.reused:
         return folder.read_manifest(out)
+    removed, result = _report(corpus, draft, config, evals, embeddings)
+    if not config.report_only:
+        _write_samples(corpus, draft, removed["id"])
+    parts.forget(draft)
+    rows = sum(source["rows"]["in"] for source in result["sources"])
+    dropped = Counter(removed["reason"].to_pylist())
+    account = folder.rows_account(rows, rows - len(removed), dropped)
+    manifest = draft.commit(rows=account, seeds={"minhash": config.seed}, result=result)
+    say(_summary(manifest))
+    return manifest
+
+
+def _report(
+    corpus: Path,
+    draft: folder.Draft,
+    config: CleanConfig,
+    evals: list[Opened],
+    embeddings: Mapping[str, Path] | None,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Settle who goes and write the report; return the removed rows and the figures."""
     info = corpora.read(corpus, _INFO)
     texts = [text for opened in evals for text in opened.texts]
     sought = overlap.grams(texts, config.ngram, config.min_words) if texts else None
@@ -129,17 +148,14 @@ def clean(
     found = _contamination(seen, len(info), sought, config)
     alike = _evidence(seen, info, config, embeddings)
     order = _ranks(seen.lengths, config.keep)
-    order = order[~np.isin(order, found.rows)]
-    verdicts = _settled(order, alike, config, draft)
+    verdicts = _settled(order[~np.isin(order, found.rows)], alike, config, draft)
     near = report.twins(info, verdicts, alike)
     removed = pa.concat_tables([near, report.contaminated(info, found, sought)]).sort_by("id")
     if len(removed) == len(info):
-        raise DataError("clean: no sample would be left; raise `jaccard`, `cosine` or `common`")
-    if not config.report_only:
-        _write_samples(corpus, draft, removed["id"])
+        raise DataError("clean: no sample would be left; raise `jaccard` or `cosine`, or `ngram`")
     draft.write_table("removed.parquet", removed)
     with draft.writing("removed.jsonl") as path, path.open("wb") as handle:
-        handle.writelines(report.readable(removed, _texts(corpus, info, removed), sought))
+        handle.writelines(report.readable(removed, _texts(corpus, removed), sought))
     groups = report.clusters(info, verdicts, near)
     draft.write_table("clusters.parquet", groups)
     result = report.figures(info, removed, groups, corpora.licences(corpus))
@@ -147,12 +163,7 @@ def clean(
     if config.minhash:
         bands = minhash.banding(config.jaccard, config.permutations)
         result["recall_at_threshold"] = round(bands.found(config.jaccard), 6)
-    shutil.rmtree(draft.path / parts.FOLDER, ignore_errors=True)
-    dropped = Counter(removed["reason"].to_pylist())
-    account = folder.rows_account(len(info), len(info) - len(removed), dropped)
-    manifest = draft.commit(rows=account, seeds={"minhash": config.seed}, result=result)
-    say(_summary(manifest))
-    return manifest
+    return removed, result
 
 
 def _work(
@@ -262,10 +273,10 @@ def _write_samples(corpus: Path, draft: folder.Draft, removed: pa.ChunkedArray) 
             draft.write_table(name, schema.check(kept, schema.SAMPLES, STAGE))
 
 
-def _texts(corpus: Path, info: pa.Table, removed: pa.Table) -> dict[str, tuple[str, str]]:
+def _texts(corpus: Path, removed: pa.Table) -> dict[str, tuple[str, str]]:
     """Return the beginnings of the texts that the readable report shows, by id."""
-    shown = pc.unique(pa.chunked_array([*removed["id"].chunks, *removed["twin"].chunks]))
-    shown = shown.drop_null()
+    named = pa.chunked_array([*removed["id"].chunks, *removed["twin"].chunks], pa.string())
+    shown = pc.unique(named).drop_null()
     texts = {}
     for table in corpora.batches(corpus, ["id", "instruction", "response"]):
         for row in table.filter(pc.is_in(table["id"], shown)).to_pylist():

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sft_diversity.clean.compiled import Bounds, Hashes, word_hashes
+from sft_diversity.clean.compiled import Bounds, Hashes
+from sft_diversity.clean.hashes import word_hashes
 
 # Thai, Lao, Burmese, kana and Han are written without spaces: each character is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"

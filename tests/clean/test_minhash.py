@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.clean import compiled, minhash, words
+from sft_diversity.clean import minhash, pairs, words
 from tests.clean import making
 
 TEXT = st.text(st.sampled_from("ab A.'_9-é漢 \nﬁ’"), max_size=40)
@@ -17,10 +17,10 @@ TEXT = st.text(st.sampled_from("ab A.'_9-é漢 \nﬁ’"), max_size=40)
 def test_jaccard_is_that_of_sets_of_shingles(a, b, size):
     values, bounds = minhash.sets([a[0], b[0]], [a[1], b[1]], size)
     wanted = making.jaccard(a, b, size)
-    assert compiled.jaccard(values, bounds, 0, 1, 0.0) == wanted
+    assert pairs.jaccard(values, bounds, 0, 1, 0.0) == wanted
     for least in (0.3, 0.8, 1.0):
         kept = wanted if wanted >= least else -1.0
-        assert compiled.jaccard(values, bounds, 1, 0, least) == kept
+        assert pairs.jaccard(values, bounds, 1, 0, least) == kept
 
 
 def test_words_and_signs_are_told_apart():
@@ -39,7 +39,7 @@ def test_words_and_signs_are_told_apart():
 def test_no_text_has_no_shingles_and_no_bucket():
     values, bounds = minhash.sets(["", "", "a"], ["", " \n", ""], 3)
     assert bounds.tolist() == [0, 0, 0, 0, 0, 1, 1]
-    assert compiled.jaccard(values, bounds, 0, 1, 0.0) == -1.0
+    assert pairs.jaccard(values, bounds, 0, 1, 0.0) == -1.0
     keys = minhash.band_keys(values, bounds, minhash.Bands(4, 2), 0)
     numbers, total = minhash.buckets(keys)
     assert total == 0
@@ -65,11 +65,11 @@ def test_pairs_at_the_threshold_become_candidates():
             values.append(np.sort(np.concatenate([row, extra])))
             bounds += [bounds[-1] + 90] * 2
     flat, ends = np.concatenate(values), np.array(bounds, np.int64)
-    assert compiled.jaccard(flat, ends, 0, 1, 0.0) == 0.8
+    assert pairs.jaccard(flat, ends, 0, 1, 0.0) == 0.8
     bands = minhash.banding(0.8, 128)
     numbers, _ = minhash.buckets(minhash.band_keys(flat, ends, bands, 7))
-    pairs = numbers.reshape(2_000, 2, -1)
-    met = ((pairs[:, 0] == pairs[:, 1]) & (pairs[:, 0] >= 0)).any(axis=1)
+    twins = numbers.reshape(2_000, 2, -1)
+    met = ((twins[:, 0] == twins[:, 1]) & (twins[:, 0] >= 0)).any(axis=1)
     assert met.mean() > 0.99
 
 

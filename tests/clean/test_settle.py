@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sft_diversity.clean import minhash, settle
+from sft_diversity.clean import pairs as pairing
 from sft_diversity.clean.chain import chain
 from sft_diversity.core import vectors
 from tests.clean import making
@@ -81,7 +82,7 @@ def test_cosines_settle_the_same_in_blocks_of_any_size(monkeypatch, block, dims)
         for row, twin in twins.items():
             assert verdicts.twin[row] == twin
             assert verdicts.similarity[row] == pytest.approx(brute[row, twin], abs=1e-6)
-            assert verdicts.by[row] == settle.COSINE
+            assert verdicts.by[row] == pairing.COSINE
 
 
 @given(pairs=PAIRS, least=st.sampled_from([0.3, 0.5, 0.8]), seed=st.integers(0, 99))
@@ -141,7 +142,7 @@ def test_both_measures_together_leave_no_twins_and_lose_none(seed):
     assert alike[np.ix_(stays, stays)].sum() == np.diag(alike)[stays].sum()
     for row in np.flatnonzero(verdicts.twin >= 0):
         assert verdicts.twin[row] in stays
-        measure = brute_words if verdicts.by[row] == settle.MINHASH else brute_cosines
+        measure = brute_words if verdicts.by[row] == pairing.MINHASH else brute_cosines
         assert measure[row, verdicts.twin[row]] >= 0
 
 
