@@ -33,6 +33,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu_embed.py .bench/corpus
 	$(BIN)/python benchmarks/select_grid.py --corpus .bench/corpus --work .bench/work
 	$(BIN)/python benchmarks/measure_subset.py .bench/corpus --work .bench/work
+	$(BIN)/python benchmarks/near_duplicates.py .bench/corpus
 
 clean:
 	rm -rf .demo .bench .sftdiv .pytest_cache .mypy_cache .ruff_cache

@@ -56,6 +56,15 @@ def read(
     return Read(lengths, values, bounds.astype(np.int64), keys, pairs)
 
 
+def state(corpus: Path, draft: folder.Draft) -> str:
+    """Say where a stopped run goes on."""
+    shards = corpora.shards(corpus)
+    done = sum(draft.has(_name(path, "done")) for path in shards)
+    if done < len(shards):
+        return f"shard {done + 1} of {len(shards)}"
+    return f"block {len(list((draft.path / FOLDER).glob('twins-*.by.npy'))) + 1} of twins"
+
+
 def _name(shard: Path, what: str) -> str:
     return f"{FOLDER}/{shard.stem}.{what}.npy"
 

@@ -118,7 +118,8 @@ def clean(
     evals = open_all(config.against)
     work = _work(corpus, config, evals, embeddings)
     draft = folder.open_draft(out, work)
-    say(f"clean: {draft.reason}")
+    where = f" (at {parts.state(corpus, draft)})" if draft.state == "resumed" else ""
+    say(f"clean: {draft.reason}{where}")
     if draft.reused:
         return folder.read_manifest(out)
     removed, result = _report(corpus, draft, config, evals, embeddings)
