@@ -7,6 +7,7 @@ import json
 import pytest
 
 from sft_diversity import measure, printing, select
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import UsageError
 from tests import tiny
 from tests.embed import make
@@ -65,7 +66,9 @@ def test_a_subset_uses_what_its_corpus_was_described_by(place, subset):
 
 
 def test_a_subset_without_its_work_folder_is_described_anew(place, subset):
-    corpus = next((place / "work" / "corpus").iterdir())
+    pool = json.loads((subset / "manifest.json").read_text())["inputs"]["corpus"]
+    made = (place / "work" / "corpus").iterdir()
+    corpus = next(path for path in made if corpora.key(path) == pool)
     here = measure(subset, **options(place))["datasets"][0]
     there = measure(subset, reference=str(corpus), **options(place, "elsewhere"))["datasets"][0]
     for component in ("instruction", "response"):
