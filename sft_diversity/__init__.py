@@ -9,6 +9,9 @@ The verbs of the command line are functions here, with the same names and option
 # A verb and its stage's folder share a name. The folders are bound first, while `workflow` loads
 # them, and the functions after, so `sft_diversity.select` is the verb and
 # `from sft_diversity.select.engine import choose` finds the folder.
+from typing import TYPE_CHECKING, Any
+
+from sft_diversity.finetune.schedules import Phase
 from sft_diversity.finetune.uba import uba_factor
 from sft_diversity.workflow import (
     clean,
@@ -27,7 +30,22 @@ from sft_diversity.workflow import (
     verify,
 )
 
+if TYPE_CHECKING:
+    from sft_diversity.finetune.lr_scheduler import UBALR
+
+
+def __getattr__(name: str) -> Any:
+    """Load torch with the one name here that needs it."""
+    if name == "UBALR":
+        from sft_diversity.finetune.lr_scheduler import UBALR
+
+        return UBALR
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
+    "UBALR",
+    "Phase",
     "clean",
     "diff",
     "doctor",

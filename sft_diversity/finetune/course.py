@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.finetune import batches, optimizers, samples, uba
+from sft_diversity.finetune import batches, optimizers, samples, schedules, uba
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -89,13 +89,7 @@ def lay_out(
     settings = optimizers.resolve(
         config.optimizer, base.width, config.lora, config.lr, config.weight_decay
     )
-    factor = uba.schedule_factor(
-        config.schedule,
-        steps,
-        uba.warmup_steps(config.warmup, steps),
-        config.phi,
-        min(config.lr_min / settings.lr, 1.0),
-    )
+    settings, factor = _schedule(config, settings, steps)
     return Course(
         rendered=rendered,
         order=order,
@@ -105,3 +99,21 @@ def lay_out(
         settings=settings,
         factor=factor,
     )
+
+
+def _schedule(
+    config: FinetuneConfig, settings: optimizers.Settings, steps: int
+) -> tuple[optimizers.Settings, Callable[[int], float]]:
+    """Return the settings, their rate scaled under `equal_area`, and the schedule."""
+    warmup = uba.warmup_steps(config.warmup, steps)
+    floor = min(config.lr_min / settings.lr, 1.0)
+    if config.equal_area:
+        peak = schedules.equal_area_peak(
+            config.schedule, steps, warmup, config.phi, floor, config.phases
+        )
+        settings = replace(settings, lr=settings.lr * peak)
+        floor = min(floor / peak, 1.0)
+    factor = schedules.schedule_factor(
+        config.schedule, steps, warmup, config.phi, floor, config.phases
+    )
+    return settings, factor

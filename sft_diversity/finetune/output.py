@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sft_diversity.finetune.stage import FinetuneConfig
     from sft_diversity.finetune.trainer import Trainer
 
+# The fields of `theory.Figures`, named here so that this file loads without torch.
+_THEORY = ("grad_l1", "grad_l2", "grad_ratio", "kkt_gap", "box_share")
 Log = list[dict[str, Any]]
 
 
@@ -31,6 +33,7 @@ def training_log(history: list[dict[str, Any]], course: Course, batch_size: int)
             "loss": entry["loss"],
             "lr": entry["learning_rate"],
             "grad_norm": entry["grad_norm"],
+            **{name: entry[name] for name in _THEORY if name in entry},
             "response_tokens": tokens[entry["step"] - 1],
         }
         for entry in history
@@ -97,7 +100,8 @@ def write_texts(
 
 def schedule_name(config: FinetuneConfig) -> str:
     """Return the schedule for people: `UBA, φ = 5`."""
-    return f"UBA, φ = {config.phi:g}" if config.schedule == "uba" else config.schedule
+    name = f"UBA, φ = {config.phi:g}" if config.schedule == "uba" else config.schedule
+    return name + (f", {len(config.phases)} phases" if config.phases else "")
 
 
 def _card(draft: Draft, base: Base, config: FinetuneConfig, result: dict[str, Any]) -> str:

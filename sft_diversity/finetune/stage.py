@@ -14,7 +14,7 @@ from sft_diversity.core import chat, machine, stopping
 from sft_diversity.core import progress as talk
 from sft_diversity.core.config import Config
 from sft_diversity.core.folder import MANIFEST, Work, open_draft, read_manifest, rows_account
-from sft_diversity.finetune import checkpoints, course, optimizers, output, samples, uba
+from sft_diversity.finetune import checkpoints, course, optimizers, output, samples, schedules
 from sft_diversity.finetune.models import Base, find_base, load_tokenizer
 
 VERSION = 1
@@ -50,10 +50,20 @@ class FinetuneConfig(Config):
         None, ge=0, description="decoupled, none on norms and biases; default: by optimizer"
     )
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping, 0 for none")
-    schedule: uba.Kind = Field("uba", description="uba, cosine, linear or constant")
+    schedule: schedules.Kind = Field(
+        "uba", description="uba, cosine, linear, wsd, step or constant"
+    )
     phi: float = Field(2.0, description="UBA's φ: 2 is the cosine, larger decays sooner")
     warmup: float = Field(0.03, ge=0, description="linear warm-up: a share below 1, else steps")
     lr_min: float = Field(0.0, ge=0, description="learning rate at the end, η_min")
+    phases: schedules.Phases = Field(
+        (),
+        description="restarts after warm-up, each with its length, peak, floor and phi, as in "
+        '"0.6 phi=1, 0.4 peak=0.3 phi=5"',
+    )
+    equal_area: bool = Field(
+        False, description="scale the peak so that the rates sum to those of a cosine with peak lr"
+    )
     train_seed: int = Field(0, ge=0, description="seed of reading order, adapters and dropout")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="precision of products; weights stay float32"
@@ -86,6 +96,10 @@ class FinetuneConfig(Config):
 
 #: Options that change where or how fast, but not what is made.
 _NO_RESULT = {"model", "revision", "checkpoint_steps"}
+
+#: Options that came later: at their defaults they are not named in a run's key, so that models
+#: made before stay as they are.
+_LATER: dict[str, Any] = {"phases": [], "equal_area": False}
 
 
 def finetune(
@@ -208,6 +222,7 @@ def _quiet() -> Iterator[None]:
 def _work(source: samples.Source, base: Base, config: FinetuneConfig) -> Work:
     options = config.model_dump(mode="json", exclude=_NO_RESULT)
     options["dtype"] = _dtype(config.dtype)
+    options = {k: v for k, v in options.items() if k not in _LATER or v != _LATER[k]}
     return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
 
 

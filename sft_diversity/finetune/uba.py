@@ -1,18 +1,10 @@
-"""Learning-rate schedules: UBA, the budget-aware one, and what it is compared with.
-
-A schedule is a function of the step alone, so a run that resumes at any step goes on with the same
-rates.
-"""
+"""UBA, the budget-aware learning-rate schedule: its factor, its laws, and warm-up before it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
 
 from sft_diversity.core.errors import UsageError
-
-Kind = Literal["uba", "cosine", "linear", "constant"]
 
 
 def uba_factor(step: float, total_steps: float, phi: float) -> float:
@@ -54,6 +46,16 @@ def uba_factor(step: float, total_steps: float, phi: float) -> float:
     return 2.0 * c / (2.0 * phi + (2.0 - phi) * c)
 
 
+def uba_mean(phi: float) -> float:
+    """Return the mean factor over the run, 1/(1 + √(φ/2))."""
+    return 1.0 / (1.0 + math.sqrt(phi / 2.0))
+
+
+def uba_half(phi: float) -> float:
+    """Return the share of the run after which the factor is 1/2, (2/π)·atan(√(2/φ))."""
+    return 2.0 / math.pi * math.atan(math.sqrt(2.0 / phi))
+
+
 def warmup_steps(warmup: float, total_steps: int) -> int:
     """Return warm-up in steps: below 1 it is a share of the run, else a number of steps.
 
@@ -69,42 +71,3 @@ def warmup_steps(warmup: float, total_steps: int) -> int:
             "lower `warmup` or raise the budget"
         )
     return steps
-
-
-def schedule_factor(
-    kind: Kind, total_steps: int, warmup: int = 0, phi: float = 2.0, floor: float = 0.0
-) -> Callable[[int], float]:
-    """Return the function from step to the share of the peak learning rate, in [0, 1].
-
-    Parameters
-    ----------
-    kind : {"uba", "cosine", "linear", "constant"}
-        What follows warm-up.
-    total_steps : int
-        All optimizer steps, warm-up included.
-    warmup : int
-        Steps of linear warm-up: step s has (s + 1)/(warmup + 1) of the peak, so the first step is
-        not wasted at 0 and step `warmup` is the first at the peak.
-    phi : float
-        Of UBA.
-    floor : float
-        η_min/η_max, the share that is left at the end.
-    """
-    length = total_steps - warmup
-
-    def decay(step: int) -> float:
-        if kind == "uba":
-            return uba_factor(step, length, phi)
-        if kind == "cosine":
-            return uba_factor(step, length, 2.0)
-        if kind == "linear":
-            return min(max(1.0 - step / length, 0.0), 1.0)
-        return 1.0
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return floor + (1.0 - floor) * decay(step - warmup)
-
-    factor(warmup)  # a wrong phi is refused here, not at the first step after warm-up
-    return factor

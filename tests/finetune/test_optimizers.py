@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sft_diversity.finetune import optimizers
-from sft_diversity.finetune.uba import schedule_factor
+from sft_diversity.finetune.schedules import schedule_factor
 
 
 def lion(parameters, lr, **options):

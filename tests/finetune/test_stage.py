@@ -12,8 +12,8 @@ from sft_diversity.core import chat, folder, stopping
 from sft_diversity.core.errors import Interrupted, UsageError
 from sft_diversity.finetune import head
 from sft_diversity.finetune.batches import micro_batches, reading_order
+from sft_diversity.finetune.schedules import schedule_factor
 from sft_diversity.finetune.stage import FinetuneConfig, finetune, plan
-from sft_diversity.finetune.uba import schedule_factor
 
 STEPS = 10  # of `config`: 40 samples twice, in eights
 
@@ -183,7 +183,7 @@ def test_plan_touches_nothing(tmp_path, subset, config, base):
         ({"epochs": 1, "steps": 2}, "one budget"),
         ({"phi": 0.0}, "must be above 0"),
         ({"lr": 1e-4, "lr_min": 1e-3}, "above lr"),
-        ({"schedule": "step"}, "uba"),
+        ({"schedule": "polynomial"}, "uba"),
         ({"batch_size": 0}, "greater than 0"),
     ],
 )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.finetune.uba import Kind, schedule_factor, uba_factor, warmup_steps
+from sft_diversity.finetune.schedules import Kind, schedule_factor
+from sft_diversity.finetune.uba import uba_factor, warmup_steps
 
 phis = st.floats(0.01, 100.0)
 
