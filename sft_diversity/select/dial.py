@@ -20,9 +20,9 @@ from sft_diversity.select.transpose import count_kinds
 
 PROBES = 16  # steps tried evenly over the whole range
 WINDOW = 64  # steps in a row that must fail above k_max
-LIMITED_WINDOW = (
-    32  # under limits, where most pools cannot be covered and each try is a whole cover
-)
+# under limits most pools cannot be covered, and each try is a whole cover
+LIMITED_WINDOW = 32
+BOUNDS = 2  # pools whose coverage is bounded to bound k_max
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +85,13 @@ class Dial:
         """No pool of the peeling with more kinds than this can be covered by a subset.
 
         Pools are nested, so a bound on the kinds that N samples of one pool hold rules out every
-        smaller pool with more kinds; from the whole pool down, as long as that helps.
+        smaller pool with more kinds; from the whole pool down, `BOUNDS` times at most, since each
+        costs as much as all the rest of a small subset.
         """
         step = 0
-        while step < self.high_step:
+        for _ in range(BOUNDS):
+            if step == self.high_step:
+                break
             rows = self.limits.candidates(self.peeling.pool(step))
             bound = coverage_bound(
                 *self.shape, rows, self.size, kept=self.limits.kept, quotas=self.limits.quotas
