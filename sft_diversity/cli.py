@@ -17,6 +17,7 @@ from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.describe import MeasureOptions
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export.stage import ExportConfig
+from sft_diversity.finetune.curves import ScheduleOptions
 from sft_diversity.finetune.stage import FinetuneConfig
 from sft_diversity.options import options_of
 from sft_diversity.rewrite.stage import RewriteConfig
@@ -182,11 +183,35 @@ def measure_command(
     )
 
 
+PhasesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Restarts after warm-up, each with its length, peak, floor and phi: "
+        '"0.6 phi=1, 0.4 peak=0.3 phi=5".',
+    ),
+]
+
+
+@app.command("schedule")
+@options_of(ScheduleOptions)
+def schedule_command(
+    png: Annotated[Path | None, typer.Option(help="Picture to draw.")] = None,
+    phases: PhasesOption = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Print or draw a learning-rate schedule beside cosine, linear, WSD, step and constant."""
+    result = workflow.schedule(png=png, config=config, phases=phases, **options)
+    _finish(result, as_json, printing.scheduled)
+
+
 @app.command("finetune")
 @options_of(FinetuneConfig)
 def finetune_command(
     subset: Annotated[Path, typer.Argument(help="A subset, corpus or exported folder.")],
     out: Out,
+    phases: PhasesOption = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -194,7 +219,9 @@ def finetune_command(
 ) -> None:
     """Fine-tune a model on a subset: TRL, AdamW or LION, the UBA schedule."""
     _finish(
-        workflow.finetune(subset, out=out, config=config, dry_run=dry_run, **options),
+        workflow.finetune(
+            subset, out=out, config=config, dry_run=dry_run, phases=phases, **options
+        ),
         as_json,
         printing.figures,
     )

@@ -25,6 +25,7 @@ from sft_diversity.core.progress import say
 from sft_diversity.describe import Describer, MeasureOptions
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export import stage as exporting
+from sft_diversity.finetune import curves
 from sft_diversity.finetune import stage as finetuning
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
@@ -332,6 +333,19 @@ def verify(place: str | Path) -> Result:
 def base_model() -> Path:
     """Return the folder of the offline base model, the default of `finetune`."""
     return resources.tiny_base()
+
+
+def schedule(
+    *,
+    png: str | Path | None = None,
+    config: str | Path | None = None,
+    **options: Any,
+) -> Result:
+    """Compare a learning-rate schedule with others; options are those of `ScheduleOptions`."""
+    asked = _options(curves.ScheduleOptions, config, options)
+    if png is not None:
+        curves.draw(asked, Path(png))
+    return curves.compare(asked) | ({} if png is None else {"out": str(png)})
 
 
 def doctor(work: str | Path = WORK) -> Result:
