@@ -135,17 +135,19 @@ def upper_bound(
 ) -> float:
     """Return a value that no `size` rows of the pools exceed.
 
-    `held` are the c_j of any subset S, a good one for a tight bound. As the objective is
-    submodular, the best set adds to S at most the sum of its members' gains, so f(S) plus the
-    `size` largest gains over all shards is a bound. One pass over each shard.
+    `held` are the c_j of any subset, a good one for a tight bound. F is concave and lies below its
+    tangent at c_j; the tangents' sum is greatest for the rows with the greatest sum of slopes (see
+    `balance_bound`; for coverage this is f(S) plus the largest remaining gains). One pass over
+    each shard.
     """
     steps = steps_of(objective, size)
-    gains = each(
-        partial(_best_gains, shards, pools, steps, held, size), range(len(shards)), workers
-    )
-    every = np.concatenate(gains)
+    slopes: Floats = np.reciprocal(1.0 + held, dtype=np.float64)
+    if objective == "coverage":
+        slopes = steps[np.minimum(held, len(steps) - 1)]
+    worth = each(partial(_most_worth, shards, pools, slopes, size), range(len(shards)), workers)
+    every = np.concatenate(worth)
     top = np.partition(every, len(every) - min(size, len(every)))[-size:]
-    return value_of(held, steps) + float(top.sum())
+    return value_of(held, steps) - float((slopes * held).sum()) + float(top.sum())
 
 
 def steps_of(objective: Objective, size: int) -> Floats:
@@ -177,19 +179,13 @@ def _within(
     return greedy(shard.indptr, shard.indices, order, most, steps, held)
 
 
-def _best_gains(
-    shards: Sequence[Shard],
-    pools: Sequence[Rows],
-    steps: Floats,
-    held: Ints,
-    size: int,
-    number: int,
+def _most_worth(
+    shards: Sequence[Shard], pools: Sequence[Rows], slopes: Floats, size: int, number: int
 ) -> Floats:
-    """Return the `size` largest gains of a shard's rows over c_j = `held`, in any order."""
+    """Return the `size` largest sums of slopes of a shard's rows, in any order."""
     shard, rows = shards[number], pools[number]
     worth = np.empty(len(rows))
-    next_step = steps[np.minimum(held, len(steps) - 1)]
-    row_sums(shard.indptr, shard.indices, rows, next_step, worth)
+    row_sums(shard.indptr, shard.indices, rows, slopes, worth)
     return np.partition(worth, len(worth) - size)[-size:] if len(worth) > size else worth
 
 
