@@ -42,7 +42,9 @@ class FinetuneConfig(Config):
         description="a longer sample: error; drop it; keep its start (an error where no "
         "label is left); or trim, which keeps the start and drops what has no label",
     )
-    optimizer: optimizers.Name = Field("adamw", description="adamw or lion")
+    optimizer: optimizers.Name = Field(
+        "adamw", description="adamw, lion, sgd, and on CUDA adamw-8bit, lion-8bit"
+    )
     lr: float | None = Field(
         None, gt=0, description="peak learning rate; default: by optimizer, width and LoRA"
     )
@@ -85,6 +87,8 @@ class FinetuneConfig(Config):
             raise ValueError(f"lr_min is {self.lr_min}, above lr {self.lr}")
         if not self.phi > 0:
             raise ValueError(f"phi is {self.phi}, but must be above 0 (2 is the cosine)")
+        if self.optimizer == "sgd" and self.lr is None:
+            raise ValueError("sgd has no published rate for fine-tuning; give lr")
         return self
 
     @property
@@ -137,6 +141,7 @@ def finetune(
     if draft.reused:
         return read_manifest(out)
 
+    optimizers.check(config.optimizer)
     machine.keep_freed_memory()
     from sft_diversity.finetune import trainer as training
 
@@ -179,6 +184,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         `stage, out, cached, checkpoint, rows, seconds, bytes`: `checkpoint` is the step it would
         resume at, or None; seconds and bytes are estimates.
     """
+    optimizers.check(config.optimizer)
     source, base = samples.find(subset), find_base(config.model, config.revision)
     key = _work(source, base, config).key
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == key
