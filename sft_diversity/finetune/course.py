@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.finetune import batches, optimizers, samples, schedules, uba
+from sft_diversity.finetune.batches import Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,7 +38,7 @@ class Course:
     """
 
     rendered: samples.Rendered
-    order: batches.Rows
+    order: Rows
     batches: list[list[int]]
     steps: int
     micro_per_step: int
@@ -56,7 +57,14 @@ class Course:
 
     def tokens_by_step(self, batch_size: int) -> list[int]:
         """Labelled tokens read up to and including each step."""
-        read = self.rendered.response_tokens[self.order].cumsum()
+        return self._read(self.rendered.response_tokens, batch_size)
+
+    def tokens_read(self, batch_size: int) -> list[int]:
+        """Tokens read after 0, 1, 2, ... steps, padding not counted."""
+        return [0, *self._read(self.rendered.lengths, batch_size)]
+
+    def _read(self, sizes: Rows, batch_size: int) -> list[int]:
+        read = sizes[self.order].cumsum()
         ends = range(batch_size, batch_size * self.steps + 1, batch_size)
         return [int(read[min(end, len(read)) - 1]) for end in ends]
 

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 # The fields of `theory.Figures`, named here so that this file loads without torch.
 _THEORY = ("grad_l1", "grad_l2", "grad_ratio", "kkt_gap", "box_share")
+LOG = "training.jsonl"
 Log = list[dict[str, Any]]
 
 
-def training_log(history: list[dict[str, Any]], course: Course, batch_size: int) -> Log:
-    """Return one record a step, without times: equal runs write equal bytes."""
-    tokens = course.tokens_by_step(batch_size)
+def training_log(history: list[dict[str, Any]], response_tokens: list[int]) -> Log:
+    """Return one record a step, without times: equal runs write equal bytes.
+
+    `response_tokens` are those read up to and including each step.
+    """
     return [
         {
             "step": entry["step"],
@@ -34,11 +37,16 @@ def training_log(history: list[dict[str, Any]], course: Course, batch_size: int)
             "lr": entry["learning_rate"],
             "grad_norm": entry["grad_norm"],
             **{name: entry[name] for name in _THEORY if name in entry},
-            "response_tokens": tokens[entry["step"] - 1],
+            "response_tokens": response_tokens[entry["step"] - 1],
         }
         for entry in history
         if "loss" in entry
     ]
+
+
+def log_lines(log: Log) -> bytes:
+    """Return records as JSON lines."""
+    return b"".join(orjson.dumps(line) + b"\n" for line in log)
 
 
 def save_model(
@@ -92,8 +100,8 @@ def write_texts(
     draft: Draft, base: Base, config: FinetuneConfig, log: Log, result: dict[str, Any]
 ) -> None:
     """Write `training.jsonl` and the model card."""
-    with draft.writing("training.jsonl") as path:
-        path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in log))
+    with draft.writing(LOG) as path:
+        path.write_bytes(log_lines(log))
     with draft.writing("README.md") as path:
         path.write_text(_card(draft, base, config, result), "utf-8")
 

@@ -161,7 +161,7 @@ def finetune(
             stopping.safe_point("finetune")
         output.save_model(draft, trainer, tokenizer, config.merge_adapter)
 
-    log = output.training_log(trainer.state.log_history, run, config.batch_size)
+    log = output.training_log(trainer.state.log_history, run.tokens_by_step(config.batch_size))
     result = output.figures(run, config, log)
     output.write_texts(draft, base, config, log, result)
     shutil.rmtree(folder)

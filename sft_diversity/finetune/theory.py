@@ -107,14 +107,14 @@ def _sums(parameter: Tensor, decay: float, box: bool, shards: bool) -> Tensor:
     piece = _CPU_PIECE if weights.device.type == "cpu" else _GPU_PIECE
     if gradient is not None:
         values = _flat(gradient)
-        for g, x in zip(values.split(piece), weights.split(piece), strict=True):
+        for g, x in zip(torch.split(values, piece), torch.split(weights, piece), strict=True):
             g = g.float()
             sums[1] += g.abs().sum()
             sums[2] += torch.dot(g, g)
             if box:
                 sums[3] += torch.dot(x.float(), g) * decay
     if box:
-        for x in weights.split(piece):
+        for x in torch.split(weights, piece):
             sums[4] += _inside(x, 1.0 / decay)
     return sums / copies
 

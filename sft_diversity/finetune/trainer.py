@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from sft_diversity.core import seeding, stopping
 from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.progress import Progress
-from sft_diversity.finetune import checkpoints, head, optimizers
+from sft_diversity.finetune import checkpoints, head, optimizers, output, theory
 from sft_diversity.finetune.course import Course
 from sft_diversity.finetune.models import Base, load_base
 from sft_diversity.finetune.samples import Rendered
@@ -69,6 +71,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         Micro-batches of row numbers, `args.gradient_accumulation_steps` a step.
     factor : function of a step
         Share of the peak learning rate.
+    box : bool
+        Whether to log what LION's weight decay bounds; see `theory`.
     """
 
     # Our loss is a sum over labelled tokens divided by their number in the whole step.
@@ -80,8 +84,10 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         rendered: Rendered,
         batches: list[list[int]],
         factor: Callable[[int], float],
+        box: bool = False,
         **kwargs: Any,
     ) -> None:
+        self._box = box
         self._samples, self._batches, self._factor = Samples(rendered), batches, factor
         # TRL looks at a few rows of a Dataset to tell text from images; it trains on our loader.
         first = {"input_ids": [rendered.input_ids[0]], "labels": [rendered.labels[0]]}
@@ -137,6 +143,33 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         # DDP averages gradients over processes, `num_items_in_batch` counts the tokens of all.
         return loss * self.accelerator.num_processes
 
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        self._measure(model)
+        return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        if grad_norm is None:  # nothing was clipped
+            self._measure(model)
+        return super()._get_grad_norm(model, grad_norm)
+
+    def _measure(self, model: torch.nn.Module) -> None:
+        """Measure the accumulated gradient of a step, before it is clipped."""
+        scaler = self.accelerator.scaler
+        flat = self.is_fsdp_enabled and not self.accelerator.is_fsdp2
+        self._measured = theory.figures(
+            self.optimizer.param_groups,
+            self._box,
+            scale=scaler.get_scale() if scaler is not None else 1.0,
+            shards=flat,
+            process_group=model.process_group if flat else None,
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step's loss with the figures of its gradient."""
+        if "loss" in logs:
+            logs |= self._measured.as_log()
+        super().log(logs, start_time)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: walking all parameters for every micro-batch is not free."""
         return 0
@@ -156,10 +189,22 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
 
 class Watch(TrainerCallback):
-    """Shows progress, stops at a signal after a checkpoint, and stops when the loss is lost."""
+    """Shows progress, writes the log, stops at a signal after a checkpoint or with a lost loss.
 
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
+    The log is written while the run goes on, and from its beginning when a run is resumed: it
+    never holds a step twice.
+    """
+
+    def __init__(self, bar: Progress, run: Course, batch_size: int, log: Path) -> None:
+        self._bar, self._log = bar, log
+        self._line = partial(output.training_log, response_tokens=run.tokens_by_step(batch_size))
+        self._read = run.tokens_read(batch_size)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the steps that a checkpoint brought along."""
+        self._start, self._before = time.monotonic(), self._read[state.global_step]
+        if state.is_world_process_zero:
+            self._log.write_bytes(output.log_lines(self._line(state.log_history)))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Count the step; a signal asks for a checkpoint and the end."""
@@ -169,8 +214,16 @@ class Watch(TrainerCallback):
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Refuse to go on from a loss that is not a number."""
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
+        """Note and write a step; refuse to go on from a loss that is not a number."""
+        if "loss" not in (logs or {}):
+            return
+        speed = self._read[state.global_step] - self._before
+        speed = round(speed / max(time.monotonic() - self._start, 1e-9))
+        self._bar.note = f"loss {logs['loss']:.3f}, {speed:,} tokens/s"
+        if state.is_world_process_zero:
+            with self._log.open("ab") as file:
+                file.write(output.log_lines(self._line(state.log_history[-1:])))
+        if not math.isfinite(logs["loss"]):
             raise DataError(
                 f"finetune: the loss is {logs['loss']} at step {state.global_step}; "
                 "lower lr or raise warmup"
@@ -186,7 +239,7 @@ def build(
     folder: Path,
     bar: Progress,
 ) -> Trainer:
-    """Return the trainer of a run that writes checkpoints into `folder`.
+    """Return the trainer of a run that writes checkpoints into `folder` and its log beside it.
 
     What TRL would do by default and we do not want is said here.
     """
@@ -217,12 +270,13 @@ def build(
         rendered=run.rendered,
         batches=run.batches,
         factor=run.factor,
+        box=config.optimizer.startswith("lion"),
         model=load_base(base, seed),
         args=arguments,
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
         peft_config=_adapter(config) if config.lora else None,
-        callbacks=[Watch(bar)],
+        callbacks=[Watch(bar, run, config.batch_size, folder.parent / output.LOG)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -214,3 +214,72 @@ def test_padding_takes_little(rows, base):
     padded = sum(len(part) * lengths[part].max() for part in cut)
     unsorted = sum(4 * lengths[order[i : i + 4]].max() for i in range(0, 40, 4))
     assert padded < unsorted
+
+
+@pytest.mark.parametrize(
+    ("options", "micro"),
+    [({"optimizer": "lion", "max_grad_norm": 0.01}, 2), ({"lora": True, "lora_rank": 2}, 8)],
+)
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_the_log_has_the_theory_of_the_whole_gradient_before_clipping(
+    options, micro, tmp_path, subset, config, monkeypatch
+):
+    """Against plain sums over the gradients that the optimizer's parameters hold."""
+    from sft_diversity.finetune import theory
+
+    seen = []
+
+    def spy(groups, *args, **kwargs):
+        held = [(p, g["weight_decay"]) for g in groups for p in g["params"]]
+        grads = [p.grad.double().flatten() for p, _ in held]
+        dots = [d * (p.double() * p.grad.double()).sum().item() for p, d in held]
+        boxed = [(p.abs() <= 1 / d).double().flatten() for p, d in held if d]
+        seen.append((torch.cat(grads), sum(dots), torch.cat(boxed).mean().item()))
+        return measure(groups, *args, **kwargs)
+
+    measure = theory.figures
+    monkeypatch.setattr(theory, "figures", spy)
+    settings = config(steps=3, epochs=None, micro_batch_size=micro, **options)
+    finetune(subset, tmp_path / "out", settings, silent)
+    log = log_of(tmp_path / "out")
+    assert len(log) == len(seen) == 3
+    for entry, (gradient, dot, inside) in zip(log, seen, strict=True):
+        l1, l2 = gradient.abs().sum().item(), gradient.norm().item()
+        assert entry["grad_l1"] == pytest.approx(l1, rel=1e-6)
+        assert entry["grad_l2"] == pytest.approx(l2, rel=1e-6)
+        assert entry["grad_l2"] == pytest.approx(entry["grad_norm"], rel=1e-3)
+        assert entry["grad_ratio"] == pytest.approx(l1 / (len(gradient) ** 0.5 * l2), rel=1e-6)
+        if settings.lora:
+            assert len(gradient) < 10_000  # the adapter alone
+            assert "kkt_gap" not in entry
+        else:
+            assert l2 > 0.01  # what clipping would have left
+            assert entry["kkt_gap"] == pytest.approx(l1 + dot, rel=1e-6)
+            assert entry["box_share"] == inside == 1.0
+
+
+def test_the_logged_gradient_is_that_of_the_whole_step(tmp_path, subset, config):
+    """However a step is cut into micro-batches, its gradient is the same."""
+    for name, micro in (("one", 8), ("many", 1)):
+        options = config(steps=3, epochs=None, micro_batch_size=micro, optimizer="lion", lr=1e-4)
+        finetune(subset, tmp_path / name, options, silent)
+    for one, many in zip(log_of(tmp_path / "one"), log_of(tmp_path / "many"), strict=True):
+        for name in ("grad_l1", "grad_l2", "grad_ratio", "kkt_gap"):
+            assert one[name] == pytest.approx(many[name], rel=1e-3), name
+
+
+def test_the_log_is_written_while_the_run_goes_on(tmp_path, subset, config, undisturbed, capsys):
+    calls = iter([False] * 3 + [True] * 99)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: next(calls))
+        patch.setattr(stopping, "_received", [signal.SIGTERM.name])
+        with pytest.raises(Interrupted):
+            finetune(subset, tmp_path / "out", config(), silent)
+    live = tmp_path / ".out.partial" / "training.jsonl"
+    assert (
+        live.read_bytes().splitlines()
+        == ((undisturbed / "training.jsonl").read_bytes().splitlines()[:4])
+    )
+    live.write_bytes(live.read_bytes() + b'{"step": 5, "lo')  # as a kill may leave it
+    finetune(subset, tmp_path / "out", config(), silent)
+    assert body(tmp_path / "out") == body(undisturbed)

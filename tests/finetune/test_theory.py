@@ -89,7 +89,7 @@ def test_lion_reaches_the_kkt_point():
     """Under a falling rate the library's LION closes the gap on a problem with active bounds."""
     from pytorch_optimizer import Lion
 
-    target, decay, X
+    target, decay, steps = torch.tensor([0.3, -5.0, 1.0, 7.0]), 0.5, 1_500
     x = parameter([0.0] * 4)
     optimizer = Lion([x], lr=0.02, betas=(0.9, 0.99), weight_decay=decay, foreach=False)
     for step in range(steps):
