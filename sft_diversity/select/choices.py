@@ -1,0 +1,133 @@
+"""From a pool and options to the picked rows, whatever the strategy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sft_diversity.core.errors import DataError
+from sft_diversity.select import baselines, constraints, figures, repr_filter
+from sft_diversity.select.compiled import Rows
+from sft_diversity.select.config import SelectConfig
+from sft_diversity.select.engine import choose_at
+from sft_diversity.select.entropy import choose_by_entropy
+from sft_diversity.select.facility import facility_bound, facility_location
+from sft_diversity.select.kcenter import k_center
+from sft_diversity.select.limits import Limits
+from sft_diversity.select.neighbours import neighbour_graph
+from sft_diversity.select.pool import Pool
+
+
+def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
+    """Return the picked rows in pick order and the figures of the choice.
+
+    Raises
+    ------
+    DataError
+        If the pool has fewer samples that qualify than `size`.
+    """
+    if config.size > pool.n_samples:
+        raise DataError(
+            f"select: size is {config.size:,} but the corpus has {pool.n_samples:,} samples; "
+            "lower --size or ingest more"
+        )
+    if config.needs_incidence:
+        rows, made = _by_kinds(pool, config)
+    elif config.needs_embeddings:
+        rows, made = _by_embedding(pool, config)
+    elif config.objective == "entropy":
+        rows, made = _by_entropy(pool, config)
+    else:
+        rows, made = _baseline(pool, config)
+    return rows, made | figures.describe(rows, pool.tokens, config.component)
+
+
+def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
+    dial, said = pool.dial(config)
+    chosen = choose_at(dial, config.diversity, fill=config.fill, seed=config.seed)
+    names = (
+        "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "k_min_bound", "k_max_bound",
+        "kinds_target", "kinds_covered", "coverage_bound", "share_of_optimum", "pool", "eligible",
+        "no_kind",
+    )  # fmt: skip
+    made = {name: getattr(chosen, name) for name in names} | {"evenness": round(chosen.evenness, 6)}
+    eligible = pool.eligible(config)
+    if eligible is not None:  # those that may not be picked stand apart
+        made["no_kind"] = int(eligible.mask.sum()) - chosen.eligible
+    if chosen.objective is not None:
+        made |= {"objective_value": chosen.objective, "objective_bound": chosen.objective_bound}
+    return chosen.rows, made | _limited(pool, config, dial.limits, said, chosen.rows)
+
+
+def _limited(
+    pool: Pool, config: SelectConfig, limits: Limits, said: dict[str, Any], rows: Rows
+) -> dict[str, Any]:
+    """Return how the constraints were met; nothing where there were none."""
+    eligible = pool.eligible(config)
+    told = dict(said) | constraints.achieved(pool.source, limits, config, rows, eligible)
+    return {"limits": told} if told else {}
+
+
+def _by_entropy(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
+    dial = pool.entropy_dial(config)
+    chosen = choose_by_entropy(dial, config.diversity, seed=config.seed)
+    made = {
+        "target_bits": round(chosen.target_bits, 6),
+        "low_bits": round(chosen.low_bits, 6),
+        "tilt_bits": round(chosen.tilt_bits, 6),
+        "high_bits": round(chosen.high_bits, 6),
+        "entropy_bound": round(dial.bound_bits, 6),
+        "target_missed": chosen.missed,
+        "beta": round(chosen.beta, 6),
+        "greedy_picks": chosen.greedy_picks,
+        "eligible": chosen.eligible,
+        "too_short": chosen.too_short,
+    }
+    return chosen.rows, made
+
+
+def _baseline(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
+    """Return random or the longest samples within the limits; no kind plays a part."""
+    eligible = pool.eligible(config)
+    rows = np.arange(pool.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
+    limits, said = pool.limits(config, rows)
+    if config.strategy == "longest":
+        lengths = np.asarray(pool.tokens["response"].lengths)
+        order = baselines.longest_first(rows, lengths)
+    else:
+        order = baselines.random_order(rows, config.seed)
+    picks = baselines.first_within(order, config.size, limits, config.seed)
+    return picks, {"eligible": len(rows)} | _limited(pool, config, limits, said, picks)
+
+
+def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
+    """Return what a baseline on embeddings picks of the eligible samples."""
+    free = config if config.strategy != "deita" else config.model_copy(update={"quality": None})
+    eligible = pool.eligible(free)
+    rows = np.arange(pool.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
+    if config.size > len(rows):
+        raise DataError(
+            f"select: size is {config.size:,} but only {len(rows):,} samples are eligible; "
+            "lower the size"
+        )
+    points = pool.points(config.component)[rows]
+    made: dict[str, Any] = {"eligible": len(rows), "embedded": config.component}
+    if config.strategy == "k-center":
+        centres = k_center(points, config.size)
+        return rows[centres.rows], made | {"radius": round(centres.radius, 6)}
+    if config.strategy == "facility-location":
+        graph = neighbour_graph(points)
+        found = facility_location(graph, config.size)
+        bound = facility_bound(graph, found)
+        made |= {"objective_value": round(found.value, 6), "objective_bound": round(bound, 6)}
+        return rows[found.rows], made
+    scores = constraints.quality_of(pool.source, config.quality or "length")[rows]
+    order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
+    picks = repr_filter.repr_filter(points, order, config.size, threshold=config.threshold)
+    if len(picks) < config.size:
+        raise DataError(
+            f"select: only {len(picks):,} samples are below cosine {config.threshold:g} to every "
+            f"better one, size is {config.size:,}; raise --threshold or lower the size"
+        )
+    return rows[picks], made | {"threshold": config.threshold}

@@ -1,0 +1,192 @@
+"""A corpus opened for selection: what subsets share is made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, incidence, vectors
+from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.vectors import Vectors
+from sft_diversity.select import constraints
+from sft_diversity.select.compiled import NO_ROWS, Rows
+from sft_diversity.select.config import LIMITS, SelectConfig
+from sft_diversity.select.constraints import Eligible
+from sft_diversity.select.dial import Dial, make_dial
+from sft_diversity.select.entropy import EntropyDial, make_entropy_dial
+from sft_diversity.select.figures import Tokens
+from sft_diversity.select.limits import Limits
+from sft_diversity.select.peeling import Peeling, peel
+
+T = TypeVar("T")
+
+
+@dataclass
+class Pool:
+    """A corpus ready to select from: opened once, it serves any number of subsets.
+
+    Peelings and dials are kept, so that a second diversity, fill or seed costs only its draws.
+    """
+
+    corpus: Path
+    tokens: Mapping[Component, Tokens]
+    keys: Mapping[str, str]
+    index_keys: Mapping[str, str]
+    incidences: dict[str, Incidence] = field(default_factory=dict)
+    scores: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    embeddings: dict[Component, Path] = field(default_factory=dict)
+    _ids: pa.Array | None = None
+    _samples: pa.Table | None = None
+    _kept: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of the corpus."""
+        return len(self.tokens["response"].lengths)
+
+    @property
+    def ids(self) -> pa.Array:
+        """Sample ids of the corpus, ascending."""
+        if self._ids is None:
+            self._ids = corpora.read(self.corpus, ["id"])["id"].combine_chunks()
+        return self._ids
+
+    @property
+    def source(self) -> constraints.Source:
+        """What constraints are read from."""
+        lengths = np.asarray(self.tokens["response"].lengths)
+        return constraints.Source(self.corpus, self.ids, lengths, self.scores)
+
+    def hold_samples(self) -> None:
+        """Read the whole corpus into memory: worth it where many subsets are written."""
+        self._samples = corpora.read(self.corpus)
+
+    def take(self, rows: Rows) -> pa.Table:
+        """Return the samples of `rows`, in that order."""
+        if self._samples is not None:
+            return self._samples.take(pa.array(rows))
+        return corpora.take(self.corpus, rows)
+
+    def points(self, component: Component) -> Vectors:
+        """Return the unit vectors of a component, in corpus order."""
+        place = self.embeddings[component]
+        return self._once(
+            ("points", component), lambda: vectors.read_component(place, component)[1]
+        )
+
+    def eligible(self, config: SelectConfig) -> Eligible | None:
+        """Return which samples may be picked; None where no option restricts them."""
+        key = ("eligible", *config.eligibility)
+        if key[1:] == (None, None, None, None):
+            return None
+        return self._once(key, lambda: constraints.eligible(self.source, config))
+
+    def peeling(self, config: SelectConfig, *, free: bool = False) -> Peeling:
+        """Return the peeling of the eligible samples, or (`free`) of all."""
+        eligible = None if free else self.eligible(config)
+        if eligible is None:
+            key: Hashable = ("peeling", config.strategy)
+            return self._once(key, lambda: peel(self.incidences[config.strategy]))
+        return self._once(
+            ("peeling", config.strategy, *config.eligibility),
+            lambda: peel(self.incidences[config.strategy].only(eligible.mask)),
+        )
+
+    def limits(self, config: SelectConfig, rows: Rows) -> tuple[Limits, dict[str, Any]]:
+        """Return what subsets of the eligible `rows` keep to."""
+        eligible = self.eligible(config)
+        kept = NO_ROWS if eligible is None else eligible.kept
+        rows = np.union1d(rows, kept)
+        return constraints.limits(self.source, config, rows, kept)
+
+    def dial(self, config: SelectConfig) -> tuple[Dial, dict[str, Any]]:
+        """Return the range of the dial and how its limits read, made once for equal options."""
+
+        def free() -> Dial:
+            return self._once(
+                ("dial", config.strategy, config.size),
+                lambda: make_dial(self.peeling(config, free=True), config.size),
+            )
+
+        names = ("strategy", "size", "max_per_kind", *LIMITS)
+        asked = tuple(getattr(config, name) for name in names)
+        if self.eligible(config) is None and not any(asked[2:]):
+            return free(), {}
+
+        def limited() -> tuple[Dial, dict[str, Any]]:
+            peeling = self.peeling(config)
+            limits, said = self.limits(config, peeling.pool(0))
+            if limits.quotas is not None:  # peeled so that every pool can serve them
+                made = Incidence(peeling.indptr, peeling.indices, peeling.indices, peeling.n_kinds)
+                peeling = peel(made, limits.quotas, limits.kept)
+            return make_dial(peeling, config.size, limits=limits, free=free()), said
+
+        return self._once(("dial", *asked, *config.eligibility), limited)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        made: T = self._kept[key]
+        return made
+
+    def entropy_dial(self, config: SelectConfig) -> EntropyDial:
+        """Return the range of the entropy dial, made once for equal options."""
+        eligible = self.eligible(config)
+        counted = self.tokens[config.component].incidence
+        mask = None if eligible is None else eligible.mask
+        return self._once(
+            ("entropy", config.component, config.size, config.min_tokens, *config.eligibility),
+            lambda: make_entropy_dial(
+                counted if mask is None else counted.only(mask),
+                config.size,
+                min_tokens=config.min_tokens,
+            ),
+        )
+
+
+def open_pool(
+    corpus: Path,
+    tokens: Mapping[Component, Path],
+    indexes: Mapping[str, Path],
+    embeddings: Mapping[Component, Path] | None = None,
+) -> Pool:
+    """Open a corpus with its token passes, any incidences by strategy, and embeddings if needed.
+
+    Raises
+    ------
+    DataError
+        If a folder was made from another corpus.
+    """
+    key = corpora.key(corpus)
+    keys = {"corpus": key}
+    passes: dict[Component, Tokens] = {}
+    for component in COMPONENTS:
+        path = tokens[component]
+        keys[f"tokens-{component}"] = _checked(path, "tokens", key)
+        lengths = np.load(path / "lengths.npy", mmap_mode="r", allow_pickle=False)
+        passes[component] = Tokens(incidence.load(path), lengths)
+    found, index_keys = {}, {}
+    for strategy, path in indexes.items():
+        index_keys[strategy] = _checked(path, "index", key)
+        found[strategy] = incidence.load(path)
+    for component, path in (embeddings or {}).items():
+        _checked(path, "embed", key)
+        keys[f"embeddings-{component}"] = vectors.key(path, component)
+    return Pool(corpus, passes, keys, index_keys, found, embeddings=dict(embeddings or {}))
+
+
+def _checked(path: Path, stage: str, corpus_key: str) -> str:
+    """Return the contents' key of a folder that was made from this corpus."""
+    manifest = folder.read_manifest(path, stage)
+    if manifest["inputs"].get("corpus") != corpus_key:
+        raise DataError(f"select: {path} was made from another corpus; make it anew")
+    return folder.contents_key(manifest)
