@@ -16,7 +16,7 @@ from sft_diversity.select.similarity import (
     slack,
 )
 
-AHEAD = 1024  # rows among which picks are made before all others are brought up to date
+AHEAD = 256  # rows among which picks are made before all others are brought up to date
 
 
 @dataclass(frozen=True)
