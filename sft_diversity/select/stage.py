@@ -95,5 +95,6 @@ def _work(pool: Pool, config: SelectConfig) -> Work:
 
 
 __all__ = [
-    "STAGE", "VERSION", "Pool", "SelectConfig", "choose", "files_of", "open_pool", "rows_of", "select",
+    "STAGE", "VERSION", "Pool", "SelectConfig",
+    "choose", "files_of", "open_pool", "rows_of", "select",
 ]  # fmt: skip
