@@ -222,6 +222,20 @@ def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
     return draft
 
 
+def unfinished(out: Path, work: Work) -> tuple[Path, str] | None:
+    """Return the draft that a stopped run of other work left for `out`, and what differs.
+
+    `open_draft` would remove it. None where there is none, or where `out` is up to date.
+    """
+    partial = out.parent / f".{out.name}.partial"
+    old = _work_or_none(partial)
+    if not old or content_key(old) == work.key:
+        return None
+    if out.is_dir() and (_manifest_or_none(out) or {}).get("key") == work.key:
+        return None
+    return partial, work.difference(old)
+
+
 def rows_account(
     read: int, kept: int, dropped: Mapping[str, int], quarantined: int = 0
 ) -> dict[str, Any]:

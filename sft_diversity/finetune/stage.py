@@ -13,7 +13,15 @@ from pydantic import Field, model_validator
 from sft_diversity.core import chat, machine, stopping
 from sft_diversity.core import progress as talk
 from sft_diversity.core.config import Config
-from sft_diversity.core.folder import MANIFEST, Work, open_draft, read_manifest, rows_account
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.folder import (
+    MANIFEST,
+    Work,
+    open_draft,
+    read_manifest,
+    rows_account,
+    unfinished,
+)
 from sft_diversity.finetune import checkpoints, course, optimizers, output, samples, schedules
 from sft_diversity.finetune.models import Base, find_base, load_tokenizer
 
@@ -124,6 +132,8 @@ def finetune(
 
     Raises
     ------
+    UsageError
+        If a stopped run with checkpoints is in the way, of another subset, model or config.
     DataError
         If a sample has no labels, or the loss is lost.
     Interrupted
@@ -136,6 +146,7 @@ def finetune(
     """
     source, base = samples.find(subset), find_base(config.model, config.revision)
     work = _work(source, base, config)
+    _keep_other_run(out, work)
     draft = open_draft(out, work)
     say(f"finetune: {draft.reason}")
     if draft.reused:
@@ -186,8 +197,9 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     """
     optimizers.check(config.optimizer)
     source, base = samples.find(subset), find_base(config.model, config.revision)
-    key = _work(source, base, config).key
-    cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == key
+    work = _work(source, base, config)
+    _keep_other_run(out, work)
+    cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key
     partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
     tokens = samples.estimate_tokens(source, config.max_length)
     rows, weights = len(tokens), base.parameters()
@@ -230,6 +242,17 @@ def _work(source: samples.Source, base: Base, config: FinetuneConfig) -> Work:
     options["dtype"] = _dtype(config.dtype)
     options = {k: v for k, v in options.items() if k not in _LATER or v != _LATER[k]}
     return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
+
+
+def _keep_other_run(out: Path, work: Work) -> None:
+    """Refuse to remove the checkpoints of a stopped run that this call would not go on with."""
+    left = unfinished(out, work)
+    step = checkpoints.peek(left[0] / "checkpoints") if left else None
+    if left and step:
+        raise UsageError(
+            f"finetune: {left[0]} holds a run stopped at step {step:,}, but since then "
+            f"{left[1]}; resume it as it was, name another --out, or remove that folder"
+        )
 
 
 def _has_cuda() -> bool:

@@ -14,6 +14,7 @@ from sft_diversity.finetune import head
 from sft_diversity.finetune.batches import micro_batches, reading_order
 from sft_diversity.finetune.schedules import schedule_factor
 from sft_diversity.finetune.stage import FinetuneConfig, finetune, plan
+from tests.finetune.conftest import dialogue, write_subset
 
 STEPS = 10  # of `config`: 40 samples twice, in eights
 
@@ -283,3 +284,40 @@ def test_the_log_is_written_while_the_run_goes_on(tmp_path, subset, config, undi
     live.write_bytes(live.read_bytes() + b'{"step": 5, "lo')  # as a kill may leave it
     finetune(subset, tmp_path / "out", config(), silent)
     assert body(tmp_path / "out") == body(undisturbed)
+
+
+def test_a_stopped_run_is_not_lost_to_another(tmp_path, subset, config, base, undisturbed):
+    """The difference is named: of config, subset or model; the run itself still resumes."""
+    calls = iter([False] * 4 + [True] * 99)
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: next(calls))
+        patch.setattr(stopping, "_received", [signal.SIGUSR1.name])
+        with pytest.raises(Interrupted):
+            finetune(subset, out, config(), silent)
+    other = write_subset(tmp_path / "other", [dialogue(i) for i in range(9)])
+    wider = tmp_path / "wider"
+    shutil.copytree(base, wider)
+    settings = json.loads((wider / "config.json").read_text()) | {"rms_norm_eps": 1e-3}
+    (wider / "config.json").write_text(json.dumps(settings))
+    for call, options, reason in [
+        (subset, config(lr=2e-3), r"stopped at step 5, but since then lr changed: 0.001 -> 0.002"),
+        (other, config(), "input subset changed"),
+        (subset, config(model=str(wider)), "input model changed"),
+    ]:
+        for verb in (finetune, plan):
+            with pytest.raises(UsageError, match=reason) as refused:
+                verb(call, out, options)
+            assert "name another --out, or remove that folder" in str(refused.value)
+    finetune(subset, out, config(checkpoint_steps=9), silent)  # changes nothing that is made
+    assert body(out) == body(undisturbed)
+
+
+def test_what_a_stopped_run_left_without_a_checkpoint_is_in_nobodys_way(tmp_path, subset, config):
+    out = tmp_path / "out"
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "work.json").write_text('{"stage": "finetune"}')
+    said: list[str] = []
+    finetune(subset, out, config(steps=2, epochs=None), said.append)
+    assert said[0].startswith("finetune: recomputed because")
+    assert "finetune: fresh start" in said
