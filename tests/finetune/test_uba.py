@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.finetune.schedules import Kind, schedule_factor
-from sft_diversity.finetune.uba import uba_factor, warmup_steps
+from sft_diversity.finetune.schedules import schedule_factor
+from sft_diversity.finetune.uba import uba_factor, uba_half, uba_mean, warmup_steps
 
 phis = st.floats(0.01, 100.0)
 
@@ -41,12 +41,14 @@ def test_it_runs_from_one_to_zero_and_is_clamped_beyond(phi, total):
 def test_half_height_lies_where_the_law_says(phi):
     share = 2.0 / math.pi * math.atan(math.sqrt(2.0 / phi))
     assert uba_factor(share * 1000.0, 1000, phi) == pytest.approx(0.5, abs=1e-12)
+    assert uba_half(phi) == pytest.approx(share, abs=1e-15)
 
 
 @pytest.mark.parametrize("phi", [0.05, 0.5, 1.0, 2.0, 5.0, 50.0])
 def test_the_mean_factor_follows_the_law(phi):
     mean, _ = quad(lambda share: uba_factor(share * 1000.0, 1000, phi), 0.0, 1.0, limit=200)
     assert mean == pytest.approx(1.0 / (1.0 + math.sqrt(phi / 2.0)), abs=1e-9)
+    assert mean == pytest.approx(uba_mean(phi), abs=1e-9)
 
 
 @given(phi=phis, total=st.integers(2, 300))
@@ -61,23 +63,6 @@ def test_a_phi_that_is_not_positive_is_refused_with_the_reason(phi):
         uba_factor(1, 10, phi)
     with pytest.raises(UsageError, match="must be above 0"):
         schedule_factor("uba", 10, phi=phi)
-
-
-@pytest.mark.parametrize("kind", ["uba", "cosine", "linear", "constant"])
-def test_warm_up_is_linear_and_wastes_no_step(kind: Kind):
-    factor = schedule_factor(kind, 20, warmup=4, phi=5.0)
-    assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-
-
-def test_the_floor_is_what_remains_at_the_end():
-    ends: dict[Kind, float] = {"uba": 0.1, "cosine": 0.1, "linear": 0.1, "constant": 1.0}
-    for kind, end in ends.items():
-        assert schedule_factor(kind, 20, warmup=4, floor=0.1)(20) == pytest.approx(end)
-
-
-def test_linear_falls_in_a_line():
-    factor = schedule_factor("linear", 10)
-    assert [factor(step) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
 
 
 def test_warm_up_is_a_share_or_a_number_of_steps():

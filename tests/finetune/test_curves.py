@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from sft_diversity import printing, schedule
+from sft_diversity.core.errors import DataError, UsageError
+
+NAMES = ["cosine", "linear", "WSD", "step", "constant"]
+
+
+def test_a_schedule_stands_first_and_the_others_beside_it():
+    result = schedule(phi=5, steps=200, warmup=0.05)
+    assert [curve["name"] for curve in result["curves"]] == ["UBA, φ = 5", *NAMES]
+    assert [c["name"] for c in schedule(schedule="step")["curves"]] == [
+        "step", "cosine", "linear", "WSD", "constant",
+    ]  # fmt: skip
+    assert (result["shown"][0], result["shown"][-1], result["warmup_steps"]) == (0, 200, 10)
+    assert all(len(c["rates"]) == len(result["shown"]) for c in result["curves"])
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_the_mean_is_near_its_law():
+    result = schedule(phi=0.5, steps=10_000, lr=2.0)
+    assert result["curves"][0]["mean"] == pytest.approx(2.0 * result["mean_law"], rel=1e-3)
+
+
+def test_equal_area_equalises_the_sums_of_all():
+    curves = schedule(phi=5, steps=300, warmup=20, floor=0.1, equal_area=True, lr=1e-3)["curves"]
+    assert [c["sum"] for c in curves] == pytest.approx([curves[1]["sum"]] * 6)
+    assert curves[0]["peak"] > 1e-3 > curves[-1]["peak"]
+
+
+def test_what_people_see():
+    text = printing.scheduled(schedule(phi=5, steps=1000))
+    assert text.splitlines()[1].split()[:9] == [
+        "UBA,", "φ", "=", "5", "1", "0.388", "0.7", "0.286", "0.0642",
+    ]  # fmt: skip
+    assert "1/(1 + √(φ/2)) = 0.387, half height after 35.9%" in text
+    assert "█" in text
+
+
+def test_the_picture_is_a_png_and_needs_no_display(tmp_path):
+    out = tmp_path / "schedule.png"
+    result = schedule(steps=100, phases="0.5, 0.5 peak=0.5", equal_area=True, png=out)
+    assert result["out"] == str(out)
+    assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_missing_matplotlib_is_one_line_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(DataError, match=r"pip install 'sft-diversity\[plot\]'"):
+        schedule(png=tmp_path / "schedule.png")
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="cannot be written: No such file"):
+        schedule(png=tmp_path / "none" / "schedule.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"phi": 0}, "must be above 0"),
+        ({"steps": 0}, "greater than 0"),
+        ({"phases": "0.5, 0.6"}, "take 1,100 steps"),
+        ({"warmup": 1000}, "warm-up takes 1000"),
+    ],
+)
+def test_a_wrong_schedule_is_refused(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        schedule(**options)
