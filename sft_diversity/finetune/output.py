@@ -88,6 +88,8 @@ def figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
         "response_tokens": course.response_tokens,
         "total_tokens": course.total_tokens,
         "truncated_share": round(rendered.truncated / rendered.rows, 6),
+        "dropped_share": round(rendered.dropped / rendered.rows, 6),
+        "response_tokens_lost_share": round(rendered.lost_share, 6),
         "optimizer": config.optimizer,
         "lr": course.settings.lr,
         "weight_decay": course.settings.weight_decay,
@@ -133,6 +135,8 @@ Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistan
 | optimizer steps | {result["steps"]:,} of {config.batch_size} samples |
 | response tokens read | {result["response_tokens"]:,} of {result["total_tokens"]:,} |
 | truncated | {result["truncated_share"]:.1%} at {config.max_length} tokens |
+| left out | {result["dropped_share"]:.1%} |
+| response tokens lost | {result["response_tokens_lost_share"]:.1%} |
 | trained | {trained}, {draft.work.config["dtype"]} |
 | optimizer | {config.optimizer}, lr {result["lr"]:g}, weight decay {result["weight_decay"]:g} |
 | schedule | {schedule_name(config)}, warm-up {config.warmup:g} |

@@ -45,6 +45,8 @@ class Rendered:
         Rows read; those dropped for their length are in `dropped`.
     truncated : int
         Samples cut at `max_length` (or dropped for it).
+    lost_labels : int
+        Response tokens that were cut off or dropped.
     """
 
     input_ids: list[Tokens]
@@ -52,6 +54,7 @@ class Rendered:
     rows: int
     truncated: int
     dropped: int
+    lost_labels: int = 0
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -61,7 +64,12 @@ class Rendered:
     @property
     def response_tokens(self) -> npt.NDArray[np.int64]:
         """Labelled tokens of each sample."""
-        return np.array([(labels != chat.IGNORED).sum() for labels in self.labels], dtype=np.int64)
+        return np.array([_count(labels) for labels in self.labels], dtype=np.int64)
+
+    @property
+    def lost_share(self) -> float:
+        """Share of all response tokens that were cut off or dropped."""
+        return self.lost_labels / max(int(self.response_tokens.sum()) + self.lost_labels, 1)
 
 
 def find(subset: Path) -> Source:
@@ -114,12 +122,12 @@ def render(
     Raises
     ------
     DataError
-        If a sample cannot be rendered, is too long under "error", or would train nothing under
-        "keep"; the message names it.
+        If a sample cannot be rendered, has no label though it is whole, is too long under
+        "error", or would train nothing under "keep"; the message names it.
     """
     kept: list[tuple[Tokens, Tokens]] = []
     masked: list[str] = []
-    truncated = rows = 0
+    truncated = rows = labels_read = 0
     total = sum(pq.read_metadata(path).num_rows for path in source.files)
     with progress("tokenise", total) as bar:
         for identity, messages in _dialogues(source):
@@ -129,6 +137,12 @@ def render(
                 ids, labels = (np.array(x, np.int32) for x in chat.render(messages, tokenizer))
             except DataError as fault:
                 raise DataError(f"finetune: sample {identity}: {fault}") from None
+            labels_read += _count(labels)
+            if not _count(labels[1:]):  # the first token is never predicted
+                raise DataError(
+                    f"finetune: sample {identity} has no token to train on: its assistant turns "
+                    "are empty under the tokenizer's chat template; remove it"
+                )
             if len(ids) > max_length:
                 truncated += 1
                 if on_truncation == "error":
@@ -139,7 +153,7 @@ def render(
                 ids, labels = ids[:max_length], labels[:max_length]
                 if on_truncation == "drop":
                     continue
-                if (labels == chat.IGNORED).all():
+                if not _count(labels[1:]):
                     masked.append(identity)
                     continue
             kept.append((ids, labels))
@@ -160,7 +174,12 @@ def render(
         rows=rows,
         truncated=truncated,
         dropped=rows - len(kept),
+        lost_labels=labels_read - sum(_count(labels) for _, labels in kept),
     )
+
+
+def _count(labels: Tokens) -> int:
+    return int((labels != chat.IGNORED).sum())
 
 
 def _dialogues(source: Source) -> Iterator[tuple[str, list[dict[str, str]]]]:

@@ -25,7 +25,7 @@ from sft_diversity.core.folder import (
 from sft_diversity.finetune import checkpoints, course, optimizers, output, samples, schedules
 from sft_diversity.finetune.models import Base, find_base, load_tokenizer
 
-VERSION = 1
+VERSION = 2
 
 
 class FinetuneConfig(Config):
@@ -276,7 +276,8 @@ def _description(run: course.Course, base: Base, config: FinetuneConfig, dtype: 
     return (
         f"finetune: {base.name} on {len(rendered.lengths):,} samples "
         f"({rendered.truncated / rendered.rows:.1%} cut at {config.max_length} tokens, "
-        f"{rendered.dropped:,} left out), {run.steps:,} steps of {config.batch_size}, "
+        f"{rendered.dropped:,} left out, {rendered.lost_share:.1%} of response tokens lost), "
+        f"{run.steps:,} steps of {config.batch_size}, "
         f"{run.response_tokens:,} response tokens of {run.total_tokens:,}; {config.optimizer}, "
         f"lr {run.settings.lr:g}, {output.schedule_name(config)}, {dtype}"
         + (", LoRA" if config.lora else "")

@@ -58,30 +58,52 @@ def test_killed_in_the_middle_it_resumes_to_the_same_bytes(tmp_path, subset, con
     assert one == other
 
 
+def steps_done(out: Path) -> int:
+    """Count the whole lines of the log that a run writes as it goes on."""
+    log = out.parent / f".{out.name}.partial" / "training.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "lion"])
-def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path, subset, config, optimizer):
-    settings = config(epochs=30, checkpoint_steps=4, optimizer=optimizer)
+def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
+    tmp_path, subset, config, optimizer
+):
+    settings = config(epochs=24, checkpoint_steps=4, optimizer=optimizer)  # 120 steps
     dice = random.Random(0)
-    for _ in range(10):
+    for step in sorted(dice.sample(range(1, 116), 10)):
         process = start(subset, tmp_path / "out", settings)
-        wait_for("checkpoints", tmp_path / "out", process)
-        time.sleep(dice.uniform(0.0, 3.0))
+        while process.poll() is None and steps_done(tmp_path / "out") < step:
+            time.sleep(0.002)
+        time.sleep(dice.uniform(0.0, 0.05))  # anywhere within a step or a checkpoint
+        assert process.poll() is None, "it ended before it could be killed"
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     process = start(subset, tmp_path / "out", settings)
     assert process.wait() == 0
     finetune(subset, tmp_path / "whole", settings, lambda line: None)
+    one, other = ((tmp_path / name / "model.safetensors") for name in ("out", "whole"))
+    assert one.read_bytes() == other.read_bytes()
     one, other = bodies(tmp_path / "out", tmp_path / "whole")
     assert one == other
 
 
-def test_a_termination_signal_saves_a_checkpoint_and_says_so(tmp_path, subset, config):
-    settings = config(epochs=30, checkpoint_steps=1_000)
-    process = start(subset, tmp_path / "out", settings)
-    wait_for("checkpoints", tmp_path / "out", process)
-    process.send_signal(signal.SIGUSR1)
-    assert process.wait() != 0
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_a_checkpoint_and_exits_with_75(tmp_path, subset, base, number):
+    """As a scheduler sees it: through the command."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sft_diversity.cli", "finetune", str(subset), "--out", out]
+    options = ["--model", base, "--steps", "400", "--batch-size", "8", "--max-length", "256"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*map(str, command + options)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and steps_done(out) < 3:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 75, said
+    assert f"stopped by {number.name}; run the same command to resume" in said
+    assert not out.exists()
     saved = list((tmp_path / ".out.partial" / "checkpoints").glob("checkpoint-*/complete.json"))
     assert len(saved) == 1

@@ -53,6 +53,38 @@ def test_error_names_the_first_that_is_too_long(mixed, tokenizer):
         samples.render(mixed, tokenizer, 100, "error")
 
 
+@pytest.mark.parametrize("mode", ["keep", "trim", "drop"])
+def test_lost_response_tokens_are_counted(mixed, tokenizer, mode):
+    whole = samples.render(mixed, tokenizer, 10_000, "error")
+    assert (whole.lost_labels, whole.lost_share) == (0, 0.0)
+    if mode == "keep":
+        long_prompt = len(whole.input_ids[2]) - 1  # all but the last label of the long prompt
+        got = samples.render(mixed, tokenizer, long_prompt, mode)
+    else:
+        got = samples.render(mixed, tokenizer, 100, mode)
+    everything, kept = whole.response_tokens.sum(), got.response_tokens.sum()
+    assert kept + got.lost_labels == everything
+    assert got.lost_share == pytest.approx(1 - kept / everything)
+    assert got.lost_labels > 0
+
+
+def test_a_whole_sample_without_labels_is_named(mixed):
+    """A template may leave nothing to an empty answer; it would be a silent zero."""
+    made = tiny.tokenizer()
+    made.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {% if m['role'] == 'assistant' %}"
+        "{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}"
+        "{% endif %}\n{% endfor %}"
+    )
+    talks = [
+        dialogue(1),
+        [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": ""}],
+    ]
+    source = samples.find(write_subset(mixed.files[0].parents[2] / "empty", talks))
+    with pytest.raises(DataError, match=r"sample 0+1 has no token to train on.*remove it"):
+        samples.render(source, made, 100, "trim")
+
+
 def test_nothing_left_is_an_error(mixed, tokenizer):
     with pytest.raises(DataError, match="none of 3 samples is left"):
         samples.render(mixed, tokenizer, 5, "trim")
