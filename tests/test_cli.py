@@ -222,3 +222,15 @@ def test_baselines_on_embeddings_are_strategies_too(place, strategy):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["rows"] == 10
+
+
+def test_schedule_prints_draws_and_refuses(place):
+    printed = sftdiv(place, "schedule", "--phi", "5", "--steps", "500", "--png", "s.png")
+    assert printed.returncode == 0, printed.stderr
+    assert "UBA, φ = 5" in printed.stdout
+    assert (place / "s.png").stat().st_size > 10_000
+    said = sftdiv(place, "schedule", "--phases", "0.6 phi=1, 0.4 peak=0.3", "--json")
+    assert [phase["length"] for phase in json.loads(said.stdout)["phases"]] == [0.6, 0.4]
+    refused = sftdiv(place, "schedule", "--phi", "0")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: schedule: phi is 0.0, but must be above 0")

@@ -158,3 +158,23 @@ def test_a_run_without_the_later_options_keeps_its_key(config, subset, base):
     assert {"phases", "equal_area"}.isdisjoint(plain.config)
     assert _work(source, model, config(equal_area=True)).key != plain.key
     assert _work(source, model, config(phases=[{"phi": 1.0}])).key != plain.key
+
+
+def test_the_trainer_follows_phases_at_equal_area(tmp_path, subset, config):
+    import json
+
+    from sft_diversity.finetune.stage import finetune
+
+    asked = config(
+        optimizer="sgd", schedule="uba", phi=0.5, phases="0.5, peak=0.5", equal_area=True,
+        lr=0.01, lr_min=0.001, warmup=2,
+    )  # fmt: skip
+    result = finetune(subset, tmp_path / "out", asked, lambda line: None)["result"]
+    lines = (tmp_path / "out" / "training.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["lr"] for line in lines]
+    peak = result["lr"]
+    factor = schedule_factor("uba", 10, 2, 0.5, 0.001 / peak, asked.phases)
+    assert rates == pytest.approx([peak * factor(step) for step in range(10)])
+    cosine = schedule_factor("cosine", 10, 2, floor=0.1)
+    assert sum(rates) == pytest.approx(0.01 * sum(map(cosine, range(10))))
+    assert rates[6] == pytest.approx(peak / 2)
