@@ -1,7 +1,8 @@
 """Selection against the libraries that people use for it: same input, same objective, one run.
 
     python benchmarks/select_vs_peers.py --index .bench/work/index --embeddings .bench/embeddings
-        --peers PYTHON --deita CHECKOUT [--limit-s 900] [--scratch DIR] [--only NAME ...]
+        --peers PYTHON --deita CHECKOUT [--limit-s 900] [--quiet 1.5] [--scratch DIR]
+        [--only NAME ...]
 
 PYTHON is an interpreter with apricot-select, submodlib-py, pyversity and scipy (they may want
 other versions than this package does); CHECKOUT a clone of hkust-nlp/deita, whose filter class is
@@ -410,6 +411,12 @@ def page(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def wait_for_quiet(load: float) -> None:
+    """Wait until the machine's load over the last minute is below `load`."""
+    while os.getloadavg()[0] >= load:
+        time.sleep(15)
+
+
 def say(line: str) -> None:
     """Print at once."""
     print(line, flush=True)
@@ -425,6 +432,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--limit-s", type=float, default=900.0)
     parser.add_argument("--gigabytes", type=float, default=14.0, help="memory a peer may take")
+    parser.add_argument("--quiet", type=float, default=np.inf, help="wait for a load below this")
     parser.add_argument("--only", nargs="*", help="peers to run, by the start of their name")
     parser.add_argument("--small-only", action="store_true")
     parser.add_argument("--scratch", type=Path, default=Path(".bench/peers"))
@@ -444,6 +452,7 @@ def main() -> None:
                 continue
             kept = asked.scratch / f"{name}-{one.peer}-{one.size}-{one.threshold}.json"
             if not kept.exists():
+                wait_for_quiet(asked.quiet)
                 record = compare(asked, one, places[one.given])
                 kept.write_text(folder.dump_json(record), "utf-8")
             report[name].append(json.loads(kept.read_text("utf-8")))
