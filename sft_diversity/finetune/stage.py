@@ -109,10 +109,6 @@ class FinetuneConfig(Config):
 #: Options that change where or how fast, but not what is made.
 _NO_RESULT = {"model", "revision", "checkpoint_steps"}
 
-#: Options that came later: at their defaults they are not named in a run's key, so that models
-#: made before stay as they are.
-_LATER: dict[str, Any] = {"phases": [], "equal_area": False}
-
 
 def finetune(
     subset: Path,
@@ -240,7 +236,6 @@ def _quiet() -> Iterator[None]:
 def _work(source: samples.Source, base: Base, config: FinetuneConfig) -> Work:
     options = config.model_dump(mode="json", exclude=_NO_RESULT)
     options["dtype"] = _dtype(config.dtype)
-    options = {k: v for k, v in options.items() if k not in _LATER or v != _LATER[k]}
     return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
 
 

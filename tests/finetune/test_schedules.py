@@ -149,17 +149,6 @@ def test_equal_area_follows_the_closed_mean_in_a_long_run(phi):
     )
 
 
-def test_a_run_without_the_later_options_keeps_its_key(config, subset, base):
-    from sft_diversity.finetune import models, samples
-    from sft_diversity.finetune.stage import _work
-
-    source, model = samples.find(subset), models.find_base(str(base), None)
-    plain = _work(source, model, config())
-    assert {"phases", "equal_area"}.isdisjoint(plain.config)
-    assert _work(source, model, config(equal_area=True)).key != plain.key
-    assert _work(source, model, config(phases=[{"phi": 1.0}])).key != plain.key
-
-
 def test_the_trainer_follows_phases_at_equal_area(tmp_path, subset, config):
     import json
 
