@@ -92,7 +92,8 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
 def test_a_signal_saves_a_checkpoint_and_exits_with_75(tmp_path, subset, base, number):
     """As a scheduler sees it: through the command."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "sft_diversity.cli", "finetune", str(subset), "--out", out]
+    main = "from sft_diversity.cli import main; main()"
+    command = [sys.executable, "-c", main, "finetune", subset, "--out", out]
     options = ["--model", base, "--steps", "400", "--batch-size", "8", "--max-length", "256"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
