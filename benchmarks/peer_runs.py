@@ -8,6 +8,9 @@ the wall and CPU seconds of the peer's call, of apricot's those of its optimiser
 of it compiles its kernels anew. Needs numpy, scipy and the peer, nothing of this package.
 """
 
+# the peers are in an environment of their own
+# mypy: disable-error-code="import-not-found, import-untyped, attr-defined"
+
 from __future__ import annotations
 
 import argparse

@@ -94,11 +94,16 @@ def over_the_dial(
     """Return the figures and faults of one constraint at every level."""
     rows: list[dict[str, Any]] = []
     for diversity in DIVERSITIES:
-        config = SelectConfig(strategy=strategy, size=size, diversity=diversity, **options)  # type: ignore[arg-type]
+        config = SelectConfig(strategy=strategy, size=size, diversity=diversity, **options)
         started = time.perf_counter()
         picks, made = selecting.choose(pool, config)
         seconds = time.perf_counter() - started
-        row = {"limits": title, "size": size, "diversity": diversity, "seconds": round(seconds, 3)}
+        row: dict[str, Any] = {
+            "limits": title,
+            "size": size,
+            "diversity": diversity,
+            "seconds": round(seconds, 3),
+        }
         row |= {k: v for k, v in made.items() if k != "limits"}
         row["faults"] = faults_of(pool, config, picks, made, codes, labels)
         ranging = made["k_min"] < made["k_max"]

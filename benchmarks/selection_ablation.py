@@ -85,7 +85,7 @@ def chosen(made: Incidence, size: int) -> Iterator[tuple[str, int, Rows]]:
         dial = make_dial(peeling, size)
         for fill in ("draws", "balance", "uniform") if peeling is ours else ("draws",):
             for diversity in DIVERSITIES:
-                picks = choose_at(dial, diversity, fill=fill, seed=0).rows  # type: ignore[arg-type]
+                picks = choose_at(dial, diversity, fill=fill, seed=0).rows
                 yield f"{name}, {fill}", diversity, picks
     for diversity, picks in by_any(made, size):
         yield "any, rarest kind, draws", diversity, picks
