@@ -105,17 +105,17 @@ def _sums(parameter: Tensor, decay: float, box: bool, shards: bool) -> Tensor:
     if box:
         sums[5] = weights.numel()
     piece = _CPU_PIECE if weights.device.type == "cpu" else _GPU_PIECE
+    for x in torch.split(weights, piece) if box and gradient is None else ():
+        sums[4] += _inside(x, 1.0 / decay)
     if gradient is not None:
         values = _flat(gradient)
         for g, x in zip(torch.split(values, piece), torch.split(weights, piece), strict=True):
             g = g.float()
             sums[1] += g.abs().sum()
             sums[2] += torch.dot(g, g)
-            if box:
+            if box:  # in the same pass, while the piece is in the cache
                 sums[3] += torch.dot(x.float(), g) * decay
-    if box:
-        for x in torch.split(weights, piece):
-            sums[4] += _inside(x, 1.0 / decay)
+                sums[4] += _inside(x, 1.0 / decay)
     return sums / copies
 
 
