@@ -37,7 +37,7 @@ import numpy.typing as npt
 from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.vectors import read_component
 from sft_diversity.select.balance import balance
-from sft_diversity.select.capping import complete
+from sft_diversity.select.capping import fit
 from sft_diversity.select.compiled import NO_CAP, Floats, Rows
 from sft_diversity.select.cover import cover
 from sft_diversity.select.engine import choose
@@ -84,7 +84,7 @@ class Task:
 def pick_coverage(task: Task, size: int) -> Rows:
     """Pick by coverage, then any rows up to the size."""
     found = cover(*task.shape, task.holding, size).rows
-    return complete(*task.shape, task.holding, found, size, NO_CAP, kept=0, quotas=None)
+    return fit(*task.shape, task.holding, size, NO_CAP, kept=found)
 
 
 def pick_log(task: Task, size: int) -> Rows:
