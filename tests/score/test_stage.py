@@ -167,7 +167,7 @@ def test_an_adapter_is_scored_on_its_base_and_keyed_with_it(scored, files, model
     assert folder.read_manifest(tmp_path / "run")["result"]["max_length"] == 512
 
 
-@pytest.mark.parametrize("named", ["./nowhere", "/no/where", "../x"])
+@pytest.mark.parametrize("named", ["./nowhere", "/no/where", "../nosuch-model"])
 def test_a_folder_that_is_not_there_is_wrong_usage(files, tmp_path, named):
     with pytest.raises(UsageError, match="no folder"):
         stage.score(named, tmp_path / "run", config(files))
