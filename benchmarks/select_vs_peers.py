@@ -1,6 +1,6 @@
 """Selection against the libraries that people use for it: same input, same objective, one run.
 
-    python benchmarks/select_vs_peers.py --index .bench/work/index --embeddings .bench/embeddings
+    python benchmarks/select_vs_peers.py --index reference/work/index --embeddings EMBEDDINGS
         --peers PYTHON --deita CHECKOUT [--limit-s 900] [--quiet 1.5] [--scratch DIR]
         [--only NAME ...]
 
@@ -38,12 +38,13 @@ from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.vectors import read_component
 from sft_diversity.select.balance import balance
 from sft_diversity.select.capping import fit
-from sft_diversity.select.compiled import NO_CAP, Floats, Rows
+from sft_diversity.select.compiled import Floats, Rows
 from sft_diversity.select.cover import cover
 from sft_diversity.select.engine import choose
 from sft_diversity.select.facility import facility_bound, facility_location
 from sft_diversity.select.greedy import greedy
 from sft_diversity.select.kcenter import k_center
+from sft_diversity.select.limits import FREE
 from sft_diversity.select.neighbours import Graph, neighbour_graph
 from sft_diversity.select.repr_filter import repr_filter
 
@@ -84,7 +85,7 @@ class Task:
 def pick_coverage(task: Task, size: int) -> Rows:
     """Pick by coverage, then any rows up to the size."""
     found = cover(*task.shape, task.holding, size).rows
-    return fit(*task.shape, task.holding, size, NO_CAP, kept=found)
+    return fit(*task.shape, task.holding, size, FREE, found)
 
 
 def pick_log(task: Task, size: int) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor
 from typing import Any
 
 from sft_diversity.core.corpus import COMPONENTS
@@ -163,14 +164,14 @@ def selected(result: dict[str, Any]) -> str:
             f"pool {result['pool']:,} samples, {result['no_kind']:,} hold no kind"
         )
         lines.append(
-            f"certificate: at least {100 * result['share_of_optimum']:.1f} % of what any "
+            f"certificate: at least {_floored(result['share_of_optimum'])} of what any "
             f"{result['rows']:,} samples of the pool cover; the dial's ends are within "
             f"{result['k_min_bound']:,} and {result['k_max_bound']:,}"
         )
         if "objective_bound" in result:
             share = result["objective_value"] / result["objective_bound"]
             lines.append(
-                f"balance {result['objective_value']:,.1f}, at least {share:.1%} of the best"
+                f"balance {result['objective_value']:,.1f}, at least {_floored(share)} of the best"
             )
         lines.append(f"evenness {result['evenness']:.3f}")
     if "limits" in result:
@@ -334,6 +335,11 @@ def differences(result: dict[str, Any]) -> str:
     figures = [("figure", "first", "second")]
     figures += [(n, *(_figure(v) for v in pair)) for n, pair in result["figures"].items()]
     return "\n".join([*lines, "", columns(table), "", columns(figures)])
+
+
+def _floored(share: float) -> str:
+    """Return a share that is a lower bound, in percent, rounded down."""
+    return f"{floor(1000 * share) / 10:.1f} %"
 
 
 def _figure(value: Any) -> str:

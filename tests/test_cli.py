@@ -209,6 +209,11 @@ def test_explain_and_diff_say_why_and_how_much(place):
     assert "no earlier pick held" in told.stdout
     lost = next(id for id in high if id not in low)
     assert "not picked" in sftdiv(place, "explain", "low", lost).stdout
+    held = select(place, "held", "--quota", "source=corpus", "--seed", "5")
+    assert held.returncode == 0, held.stderr
+    inside = pq.read_table(next((place / "held/samples").glob("*.parquet")))["id"].to_pylist()
+    outside = next(id for id in high if id not in inside)
+    assert "was constrained by: quota" in sftdiv(place, "explain", "held", outside).stdout
     assert "no sample 'nosuch'" in sftdiv(place, "explain", "low", "nosuch").stderr
     said = sftdiv(place, "diff", "low", "high").stdout
     assert f"samples: {len(set(low) & set(high))} in both" in said

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Ints, Kinds, Rows
+from sft_diversity.select.compiled import Ints, Kinds, Rows
 from sft_diversity.select.cover import cover
 from sft_diversity.select.greedy import greedy
-from sft_diversity.select.quotas import Quotas, groups_and_room
+from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.transpose import count_kinds
 
 
@@ -19,9 +19,7 @@ def balance(
     size: int,
     *,
     target: int = 0,
-    cap: int = NO_CAP,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits = FREE,
 ) -> Rows:
     """Pick rows one by one, each the one that adds most to Σ_j log(1 + c_j).
 
@@ -39,10 +37,8 @@ def balance(
     target : int
         Kinds to cover. Where the picks leave some out and a greedy cover with `size` rows does
         not, the cover comes first and balance fills up.
-    cap : int
-        No kind may be held by more picks than this.
-    kept, quotas
-        See `cover`.
+    limits : Limits
+        As for `cover`.
 
     Returns
     -------
@@ -56,20 +52,19 @@ def balance(
     and source.
     """
     steps = np.log1p(1.0 / np.arange(1.0, size + 2.0))  # log(c + 2) - log(c + 1)
+    cap, kept = limits.cap, limits.kept
     held = count_kinds(indptr, indices, kept, n_kinds)
-    group, room = groups_and_room(quotas, kept)
+    group, room = limits.room(kept)
     rest = size - len(kept)
     more = greedy(indptr, indices, rows, rest, steps, held, cap=cap, group=group, room=room)
     picks = np.concatenate([kept, more])
     if np.count_nonzero(held) >= target:
         return picks
-    first = cover(
-        indptr, indices, n_kinds, rows, size, cap=cap, goal=target, kept=kept, quotas=quotas
-    )
+    first = cover(indptr, indices, n_kinds, rows, size, goal=target, limits=limits)
     if first.covered < target:
         return picks
     held = first.held.copy()
-    group, room = groups_and_room(quotas, first.rows)
+    group, room = limits.room(first.rows)
     others = rows[~np.isin(rows, first.rows)]
     rest = size - len(first.rows)
     more = greedy(indptr, indices, others, rest, steps, held, cap=cap, group=group, room=room)

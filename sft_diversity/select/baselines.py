@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
-from sft_diversity.select.compiled import NO_CAP, Rows
+from sft_diversity.select.compiled import Rows
 from sft_diversity.select.exchange import exchange
 from sft_diversity.select.limits import Limits
 
@@ -44,5 +44,5 @@ def first_within(order: Rows, size: int, limits: Limits, seed: int) -> Rows:
     elif limits.total is not None:
         n = len(limits.total.lengths)
     shape = (np.zeros(n + 1, np.int64), np.zeros(0, np.int32), 0)  # no kinds
-    picks = capping.fit(*shape, rows, size, NO_CAP, kept=limits.kept, quotas=limits.quotas)
+    picks = capping.fit(*shape, rows, size, limits)
     return picks if limits.total is None else exchange(*shape, rows, picks, limits, seed)

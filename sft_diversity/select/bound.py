@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from sft_diversity.select.compiled import NO_ROWS, Floats, Ints, Kinds, Rows, compiled
 from sft_diversity.select.cover import cover
-from sft_diversity.select.quotas import Quotas
+from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.transpose import count_kinds
 
 ROUNDS = 60
@@ -21,8 +21,7 @@ def coverage_bound(
     rows: Rows,
     size: int,
     *,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits = FREE,
 ) -> int:
     """Return a number of kinds that no `size` of `rows` exceed.
 
@@ -34,15 +33,14 @@ def coverage_bound(
         The pool.
     size : int
         Samples, those kept included.
-    kept : int64 array
-        Rows, not among `rows`, that are always among the samples.
-    quotas : Quotas, optional
-        Samples of each part.
+    limits : Limits
+        Rows kept, none of them in `rows`, are always among the samples; quotas hold. Cap and total
+        play no part: the bound holds with them too.
 
     Returns
     -------
     int
-        The number of all kinds of `rows` and `kept` if a greedy cover reaches them.
+        The number of all kinds of `rows` and the rows kept if a greedy cover reaches them.
 
     Notes
     -----
@@ -54,8 +52,8 @@ def coverage_bound(
     (Lagrangian relaxation, Fisher 1981, doi:10.1287/mnsc.27.1.1; step sizes after Polyak), which
     on the reference corpus closes most of the gap. Time O(`ROUNDS` · (nnz of `rows` + n_kinds)).
     """
-    found = cover(indptr, indices, n_kinds, rows, size, kept=kept, quotas=quotas)
-    kinds = count_kinds(indptr, indices, np.concatenate([rows, kept]), n_kinds) > 0
+    found = cover(indptr, indices, n_kinds, rows, size, limits=limits.uncapped)
+    kinds = count_kinds(indptr, indices, np.concatenate([rows, limits.kept]), n_kinds) > 0
     total = int(np.count_nonzero(kinds))
     if found.covered == total:
         return total
@@ -63,7 +61,7 @@ def coverage_bound(
     best = np.inf
     scale, idle = 2.0, 0
     for _ in range(ROUNDS):
-        bound, slope = _priced(indptr, indices, rows, size, kept, quotas, kinds, prices)
+        bound, slope = _priced(indptr, indices, rows, size, limits, kinds, prices)
         idle = 0 if bound < best - 1e-9 else idle + 1
         best = min(best, bound)
         if idle == PATIENCE:
@@ -82,8 +80,7 @@ def balance_bound(
     size: int,
     held: Ints,
     *,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits = FREE,
 ) -> float:
     """Return what Σ_j log(1 + c_j) of no `size` samples exceeds.
 
@@ -91,7 +88,7 @@ def balance_bound(
     ----------
     indptr, indices
         The incidence.
-    rows, size, kept, quotas
+    rows, size, limits
         As for `coverage_bound`.
     held : int64 array, shape (n_kinds,)
         c_j of a set of picks, the better the tighter the bound.
@@ -102,7 +99,7 @@ def balance_bound(
     the rows with the greatest sum of slopes 1 / (1 + c_j). O(nnz of `rows`).
     """
     slopes: Floats = np.reciprocal(1.0 + held, dtype=np.float64)
-    _, most = most_worth(indptr, indices, rows, size, slopes, kept=kept, quotas=quotas)
+    _, most = most_worth(indptr, indices, rows, size, slopes, limits=limits)
     return float(np.log1p(held).sum() - (slopes * held).sum()) + most
 
 
@@ -111,13 +108,12 @@ def _priced(
     indices: Kinds,
     rows: Rows,
     size: int,
-    kept: Rows,
-    quotas: Quotas | None,
+    limits: Limits,
     kinds: npt.NDArray[np.bool_],
     prices: Floats,
 ) -> tuple[float, Floats]:
     """Return the bound at `prices` and its subgradient, shape (n_kinds,)."""
-    best, total = most_worth(indptr, indices, rows, size, prices, kept=kept, quotas=quotas)
+    best, total = most_worth(indptr, indices, rows, size, prices, limits=limits)
     held = count_kinds(indptr, indices, best, len(kinds))
     return float((1.0 - prices[kinds]).sum()) + total, np.where(kinds, held - 1.0, 0.0)
 
@@ -129,14 +125,14 @@ def most_worth(
     size: int,
     prices: Floats,
     *,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits = FREE,
 ) -> tuple[Rows, float]:
-    """Return `kept` and the rows that make `size` with the greatest sum of prices, and that sum.
+    """Return the rows kept and those that make `size` with the greatest sum of prices, and the sum.
 
     A row is worth the prices of the kinds it holds; quotas hold. O(nnz of `rows`), and m log m
     under quotas.
     """
+    kept, quotas = limits.kept, limits.quotas
     worth = np.empty(len(rows))
     row_sums(indptr, indices, rows, prices, worth)
     if quotas is None:

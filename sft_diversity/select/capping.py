@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.select.compiled import NO_ROWS, Ints, Kinds, Rows, compiled
-from sft_diversity.select.quotas import Groups, Quotas, groups_and_room
+from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
+from sft_diversity.select.limits import Limits
+from sft_diversity.select.quotas import Groups
 from sft_diversity.select.transpose import count_kinds
 
 
@@ -16,12 +19,10 @@ def fit(
     n_kinds: int,
     rows: Rows,
     size: int,
-    cap: int,
-    *,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits,
+    first: Rows | None = None,
 ) -> Rows:
-    """Take `kept`, then from `rows`, in their order, each that the cap and quotas still allow.
+    """Take `first`, then from `rows`, in their order, each that the cap and quotas still allow.
 
     Parameters
     ----------
@@ -31,24 +32,25 @@ def fit(
         Candidates in order of preference.
     size : int
         Rows at most.
-    cap : int
-        No kind is held by more picks than this.
-    kept : int64 array, shape (at most size,)
-        Picks made already, within the cap; where `rows` names them again they are passed over.
-    quotas : Quotas, optional
-        No part gives more than its number.
+    limits : Limits
+        Cap and quotas.
+    first : int64 array, shape (at most size,)
+        Picks made already, within the limits; by default the rows that the limits keep. Where
+        `rows` names them again they are passed over.
 
     Returns
     -------
     int64 array, shape (at most size,)
-        `kept` first. Time O(nnz of `rows`).
+        `first`, then the others. Time O(nnz of `rows`).
     """
+    first = limits.kept if first is None else first
     picks = np.empty(size, np.int64)
-    picks[: len(kept)] = kept
+    picks[: len(first)] = first
     held = np.zeros(n_kinds, np.int64)
     picked = np.zeros(len(indptr) - 1, np.bool_)
-    group, room = groups_and_room(quotas, kept)
-    return picks[: _fit(indptr, indices, rows, picks, len(kept), picked, held, cap, group, room)]
+    group, room = limits.room(first)
+    taken = _fit(indptr, indices, rows, picks, len(first), picked, held, limits.cap, group, room)
+    return picks[:taken]
 
 
 def fewest_kinds_first(indptr: Ints, rows: Rows) -> Rows:
@@ -62,19 +64,16 @@ def fits(
     n_kinds: int,
     rows: Rows,
     size: int,
-    cap: int,
-    *,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits,
 ) -> bool:
-    """Whether `kept` and some of `rows` make `size` under the cap, those with fewest kinds first.
+    """Whether `size` fit within cap and quotas: rows kept, then those of fewest kinds first.
 
     Finding the largest set under a cap is a packing problem and NP-hard; this greedy answer is
     the project's definition of feasible. A yes is certain, a no may miss a set that exists; for
     one kind per sample (macro) it is exact.
     """
     order = fewest_kinds_first(indptr, rows)
-    return len(fit(indptr, indices, n_kinds, order, size, cap, kept=kept, quotas=quotas)) == size
+    return len(fit(indptr, indices, n_kinds, order, size, limits)) == size
 
 
 def smallest_cap(
@@ -83,22 +82,20 @@ def smallest_cap(
     n_kinds: int,
     rows: Rows,
     size: int,
-    cap: int,
-    *,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits,
 ) -> int:
-    """Return the smallest feasible cap above `cap`, which is not; without one `size` must fit.
+    """Return the smallest feasible cap above that of `limits`; without a cap `size` must fit.
 
     Every cap on the way is tried, but those that cannot do by arithmetic alone: the picks hold at
     least as many kinds as the `size` shortest rows, and a cap of C leaves room for Σ min(C, n_j).
     """
     lengths = np.sort(np.diff(indptr)[rows])
+    kept = limits.kept
     least = int(lengths[: size - len(kept)].sum() + np.diff(indptr)[kept].sum())
     present = count_kinds(indptr, indices, np.concatenate([rows, kept]), n_kinds)
-    cap += 1
+    cap = limits.cap + 1
     while int(np.minimum(present, cap).sum()) < least or not fits(
-        indptr, indices, n_kinds, rows, size, cap, kept=kept, quotas=quotas
+        indptr, indices, n_kinds, rows, size, replace(limits, cap=cap)
     ):
         cap += 1
     return cap
@@ -111,16 +108,13 @@ def complete(
     rows: Rows,
     picks: Rows,
     size: int,
-    cap: int,
-    *,
-    kept: int = 0,
-    quotas: Quotas | None = None,
+    limits: Limits,
 ) -> Rows:
     """Bring a fill that got stuck under the cap to exactly `size` rows, keeping what it can.
 
     The last picks give way until the rows with fewest kinds can fill the rest. By bisection, so
-    the prefix kept is one that works and one pick more does not; keeping the first `kept`, which
-    never give way, works whenever the cap is feasible.
+    the prefix kept is one that works and one pick more does not; the rows that the limits keep
+    never give way, and they alone work whenever the cap is feasible.
 
     Returns
     -------
@@ -129,10 +123,9 @@ def complete(
     order = fewest_kinds_first(indptr, rows)
 
     def filled_from(number: int) -> Rows:
-        first = picks[:number]
-        return fit(indptr, indices, n_kinds, order, size, cap, kept=first, quotas=quotas)
+        return fit(indptr, indices, n_kinds, order, size, limits, picks[:number])
 
-    works, fails = kept, len(picks)
+    works, fails = len(limits.kept), len(picks)
     best = filled_from(works)
     while fails - works > 1:
         middle = (works + fails) // 2

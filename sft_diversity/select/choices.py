@@ -77,7 +77,7 @@ def _by_entropy(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]
         "low_bits": round(chosen.low_bits, 6),
         "tilt_bits": round(chosen.tilt_bits, 6),
         "high_bits": round(chosen.high_bits, 6),
-        "entropy_bound": round(dial.bound_bits, 6),
+        "entropy_bound": float(np.ceil(dial.bound_bits * 1e6) / 1e6),
         "target_missed": chosen.missed,
         "beta": round(chosen.beta, 6),
         "greedy_picks": chosen.greedy_picks,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Ints, Kinds, Rows
+from sft_diversity.select.compiled import Ints, Kinds, Rows
 from sft_diversity.select.greedy import greedy
-from sft_diversity.select.quotas import Quotas, groups_and_room
+from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.transpose import count_kinds
 
 FIRST_ONLY = np.array([1.0, 0.0])  # a kind counts once
@@ -40,10 +40,8 @@ def cover(
     rows: Rows,
     size: int,
     *,
-    cap: int = NO_CAP,
     goal: int = 0,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits = FREE,
 ) -> Cover:
     """Pick rows one by one, each the one with most kinds that no pick holds yet.
 
@@ -55,25 +53,22 @@ def cover(
         Candidates; of equal gains the earlier wins, so a permutation here is a tie-break.
     size : int
         Rows at most, those kept included; fewer are returned when nothing is left to gain.
-    cap : int
-        No kind may be held by more picks than this.
     goal : int
         Stop early once it is clear that `goal` kinds cannot be reached.
-    kept : int64 array
-        Picks made already, none of them in `rows`.
-    quotas : Quotas, optional
-        No part gives more than its number.
+    limits : Limits
+        Rows kept, none of them in `rows`, come first; cap and quotas hold, a total plays no part.
 
     Notes
     -----
     Within 1 - 1/e of the best coverage with `size` rows, within 1/2 under quotas; see `greedy` for
     cost and source.
     """
+    kept = limits.kept
     held = count_kinds(indptr, indices, kept, n_kinds)
-    group, room = groups_and_room(quotas, kept)
+    group, room = limits.room(kept)
     missing = goal - int(np.count_nonzero(held))
     more = greedy(
         indptr, indices, rows, size - len(kept), FIRST_ONLY, held,
-        cap=cap, goal=missing, group=group, room=room,
+        cap=limits.cap, goal=missing, group=group, room=room,
     )  # fmt: skip
     return Cover(np.concatenate([kept, more]), int(np.count_nonzero(held)), held)

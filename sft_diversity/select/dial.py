@@ -93,9 +93,7 @@ class Dial:
             if step == self.high_step:
                 break
             rows = self.limits.candidates(self.peeling.pool(step))
-            bound = coverage_bound(
-                *self.shape, rows, self.size, kept=self.limits.kept, quotas=self.limits.quotas
-            )
+            bound = coverage_bound(*self.shape, rows, self.size, limits=self.limits)
             if bound >= self.kinds[step]:
                 break
             step = min(self.high_step, int(np.searchsorted(-self.kinds, -bound)))
@@ -103,8 +101,8 @@ class Dial:
 
     @property
     def shape(self) -> tuple[Ints, Kinds, int]:
-        """The incidence as kernels take it: `indptr`, `indices`, `n_kinds`."""
-        return self.peeling.indptr, self.peeling.indices, self.peeling.n_kinds
+        """The incidence as kernels take it."""
+        return self.peeling.shape
 
     def step(self, diversity: float) -> int:
         """Return the step whose k is nearest to k_min + diversity/100 · (k_max - k_min).
@@ -272,33 +270,16 @@ def _feasible(peeling: Peeling, size: int, limits: Limits, step: int) -> bool:
 
 def _fits(peeling: Peeling, size: int, limits: Limits, rows: Rows) -> bool:
     """Whether the rows kept and some of `rows` make `size` under the cap."""
-    return limits.cap == NO_CAP or capping.fits(
-        peeling.indptr,
-        peeling.indices,
-        peeling.n_kinds,
-        rows,
-        size,
-        limits.cap,
-        kept=limits.kept,
-        quotas=limits.quotas,
-    )
+    return limits.cap == NO_CAP or capping.fits(*peeling.shape, rows, size, limits)
 
 
 def _reached(peeling: Peeling, size: int, limits: Limits, kinds: Ints, step: int) -> bool:
     """Whether a greedy cover of the pool of `step` with `size` samples holds all its kinds."""
     rows = limits.candidates(peeling.pool(step))
-    found = cover(
-        peeling.indptr,
-        peeling.indices,
-        peeling.n_kinds,
-        rows,
-        size,
-        goal=int(kinds[step]),
-        kept=limits.kept,
-        quotas=limits.quotas,
-    )
-    if found.covered < kinds[step] or limits.total is None:
-        return found.covered == int(kinds[step])
+    goal = int(kinds[step])
+    found = cover(*peeling.shape, rows, size, goal=goal, limits=limits.uncapped)
+    if found.covered < goal or limits.total is None:
+        return found.covered == goal
     low, high = limits.reach(found.rows, rows[~np.isin(rows, found.rows)], size)
     return low <= limits.total.most and high >= limits.total.least
 
@@ -314,6 +295,11 @@ def _check(peeling: Peeling, size: int, limits: Limits) -> None:
             f"select: size is {size:,} but {len(limits.kept):,} samples must be included; "
             "raise the size"
         )
+    if count_kinds(*peeling.shape[:2], limits.kept, peeling.n_kinds).max(initial=0) > limits.cap:
+        raise UsageError(
+            f"select: the samples to include hold a kind more than {limits.cap:,} times; raise "
+            "max per kind or include fewer"
+        )
     if len(limits.kept) == 0 and size > peeling.eligible:
         raise DataError(
             f"select: size is {size:,} but only {peeling.eligible:,} of "
@@ -325,16 +311,7 @@ def _check(peeling: Peeling, size: int, limits: Limits) -> None:
     if lacking:
         raise DataError(f"select: size is {size:,} but {lacking}; change the size or the limit")
     if not _fits(peeling, size, limits, rows):
-        least = capping.smallest_cap(
-            peeling.indptr,
-            peeling.indices,
-            peeling.n_kinds,
-            rows,
-            size,
-            limits.cap,
-            kept=limits.kept,
-            quotas=limits.quotas,
-        )
+        least = capping.smallest_cap(*peeling.shape, rows, size, limits)
         raise DataError(
             f"select: fewer than {size:,} samples remain when no kind may occur more than "
             f"{limits.cap:,} times; the smallest feasible max per kind is {least:,}, "

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.seeding import generator
-from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Ints, Kinds, Rows, compiled
-from sft_diversity.select.cover import Cover, cover
-from sft_diversity.select.quotas import Groups, Quotas, groups_and_room
+from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
+from sft_diversity.select.cover import cover
+from sft_diversity.select.limits import FREE, Limits
+from sft_diversity.select.quotas import Groups
 from sft_diversity.select.transpose import count_kinds, transpose
 
 
@@ -20,9 +21,7 @@ def draw(
     size: int,
     seed: int,
     *,
-    cap: int = NO_CAP,
-    kept: Rows = NO_ROWS,
-    quotas: Quotas | None = None,
+    limits: Limits = FREE,
 ) -> Rows:
     """Draw in rounds r = 1, 2, …: each kind with fewer than r picks gets one more at random.
 
@@ -40,12 +39,8 @@ def draw(
     size : int
         Rows to pick, those kept included; at most m more.
     seed : int
-    cap : int
-        No kind may be held by more picks than this.
-    kept : int64 array
-        Picks made already, none of them in `rows`; their kinds count.
-    quotas : Quotas, optional
-        No part gives more than its number.
+    limits : Limits
+        As for `cover`; the kinds of rows kept count.
 
     Returns
     -------
@@ -62,37 +57,33 @@ def draw(
     starts, members = transpose(indptr, indices, rows, n_kinds)
     present = np.diff(starts)
     turns = np.argsort(present, kind="stable")[np.count_nonzero(present == 0) :]
-    held = count_kinds(indptr, indices, kept, n_kinds)
+    held = count_kinds(indptr, indices, limits.kept, n_kinds)
     target = int(np.count_nonzero(present + held))
 
     def rounds(members: Kinds, first: Rows, stream: str) -> tuple[Rows, int]:
         """Continue from the picks `first`; return all picks and how many kinds they hold."""
         picks = np.concatenate([first, np.empty(size - len(first), np.int64)])
         held = count_kinds(indptr, indices, first, n_kinds)
-        group, room = groups_and_room(quotas, first)
+        group, room = limits.room(first)
         picked = np.zeros(len(indptr) - 1, np.bool_)
         picked[first] = True
         rng = generator(seed, "select", stream)
         taken = _draw_rounds(
             indptr, indices, starts, members, present.copy(), turns.copy(), picks, len(first),
-            picked, held, cap, group, room, rng,
+            picked, held, limits.cap, group, room, rng,
         )  # fmt: skip
         return picks[:taken], int(np.count_nonzero(held))
 
-    picks, covered = rounds(members, kept, "draws")
+    picks, covered = rounds(members, limits.kept, "draws")
     if covered == target:
         return picks
 
-    def covering(order: Rows, goal: int) -> Cover:
-        return cover(
-            indptr, indices, n_kinds, order, size, cap=cap, goal=goal, kept=kept, quotas=quotas
-        )
-
     # ties fall by a seeded permutation; where that misses a kind, by lowest row, as when the range
     # of the dial was found
-    first = covering(generator(seed, "select", "cover").permutation(rows), 0)
+    order = generator(seed, "select", "cover").permutation(rows)
+    first = cover(indptr, indices, n_kinds, order, size, limits=limits)
     if first.covered < target:
-        plain = covering(rows, target)
+        plain = cover(indptr, indices, n_kinds, rows, size, goal=target, limits=limits)
         first = plain if plain.covered == target else first
     # listed anew: the rounds reorder the lists, and a copy kept for this would be as large
     _, members = transpose(indptr, indices, rows, n_kinds)

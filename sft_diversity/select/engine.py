@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import floor
 from typing import Literal, get_args
 
 import numpy as np
@@ -83,7 +84,7 @@ class Selection:
     @property
     def share_of_optimum(self) -> float:
         """Kinds covered, at least this part of what any `size` samples of the pool cover."""
-        return round(self.kinds_covered / max(1, self.coverage_bound), 6)
+        return floor(1e6 * self.kinds_covered / max(1, self.coverage_bound)) / 1e6
 
 
 def choose(
@@ -145,16 +146,13 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
     covered = int(np.count_nonzero(held))
     bound = target
     if covered < target:
-        bound = coverage_bound(
-            *dial.shape, candidates, dial.size, kept=limits.kept, quotas=limits.quotas
-        )
+        bound = coverage_bound(*dial.shape, candidates, dial.size, limits=limits)
     objective = objective_bound = None
     if fill == "balance":
         objective = round(float(np.log1p(held).sum()), 6)
         objective_bound = balance_bound(
-            peeling.indptr, peeling.indices, candidates, dial.size, held,
-            kept=limits.kept, quotas=limits.quotas,
-        )  # fmt: skip
+            peeling.indptr, peeling.indices, candidates, dial.size, held, limits=limits
+        )
     return Selection(
         rows=rows,
         diversity=diversity,
@@ -194,29 +192,24 @@ def evenness(held: Ints) -> float:
 def _fill(dial: Dial, rows: Rows, target: int, fill: Fill, seed: int) -> Rows:
     """Return exactly `dial.size` rows: those kept, and others of the candidates `rows`."""
     limits = dial.limits
-    cap, kept, quotas = limits.cap, limits.kept, limits.quotas
 
     def in_order(stream: str) -> Rows:
         return generator(seed, "select", stream).permutation(rows)
 
     if fill == "draws":
-        picks = draw(*dial.shape, rows, dial.size, seed, cap=cap, kept=kept, quotas=quotas)
+        picks = draw(*dial.shape, rows, dial.size, seed, limits=limits)
     elif fill == "balance":
         order = in_order("balance")
-        picks = balance(
-            *dial.shape, order, dial.size, target=target, cap=cap, kept=kept, quotas=quotas
-        )
+        picks = balance(*dial.shape, order, dial.size, target=target, limits=limits)
     else:
         order = in_order("uniform")
-        picks = capping.fit(*dial.shape, order, dial.size, cap, kept=kept, quotas=quotas)
+        picks = capping.fit(*dial.shape, order, dial.size, limits)
     if len(picks) < dial.size:
-        picks = capping.complete(
-            *dial.shape, rows, picks, dial.size, cap, kept=len(kept), quotas=quotas
-        )
-    return picks if limits.total is None else _steered(dial, rows, picks, target, seed)
+        picks = capping.complete(*dial.shape, rows, picks, dial.size, limits)
+    return picks if limits.total is None else _steered(dial, rows, picks, seed)
 
 
-def _steered(dial: Dial, rows: Rows, picks: Rows, target: int, seed: int) -> Rows:
+def _steered(dial: Dial, rows: Rows, picks: Rows, seed: int) -> Rows:
     """Return picks whose total length is within its range, by exchanges that lose no kind.
 
     Where too few picks are free to go, a cover takes the place of the fill, completed with the
@@ -235,16 +228,11 @@ def _steered(dial: Dial, rows: Rows, picks: Rows, target: int, seed: int) -> Row
     order = order[
         np.argsort(np.asarray(total.lengths)[order] * (-1 if lacks else 1), kind="stable")
     ]
-    covering = cover(*dial.shape, rows, dial.size, kept=limits.kept, quotas=limits.quotas).rows
+    covering = cover(*dial.shape, rows, dial.size, limits=limits).rows
     for first, lossless in ((covering, True), (limits.kept, False)):
-        picks = capping.fit(
-            *dial.shape, order, dial.size, limits.cap, kept=first, quotas=limits.quotas
-        )
+        picks = capping.fit(*dial.shape, order, dial.size, limits, first)
         if len(picks) < dial.size:  # under a cap
-            picks = capping.complete(
-                *dial.shape, rows, picks, dial.size, limits.cap,
-                kept=len(limits.kept), quotas=limits.quotas,
-            )  # fmt: skip
+            picks = capping.complete(*dial.shape, rows, picks, dial.size, limits)
         picks = exchange(*dial.shape, rows, picks, limits, seed, lossless=lossless)
         if total.least <= total.of(picks) <= total.most:
             break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.select.compiled import Ints, Rows
-from sft_diversity.select.dial import Dial
+from sft_diversity.select.peeling import Peeling
 from sft_diversity.select.transpose import count_kinds
 
 Names = Sequence[str]
@@ -50,15 +50,17 @@ def picked(made: Incidence, names: Names, picks: Rows, at: int) -> dict[str, Any
     }
 
 
-def rejected(dial: Dial, names: Names, picks: Rows, row: int, target: int) -> dict[str, Any]:
+def rejected(
+    peeling: Peeling, result: Mapping[str, Any], names: Names, picks: Rows, row: int
+) -> dict[str, Any]:
     """Explain why `row` was not picked.
 
     Parameters
     ----------
-    dial : Dial
-        Of the subset's strategy and size.
-    target : int
-        k of the subset's pool.
+    peeling : Peeling
+        Of what the subset was chosen by.
+    result : mapping
+        Of the subset: `k_min`, `k_max` and `kinds_target`, the k of its pool.
 
     Returns
     -------
@@ -68,8 +70,7 @@ def rejected(dial: Dial, names: Names, picks: Rows, row: int, target: int) -> di
         `diversity` that this is in percent, None above the dial's end. Not drawn: the `new_kinds`
         it would add, its `balance_gain`, and the `chance` of a sample of the pool.
     """
-    peeling = dial.peeling
-    step = int(np.flatnonzero(dial.kinds == target)[0])
+    step = peeling.nearest_step(result["kinds_target"])
     kinds = peeling.indices[peeling.indptr[row] : peeling.indptr[row + 1]]
     if len(kinds) == 0:
         return {"reason": "no_kind"}
@@ -80,15 +81,14 @@ def rejected(dial: Dial, names: Names, picks: Rows, row: int, target: int) -> di
     if left <= step:
         gone = kinds[peeling.kind_left[kinds] == left]
         rarest = int(gone[np.argmin(degrees[gone])])
-        k = int(dial.kinds[left - 1])
-        span = max(1, dial.k_max - dial.k_min)
-        percent = 100 * (k - dial.k_min) / span
+        k = int(peeling.kinds_after[left - 1])
+        percent = 100 * (k - result["k_min"]) / max(1, result["k_max"] - result["k_min"])
         return {
             "reason": "not_in_pool",
             "kind": names[rarest],
             "samples": int(degrees[rarest]),
             "k": k,
-            "diversity": round(max(0.0, percent), 1) if k <= dial.k_max else None,
+            "diversity": round(max(0.0, percent), 1) if k <= result["k_max"] else None,
             **near,
         }
     held = count_kinds(peeling.indptr, peeling.indices, picks, peeling.n_kinds)[kinds]

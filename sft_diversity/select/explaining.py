@@ -20,11 +20,12 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.select import differ
 from sft_diversity.select import explain as explainer
 from sft_diversity.select.compiled import Rows
-from sft_diversity.select.dial import make_dial
+from sft_diversity.select.peeling import peel
 from sft_diversity.select.stage import STAGE, files_of
 
 _TEXT = 300  # characters shown
-_LIMITS = ("exclude", "quality", "match_length", "token_budget", "quota", "max_per_kind")
+#: Limits under which the pool is not one of the whole corpus's; a cap leaves the pools alone.
+_LIMITS = ("exclude", "must_include", "quality", "match_length", "token_budget", "quota")
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,14 @@ def explain(subset: Path, id: str, found: Mapping[str, Path]) -> dict[str, Any]:
     if opened.made is not None and len(at):
         told |= explainer.picked(opened.made, opened.names, opened.rows, int(at[0]))
     elif opened.made is not None:
-        dial = make_dial(opened.made, config["size"])
-        target = opened.result["kinds_target"]
-        if target in dial.kinds:
-            told |= explainer.rejected(dial, opened.names, opened.rows, place, target)
-        else:  # its pool is of a corpus that limits made smaller, or holds rows that were named
-            told["reason"] = "constrained"
-        told["limits"] = [name for name in _LIMITS if config.get(name) is not None]
+        limits = [name for name in _LIMITS if config[name] is not None]
+        if limits:
+            told |= {"reason": "constrained", "limits": limits}
+            told["nearest_by_kinds"] = explainer.nearest_by_kinds(opened.made, opened.rows, place)
+        else:
+            told |= explainer.rejected(
+                peel(opened.made), opened.result, opened.names, opened.rows, place
+            )
     component = "instruction" if config["strategy"].endswith("-instruction") else "response"
     embedded = found.get(f"embeddings-{component}")
     if embedded is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Rows
-from sft_diversity.select.quotas import Quotas
+from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Ints, Rows
+from sft_diversity.select.quotas import NO_GROUP, NO_ROOM, Groups, Quotas
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,17 @@ class Limits:
     kept: Rows = field(default_factory=lambda: NO_ROWS)
     quotas: Quotas | None = None
     total: Total | None = None
+
+    @property
+    def uncapped(self) -> Limits:
+        """The same without the cap."""
+        return replace(self, cap=NO_CAP)
+
+    def room(self, picks: Rows) -> tuple[Groups, Ints]:
+        """Return what kernels need of the quotas: the parts, and a fresh count of their room."""
+        if self.quotas is None:
+            return NO_GROUP, NO_ROOM
+        return self.quotas.group, self.quotas.room(picks)
 
     def candidates(self, pool: Rows) -> Rows:
         """Return the rows of `pool` that are not among those kept."""

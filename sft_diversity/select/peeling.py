@@ -45,6 +45,11 @@ class Peeling:
     pool_sizes: Ints
 
     @property
+    def shape(self) -> tuple[Ints, Kinds, int]:
+        """The incidence as kernels take it: `indptr`, `indices`, `n_kinds`."""
+        return self.indptr, self.indices, self.n_kinds
+
+    @property
     def kinds_total(self) -> int:
         """Kinds that at least one sample holds."""
         return int(self.kinds_after[0])

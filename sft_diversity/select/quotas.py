@@ -43,11 +43,6 @@ NO_GROUP: Groups = np.zeros(0, np.int32)
 NO_ROOM: Ints = np.zeros(0, np.int64)
 
 
-def groups_and_room(quotas: Quotas | None, kept: Rows) -> tuple[Groups, Ints]:
-    """Return what kernels need of `quotas`: the parts, and a fresh count of their room."""
-    return (NO_GROUP, NO_ROOM) if quotas is None else (quotas.group, quotas.room(kept))
-
-
 @dataclass(frozen=True)
 class Factor:
     """One division of the rows, and the share of the picks that each of its groups is to give.

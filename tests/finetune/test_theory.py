@@ -174,7 +174,7 @@ def test_two_processes_measure_what_one_does(tmp_path):
         _shard_and_measure, (str(tmp_path / "store"), str(tmp_path / "got")), nprocs=2
     )
     for rank in range(2):
-        for kind, got in torch.load(tmp_path / f"got-{rank}").items():
+        for kind, got in torch.load(tmp_path / f"got-{rank}", weights_only=True).items():
             assert got == pytest.approx(expected, rel=1e-6), kind
 
 

@@ -20,10 +20,11 @@ def shape(rows: list[set[int]], n_kinds: int) -> tuple[Ints, Kinds, int]:
 def test_the_named_cap_is_feasible_and_every_smaller_one_is_not(drawn, size):
     rows, n_kinds = drawn
     pool = np.array([i for i, row in enumerate(rows) if row], np.int64)
-    if len(pool) < size or fits(*shape(rows, n_kinds), pool, size, 1):
+    if len(pool) < size or fits(*shape(rows, n_kinds), pool, size, Limits(cap=1)):
         return
-    least = smallest_cap(*shape(rows, n_kinds), pool, size, 1)
-    feasible = [cap for cap in range(1, size + 1) if fits(*shape(rows, n_kinds), pool, size, cap)]
+    least = smallest_cap(*shape(rows, n_kinds), pool, size, Limits(cap=1))
+    caps = range(1, size + 1)
+    feasible = [c for c in caps if fits(*shape(rows, n_kinds), pool, size, Limits(cap=c))]
     assert least == min(feasible)
 
 
@@ -38,7 +39,8 @@ def test_completing_gives_exactly_n_within_the_cap_and_keeps_a_prefix(drawn, cap
     rows, n_kinds = drawn
     pool = [i for i, row in enumerate(rows) if row]
     places = np.array(pool, np.int64)
-    if len(pool) < size or not fits(*shape(rows, n_kinds), places, size, cap):
+    limits = Limits(cap=cap)
+    if len(pool) < size or not fits(*shape(rows, n_kinds), places, size, limits):
         return
     stuck: list[int] = []
     held = np.zeros(n_kinds, int)
@@ -46,7 +48,7 @@ def test_completing_gives_exactly_n_within_the_cap_and_keeps_a_prefix(drawn, cap
         if len(stuck) < size and all(held[kind] < cap for kind in rows[i]):
             stuck.append(i)
             held[list(rows[i])] += 1
-    picks = complete(*shape(rows, n_kinds), places, np.array(stuck, np.int64), size, cap)
+    picks = complete(*shape(rows, n_kinds), places, np.array(stuck, np.int64), size, limits)
     held = np.bincount([kind for i in picks for kind in rows[i]], minlength=n_kinds)
     assert len(set(picks.tolist())) == len(picks) == size
     assert held.max() <= cap
@@ -55,5 +57,5 @@ def test_completing_gives_exactly_n_within_the_cap_and_keeps_a_prefix(drawn, cap
 def test_a_stuck_fill_gives_up_only_its_last_picks():
     # {0, 1} blocks both {0} and {1}: of the fill [2, 0] only the 2 can stay
     rows = [{0, 1}, {0}, {2}, {1}]
-    picks = complete(*shape(rows, 3), np.arange(4), np.array([2, 0]), 3, 1)
+    picks = complete(*shape(rows, 3), np.arange(4), np.array([2, 0]), 3, Limits(cap=1))
     assert picks.tolist() == [2, 1, 3]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.select.bound import coverage_bound
 from sft_diversity.select.cover import cover
+from sft_diversity.select.limits import Limits
 from tests.select.small import best_coverage, covered, incidence, random_rows, row_lists
 
 
@@ -57,7 +58,9 @@ def test_ties_fall_by_the_order_given():
 def test_a_cap_is_never_exceeded(drawn, cap):
     rows, n_kinds = drawn
     made = incidence(rows, n_kinds)
-    found = cover(made.indptr, made.indices, n_kinds, np.arange(len(rows)), len(rows), cap=cap)
+    found = cover(
+        made.indptr, made.indices, n_kinds, np.arange(len(rows)), len(rows), limits=Limits(cap=cap)
+    )
     assert found.held.max(initial=0) <= cap
 
 

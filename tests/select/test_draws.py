@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.select.cover import cover
 from sft_diversity.select.draws import draw
+from sft_diversity.select.limits import Limits
 from tests.select.small import covered, incidence, random_rows, row_lists
 
 
@@ -76,7 +77,7 @@ def test_a_cap_is_never_exceeded(drawn, cap, seed):
     rows, n_kinds = drawn
     made = incidence(rows, n_kinds)
     pool = np.array([i for i, row in enumerate(rows) if row], np.int64)
-    picks = draw(made.indptr, made.indices, n_kinds, pool, len(pool), seed, cap=cap)
+    picks = draw(made.indptr, made.indices, n_kinds, pool, len(pool), seed, limits=Limits(cap=cap))
     held = np.bincount([kind for i in picks for kind in rows[i]], minlength=n_kinds)
     assert held.max(initial=0) <= cap
     assert len(set(picks.tolist())) == len(picks)

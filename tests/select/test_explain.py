@@ -35,7 +35,7 @@ def test_every_sample_is_explained_as_it_was_chosen(drawn, size, level, seed):
             assert told["nearest_by_kinds"]["jaccard"] == round(best, 4)
     assert len(seen) == chosen.kinds_covered
     for row in set(range(len(rows))) - set(picks.tolist()):
-        told = rejected(dial, names, picks, row, chosen.kinds_target)
+        told = rejected(dial.peeling, vars(chosen), names, picks, row)
         if not rows[row]:
             assert told == {"reason": "no_kind"}
         elif row in pool:

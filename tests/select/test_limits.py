@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.select.bound import balance_bound, coverage_bound
-from sft_diversity.select.compiled import NO_ROWS
+from sft_diversity.select.compiled import NO_CAP
 from sft_diversity.select.dial import make_dial
 from sft_diversity.select.engine import choose_at
 from sft_diversity.select.limits import Limits, Total
@@ -33,7 +33,8 @@ def limited(draw):
     quotas = draw(st.sampled_from([None, Quotas(group, np.array([first, size - first]))]))
     least = draw(st.integers(1, 30))
     total = draw(st.sampled_from([None, Total(lengths, least, least + draw(st.integers(0, 6)))]))
-    return rows, n_kinds, size, Limits(kept=kept, quotas=quotas, total=total)
+    cap = draw(st.sampled_from([NO_CAP, NO_CAP, 1, 2, 3]))
+    return rows, n_kinds, size, Limits(cap, kept, quotas, total)
 
 
 def feasible(rows, pool, size, limits):
@@ -62,11 +63,12 @@ def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill
     except DataError:
         every = [i for i in range(len(rows)) if rows[i]]
         spread = [len(s) for s in feasible(rows, every, size, limits)]
-        # a total may be out of reach only because it is looked for at its ends
-        assert not spread or limits.total is not None
+        # a total is looked for at its ends, and what fits under a cap by a greedy rule
+        assert not spread or limits.total is not None or limits.cap < NO_CAP
         return
     except UsageError:
-        assert len(limits.kept) > size
+        held = np.bincount([k for i in limits.kept for k in rows[i]], minlength=n_kinds)
+        assert len(limits.kept) > size or held.max() > limits.cap
         return
     chosen = choose_at(dial, level, fill=fill, seed=seed)
     picks = chosen.rows.tolist()
@@ -77,13 +79,15 @@ def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill
     if limits.quotas is not None:
         number = np.bincount(limits.quotas.group[chosen.rows], minlength=2)
         assert number.tolist() == limits.quotas.number.tolist()
+    held = np.bincount([k for i in picks for k in rows[i]], minlength=n_kinds)
+    assert held.max() <= limits.cap
     assert chosen.kinds_covered == covered(rows, picks)
     assert chosen.kinds_target == covered(rows, {*pool, *limits.kept.tolist()})
     free_of_total = Limits(kept=limits.kept, quotas=limits.quotas)
     sets = feasible(rows, pool, size, free_of_total)
     best = max(covered(rows, s) for s in sets)
     assert chosen.kinds_covered <= best <= chosen.coverage_bound
-    assert best * chosen.share_of_optimum <= chosen.kinds_covered + 1e-6
+    assert best * chosen.share_of_optimum <= chosen.kinds_covered
     assert dial.k_min_bound <= dial.k_min or len(limits.kept)
     assert chosen.k_max <= chosen.k_max_bound
     if fill == "balance":
@@ -167,7 +171,7 @@ def test_bounds_hold_on_larger_incidences():
     for size in (3, 10, 40):
         greedy = choose_at(make_dial(made, size), 100, fill="balance")
         assert greedy.objective >= (1 - 1 / np.e) * greedy.objective_bound
-        bound = coverage_bound(made.indptr, made.indices, 120, everyone, size, kept=NO_ROWS)
+        bound = coverage_bound(made.indptr, made.indices, 120, everyone, size)
         assert greedy.kinds_covered <= bound
         held = np.zeros(120, np.int64)
         worst = balance_bound(made.indptr, made.indices, everyone, size, held)
