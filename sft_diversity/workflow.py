@@ -8,7 +8,7 @@ that `--json` prints. With `dry_run=True` it returns `{"plan": [...]}` and touch
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,54 +133,30 @@ def select(
     becomes a subset in its own folder of `out`, and the result has their overlaps.
     """
     started = time.perf_counter()
-    given = configs.read_yaml(Path(config)) if config else {}
-    in_file = given.pop("grid", {})
-    axes = grids.parse(options.pop("grid", None) or in_file)
-    where = f"config {config}" if config else "options"
-    cells = grids.cells(axes)
-    asked = {
-        name: configs.build(SelectOptions, {**given, **_given(options), **cell}, where)
-        for name, cell in cells.items()
-    }
-    first = next(iter(asked.values()))
+    cells, asked = _subsets(config, options)
     kept = Work(Path(work), dry_run)
-    corpus = kept.corpus(source, first.ingest)
-    passes = {name: kept.tokens(corpus, name, first.tokenizer) for name in COMPONENTS}
-    by_strategy = {one.strategy: one for one in asked.values() if one.needs_incidence}
-    indexes: dict[str, Path] = {
-        name: kept.index(corpus, _index_options(one, name)) for name, one in by_strategy.items()
-    }
-    embeddings = {
-        part: kept.embeddings(corpus, _embedding_of(one, part))
-        for part, one in {
-            one.component: one for one in asked.values() if one.needs_embeddings
-        }.items()
-    }
-    judged = {
-        one.quality: kept.quality(corpus, configs.build(QualityConfig, one.judge, "key `judge`"))
-        for one in asked.values()
-        if one.quality in judging.SCORERS
-    }
-    places = {name: Path(out) / name if axes else Path(out) for name in asked}
+    corpus = kept.corpus(source, next(iter(asked.values())).ingest)
+    open_pool = _inputs(kept, corpus, list(asked.values()))
+    one_only = list(cells) == [""]
+    places = {name: Path(out) / name for name in asked}
     if dry_run:
         for name, one in asked.items():
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
         return {"plan": kept.plan}
-    pool = selecting.open_pool(corpus, passes, indexes, embeddings)
-    pool.scores = {name: judging.read(place, name) for name, place in judged.items()}
-    if len(asked) > 1:
+    pool = open_pool()
+    if not one_only:
         pool.hold_samples()
     figures, picks = {}, {}
     for name, one in asked.items():
+        if not one_only:
+            say(f"{name}:")
         plain = _only(selecting.SelectConfig, one)
-        said = say if not axes else (lambda text, name=name: say(f"{name}: {text}"))
-        figures[name] = _report(selecting.select(pool, places[name], plain, said), places[name])
-        if axes:
-            picks[name] = selecting.rows_of(pool, places[name])
+        figures[name] = _report(selecting.select(pool, places[name], plain, say), places[name])
+        picks[name] = selecting.rows_of(pool, places[name])
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
-    if not axes:
-        return figures["subset"] | seconds
+    if one_only:
+        return figures[""] | seconds
     shared = grids.overlaps(picks, cells) | {"samples": pool.n_samples}
     return {"subsets": figures, "overlap": shared, "out": str(out)} | seconds
 
@@ -362,9 +338,45 @@ def _embedding_of(asked: SelectOptions, component: Component) -> EmbedConfig:
     return configs.build(EmbedConfig, asked.embed, "select, key `embed`", named)
 
 
-def _given(options: Mapping[str, Any]) -> Result:
-    """Return the options that were given: None stands for those that were not."""
-    return {name: value for name, value in options.items() if value is not None}
+def _subsets(
+    config: str | Path | None, options: dict[str, Any]
+) -> tuple[dict[str, grids.Cell], dict[str, SelectOptions]]:
+    """Return the cells of the grid and the options of each; without a grid one, named ""."""
+    given = configs.read_yaml(Path(config)) if config else {}
+    in_file = given.pop("grid", {})
+    cells = grids.cells(grids.parse(options.pop("grid", None) or in_file))
+    set_here = {name: value for name, value in options.items() if value is not None}
+    where = f"config {config}" if config else "options"
+    return cells, {
+        name: configs.build(SelectOptions, {**given, **set_here, **cell}, where)
+        for name, cell in cells.items()
+    }
+
+
+def _inputs(
+    kept: Work, corpus: Path, asked: Sequence[SelectOptions]
+) -> Callable[[], selecting.Pool]:
+    """Make (or plan) all that subsets with these options read; return what opens it."""
+    passes = {name: kept.tokens(corpus, name, asked[0].tokenizer) for name in COMPONENTS}
+    indexes: dict[str, Path] = {}
+    embeddings: dict[Component, Path] = {}
+    judged: dict[str, Path] = {}
+    for one in asked:
+        if one.needs_incidence and one.strategy not in indexes:
+            indexes[one.strategy] = kept.index(corpus, _index_options(one, one.strategy))
+        if one.needs_embeddings and one.component not in embeddings:
+            named = {"encoder": one.encoder, "components": (one.component,)}
+            wanted = configs.build(EmbedConfig, one.embed, "select, key `embed`", named)
+            embeddings[one.component] = kept.embeddings(corpus, wanted)
+        if one.quality in judging.SCORERS and one.quality not in judged:
+            judge = configs.build(QualityConfig, one.judge, "select, key `judge`")
+            judged[one.quality] = kept.quality(corpus, judge)
+
+    def open_pool() -> selecting.Pool:
+        scores = {name: judging.read(place, name) for name, place in judged.items()}
+        return selecting.open_pool(corpus, passes, indexes, embeddings, scores)
+
+    return open_pool
 
 
 def _only(model: type[C], asked: Config) -> C:

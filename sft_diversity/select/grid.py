@@ -69,9 +69,9 @@ def number(value: Any) -> Any:
 
 
 def cells(axes: Mapping[str, Sequence[Any]]) -> dict[str, Cell]:
-    """Return every combination of the axes' values by the name of its subset."""
+    """Return every combination of the axes' values by its name; without axes one, named ""."""
     if not axes:
-        return {"subset": {}}
+        return {"": {}}
     combined = [
         dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
     ]

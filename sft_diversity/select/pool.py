@@ -158,8 +158,9 @@ def open_pool(
     tokens: Mapping[Component, Path],
     indexes: Mapping[str, Path],
     embeddings: Mapping[Component, Path] | None = None,
+    scores: Mapping[str, npt.NDArray[np.float64]] | None = None,
 ) -> Pool:
-    """Open a corpus with its token passes, any incidences by strategy, and embeddings if needed.
+    """Open a corpus with its token passes; incidences by strategy, embeddings, quality scores.
 
     Raises
     ------
@@ -181,7 +182,7 @@ def open_pool(
     for component, path in (embeddings or {}).items():
         _checked(path, "embed", key)
         keys[f"embeddings-{component}"] = vectors.key(path, component)
-    return Pool(corpus, passes, keys, index_keys, found, embeddings=dict(embeddings or {}))
+    return Pool(corpus, passes, keys, index_keys, found, dict(scores or {}), dict(embeddings or {}))
 
 
 def _checked(path: Path, stage: str, corpus_key: str) -> str:

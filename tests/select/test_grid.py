@@ -14,7 +14,7 @@ def test_a_grid_is_every_combination_of_its_axes():
         "strategy": "micro-response", "size": 20, "diversity": 33.5, "seed": 0,
     }  # fmt: skip
     assert parse({"seed": [1, 2], "size": 5}) == {"size": [5], "seed": [1, 2]}
-    assert cells({}) == {"subset": {}}
+    assert cells({}) == {"": {}}
 
 
 @pytest.mark.parametrize("grid", ["sed=1", "seed=", "seed=1,1", "seed=1 seed=2"])
