@@ -26,17 +26,17 @@ from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.seeding import generator
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.dial import make_dial
-from sft_diversity.select.distributed import (
+from sft_diversity.select.greedy import greedy
+from sft_diversity.select.peeling import Peeling, peel
+from sft_diversity.select.sharded.greedy import (
     OBJECTIVES,
     distributed_greedy,
     steps_of,
     upper_bound,
     value_of,
 )
-from sft_diversity.select.greedy import greedy
-from sft_diversity.select.peeling import Peeling, peel
-from sft_diversity.select.sharded_peeling import ShardedPeeling, peel_shards
-from sft_diversity.select.shards import split
+from sft_diversity.select.sharded.peeling import ShardedPeeling, peel_shards
+from sft_diversity.select.sharded.shards import split
 
 ROOT = Path(__file__).resolve().parents[1]
 Result = TypeVar("Result")

@@ -40,13 +40,13 @@ from sft_diversity.select.balance import balance
 from sft_diversity.select.capping import fit
 from sft_diversity.select.compiled import Floats, Rows
 from sft_diversity.select.cover import cover
+from sft_diversity.select.embedded.facility import facility_bound, facility_location
+from sft_diversity.select.embedded.kcenter import k_center
+from sft_diversity.select.embedded.neighbours import Graph, neighbour_graph
+from sft_diversity.select.embedded.repr_filter import repr_filter
 from sft_diversity.select.engine import choose
-from sft_diversity.select.facility import facility_bound, facility_location
 from sft_diversity.select.greedy import greedy
-from sft_diversity.select.kcenter import k_center
 from sft_diversity.select.limits import FREE
-from sft_diversity.select.neighbours import Graph, neighbour_graph
-from sft_diversity.select.repr_filter import repr_filter
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL, SMALL_SIZE = 5_000, 500  # where every peer finishes

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.select import baselines, constraints, figures, repr_filter
+from sft_diversity.select import baselines, constraints, figures
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.config import SelectConfig
+from sft_diversity.select.embedded import repr_filter
+from sft_diversity.select.embedded.facility import facility_bound, facility_location
+from sft_diversity.select.embedded.kcenter import k_center
+from sft_diversity.select.embedded.neighbours import neighbour_graph
 from sft_diversity.select.engine import choose_at
 from sft_diversity.select.entropy import choose_by_entropy
-from sft_diversity.select.facility import facility_bound, facility_location
-from sft_diversity.select.kcenter import k_center
 from sft_diversity.select.limits import Limits
-from sft_diversity.select.neighbours import neighbour_graph
 from sft_diversity.select.pool import Pool
 
 

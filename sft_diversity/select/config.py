@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sft_diversity.core.corpus import Component
-from sft_diversity.select import repr_filter
 from sft_diversity.select.constraints import LimitOptions
+from sft_diversity.select.embedded import repr_filter
 from sft_diversity.select.engine import Fill
 from sft_diversity.select.entropy import MIN_TOKENS
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.select.compiled import Floats, Ints, Rows, compiled
-from sft_diversity.select.neighbours import Graph, Neighbours
+from sft_diversity.select.embedded.neighbours import Graph, Neighbours
 
 PREFIXES = 8  # prefixes of the picks at which the bound is tried
 ROUNDS = 60

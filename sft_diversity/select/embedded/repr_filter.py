@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.select.compiled import Rows, compiled
-from sft_diversity.select.similarity import Points, check_points, cosine, slack
-from sft_diversity.select.sketch import fit_basis, sketch
+from sft_diversity.select.embedded.similarity import Points, check_points, cosine, slack
+from sft_diversity.select.embedded.sketch import fit_basis, sketch
 
 THRESHOLD = 0.9  # as published
 AT_ONCE = 1024  # candidates that meet the picks in one matrix product

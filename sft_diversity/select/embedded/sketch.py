@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sft_diversity.select.similarity import Points, slack
+from sft_diversity.select.embedded.similarity import Points, slack
 
 SAMPLE = 2048  # rows that the directions are fitted to
 PROBE = 512  # rows of it whose pairs decide how many directions pay

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.select.compiled import Floats, Ints, Rows, compiled
-from sft_diversity.select.similarity import Points, check_points, cosine
+from sft_diversity.select.embedded.similarity import Points, check_points, cosine
 
 Neighbours: TypeAlias = npt.NDArray[np.int32]
 NEIGHBOURS = 32

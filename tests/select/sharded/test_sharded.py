@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.select.distributed import (
+from sft_diversity.select.greedy import greedy
+from sft_diversity.select.peeling import peel
+from sft_diversity.select.sharded.greedy import (
     distributed_greedy,
     steps_of,
     upper_bound,
     value_of,
 )
-from sft_diversity.select.greedy import greedy
-from sft_diversity.select.peeling import peel
-from sft_diversity.select.sharded_peeling import peel_shards
-from sft_diversity.select.shards import gather, split
+from sft_diversity.select.sharded.peeling import peel_shards
+from sft_diversity.select.sharded.shards import gather, split
 from sft_diversity.select.transpose import count_kinds
 from tests.select.small import best_coverage, incidence, random_rows, row_lists
 

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.select.similarity import slack
-from sft_diversity.select.sketch import fit_basis, sketch
+from sft_diversity.select.embedded.similarity import slack
+from sft_diversity.select.embedded.sketch import fit_basis, sketch
 from tests.select.small import cosines, directions
 
 

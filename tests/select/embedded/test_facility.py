@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.vectors import unit
-from sft_diversity.select import neighbours
-from sft_diversity.select.facility import facility_bound, facility_location
-from sft_diversity.select.neighbours import neighbour_graph
+from sft_diversity.select.embedded import neighbours
+from sft_diversity.select.embedded.facility import facility_bound, facility_location
+from sft_diversity.select.embedded.neighbours import neighbour_graph
 from tests.select.small import cosines, directions
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.select.compiled import Floats, Rows, compiled
-from sft_diversity.select.similarity import (
+from sft_diversity.select.embedded.similarity import (
     Points,
     check_points,
     cosine,

@@ -16,7 +16,7 @@ from sft_diversity.select.bound import row_sums
 from sft_diversity.select.compiled import Floats, Ints, Rows
 from sft_diversity.select.cover import FIRST_ONLY
 from sft_diversity.select.greedy import greedy
-from sft_diversity.select.shards import Shard, each, gather
+from sft_diversity.select.sharded.shards import Shard, each, gather
 from sft_diversity.select.transpose import count_kinds
 
 Objective = Literal["coverage", "balance"]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sft_diversity.select.compiled import Ints, Rows
 from sft_diversity.select.peeling import drop_samples
-from sft_diversity.select.shards import Shard, each
+from sft_diversity.select.sharded.shards import Shard, each
 from sft_diversity.select.transpose import transpose
 
 GONE = np.iinfo(np.int64).max

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.vectors import unit
-from sft_diversity.select import repr_filter as module
-from sft_diversity.select.repr_filter import repr_filter
+from sft_diversity.select.embedded import repr_filter as module
+from sft_diversity.select.embedded.repr_filter import repr_filter
 from tests.select.small import cosines, directions
 
 

@@ -8,8 +8,8 @@ from scipy.spatial.distance import cdist
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.vectors import unit
-from sft_diversity.select import kcenter
-from sft_diversity.select.kcenter import k_center
+from sft_diversity.select.embedded import kcenter
+from sft_diversity.select.embedded.kcenter import k_center
 from tests.select.small import cosines, directions
 
 

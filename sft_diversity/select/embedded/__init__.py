@@ -1,0 +1,1 @@
+"""Baselines on embeddings: k-center, facility location, DEITA's representation filter."""

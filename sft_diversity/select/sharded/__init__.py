@@ -1,0 +1,1 @@
+"""Selection over shards: peeling, two-round greedy, what one machine need not hold."""
