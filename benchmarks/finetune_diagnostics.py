@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder
-from sft_diversity.finetune.stage import FinetuneConfig, finetune
+from sft_diversity.finetune.config import FinetuneConfig
+from sft_diversity.finetune.stage import finetune
 
 RESULTS = Path(__file__).parent / "results" / "finetune_diagnostics.json"
 WARM = 2

@@ -17,8 +17,8 @@ from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.describe import MeasureOptions
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export.stage import ExportConfig
+from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.finetune.curves import ScheduleOptions
-from sft_diversity.finetune.stage import FinetuneConfig
 from sft_diversity.options import options_of
 from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig
@@ -212,16 +212,18 @@ def finetune_command(
     subset: Annotated[Path, typer.Argument(help="A subset, corpus or exported folder.")],
     out: Out,
     phases: PhasesOption = None,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="trackio, tensorboard or wandb; repeat for several.")
+    ] = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
     """Fine-tune a model on a subset: TRL, AdamW or LION, the UBA schedule."""
+    options |= {"phases": phases, "report_to": report_to or None}
     _finish(
-        workflow.finetune(
-            subset, out=out, config=config, dry_run=dry_run, phases=phases, **options
-        ),
+        workflow.finetune(subset, out=out, config=config, dry_run=dry_run, **options),
         as_json,
         printing.figures,
     )

@@ -27,6 +27,7 @@ from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export import stage as exporting
 from sft_diversity.finetune import curves
 from sft_diversity.finetune import stage as finetuning
+from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
 from sft_diversity.measure import stage as measuring
@@ -223,7 +224,7 @@ def finetune(
     **options: Any,
 ) -> Result:
     """Fine-tune a model on a subset; options are those of `FinetuneConfig`."""
-    asked = _options(finetuning.FinetuneConfig, config, options)
+    asked = _options(FinetuneConfig, config, options)
     if dry_run:
         return {"plan": [_step(finetuning.plan(Path(subset), Path(out), asked))]}
     return _report(finetuning.finetune(Path(subset), Path(out), asked, say), out)

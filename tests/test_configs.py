@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sft_diversity.core import config as configs
-from sft_diversity.finetune.stage import FinetuneConfig
+from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig

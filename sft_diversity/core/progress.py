@@ -18,7 +18,10 @@ def say(line: str) -> None:
 class Progress:
     """Counts work done; `advance` is cheap enough for every batch."""
 
-    def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
+    def __init__(
+        self, label: str, total: int, unit: str, done: int = 0, silent: bool = False
+    ) -> None:
+        self._silent = silent
         self._label, self._total, self._unit = label, total, unit
         self._done = self._before = done
         self._start = self._last = time.monotonic()
@@ -40,6 +43,8 @@ class Progress:
             self._print(now, end="\n")
 
     def _print(self, now: float, end: str) -> None:
+        if self._silent:
+            return
         seconds = max(now - self._start, 1e-9)
         rate = (self._done - self._before) / seconds
         share = self._done / self._total if self._total else 1.0
@@ -54,9 +59,11 @@ class Progress:
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str = "rows", done: int = 0) -> Iterator[Progress]:
+def progress(
+    label: str, total: int, unit: str = "rows", done: int = 0, silent: bool = False
+) -> Iterator[Progress]:
     """Yield a `Progress` over `total` units, `done` of which an earlier run did, and close it."""
-    bar = Progress(label, total, unit, done)
+    bar = Progress(label, total, unit, done, silent)
     try:
         yield bar
     finally:

@@ -60,7 +60,7 @@ def reading_order(
 
 
 def micro_batches(
-    order: Rows, lengths: Rows, batch_size: int, micro_batch_size: int
+    order: Rows, lengths: Rows, batch_size: int, micro_batch_size: int, processes: int = 1
 ) -> list[list[int]]:
     """Cut every step into micro-batches of samples of like length, so that little is padded.
 
@@ -71,12 +71,14 @@ def micro_batches(
     Returns
     -------
     list of list of int
-        `ceil(batch_size / micro_batch_size)` micro-batches a step, fewer in a short last step.
+        A step's number of micro-batches is the least multiple of `processes` that keeps each within
+        `micro_batch_size`; process i reads `[i::processes]`. Those of a last step of fewer samples
+        than processes may be empty.
     """
     cut: list[list[int]] = []
     for start in range(0, len(order), batch_size):
         step = order[start : start + batch_size]
         step = step[np.argsort(-lengths[step], kind="stable")]
-        pieces = -(-len(step) // micro_batch_size)
+        pieces = processes * -(-len(step) // (processes * micro_batch_size))
         cut += [piece.tolist() for piece in np.array_split(step, pieces)]
     return cut

@@ -15,10 +15,10 @@ _MARKER = "complete.json"
 def mark_complete(checkpoint: Path) -> None:
     """Sync a checkpoint's files and write, last, the marker that lists them with their sizes."""
     sizes = {}
-    for path in sorted(checkpoint.iterdir()):
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
-        sizes[path.name] = path.stat().st_size
+        sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
     scratch = checkpoint / f".{_MARKER}"
     scratch.write_text(dump_json(sizes), "utf-8")
     scratch.replace(checkpoint / _MARKER)

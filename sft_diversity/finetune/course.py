@@ -13,8 +13,8 @@ from sft_diversity.finetune.batches import Rows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from sft_diversity.finetune.config import FinetuneConfig
     from sft_diversity.finetune.models import Base
-    from sft_diversity.finetune.stage import FinetuneConfig
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Course:
     order : int array
         Rows in reading order, all steps one after the other.
     batches : list of list of int
-        Micro-batches of rows, `micro_per_step` a step (fewer in the last).
+        Micro-batches of rows; process i of n reads `[i::n]` of them.
     steps : int
         Optimizer steps.
+    micro_per_step : int
+        Micro-batches that a process reads in a step (fewer in the last).
     settings : Settings
         Peak learning rate and weight decay.
     factor : function of a step
@@ -75,8 +77,11 @@ def lay_out(
     tokenizer: PreTrainedTokenizerBase,
     config: FinetuneConfig,
     on_cpu: bool,
+    processes: int = 1,
 ) -> Course:
     """Tokenise, fix the reading order, resolve the learning rate.
+
+    A step reads `config.batch_size` samples, however many `processes` share them.
 
     Raises
     ------
@@ -101,9 +106,9 @@ def lay_out(
     return Course(
         rendered=rendered,
         order=order,
-        batches=batches.micro_batches(order, rendered.lengths, config.batch_size, micro),
+        batches=batches.micro_batches(order, rendered.lengths, config.batch_size, micro, processes),
         steps=steps,
-        micro_per_step=-(-config.batch_size // micro),
+        micro_per_step=-(-config.batch_size // (processes * micro)),
         settings=settings,
         factor=factor,
     )

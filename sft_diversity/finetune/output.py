@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sft_diversity.core.folder import Draft, dump_json
+from sft_diversity.finetune.models import load_base
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from sft_diversity.finetune.config import FinetuneConfig
     from sft_diversity.finetune.course import Course
     from sft_diversity.finetune.models import Base
-    from sft_diversity.finetune.stage import FinetuneConfig
     from sft_diversity.finetune.trainer import Trainer
 
 # The fields of `theory.Figures`, named here so that this file loads without torch.
@@ -49,16 +50,36 @@ def log_lines(log: Log) -> bytes:
     return b"".join(orjson.dumps(line) + b"\n" for line in log)
 
 
+def gather(trainer: Trainer) -> dict[str, Any] | None:
+    """Return the whole weights where each process holds a part (FSDP); to be called by all."""
+    if not trainer.is_fsdp_enabled:
+        return None
+    weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model)
+    return weights
+
+
 def save_model(
-    draft: Draft, trainer: Trainer, tokenizer: PreTrainedTokenizerBase, merge: bool
+    draft: Draft,
+    base: Base,
+    trainer: Trainer,
+    weights: dict[str, Any] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    merge: bool,
 ) -> None:
-    """Write safetensors, config and tokenizer with its template; each file appears whole."""
+    """Write safetensors, config and tokenizer with its template; each file appears whole.
+
+    `weights` are those of `gather`; None where the model holds them.
+    """
     scratch = draft.path / ".model"
     shutil.rmtree(scratch, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if merge and hasattr(model, "merge_and_unload"):
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    if merge and hasattr(model, "merge_and_unload") and weights is None:
         model = model.merge_and_unload()
-    model.save_pretrained(scratch)
+    model.save_pretrained(scratch, state_dict=weights)
+    if merge and weights is not None:
+        model = _merged(base, scratch)
+        shutil.rmtree(scratch)
+        model.save_pretrained(scratch)
     tokenizer.save_pretrained(scratch)
     _order_adapter_targets(scratch / "adapter_config.json")
     for path in sorted(scratch.iterdir()):
@@ -66,6 +87,14 @@ def save_model(
             with draft.writing(path.name) as target:
                 path.replace(target)
     shutil.rmtree(scratch)
+
+
+def _merged(base: Base, adapter: Path) -> PreTrainedModel:
+    """Return fresh base weights with a saved adapter in them."""
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(load_base(base, 0), adapter)
+    return model.merge_and_unload()  # type: ignore[no-any-return]
 
 
 def _order_adapter_targets(path: Path) -> None:

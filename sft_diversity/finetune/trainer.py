@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
@@ -19,14 +20,16 @@ from trl import SFTConfig, SFTTrainer
 from sft_diversity.core import seeding, stopping
 from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.folder import Draft
 from sft_diversity.core.progress import Progress
-from sft_diversity.finetune import checkpoints, head, optimizers, output, theory
+from sft_diversity.finetune import checkpoints, head, optimizers, output, reporters, theory
 from sft_diversity.finetune.course import Course
 from sft_diversity.finetune.models import Base, load_base
 from sft_diversity.finetune.samples import Rendered
+from sft_diversity.finetune.team import Team
 
 if TYPE_CHECKING:
-    from sft_diversity.finetune.stage import FinetuneConfig
+    from sft_diversity.finetune.config import FinetuneConfig
 
 
 class FixedBatches(Sampler[list[int]]):
@@ -46,6 +49,9 @@ class FixedBatches(Sampler[list[int]]):
         return len(self._batches)
 
 
+_NOTHING = -1  # a row for a process that has none to read: two tokens without a label
+
+
 class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Rendered samples as (input_ids, labels)."""
 
@@ -54,6 +60,8 @@ class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
         ids, labels = self._rendered.input_ids[row], self._rendered.labels[row]
+        if row == _NOTHING:
+            return torch.from_numpy(ids[:2]).long(), torch.full((len(ids[:2]),), IGNORED)
         return torch.from_numpy(ids).long(), torch.from_numpy(labels).long()
 
     def __len__(self) -> int:
@@ -68,7 +76,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     rendered : Rendered
         Samples with labels.
     batches : list of list of int
-        Micro-batches of row numbers, `args.gradient_accumulation_steps` a step.
+        Micro-batches of row numbers; of a step's, this process reads its share,
+        `args.gradient_accumulation_steps`.
     factor : function of a step
         Share of the peak learning rate.
     box : bool
@@ -100,14 +109,18 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             head.add_labelled_head(base)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of the fixed micro-batches."""
+        """Return the loader of this process's micro-batches."""
+        own = self._batches[self.args.process_index :: self.args.world_size]
         loader = DataLoader(
             self._samples,
-            batch_sampler=FixedBatches(self._batches),
+            batch_sampler=FixedBatches([batch or [_NOTHING] for batch in own]),
             collate_fn=self._pad,
             pin_memory=torch.cuda.is_available(),
         )
-        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+        # Shared out already: accelerate would repeat samples to even the processes out.
+        return prepare_data_loader(  # type: ignore[no-any-return]
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
 
     def _pad(self, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
         pad = torch.nn.utils.rnn.pad_sequence
@@ -176,6 +189,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.mark_complete(
                 Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -195,8 +209,8 @@ class Watch(TrainerCallback):
     never holds a step twice.
     """
 
-    def __init__(self, bar: Progress, run: Course, batch_size: int, log: Path) -> None:
-        self._bar, self._log = bar, log
+    def __init__(self, bar: Progress, run: Course, batch_size: int, log: Path, team: Team) -> None:
+        self._bar, self._log, self._team = bar, log, team
         self._line = partial(output.training_log, response_tokens=run.tokens_by_step(batch_size))
         self._read = run.tokens_read(batch_size)
 
@@ -209,7 +223,7 @@ class Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Count the step; a signal asks for a checkpoint and the end."""
         self._bar.advance()
-        if stopping.requested():
+        if self._team.any(stopping.requested()):
             control.should_save = True
             control.should_training_stop = True
 
@@ -236,19 +250,22 @@ def build(
     tokenizer: PreTrainedTokenizerBase,
     config: FinetuneConfig,
     dtype: str,
-    folder: Path,
+    draft: Draft,
     bar: Progress,
+    team: Team,
 ) -> Trainer:
-    """Return the trainer of a run that writes checkpoints into `folder` and its log beside it.
+    """Return the trainer of a run that writes checkpoints and its log into the draft.
 
     What TRL would do by default and we do not want is said here.
     """
+    name = config.run_name or draft.out.name
+    reporters.aim(config.report_to, name)
     seed = seeding.derive(config.train_seed, "trainer") % 2**32
     arguments = SFTConfig(
-        output_dir=str(folder),
+        output_dir=str(draft.path / "checkpoints"),
         max_steps=run.steps,
         gradient_accumulation_steps=run.micro_per_step,
-        per_device_train_batch_size=-(-config.batch_size // run.micro_per_step),
+        per_device_train_batch_size=-(-config.batch_size // (run.micro_per_step * team.size)),
         max_grad_norm=config.max_grad_norm,
         weight_decay=run.settings.weight_decay,
         bf16=dtype == "bfloat16",
@@ -260,7 +277,8 @@ def build(
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
         save_total_limit=2,
-        report_to="none",
+        report_to=list(config.report_to) or "none",
+        run_name=name,
         disable_tqdm=True,
         max_length=None,  # samples are cut when they are rendered
         packing=False,
@@ -276,7 +294,7 @@ def build(
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
         peft_config=_adapter(config) if config.lora else None,
-        callbacks=[Watch(bar, run, config.batch_size, folder.parent / output.LOG)],
+        callbacks=[Watch(bar, run, config.batch_size, draft.path / output.LOG, team)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import folder, schema
-from sft_diversity.finetune.stage import FinetuneConfig
+from sft_diversity.finetune.config import FinetuneConfig
 from tests import tiny
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sft_diversity.core import config, resources
-from sft_diversity.finetune.stage import FinetuneConfig
+from sft_diversity.finetune.config import FinetuneConfig
 
 FILES = sorted((resources.shipped("configs") / "finetune").glob("*.yaml"))
 

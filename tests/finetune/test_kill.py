@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 import torch
 from sft_diversity.core import stopping
-from sft_diversity.finetune.stage import FinetuneConfig, finetune
+from sft_diversity.finetune.config import FinetuneConfig
+from sft_diversity.finetune.stage import finetune
 torch.set_num_threads(1)
 stopping.install()
 subset, out, config = sys.argv[1:]

@@ -6,8 +6,9 @@ from pydantic import ValidationError
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.finetune import optimizers
+from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.finetune.schedules import schedule_factor
-from sft_diversity.finetune.stage import FinetuneConfig, finetune, plan
+from sft_diversity.finetune.stage import finetune, plan
 
 
 def lion(parameters, lr, **options):

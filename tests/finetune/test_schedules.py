@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sft_diversity.core.errors import UsageError
+from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.finetune.schedules import Kind, Phase, equal_area_peak, schedule_factor
-from sft_diversity.finetune.stage import FinetuneConfig
 from sft_diversity.finetune.uba import uba_factor
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -12,8 +12,9 @@ from sft_diversity.core import chat, folder, stopping
 from sft_diversity.core.errors import Interrupted, UsageError
 from sft_diversity.finetune import head
 from sft_diversity.finetune.batches import micro_batches, reading_order
+from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.finetune.schedules import schedule_factor
-from sft_diversity.finetune.stage import FinetuneConfig, finetune, plan
+from sft_diversity.finetune.stage import finetune, plan
 from tests.finetune.conftest import dialogue, write_subset
 
 STEPS = 10  # of `config`: 40 samples twice, in eights

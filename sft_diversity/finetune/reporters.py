@@ -1,0 +1,35 @@
+"""Dashboards that a run can report to, beside its own `training.jsonl`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from sft_diversity.core.errors import DataError
+
+Name = Literal["trackio", "tensorboard", "wandb"]
+
+
+def check(names: Sequence[Name]) -> None:
+    """Refuse a dashboard whose package is not installed.
+
+    Raises
+    ------
+    DataError
+        Naming the command that installs it.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise DataError(f"finetune: report_to {name} needs its package; pip install {name}")
+
+
+def aim(names: Sequence[Name], run_name: str) -> None:
+    """Say where what has no place of its own goes: TensorBoard's events to `runs/RUN`.
+
+    They hold times, so they stay out of the output folder, whose bytes are the same in equal runs.
+    """
+    if "tensorboard" in names:
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path("runs", run_name)))
