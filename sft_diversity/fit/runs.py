@@ -1,0 +1,178 @@
+"""From a table of runs to draws: every row accounted for, training seeds averaged in their draw."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from sft_diversity.core.errors import DataError
+
+#: Strategies without a dial. Any other strategy without a diversity is compared alike.
+BASELINES = ("random", "random-eligible", "longest", "base")
+#: The one strategy that no regime and no size can change: the model before fine-tuning.
+BASE = "base"
+NEEDED = ("strategy", "size", "diversity", "seed")
+_MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """What one dial is turned within. Regime "" is that of a table without regimes."""
+
+    regime: str
+    size: int
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One subset: its level of diversity (None without a dial) and a score a training seed."""
+
+    group: Group
+    diversity: float | None
+    seed: str
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the training seeds."""
+        return math.fsum(self.scores) / len(self.scores)
+
+    @property
+    def key(self) -> tuple[Group, float | None, str]:
+        """What names the draw."""
+        return self.group, self.diversity, self.seed
+
+
+@dataclass
+class Account:
+    """What became of the rows of a table."""
+
+    rows: int
+    no_score: int = 0
+    repeated: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def need(frame: pl.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Refuse a table that lacks a column, naming the nearest it has."""
+    lacking = [name for name in columns if name not in frame.columns]
+    if not lacking:
+        return
+    lower = {name.lower().strip(): name for name in frame.columns}
+    near = difflib.get_close_matches(lacking[0].lower(), lower, n=1, cutoff=0.6)
+    hint = f"; is `{lower[near[0]]}` meant?" if near else ""
+    has = ", ".join(frame.columns[:12]) + (", …" if frame.width > 12 else "")
+    raise DataError(f"fit: {what} lacks the column {', '.join(lacking)}{hint} It has: {has or '-'}")
+
+
+def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[Draw], Account]:
+    """Return the draws of a table of runs, ordered by what names them, and the account of rows.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Columns `strategy, size, diversity, seed`, the score, and maybe `regime` and `train_seed`;
+        as text or as numbers. Others are not read.
+    score : str
+        Name of the column of scores; `sign` is multiplied in.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a cell is no number or out of range, or two rows are of the same
+        run but have different scores.
+    """
+    need(frame, [*NEEDED, score], "the table")
+    if not frame.height:
+        raise DataError("fit: the table has a header but no rows; it needs one row a run")
+    account = Account(frame.height)
+    found: dict[tuple[Group, float | None, str, str], tuple[float, int]] = {}
+    seeds = frame["train_seed"].to_list() if "train_seed" in frame.columns else [None] * frame.height
+    scores = frame[score].to_list()
+    for number, key in enumerate(keys(frame), start=1):
+        value = numeric(scores[number - 1], score, number)
+        if value is None or not math.isfinite(value):
+            account.no_score += 1
+            continue
+        run = (*key, label(seeds[number - 1]))
+        if run in found and found[run][0] != sign * value:
+            raise DataError(
+                f"fit: rows {found[run][1]:,} and {number:,} are the same run ({_named(key)}) with "
+                "different scores; give trainings of one subset their own `train_seed`"
+            )
+        account.repeated += run in found
+        found.setdefault(run, (sign * value, number))
+    together: dict[tuple[Group, float | None, str], list[float]] = {}
+    for run in sorted(found, key=_order):
+        together.setdefault(run[:3], []).append(found[run][0])
+    return [Draw(*key, tuple(values)) for key, values in together.items()], account
+
+
+def keys(frame: pl.DataFrame) -> Iterable[tuple[Group, float | None, str]]:
+    """Yield what names the draw of every row."""
+    regimes = frame["regime"].to_list() if "regime" in frame.columns else [None] * frame.height
+    rows = zip(regimes, *(frame[name].to_list() for name in NEEDED), strict=True)
+    for number, (regime, strategy, size, diversity, seed) in enumerate(rows, start=1):
+        name = label(strategy)
+        if not name:
+            raise DataError(f"fit: row {number:,} has no strategy; name it, or remove the row")
+        level = None if name in BASELINES else numeric(diversity, "diversity", number)
+        if level is not None and not 0 <= level <= 100:
+            raise DataError(f"fit: row {number:,}: diversity is {level:g}; it goes from 0 to 100 %")
+        samples = numeric(size, "size", number)
+        if name == BASE:
+            group = Group("", 0, BASE)
+        elif samples is None or samples < 1 or samples % 1:
+            raise DataError(
+                f"fit: row {number:,}: size is {size!r}; it is the number of samples of the subset"
+            )
+        else:
+            group = Group(label(regime), int(samples), name)
+        yield group, level, label(seed) if name != BASE else f"{label(regime)}|{size}|{label(seed)}"
+
+
+def numeric(cell: Any, column: str, number: int) -> float | None:
+    """Return a cell as a number; None where it is empty or NaN."""
+    if cell is None or (isinstance(cell, str) and cell.strip().lower() in _MISSING):
+        return None
+    try:
+        if isinstance(cell, bool):
+            raise ValueError
+        value = float(cell)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"fit: row {number:,}: {column} is {str(cell)[:40]!r}, which is no number; "
+            "correct it, or leave the cell empty"
+        ) from None
+    return None if math.isnan(value) else value
+
+
+def label(cell: Any) -> str:
+    """Return a cell as a name; 3, 3.0 and "3" are the same."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    text = str(cell).strip()
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
+
+
+def _order(run: tuple[Group, float | None, str, str]) -> tuple[Any, ...]:
+    group, level, seed, train_seed = run
+    return group, -1.0 if level is None else level, _by_number(seed), _by_number(train_seed)
+
+
+def _by_number(text: str) -> tuple[bool, int, str]:
+    whole = text.lstrip("-").isdecimal() and text.isascii() and len(text) < 20
+    return (not whole, int(text) if whole and text.count("-") <= 1 else 0, text)
+
+
+def _named(key: tuple[Group, float | None, str]) -> str:
+    group, level, seed = key
+    parts = [f"regime {group.regime}" if group.regime else "", group.strategy]
+    parts += ["" if level is None else f"{level:g} %", f"seed {seed}" if seed else ""]
+    return ", ".join(part for part in parts if part)
