@@ -1,0 +1,1 @@
+"""Plain data in, SVG and HTML out; colours are the style sheet's, so that themes cost nothing."""
