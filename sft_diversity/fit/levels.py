@@ -48,7 +48,7 @@ class Levels:
 
     @property
     def squares(self) -> tuple[float, int]:
-        """Sum of squared deviations of draws from their level's mean, and its degrees of freedom."""
+        """Squared deviations of draws from their level's mean, summed; degrees of freedom."""
         parts = [
             float(((draws - mean) ** 2).sum())
             for draws, mean in zip(self.draws, self.means, strict=True)

@@ -93,7 +93,9 @@ def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[D
         raise DataError("fit: the table has a header but no rows; it needs one row a run")
     account = Account(frame.height)
     found: dict[tuple[Group, float | None, str, str], tuple[float, int]] = {}
-    seeds = frame["train_seed"].to_list() if "train_seed" in frame.columns else [None] * frame.height
+    seeds = (
+        frame["train_seed"].to_list() if "train_seed" in frame.columns else [None] * frame.height
+    )
     scores = frame[score].to_list()
     for number, key in enumerate(keys(frame), start=1):
         value = numeric(scores[number - 1], score, number)
