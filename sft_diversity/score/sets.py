@@ -81,9 +81,9 @@ def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
     DataError
         If a file or a row is not as the config says.
     """
-    rows = _rows(folder / eval_set.file)
+    rows = rows_of(folder / eval_set.file)
     if eval_set.join is not None:
-        rows = _joined(rows, _rows(folder / eval_set.join.file), eval_set)
+        rows = joined_with(rows, rows_of(folder / eval_set.join.file), eval_set.file, eval_set.join)
     records = [
         record for number, row in enumerate(rows) for record in _records(eval_set, number, row)
     ]
@@ -96,16 +96,16 @@ def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
 
 def _records(eval_set: EvalSet, number: int, row: dict[str, Any]) -> list[Record]:
     where = f"score: {eval_set.file}, row {number}"
-    users = _texts(_at(row, eval_set.prompt), f"{where}: {eval_set.prompt}")
-    answers = _texts(_at(row, eval_set.response), f"{where}: {eval_set.response}")
+    users = texts_of(value_at(row, eval_set.prompt), f"{where}: {eval_set.prompt}")
+    answers = texts_of(value_at(row, eval_set.response), f"{where}: {eval_set.response}")
     if not users or not users[0].strip():
         raise DataError(f"{where}: no prompt at `{eval_set.prompt}`; mend the set's paths")
-    extra = "" if eval_set.input is None else str(_at(row, eval_set.input) or "")
+    extra = "" if eval_set.input is None else str(value_at(row, eval_set.input) or "")
     if extra.strip():
         users[0] = f"{users[0]}\n\n{extra}"
     domain = eval_set.domain
     if eval_set.source is not None:
-        source = str(_at(row, eval_set.source))
+        source = str(value_at(row, eval_set.source))
         domain = eval_set.domains.get(source, source)
     found, messages = [], []
     for turn, user in enumerate(users):
@@ -121,25 +121,25 @@ def _records(eval_set: EvalSet, number: int, row: dict[str, Any]) -> list[Record
     return found
 
 
-def _joined(
-    rows: list[dict[str, Any]], others: list[dict[str, Any]], eval_set: EvalSet
+def joined_with(
+    rows: list[dict[str, Any]], others: list[dict[str, Any]], file: str, join: Join
 ) -> list[dict[str, Any]]:
-    assert eval_set.join is not None
-    key = eval_set.join.key
-    by_key = {str(_at(other, key)): other for other in others}
+    """Return the rows of `file`, each over the row of the second file with the same key."""
+    key = join.key
+    by_key = {str(value_at(other, key)): other for other in others}
     joined = []
     for row in rows:
-        name = str(_at(row, key))
+        name = str(value_at(row, key))
         if name not in by_key:
             raise DataError(
-                f"score: {eval_set.file}: `{key}` {name} is not in {eval_set.join.file}; "
-                "join on another key"
+                f"score: {file}: `{key}` {name} is not in {join.file}; join on another key"
             )
         joined.append({**by_key[name], **row})
     return joined
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON list or JSON lines, plain or .gz; at least one, all objects."""
     if not path.is_file():
         raise UsageError(
             f"score: {path} is not there; name the folder of the evaluation sets with --eval-dir"
@@ -158,7 +158,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def _at(row: Any, path: str) -> Any:
+def value_at(row: Any, path: str) -> Any:
     """Return the value at a dotted path, or None where a step is missing."""
     for step in path.split("."):
         if isinstance(row, list) and step.isdigit() and int(step) < len(row):
@@ -170,7 +170,8 @@ def _at(row: Any, path: str) -> Any:
     return row
 
 
-def _texts(value: Any, where: str) -> list[str]:
+def texts_of(value: Any, where: str) -> list[str]:
+    """Return a text, or a list of texts, as a list; what is missing is an empty text."""
     values = value if isinstance(value, list) else [value]
     if not all(item is None or isinstance(item, str | int | float) for item in values):
         raise DataError(f"{where}: a text or a list of texts is due, not {str(value)[:60]!r}")

@@ -1,0 +1,1 @@
+"""prompts -> answers of two models -> verdicts of a judge -> win rates."""
