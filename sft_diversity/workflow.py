@@ -39,6 +39,7 @@ from sft_diversity.score.quality import QualityConfig
 from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
+from sft_diversity.select.compiled import Rows
 from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work, made_from
 
 WORK = Path(".sftdiv")
@@ -145,21 +146,34 @@ def select(
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
         return {"plan": kept.plan}
-    pool = open_pool()
-    if not one_only:
-        pool.hold_samples()
-    figures, picks = {}, {}
-    for name, one in asked.items():
-        if not one_only:
-            say(f"{name}:")
-        plain = _only(selecting.SelectConfig, one)
-        figures[name] = _report(selecting.select(pool, places[name], plain, say), places[name])
-        picks[name] = selecting.rows_of(pool, places[name])
+    figures, picks, n_samples = _choose(open_pool(), asked, places)
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
     if one_only:
         return figures[""] | seconds
-    shared = grids.overlaps(picks, cells) | {"samples": pool.n_samples}
+    shared = grids.overlaps(picks, cells) | {"samples": n_samples}
     return {"subsets": figures, "overlap": shared, "out": str(out)} | seconds
+
+
+def subsets(
+    corpus: str | Path,
+    cells: Mapping[str, Mapping[str, Any]],
+    *,
+    out: str | Path,
+    work: str | Path = WORK,
+) -> dict[str, Result]:
+    """Select many subsets of a corpus from one pool, each with options of its own, to `out`/NAME.
+
+    Returns
+    -------
+    dict
+        The figures of each, as `select` returns them.
+    """
+    asked = {
+        name: configs.build(SelectOptions, options, f"subset {name}")
+        for name, options in cells.items()
+    }
+    open_pool = _inputs(Work(Path(work)), Path(corpus), list(asked.values()))
+    return _choose(open_pool(), asked, {name: Path(out) / name for name in asked})[0]
 
 
 def explain(
@@ -352,6 +366,22 @@ def _subsets(
         name: configs.build(SelectOptions, {**given, **set_here, **cell}, where)
         for name, cell in cells.items()
     }
+
+
+def _choose(
+    pool: selecting.Pool, asked: Mapping[str, SelectOptions], places: Mapping[str, Path]
+) -> tuple[dict[str, Result], dict[str, Rows], int]:
+    """Select each subset to its place; return figures and picks by name, and the pool's samples."""
+    if len(asked) > 1:
+        pool.hold_samples()
+    figures, picks = {}, {}
+    for name, one in asked.items():
+        if name:
+            say(f"{name}:")
+        plain = _only(selecting.SelectConfig, one)
+        figures[name] = _report(selecting.select(pool, places[name], plain, say), places[name])
+        picks[name] = selecting.rows_of(pool, places[name])
+    return figures, picks, pool.n_samples
 
 
 def _inputs(
