@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sft_diversity import printing, workflow
+from sft_diversity import printing, printing_fit, workflow
 from sft_diversity.core import resources, stopping
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.describe import MeasureOptions
@@ -19,6 +19,7 @@ from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export.stage import ExportConfig
 from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.finetune.curves import ScheduleOptions
+from sft_diversity.fit.config import FitConfig
 from sft_diversity.options import options_of
 from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig
@@ -245,6 +246,26 @@ def score_command(
         as_json,
         printing.scored,
     )
+
+
+@app.command("fit")
+@options_of(FitConfig)
+def fit_command(
+    results: Annotated[
+        Path, typer.Argument(help="CSV strategy,size,diversity,seed,score; or a study's folder.")
+    ],
+    metrics: Annotated[Path | None, typer.Option(help="CSV of metrics, a row a subset.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: none.")] = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Fit a table of scores: slopes, best levels, comparisons with random, a verdict."""
+    result = workflow.fit(
+        results, metrics=metrics, out=out, config=config, dry_run=dry_run, **options
+    )
+    _finish(result, as_json, printing_fit.fitted)
 
 
 @app.command("clean")

@@ -27,6 +27,7 @@ from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export import stage as exporting
 from sft_diversity.finetune import curves
 from sft_diversity.finetune import stage as finetuning
+from sft_diversity.fit import stage as fitting
 from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
@@ -257,6 +258,24 @@ def score(
     if dry_run:
         return {"plan": [_step(scoring.plan(model, asked) | {"out": str(out)})]}
     return _report(scoring.score(model, Path(out), asked, say), out)
+
+
+def fit(
+    results: str | Path,
+    *,
+    metrics: str | Path | None = None,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Fit a table of scores, or a study's; options are those of `FitConfig`."""
+    asked = _options(fitting.FitConfig, config, options)
+    table, place = Path(metrics) if metrics else None, Path(out) if out else None
+    if dry_run:
+        return {"plan": [_step(fitting.plan(Path(results), asked, table, place))]}
+    fitted = fitting.fit(Path(results), asked, table, place, say)
+    return fitted if out is None else fitted | {"out": str(out)}
 
 
 def clean(

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sft_diversity"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss"}
 SHARED = {"core", "endpoint"}  # ground that every stage may stand on
-TOP = {"describe", "__init__", "cli", "options", "printing", "workflow", "work", "doctor"}
+TOP = {"describe", "__init__", "cli", "options", "printing", "printing_fit", "workflow", "work", "doctor"}
 
 
 def imported_rooms(path: Path) -> set[str]:
