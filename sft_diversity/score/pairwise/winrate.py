@@ -71,7 +71,7 @@ def shares(rows: list[dict[str, Any]]) -> Floats:
     found = []
     for row in rows:
         if row["status"] == "judged":
-            found.append(np.mean([WORTH.get(row[order], 0.5) for order in ("first", "second")]))
+            found.append(sum(WORTH.get(row[order], 0.5) for order in ("first", "second")) / 2)
         else:
             found.append({"same": 0.5, "model-empty": 0.0, "baseline-empty": 1.0}[row["status"]])
     return np.asarray(found, dtype=np.float64)

@@ -1,0 +1,84 @@
+"""Answers of a model that runs here: fixed batches, so that equal calls give equal texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sft_diversity.core import seeding
+from sft_diversity.endpoint.base import Answer
+
+LEAST = 64  # tokens that must be left for an answer, else its prompt is over length
+
+
+def batches(lengths: Sequence[int], batch_size: int, room: int) -> list[list[int]]:
+    """Return rows by batch: in the order given, those longer than `room` each alone.
+
+    So no row's answer is cut short for the sake of a longer one in its batch.
+    """
+    plain = [row for row, length in enumerate(lengths) if length <= room]
+    groups = [plain[i : i + batch_size] for i in range(0, len(plain), batch_size)]
+    return groups + [[row] for row, length in enumerate(lengths) if length > room]
+
+
+def answer(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float | None,
+    seed: int,
+) -> list[Answer]:
+    """Return the model's answers to one batch of prompts, given as token ids.
+
+    Greedy at temperature 0, else sampled with a seed drawn from `seed` and the prompts. What the
+    model's own generation settings say about sampling and penalties is not used; its end tokens
+    are.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    ends = _end_tokens(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    settings: dict[str, Any] = {"do_sample": temperature > 0}
+    if temperature > 0:
+        settings |= {"temperature": temperature, "top_p": top_p or 1.0, "top_k": 0}
+    plain = GenerationConfig(
+        max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad, **settings
+    )
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, one in enumerate(prompts):  # padded on the left: answers begin in one column
+        ids[row, longest - len(one) :] = torch.tensor(one)
+        mask[row, longest - len(one) :] = 1
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        with torch.inference_mode(), torch.random.fork_rng():
+            if temperature > 0:
+                flat = ",".join(str(token) for one in prompts for token in (*one, -1))
+                torch.manual_seed(seeding.derive(seed, "score", "answers", flat) % 2**63)
+            made = model.generate(
+                ids.to(model.device), attention_mask=mask.to(model.device), generation_config=plain
+            )
+    finally:
+        model.generation_config = own
+    return [
+        _answer(row, set(ends), tokenizer, len(prompts[i]))
+        for i, row in enumerate(made[:, longest:].tolist())
+    ]
+
+
+def _answer(row: list[int], ends: set[int], tokenizer: Any, tokens_in: int) -> Answer:
+    stop = next((i for i, token in enumerate(row) if token in ends), None)
+    text = tokenizer.decode(row[:stop], skip_special_tokens=True)
+    finish, size = ("length", len(row)) if stop is None else ("stop", stop)
+    return Answer(text.strip(), finish, tokens_in, size)
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return what ends a turn: the tokenizer's token and those of the model's own settings."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    named = own if isinstance(own, list) else [] if own is None else [own]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *named]))
