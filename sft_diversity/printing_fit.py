@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sft_diversity.fit.gaps import place_name
 from sft_diversity.printing import numbers
 
 _WIDTH = 100
@@ -32,7 +33,7 @@ def fitted(result: dict[str, Any]) -> str:
         if metrics:
             blocks.append(_metrics(metrics, alpha))
     blocks.append(_legend(result))
-    blocks.append("\n".join(_wrapped(line) for line in [*result["verdict"], *result["notes"]]))
+    blocks.append(_sentences([*result["verdict"], *result["notes"]], places))
     return "\n\n".join([*blocks, *([result["out"]] if "out" in result else [])])
 
 
@@ -99,6 +100,19 @@ def _legend(result: Row) -> str:
     return _wrapped(text)
 
 
+def _sentences(sentences: Sequence[str], places: Sequence[tuple[str, int]]) -> str:
+    """Return sentences a line each, those of a regime and size under its name."""
+    lines, at = [], ""
+    starts = [place_name(*place) for place in places]
+    for sentence in sentences:
+        place = next((start for start in starts if sentence.startswith(f"{start}: ")), "")
+        if place and place != at:
+            lines.append(place)
+        at = place
+        lines.append(_wrapped(sentence.removeprefix(f"{place}: "), "- " if place else ""))
+    return "\n".join(lines)
+
+
 def _published(row: Row) -> str:
     known = row["published"]
     if not known:
@@ -150,5 +164,13 @@ def _short(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _wrapped(text: str, mark: str = "") -> str:
+    """Return text in lines of at most 100 columns; a number and its % stay together."""
+    lines = textwrap.fill(
+        text.replace(" %", "\u00a0%"),
+        _WIDTH,
+        initial_indent=mark,
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
+    return lines.replace("\u00a0%", " %")
