@@ -60,14 +60,15 @@ def draw_map(
     region, centres = regions(flat, config.seed)
     step = spacing(flat)
     subsets = []
-    for name, ids in picked.items():
-        own = among(ids, known, "the embeddings")
-        own = own[drawn(len(own), config.map_picks, config.seed, "map picks", name)]
-        near = nearest(vectors.take(embeddings, component, np.sort(own)), anchors)
+    own = {name: _own(ids, known, name, config) for name, ids in picked.items()}
+    asked = np.unique(np.concatenate([*own.values(), np.empty(0, np.int64)]))
+    nearby = nearest(vectors.take(embeddings, component, asked), anchors)  # one read for all
+    for name, some in own.items():
+        near = nearby[np.searchsorted(asked, some)]
         rng = seeding.generator(config.seed, "report", "jitter", name)
         at = flat[near] + rng.normal(0.0, step, (len(near), 2))
         subsets.append({
-            "name": name, "points": whole(at), "drawn": len(own), "samples": len(ids),
+            "name": name, "points": whole(at), "drawn": len(near), "samples": len(picked[name]),
             "shares": _by_region(region[near], len(centres)),
         })  # fmt: skip
     words = name_regions(texts(rows), region, len(centres))
@@ -88,6 +89,11 @@ def draw_map(
             for i in order
         ],
     }  # fmt: skip
+
+
+def _own(ids: pa.Array, known: pa.Array, name: str, config: ReportConfig) -> Rows:
+    rows = np.sort(among(ids, known, "the embeddings"))
+    return rows[drawn(len(rows), config.map_picks, config.seed, "map picks", name)]
 
 
 def lay_out(points: Vectors, config: ReportConfig) -> Points:
@@ -141,7 +147,7 @@ def nearest(asked: Vectors, anchors: Vectors) -> Rows:
         (asked[start : start + 2_000] @ anchors.T).argmax(axis=1)
         for start in range(0, len(asked), 2_000)
     ]
-    return np.concatenate(found).astype(np.int64)
+    return np.concatenate([*found, np.empty(0, np.int64)]).astype(np.int64)
 
 
 def regions(points: Points, seed: int) -> tuple[Rows, Points]:

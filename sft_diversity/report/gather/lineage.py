@@ -55,4 +55,4 @@ def command(name: str, manifest: Mapping[str, Any]) -> str:
 
 
 def _plain(value: float | str) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return format(value, ".15g") if isinstance(value, float) else str(value)

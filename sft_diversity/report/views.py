@@ -1,0 +1,363 @@
+"""From a page's data to what its plots and tables are given; no reading, no drawing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sft_diversity.report.charts import plot, small
+from sft_diversity.report.charts.plot import Axes, Series
+
+Row = Mapping[str, Any]
+#: Metrics to read; others are shown under their own names.
+METRICS = {
+    "tokens_mean": "tokens, mean", "tokens_median": "tokens, median",
+    "tokens_p90": "tokens, 90th percentile", "characters_mean": "characters, mean",
+    **{f"distinct_{n}": f"distinct-{n}" for n in range(1, 5)},
+    "distinct_1_in_10k": "distinct-1 in 10,000", "distinct_2_in_10k": "distinct-2 in 10,000",
+    "compression_ratio": "compression ratio", "self_bleu": "self-BLEU",
+    "token_entropy_bits": "token entropy, bits", "embedding_distance": "embedding distance",
+    "vendi_score": "Vendi score", "novelsum": "NovelSum",
+}  # fmt: skip
+CURVES = {
+    "loss": "training loss", "lr": "learning rate", "grad_ratio": "‖g‖₁ / (√d ‖g‖₂)",
+    "kkt_gap": "KKT gap (LION)", "box_share": "share of weights in the box (LION)",
+    "grad_norm": "gradient norm",
+}  # fmt: skip
+
+
+def metric_title(name: str) -> str:
+    """Return a metric's title; a component before its name is kept."""
+    for component in ("instruction", "response"):
+        if name.startswith(f"{component}_") or name.startswith(f"{component}."):
+            rest = name[len(component) + 1 :]
+            return f"{component}: {METRICS.get(rest, rest.replace('_', ' '))}"
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def regimes(page: Row) -> list[str | None]:
+    """Return the regimes of a study, that of the verdict first."""
+    there = {row["regime"] for row in page["runs"]} - {None}
+    return sorted(there, key=lambda r: (r != page["regime"], r)) or [None]
+
+
+def slopes(page: Row) -> list[dict[str, Any]]:
+    """Return one row a strategy and size, with the fit of each regime; strategies as published."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for fit in page["fit"].get("slopes", []):
+        key = (fit["strategy"], fit["size"])
+        published = (fit.get("published") or {}).get(str(fit["size"]))
+        row = rows.setdefault(
+            key, {"strategy": key[0], "size": key[1], "published": published, "by": {}}
+        )
+        row["by"][fit.get("regime")] = fit
+    return sorted(rows.values(), key=lambda row: (row["size"], _as_published(row["strategy"])))
+
+
+def _as_published(strategy: str) -> tuple[int, str]:
+    order = [f"{a}-{b}" for b in ("instruction", "response") for a in ("macro", "meso", "micro")]
+    return (order.index(strategy) if strategy in order else len(order)), strategy
+
+
+def reach(page: Row) -> dict[Any, float]:
+    """Return, by regime, how far the line of a slope table goes to either side.
+
+    The widest interval counts up to three times the median one: with few levels one can be huge.
+    """
+    found = {}
+    for regime in regimes(page):
+        ends = sorted(
+            max(abs(fit[end]) for end in ("slope", "ci_low", "ci_high") if fit.get(end) is not None)
+            for fit in page["fit"].get("slopes", [])
+            if fit.get("regime") == regime and fit.get("slope") is not None
+        )
+        found[regime] = min(ends[-1], 3 * ends[len(ends) // 2]) if ends else 1.0
+    return found
+
+
+def verdict(page: Row) -> tuple[list[str], list[str]]:
+    """Return the sentences to open with, and all others: those of the verdict's regime first."""
+    said = list(page["fit"].get("verdict", []))
+    own = [s for s in said if page["regime"] and f"regime {page['regime']}" in s.partition(":")[0]]
+    lead = (own or said)[:4]
+    return lead, [s for s in said if s not in lead]
+
+
+def panels(page: Row, regime: str | None, common: bool) -> list[dict[str, Any]]:
+    """Return the score plots of a regime, one a strategy and size, with the rows behind each."""
+    told = []
+    runs = [r for r in page["runs"] if r.get("score") is not None]
+    here = [r for r in runs if r["regime"] == regime and r["diversity"] is not None]
+    fits = {
+        (f["strategy"], f["size"]): f
+        for f in page["fit"].get("slopes", [])
+        if f.get("regime") == regime
+    }
+    groups = sorted(
+        {(r["size"], r["strategy"]) for r in here}, key=lambda g: (g[0], _as_published(g[1]))
+    )
+    for size, strategy in groups:
+        own = [r for r in here if (r["size"], r["strategy"]) == (size, strategy)]
+        fit = fits.get((strategy, size), {})
+        beside = _random(runs, regime, size)
+        scores = [r["score"] for r in (here if common else own) if r["size"] == size] + beside
+        axes = Axes(
+            "diversity, %", "score", x_range=(-4.0, 104.0), y_range=plot.extent(scores),
+            levels=[("random, mean of draws", sum(beside) / len(beside), "ref")] if beside else (),
+        )  # fmt: skip
+        name = f"{strategy}, N = {size:,}"
+        svg = plot.plot(f"Score against diversity, {name}", _series(own, fit, beside), axes)
+        told.append({"title": name, "svg": svg, "rows": own, "fit": fit})
+    return told
+
+
+def _random(runs: Sequence[Row], regime: str | None, size: int) -> list[float]:
+    own = (r for r in runs if r["strategy"] == "random" and r["size"] == size)
+    return [r["score"] for r in own if r["regime"] in (regime, None)]
+
+
+def _series(own: Sequence[Row], fit: Row, beside: Sequence[float]) -> list[Series]:
+    levels: dict[float, list[float]] = {}
+    for row in own:
+        levels.setdefault(row["diversity"], []).append(row["score"])
+    means = [(at, sum(scores) / len(scores)) for at, scores in sorted(levels.items())]
+    band = (fit.get("bayes") or {}).get("band", [])
+    told = []
+    if len(beside) > 1:
+        low, high = min(beside), max(beside)
+        told.append(Series("random", "ref", band=[(0, low, high), (100, low, high)]))
+    told.append(
+        Series("fit", "s0", line=[(x, y) for x, y, *_ in band],
+               band=[(x, low, high) for x, _, low, high in band])
+    )  # fmt: skip
+    told.append(Series("mean of draws", "s0 thin", line=means))
+    told.append(Series("draw", "s0 hollow", dots=[(r["diversity"], r["score"]) for r in own]))
+    return told
+
+
+def correlations(page: Row) -> list[dict[str, Any]]:
+    """Return heat maps of metric × strategy, one a regime and size, those of the verdict first."""
+    found: dict[tuple[Any, int], list[Row]] = {}
+    for row in page["fit"].get("metrics", []):
+        found.setdefault((row.get("regime"), row["size"]), []).append(row)
+    told = []
+    for (regime, size), rows in sorted(
+        found.items(), key=lambda one: (one[0][0] != page["regime"], str(one[0][0]), one[0][1])
+    ):
+        strategies = sorted({r["strategy"] for r in rows}, key=_as_published)
+        names = list(dict.fromkeys(r["metric"] for r in rows))
+        by = {(r["metric"], r["strategy"]): r for r in rows}
+        head = f"Regime {regime}, N = {size:,}" if regime else f"N = {size:,}"
+        told.append({
+            "title": head, "strategies": strategies,
+            "rows": [(metric_title(n), [by.get((n, s)) for s in strategies]) for n in names],
+        })  # fmt: skip
+    return told
+
+
+def metric_table(page: Row) -> dict[str, Any] | None:
+    """Return metric values by cell, with how far each is from the mean over cells, in its sd."""
+    given = page["metric_values"]
+    if not given:
+        return None
+    columns = list(zip(*(cell["values"] for cell in given["cells"]), strict=True))
+    rows = []
+    for name, values in zip(given["metrics"], columns, strict=True):
+        there = [v for v in values if v is not None]
+        mean = sum(there) / len(there) if there else 0.0
+        sd = math.sqrt(sum((v - mean) ** 2 for v in there) / max(1, len(there) - 1))
+        z = [None if v is None else (0.0 if sd == 0 else (v - mean) / sd) for v in values]
+        rows.append((metric_title(name), list(zip(values, z, strict=True))))
+    return {"cells": given["cells"], "rows": rows}
+
+
+def baselines(page: Row) -> list[Row]:
+    """Return the comparisons with baselines of the verdict's regime."""
+    rows = page["fit"].get("baselines", [])
+    return [r for r in rows if r.get("regime") in (page["regime"], None)]
+
+
+def length_plot(facts: Row, title: str) -> Any:
+    """Return the length distribution of one component beside the corpus's."""
+    series = []
+    if "corpus" in facts:
+        series.append(Series("corpus", "ref", line=_steps(facts["edges"], facts["corpus"])))
+    series.append(Series("subset", "s0", line=_steps(facts["edges"], facts["subset"])))
+    return plot.plot(title, series, _length_axes(facts))
+
+
+def two_lengths(sides: Sequence[Row], title: str) -> Any:
+    """Return the length distributions of one component of two subsets, and the corpus's."""
+    series = []
+    if "corpus" in sides[1]:
+        series.append(Series("corpus", "ref", line=_steps(sides[1]["edges"], sides[1]["corpus"])))
+    for facts, style in zip(sides, ("s0", "s1"), strict=True):
+        series.append(Series(style, style, line=_steps(facts["edges"], facts["subset"])))
+    longest = max(sides, key=lambda facts: facts["edges"][-1])
+    return plot.plot(title, series, _length_axes(longest))
+
+
+def _length_axes(facts: Row) -> Axes:
+    ends = (1.0, float(facts["edges"][-1]))
+    return Axes(facts["unit"], "share of samples", log=True, x_range=ends, zero=True)
+
+
+def _steps(edges: Sequence[int], shares: Sequence[float]) -> list[tuple[float, float]]:
+    told = [(float(max(edges[0], 1)), 0.0)]
+    for low, high, share in zip(edges, edges[1:], shares, strict=False):
+        told += [(max(low, 1), share), (high, share)]
+    return [*told, (float(edges[-1]), 0.0)]
+
+
+def length_rows(facts: Row) -> list[tuple[str, float, float | None]]:
+    """Return the bins of a length distribution: from–to, subset, corpus."""
+    edges, whole = facts["edges"], facts.get("corpus")
+    return [
+        (f"{low:,}–{high - 1:,}", share, None if whole is None else whole[i])
+        for i, (low, high, share) in enumerate(
+            zip(edges, edges[1:], facts["subset"], strict=False)
+        )
+        if share or (whole and whole[i])
+    ]
+
+
+def curves(group: Row) -> list[dict[str, Any]]:
+    """Return the training plots of a strategy: each figure that its logs hold."""
+    told = []
+    for name, title in CURVES.items():
+        series = [s for s in group["series"] if name in s]
+        if not series:
+            continue
+        lines = [
+            Series(dial(s), f"d{shade(s)}",
+                   line=[(x, y) for x, y in zip(s["steps"], s[name], strict=True)
+                         if y is not None])
+            for s in series
+        ]  # fmt: skip
+        svg = plot.plot(f"{title}, {group['title']}", lines, Axes("step", title))
+        ends = [(dial(s), _first(s[name]), _last(s[name])) for s in series]
+        told.append({"title": title, "svg": svg, "ends": ends})
+    return told
+
+
+def dial(series: Row) -> str:
+    """Return the name of a training curve."""
+    at = series["diversity"]
+    return "all draws" if at is None else f"{at:g} %"
+
+
+def shade(series: Row) -> int:
+    """Return the colour of a training curve, 0 to 4 from low to high diversity."""
+    at = series["diversity"]
+    return 4 if at is None else round(4 * at / 100)
+
+
+def _first(values: Sequence[float | None]) -> float | None:
+    return next((v for v in values if v is not None), None)
+
+
+def _last(values: Sequence[float | None]) -> float | None:
+    return next((v for v in reversed(values) if v is not None), None)
+
+
+def measures(page: Row) -> list[dict[str, Any]]:
+    """Return the measures by component: rows of a title and one value a data set."""
+    told = []
+    given = (page["measures"] or {}).get("datasets", [])
+    for component in ("instruction", "response"):
+        parts = [one[component] for one in given if component in one]
+        if not parts:
+            continue
+        there = {name for part in parts for name in part}
+        names = [*(n for n in METRICS if n in there), *sorted(there - METRICS.keys())]
+        rows = [(metric_title(n), [part.get(n) for part in parts]) for n in names]
+        told.append({"component": component, "names": [d["name"] for d in given], "rows": rows})
+    return told
+
+
+def map_data(given: Row) -> dict[str, Any]:
+    """Return what the script of the map reads: points of each subset."""
+    return {
+        "subsets": [
+            {"name": s["name"], "points": s["points"], "drawn": s["drawn"], "samples": s["samples"]}
+            for s in given["subsets"]
+        ]
+    }
+
+
+def curve_legend(group: Row) -> list[tuple[str, str]]:
+    """Return the legend of the training plots of a strategy."""
+    return [(dial(s), f"d{shade(s)}") for s in group["series"]]
+
+
+def level(value: float) -> str:
+    """Return a level as `best_level_share` names it."""
+    return f"{value:g}"
+
+
+def shade_of(z: float | None) -> str:
+    """Return the colour class of a distance in standard deviations; 2 is full."""
+    return small.step(z, 2.0)
+
+
+def budget(page: Row) -> list[str]:
+    """Return the columns of the budget that some cell has."""
+    return list(dict.fromkeys(
+        name for cell in page["cells"] for name in cell
+        if name not in ("regime", "strategy", "size", "diversity", "runs", "score", "sd")
+    ))  # fmt: skip
+
+
+def longest(rows: Sequence[Row], names: Sequence[str]) -> float:
+    """Return the greatest share, for bars."""
+    return max((row[name] or 0.0 for row in rows for name in names), default=1.0) or 1.0
+
+
+def present(sources: Sequence[Row]) -> int:
+    """Return how many sources a subset has samples of."""
+    return sum(row["picked"] > 0 for row in sources)
+
+
+def summary(page: Row) -> str:
+    """Return what a data set is, in a sentence or two."""
+    result, config = page["result"], page["config"]
+    if page["kind"] == "corpus":
+        return f"A corpus of {page['rows']:,} samples from {present(page['sources'])} sources."
+    of = f" of {page['pool']:,}" if page["pool"] else ""
+    dialled = "kinds_target" in result or "target_bits" in result
+    dial_text = f" at {config['diversity']:g} % diversity" if dialled else ""
+    said = [f"{page['rows']:,} samples{of}, chosen by {config['strategy']}{dial_text}."]
+    moved = [row for row in page["sources"] if row["corpus_share"] is not None]
+    if moved:
+        far = max(moved, key=lambda row: abs(row["share"] - row["corpus_share"]))
+        said.append(
+            f"Its mix of sources differs most in {far['source']}: {100 * far['share']:.1f} % "
+            f"instead of {100 * far['corpus_share']:.1f} %."
+        )
+    facts = page["lengths"]["response"]
+    if facts.get("corpus_mean"):
+        ratio = facts["mean"] / facts["corpus_mean"]
+        how = "as long as" if 0.95 <= ratio <= 1.05 else f"{ratio:.2g} times as long as"
+        said.append(f"Its responses are on average {how} the corpus's.")
+    return " ".join(said)
+
+
+def difference(page: Row) -> str:
+    """Return how two subsets differ, in a sentence or two."""
+    one, other = page["names"]
+    both, least = page["overlap"]["both"], max(1, min(page["rows"]))
+    said = [f"{one} and {other} share {both:,} samples, {100 * both / least:.1f} % of the smaller"]
+    if page["by_chance"] is not None:
+        said[0] += f"; two random draws of these sizes would share {page['by_chance']:,.0f}"
+    said[0] += "."
+    first, second = (side["mean"] for side in page["lengths"]["response"])
+    unit = page["lengths"]["response"][0]["unit"]
+    said.append(f"Responses are {first:,.0f} and {second:,.0f} {unit} long on average.")
+    if page["sources"]:
+        far = page["sources"][0]
+        said.append(
+            f"The source that differs most is {far['source']}, {100 * far['first']:.1f} % "
+            f"against {100 * far['second']:.1f} %."
+        )
+    return " ".join(said)
