@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_diversity.finetune.schedules import Phase
 from sft_diversity.finetune.uba import uba_factor
+from sft_diversity.study.stage import study
 from sft_diversity.workflow import (
     clean,
     diff,
@@ -63,6 +64,7 @@ __all__ = [
     "schedule",
     "score",
     "select",
+    "study",
     "uba_factor",
     "verify",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from sft_diversity.fit.config import FitConfig
 from sft_diversity.options import options_of
 from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig
+from sft_diversity.study import stage as studying
+from sft_diversity.study import table as study_table
+from sft_diversity.study.config import StudyConfig
 from sft_diversity.work import IndexOptions
 
 app = typer.Typer(
@@ -47,6 +51,8 @@ Out = Annotated[Path, typer.Option(help="Folder to write.")]
 
 def _finish(result: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
     """Print the result: one JSON object for machines, else what `table` makes of it."""
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes of a run: the first of them speaks
     if as_json:
         typer.echo(json.dumps(result, ensure_ascii=False))
     elif "plan" in result:
@@ -246,6 +252,44 @@ def score_command(
         as_json,
         printing.scored,
     )
+
+
+@app.command("study")
+@options_of(StudyConfig)
+def study_command(
+    config: Annotated[Path, typer.Argument(help="YAML file of the grid; flags override it.")],
+    out: Out,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what is made on the way; default: in --out.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Do this run of a prepared study alone.")] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only make subsets and the table of costs.")
+    ] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Only collect what is finished.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Train and score a model on every subset of a grid; fit what diversity pays."""
+    result = studying.study(
+        config,
+        out=out,
+        work=work,
+        run=run,
+        prepare_only=prepare,
+        collect_only=collect,
+        dry_run=dry_run,
+        **options,
+    )
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+    else:
+        typer.echo(study_table.shown(result))
+    if result.get("failures"):
+        raise typer.Exit(1)
 
 
 @app.command("fit")

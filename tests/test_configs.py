@@ -12,6 +12,7 @@ from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score.stage import ScoreConfig
+from sft_diversity.study.config import StudyConfig, load
 from sft_diversity.work import IndexOptions
 from sft_diversity.workflow import CleanOptions, SelectOptions
 
@@ -25,6 +26,7 @@ MODELS = {
     "select": SelectOptions,
     "finetune": FinetuneConfig,
     "score": ScoreConfig,
+    "study": StudyConfig,
     "curate": RECIPES["curate"]["CurateConfig"],
     "reference": RECIPES["reference"]["ReferenceConfig"],
 }
@@ -49,3 +51,9 @@ def test_the_recipes_name_selections_that_exist():
         for run in config.runs.values():
             FinetuneConfig(**config.finetune | run.finetune)
             assert run.match_length is None or run.match_length in config.runs
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/study").glob("*.yaml")), ids=str)
+def test_the_files_that_a_study_names_load_under_their_models(path):
+    study = load(path, {})
+    assert study.finetuning.budget and study.scoring.sets

@@ -13,7 +13,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sft_diversity"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss"}
 SHARED = {"core", "endpoint"}  # ground that every stage may stand on
-TOP = {"describe", "__init__", "cli", "options", "printing", "printing_fit", "workflow", "work", "doctor"}
+TOP = {
+    "describe",
+    "__init__",
+    "cli",
+    "options",
+    "printing",
+    "printing_fit",
+    "workflow",
+    "work",
+    "doctor",
+}
+ABOVE = {"__init__", "cli", "study"}  # `study` chains verbs: it stands on workflow
 
 
 def imported_rooms(path: Path) -> set[str]:
@@ -38,10 +49,20 @@ def room_of(path: Path) -> str:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
 def test_a_stage_imports_only_itself_and_shared_ground(path):
     room = room_of(path)
-    if room in TOP or room == "_files":
+    if room in {*TOP, *ABOVE} or room == "_files":
         return
     allowed = {"core", room} if room in SHARED else {*SHARED, room}
     assert imported_rooms(path) <= allowed
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_only_the_command_line_stands_on_study(path):
+    assert room_of(path) in ABOVE or "study" not in imported_rooms(path)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "study").glob("*.py")), ids=lambda p: p.stem)
+def test_study_knows_nothing_of_the_command_line(path):
+    assert not imported_rooms(path) & {"cli", "options", "printing", "printing_fit"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "core").glob("*.py")), ids=lambda p: p.stem)
