@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sft_diversity.core import seeding
+from sft_diversity.core import resources, seeding
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import text_key
@@ -66,6 +66,32 @@ class Record:
     domain: str
     prompt_key: str
     messages: list[dict[str, str]]
+
+
+def find_eval_dir(named: Path | None) -> Path:
+    """Return the evaluation folder; a relative name counts from here, then from the checkout.
+
+    Raises
+    ------
+    UsageError
+        If it is nowhere.
+    """
+    checkout = Path(resources.__file__).resolve().parents[2]
+    if named is not None:
+        candidates = [named, checkout / named]
+    else:
+        candidates = [
+            Path("data/eval"),
+            checkout / "data" / "eval",
+            checkout.parent / "shared" / "data" / "eval",
+        ]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise UsageError(
+        f"score: no evaluation sets in {' or '.join(map(str, candidates))}; "
+        "name their folder with --eval-dir"
+    )
 
 
 def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:

@@ -21,6 +21,7 @@ from sft_diversity.score import examples, heldout, likelihood
 from sft_diversity.score import model as models
 from sft_diversity.score.figures import RECORDS, SCORED
 from sft_diversity.score.sets import EvalSet, Record, read
+from sft_diversity.score.sets import find_eval_dir as find_eval_dir
 
 VERSION = 1
 _TOKENS_PER_S = 12_000  # tiny-base on two CPU cores; for estimates only
@@ -243,32 +244,6 @@ def _sets_of(config: ScoreConfig) -> tuple[tuple[EvalSet, ...], Path]:
         default = resources.shipped("configs") / "score" / "heldout.yaml"
         sets = configs.load(default, ScoreConfig).sets or ()
     return sets, find_eval_dir(config.eval_dir)
-
-
-def find_eval_dir(named: Path | None) -> Path:
-    """Return the evaluation folder; a relative name counts from here, then from the checkout.
-
-    Raises
-    ------
-    UsageError
-        If it is nowhere.
-    """
-    checkout = Path(resources.__file__).resolve().parents[2]
-    if named is not None:
-        candidates = [named, checkout / named]
-    else:
-        candidates = [
-            Path("data/eval"),
-            checkout / "data" / "eval",
-            checkout.parent / "shared" / "data" / "eval",
-        ]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise UsageError(
-        f"score: no evaluation sets in {' or '.join(map(str, candidates))}; "
-        "name their folder with --eval-dir"
-    )
 
 
 def _file_keys(sets: Sequence[EvalSet], eval_dir: Path) -> dict[str, str]:

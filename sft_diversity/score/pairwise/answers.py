@@ -18,7 +18,7 @@ from sft_diversity.endpoint.config import EndpointConfig, completions_url
 from sft_diversity.score import model as models
 from sft_diversity.score.pairwise import generate
 from sft_diversity.score.pairwise.config import PairwiseConfig, is_url
-from sft_diversity.score.pairwise.prompts import Prompt
+from sft_diversity.score.pairwise.prompts import Prompt, whole
 from sft_diversity.score.sets import rows_of
 
 STAGE = "score"
@@ -107,7 +107,8 @@ class _Reference:
 def _said(text: str | None) -> Said:
     if text is None:
         return Said("", "missing")
-    return Said(text.strip(), "answered" if text.strip() else "empty")
+    text = whole(text).strip()
+    return Said(text, "answered" if text else "empty")
 
 
 class _Written:
@@ -143,7 +144,7 @@ class _Written:
             said = _said(response)
             if not said.text and isinstance(status, str):  # as an earlier score wrote it
                 said = Said("", status)
-            yield text_key(prompt), said
+            yield text_key(whole(prompt)), said
 
     def close(self) -> None:
         pass
@@ -179,7 +180,7 @@ class _Local:
         self.name, self._source, self._config = source.name, source, config
         self._device, self._dtype = models.resolve(config.device, config.dtype)
         self.key = content_key([source.key, self._device, self._dtype])
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "max_new_tokens": config.max_new_tokens,
             "temperature": config.temperature,
             "top_p": config.top_p if config.temperature else None,
@@ -257,10 +258,7 @@ def write(path: Path, prompts: Sequence[Prompt], said: Sequence[Said]) -> None:
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def read(path: Path) -> list[tuple[str, Said]]:
-    """Return the key of each prompt and its answer, as `write` put them."""
+def read(path: Path) -> list[Said]:
+    """Return the answers that `write` put there, in their order."""
     rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-    return [
-        (text_key(r["prompt"]), Said(r["response"], r["status"], r["cut"], r["tokens"]))
-        for r in rows
-    ]
+    return [Said(row["response"], row["status"], row["cut"], row["tokens"]) for row in rows]

@@ -37,14 +37,15 @@ def answer(
     are.
     """
     import torch
-    from transformers import GenerationConfig
+    import transformers
 
+    settings_of: Any = transformers.GenerationConfig  # untyped
     ends = _end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     settings: dict[str, Any] = {"do_sample": temperature > 0}
     if temperature > 0:
         settings |= {"temperature": temperature, "top_p": top_p or 1.0, "top_k": 0}
-    plain = GenerationConfig(
+    plain = settings_of(
         max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad, **settings
     )
     longest = max(map(len, prompts))
@@ -53,7 +54,7 @@ def answer(
     for row, one in enumerate(prompts):  # padded on the left: answers begin in one column
         ids[row, longest - len(one) :] = torch.tensor(one)
         mask[row, longest - len(one) :] = 1
-    own, model.generation_config = model.generation_config, GenerationConfig()
+    own, model.generation_config = model.generation_config, settings_of()
     try:
         with torch.inference_mode(), torch.random.fork_rng():
             if temperature > 0:

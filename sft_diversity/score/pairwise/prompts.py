@@ -66,7 +66,13 @@ def _prompt(prompt_set: PromptSet, number: int, row: dict[str, Any]) -> Prompt:
     extra = value_at(row, prompt_set.input) if prompt_set.input else None
     if isinstance(extra, str) and extra.strip():
         text = f"{text}\n\n{extra}"
+    text = whole(text)
     reference = value_at(row, prompt_set.response) if prompt_set.response else None
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"{where}: `{prompt_set.response}` is no text; mend the set's paths")
     return Prompt(prompt_set.name, number, text_key(text), text, reference)
+
+
+def whole(text: str) -> str:
+    """Return a text with halves of surrogate pairs, which are no characters, replaced."""
+    return text.encode("utf-8", "replace").decode()
