@@ -312,6 +312,32 @@ def fit_command(
     _finish(result, as_json, printing_fit.fitted)
 
 
+@app.command("report")
+@options_of(workflow.ReportOptions)
+def report_command(
+    source: Annotated[
+        list[Path], typer.Argument(help="A study, a subset or a corpus; or two subsets.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Page to write (.html), or a folder for it and its data.")
+    ] = Path("report.html"),
+    corpus: CorpusOption = None,
+    work: Work = workflow.WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Show a study, a subset or the difference of two as one HTML page that needs no network."""
+    _finish(
+        workflow.report(
+            *source, out=out, corpus=corpus, work=work, config=config, dry_run=dry_run, **options
+        ),
+        as_json,
+        printing.reported,
+    )
+
+
 @app.command("clean")
 @options_of(workflow.CleanOptions)
 def clean_command(

@@ -55,6 +55,9 @@ def gather(trainer: Trainer) -> dict[str, Any] | None:
     if not trainer.is_fsdp_enabled:
         return None
     weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    for alias in getattr(model, "all_tied_weights_keys", {}):
+        weights.pop(alias, None)  # gathering made two tensors of one
     return weights
 
 

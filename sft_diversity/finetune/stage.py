@@ -79,7 +79,8 @@ def finetune(
     tokenizer = load_tokenizer(base)
     chat.ensure_template(tokenizer)
     run = course.lay_out(source, base, tokenizer, config, not _has_cuda(), crew.size)
-    say(_description(run, base, config, dtype) + (f", {crew.size} processes" * (crew.size > 1)))
+    shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
+    say(_description(run, base, config, dtype) + shared)
 
     folder = draft.path / "checkpoints"
     checkpoint = crew.by_leader(lambda: checkpoints.last_complete(folder))
@@ -96,7 +97,8 @@ def finetune(
         weights = output.gather(trainer)
 
     def finish() -> dict[str, Any]:
-        output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
+        with _quiet():
+            output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
         log = output.training_log(trainer.state.log_history, run.tokens_by_step(config.batch_size))
         result = output.figures(run, config, log)
         output.write_texts(draft, base, config, log, result)

@@ -75,6 +75,9 @@ def join() -> Team:
     return Team(state.process_index, state.num_processes)
 
 
-def sharded() -> bool:
-    """Whether the launcher asks for FSDP: no process then holds the whole model."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
+def kind() -> str:
+    """How the launcher lets processes share a model: FSDP, or DDP with a whole model each."""
+    import torch
+
+    wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
+    return "FSDP" if wanted and torch.cuda.is_available() else "DDP"  # accelerate: no FSDP on CPUs

@@ -168,7 +168,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     def _measure(self, model: torch.nn.Module) -> None:
         """Measure the accumulated gradient of a step, before it is clipped."""
         scaler = self.accelerator.scaler
-        flat = self.is_fsdp_enabled and not self.accelerator.is_fsdp2
+        flat = self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1
         self._measured = theory.figures(
             self.optimizer.param_groups,
             self._box,
@@ -277,6 +277,7 @@ def build(
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
         save_total_limit=2,
+        ddp_find_unused_parameters=False,
         report_to=list(config.report_to) or "none",
         run_name=name,
         disable_tqdm=True,
