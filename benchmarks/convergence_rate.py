@@ -64,7 +64,7 @@ def main() -> None:
     losses = [compare(texts, name, asked.work) for name in GRID]
     # Half the best annealed peak: a cosine's mean, so both rates sum to the same.
     rates = {row["optimizer"]: row["rate"]["best"] / 2 for row in losses}
-    sweeps = [sweep(texts, name, rates[name], asked.work) for name in SWEPT]
+    sweeps = sweep(texts, rates, asked.work)
     report = {
         "benchmark": "convergence_rate",
         "machine": machine.facts(),
@@ -84,15 +84,20 @@ def main() -> None:
             print(row["optimizer"], row["rate"]["best"], statistics.fmean(row["losses"]))
 
 
-def sweep(texts: small.Texts, title: str, at_anchor: float, work: Path) -> dict[str, Any]:
-    """Run all K of all seeds; fit log mean ‖∇f‖₁ against log K."""
-    scaling, objective = rate_toy.SCALINGS[title], texts.part(0, OBJECTIVE)
-    rows = []
-    for seed in SEEDS:
-        for steps in KS:
-            lr = scaling.rate(at_anchor, LOSS_STEPS, steps)
-            key = f"model-sweep-{title}-{lr:.3g}-{steps}-{seed}"
-            rows.append(small.kept(work, key, probed, objective, scaling, lr, steps, seed))
+def sweep(texts: small.Texts, at_anchor: dict[str, float], work: Path) -> list[dict[str, Any]]:
+    """Run all K, seed by seed; fit log mean ‖∇f‖₁ against log K."""
+    objective = texts.part(0, OBJECTIVE)
+    rows: dict[str, list[dict[str, Any]]] = {title: [] for title in SWEPT}
+    for seed, title, steps in itertools.product(SEEDS, SWEPT, KS):
+        scaling = rate_toy.SCALINGS[title]
+        lr = scaling.rate(at_anchor[title], LOSS_STEPS, steps)
+        key = f"model-sweep-{title}-{lr:.3g}-{steps}-{seed}"
+        rows[title].append(small.kept(work, key, probed, objective, scaling, lr, steps, seed))
+    return [fitted(title, at_anchor[title], rows[title]) for title in SWEPT]
+
+
+def fitted(title: str, at_anchor: float, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the runs of a scaling with the fit over their means, one for each K."""
     means = [statistics.fmean(row["l1"] for row in rows if row["steps"] == k) for k in KS]
     return {
         "title": title,
