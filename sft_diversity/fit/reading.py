@@ -12,6 +12,13 @@ from sft_diversity.core.errors import DataError, UsageError
 _MAX_BYTES = 256 << 20
 
 
+def there(path: Path) -> Path:
+    """Return the path of a file that is there, or raise `UsageError`."""
+    if not path.is_file():
+        raise UsageError(f"fit: {path} is no file; name a CSV of scores or the folder of a study")
+    return path
+
+
 def read_csv(path: Path) -> pl.DataFrame:
     """Return a CSV with all its columns as text; empty cells are null, blank lines are skipped.
 
@@ -22,9 +29,7 @@ def read_csv(path: Path) -> pl.DataFrame:
     DataError
         If it is empty, is not UTF-8 text, or its rows do not fit its header.
     """
-    if not path.is_file():
-        raise UsageError(f"fit: {path} is no file; name a CSV of scores or the folder of a study")
-    if path.stat().st_size > _MAX_BYTES:
+    if there(path).stat().st_size > _MAX_BYTES:
         raise DataError(f"fit: {path} has over {_MAX_BYTES >> 20} MB; is it a table of scores?")
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:

@@ -11,7 +11,7 @@ from typing import Any
 from sft_diversity.core import folder, progress
 from sft_diversity.core.hashing import file_sha256
 from sft_diversity.fit.config import FitConfig
-from sft_diversity.fit.reading import read_csv
+from sft_diversity.fit.reading import read_csv, there
 from sft_diversity.fit.table import fit_table
 
 __all__ = ["FitConfig", "fit", "fit_table", "plan"]
@@ -77,12 +77,14 @@ def fit(
     table, metrics = _inputs(results, metrics)
     if out is None:
         return _fit(table, metrics, config)
-    draft = folder.open_draft(out, _work(table, metrics, config), keep_partial=False)
+    work = _work(table, metrics, config)
+    done = folder.stage_of(out) == STAGE and folder.read_manifest(out).get("key") == work.key
+    found = {} if done else _fit(table, metrics, config)  # a faulty table leaves no folder
+    draft = folder.open_draft(out, work, keep_partial=False)
     say(f"fit: {draft.reason}")
     if draft.reused:
         reused: dict[str, Any] = json.loads((out / "fit.json").read_text("utf-8"))
         return reused
-    found = _fit(table, metrics, config)
     draft.write_json("fit.json", found)
     _write_slopes(draft, found)
     with draft.writing("verdict.txt") as path:
@@ -110,11 +112,9 @@ def _inputs(results: Path, metrics: Path | None) -> tuple[Path, Path | None]:
 
 
 def _work(table: Path, metrics: Path | None, config: FitConfig) -> folder.Work:
-    read_csv(table)  # a faulty table is refused before a folder is begun
-    inputs = {"results": file_sha256(table)}
+    inputs = {"results": file_sha256(there(table))}
     if metrics is not None:
-        read_csv(metrics)
-        inputs["metrics"] = file_sha256(metrics)
+        inputs["metrics"] = file_sha256(there(metrics))
     return folder.Work(STAGE, VERSION, inputs, config.model_dump(mode="json"))
 
 
