@@ -68,7 +68,9 @@ def need(frame: pl.DataFrame, columns: Sequence[str], what: str) -> None:
     near = difflib.get_close_matches(lacking[0].lower(), lower, n=1, cutoff=0.6)
     hint = f"; is `{lower[near[0]]}` meant?" if near else ""
     has = ", ".join(frame.columns[:12]) + (", …" if frame.width > 12 else "")
-    raise DataError(f"fit: {what} lacks the column {', '.join(lacking)}{hint} It has: {has or '-'}")
+    raise DataError(
+        f"fit: {what} lacks the column {', '.join(lacking)}{hint} (it has {has or 'none'})"
+    )
 
 
 def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[Draw], Account]:

@@ -81,4 +81,4 @@ def test_a_faulty_table_leaves_no_folder(tmp_path):
         sft_diversity.fit(path, out=tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
     with pytest.raises(UsageError, match="no file"):
-        sft_diversity.fit(tmp_path)
+        sft_diversity.fit(tmp_path / "none")
