@@ -256,6 +256,10 @@ def scored(result: dict[str, Any]) -> str:
     return f"{columns(rows)}\n{result['out']}"
 
 
+def reported(result: dict[str, Any]) -> str:
+    return f"{result['kind']} {result['title']}: {result['bytes'] / 1e6:.2f} MB\n{result['out']}"
+
+
 def verified(result: dict[str, Any]) -> str:
     if result["faults"]:
         return "\n".join([f"{result['folder']}: {len(result['faults'])} faults", *result["faults"]])

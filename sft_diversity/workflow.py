@@ -33,6 +33,8 @@ from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
 from sft_diversity.measure import stage as measuring
 from sft_diversity.measure.table import MeasureConfig
+from sft_diversity.report import stage as reporting
+from sft_diversity.report.locate import locate
 from sft_diversity.rewrite import stage as rewriting
 from sft_diversity.score import quality as judging
 from sft_diversity.score import stage as scoring
@@ -59,6 +61,14 @@ class CleanOptions(CleanConfig):
 
     encoder: str | None = Field(default=None, description=ENCODER)
     embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
+
+
+class ReportOptions(reporting.ReportConfig):
+    """Options of `report`."""
+
+    measure: bool = Field(
+        default=True, description="measure the subsets, where their work folder is at hand"
+    )
 
 
 class SelectOptions(selecting.SelectConfig):
@@ -276,6 +286,47 @@ def fit(
         return {"plan": [_step(fitting.plan(Path(results), asked, table, place))]}
     fitted = fitting.fit(Path(results), asked, table, place, say)
     return fitted if out is None else fitted | {"out": str(out)}
+
+
+def report(
+    *sources: str | Path,
+    out: str | Path = "report.html",
+    corpus: str | Path | None = None,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Show a study, a subset or two as one HTML page; options are those of `ReportOptions`.
+
+    `out` is the page, or a folder for it and the data behind it.
+    """
+    asked = _options(ReportOptions, config, options)
+    plain = _only(reporting.ReportConfig, asked)
+    places = reporting.checked([Path(source) for source in sources])
+    found = locate(places, Path(work), Path(corpus) if corpus else None)
+    measures = None if dry_run or not asked.measure else _measures(places, Path(work))
+    one_file = Path(out).suffix == ".html"
+    kept = reporting.place(places, found, measures, plain, Path(work)) if one_file else Path(out)
+    if dry_run:
+        return {"plan": [_step(reporting.plan(places, kept, found, plain) | {"out": str(out)})]}
+    made = reporting.report(places, kept, found, measures, plain, say)
+    if one_file:
+        reporting.put(kept, Path(out))
+    return _report(made, out)
+
+
+def _measures(places: Sequence[Path], work: Path) -> Result | None:
+    """Return the measures of subsets; None where what they read would have to be made first."""
+    if any(folder.stage_of(place) != selecting.STAGE for place in places):
+        return None
+    described = Describer(Work(work, dry_run=True), MeasureOptions()).describe(places)
+    if len(described) < len(places):
+        return None
+    plain = MeasureConfig()
+    at = measuring.place(described, plain, work)
+    result: Result = measuring.measure(described, at, plain, say)["result"]
+    return result
 
 
 def clean(

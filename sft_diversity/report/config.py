@@ -25,7 +25,7 @@ class ReportConfig(Config):
         default=None, description="whose embeddings the map shows; default: the strategy's"
     )
     map_points: int = Field(
-        default=3_000, ge=100, le=20_000, description="corpus samples that make the map"
+        default=2_500, ge=100, le=20_000, description="corpus samples that make the map"
     )
     map_picks: int = Field(
         default=600, ge=10, le=5_000, description="samples of each subset drawn on the map"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
+from sft_diversity.core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,39 @@ class Found:
         return named
 
 
-def locate(
-    manifests: Sequence[Mapping[str, Any]], roots: Iterable[Path], corpus: Path | None = None
+def locate(sources: Sequence[Path], work: Path, corpus: Path | None = None) -> Found:
+    """Return what studies, subsets or corpora were made from.
+
+    It is looked for in the work folder, beside it, beside the sources and in a study's own folder.
+
+    Raises
+    ------
+    UsageError
+        If `corpus` is another than the one they are from.
+    """
+    manifests: list[dict[str, Any]] = []
+    near = [work.absolute().parent]
+    within = [work]
+    for source in sources:
+        if folder.stage_of(source) == "select":
+            manifests.append(folder.read_manifest(source))
+        elif corpora.is_corpus(source):
+            corpus = corpus or source
+        else:
+            made = sorted(source.glob("subsets/*/manifest.json"))
+            manifests += [folder.read_manifest(path.parent) for path in made]
+            within += [source, source / "work"]
+        near += [source.absolute().parent, source.absolute().parent.parent]
+    pool = next((m["inputs"]["corpus"] for m in manifests if "corpus" in m["inputs"]), None)
+    if corpus is not None and pool not in (None, corpora.key(corpus)):
+        raise UsageError(f"report: {corpus} is not the corpus that {sources[0]} is from")
+    places = [path.parent for root in near for path in sorted(root.glob("*/manifest.json"))]
+    places += [p for root in within for p in _folders(root)]
+    return found_among(manifests, places, corpus)
+
+
+def found_among(
+    manifests: Sequence[Mapping[str, Any]], places: Iterable[Path], corpus: Path | None = None
 ) -> Found:
     """Return what data sets of one corpus were made from.
 
@@ -47,8 +79,8 @@ def locate(
     ----------
     manifests : sequence of mapping
         Of subsets, whose `inputs` name the contents to look for; of a corpus it is `corpus` itself.
-    roots : iterable of Path
-        Work folders, and folders in which the corpus may lie.
+    places : iterable of Path
+        Folders to look at.
     corpus : Path, optional
         The corpus, where it is known.
 
@@ -58,12 +90,11 @@ def locate(
     """
     inputs = [manifest.get("inputs", {}) for manifest in manifests]
     pool = next((i["corpus"] for i in inputs if "corpus" in i), None)
-    if corpus is not None and corpora.is_corpus(corpus):
+    if corpus is not None:
         pool = pool or corpora.key(corpus)
     used = {value for given in inputs for value in given.values()}
-    places = [] if corpus is None else [corpus]
-    places += [place for root in roots for place in _folders(root)]
-    read = [(p, folder.read_manifest(p)) for p in places if folder.stage_of(p) is not None]
+    known = dict.fromkeys([*([corpus] if corpus else []), *places])
+    read = [(p, folder.read_manifest(p)) for p in known if folder.stage_of(p) is not None]
     read.sort(key=lambda one: folder.contents_key(one[1]) not in used)  # stable: used ones first
     tokens: dict[str, Path] = {}
     embeddings: dict[str, Path] = {}

@@ -27,14 +27,10 @@ _SECONDS = 30.0  # t-SNE of the map, most of it
 __all__ = ["DATA", "PAGE", "STAGE", "VERSION", "Found", "ReportConfig", "plan", "put", "report"]
 
 
-def plan(
-    sources: Sequence[Path], out: Path, found: Found, measures: dict[str, Any] | None,
-    config: ReportConfig,
-) -> dict[str, Any]:  # fmt: skip
-    """Say what `report` would do; touches nothing."""
-    work = _work(_checked(sources), found, measures, config)
+def plan(sources: Sequence[Path], out: Path, found: Found, config: ReportConfig) -> dict[str, Any]:
+    """Say what `report` would do, its measures apart; touches nothing."""
     done = folder.read_manifest(out) if folder.stage_of(out) == STAGE else {}
-    cached = done.get("key") == work.key
+    cached = done.get("key") == _work(sources, found, None, config).key
     return {
         "stage": STAGE,
         "rows": None,
@@ -49,7 +45,7 @@ def place(
     config: ReportConfig, root: Path,
 ) -> Path:  # fmt: skip
     """Return the folder of a report within the work folder, named by all it depends on."""
-    return root / STAGE / _work(_checked(sources), found, measures, config).key[:16]
+    return root / STAGE / _work(sources, found, measures, config).key[:16]
 
 
 def report(
@@ -65,18 +61,12 @@ def report(
     Parameters
     ----------
     sources : sequence of Path
-        A study, a subset or a corpus, or two subsets.
+        A study, a subset or a corpus, or two subsets; see `checked`.
     found : Found
         What they were made from, as far as it is at hand; the page shows what that allows.
     measures : dict, optional
         The figures of `measure` for the sources, in their order.
-
-    Raises
-    ------
-    UsageError
-        If a source is none of these, or there are more than two, or two and not both subsets.
     """
-    sources = _checked(sources)
     draft = folder.open_draft(out, _work(sources, found, measures, config))
     say(f"report: {draft.reason}")
     if draft.reused:
@@ -119,7 +109,14 @@ def _gathered(
     return pages.one(sources[0], found, measures, config)
 
 
-def _checked(sources: Sequence[Path]) -> list[Path]:
+def checked(sources: Sequence[Path]) -> list[Path]:
+    """Return `sources` if a page can be made of them.
+
+    Raises
+    ------
+    UsageError
+        If one is no study, subset or corpus, there are more than two, or two and one is a study.
+    """
     if not 1 <= len(sources) <= 2:
         raise UsageError(f"report: {len(sources)} folders; name a study, a subset, or two subsets")
     for source in sources:

@@ -215,9 +215,7 @@ def length_rows(facts: Row) -> list[tuple[str, float, float | None]]:
     edges, whole = facts["edges"], facts.get("corpus")
     return [
         (f"{low:,}–{high - 1:,}", share, None if whole is None else whole[i])
-        for i, (low, high, share) in enumerate(
-            zip(edges, edges[1:], facts["subset"], strict=False)
-        )
+        for i, (low, high, share) in enumerate(zip(edges, edges[1:], facts["subset"], strict=False))
         if share or (whole and whole[i])
     ]
 

@@ -153,11 +153,13 @@ def _grid(
     for x in _log_ticks(xs) if axes.log else ticks(*xs, 5):
         text = f"{int(x):,}" if axes.log else tick(x, abs(xs[1] - xs[0]) / 10)
         parts.append(Markup(
-            '<path class="grid" d="M{0:.1f} {1}v4"/><text class="mid" x="{0:.1f}" y="{2}">{3}</text>'
+            '<path class="grid" d="M{0:.1f} {1}v4"/>'
+            '<text class="mid" x="{0:.1f}" y="{2}">{3}</text>'
         ).format(sx(x), HEIGHT - BOTTOM, HEIGHT - BOTTOM + 16, text))  # fmt: skip
+    centre, floor = (LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM
     parts.append(Markup(
         '<path class="axis" d="M{} {}H{}"/><text class="mid" x="{}" y="{}">{}</text>'
-    ).format(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, axes.x))  # fmt: skip
+    ).format(LEFT, floor, WIDTH - RIGHT, centre, HEIGHT - 5, axes.x))  # fmt: skip
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(Markup(
         '<text class="mid" transform="translate(10 {}) rotate(-90)">{}</text>'

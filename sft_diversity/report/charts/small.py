@@ -37,9 +37,7 @@ def shift(first: float, second: float, longest: float) -> Markup:
     ).format(_BAR, way, a, b)
 
 
-def interval(
-    value: float | None, low: float | None, high: float | None, reach: float
-) -> Markup:
+def interval(value: float | None, low: float | None, high: float | None, reach: float) -> Markup:
     """Return a dot with its interval on a line from −reach to reach, 0 in the middle.
 
     An interval that goes on beyond the line ends in an arrow.

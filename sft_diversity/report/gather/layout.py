@@ -51,7 +51,7 @@ def draw_map(
     -----
     Subsets' samples are drawn by seed and put beside the nearest corpus sample of the map, at a
     small random step, so that a subset's points do not move those of the corpus, nor of another.
-    t-SNE (van der Maaten & Hinton 2008) of 3,000 points takes about 15 s on one core.
+    t-SNE (van der Maaten & Hinton 2008) of 2,500 points takes about 10 s on one core.
     """
     known = vectors.ids(embeddings, component)
     rows = drawn(len(known), config.map_points, config.seed, "map")
@@ -59,7 +59,7 @@ def draw_map(
     flat = scaled(lay_out(anchors, config))
     region, centres = regions(flat, config.seed)
     step = spacing(flat)
-    subsets = []
+    subsets: list[dict[str, Any]] = []
     own = {name: _own(ids, known, name, config) for name, ids in picked.items()}
     asked = np.unique(np.concatenate([*own.values(), np.empty(0, np.int64)]))
     nearby = nearest(vectors.take(embeddings, component, asked), anchors)  # one read for all
@@ -74,7 +74,7 @@ def draw_map(
     words = name_regions(texts(rows), region, len(centres))
     by_region = _by_region(region, len(centres))
     order = sorted(range(len(centres)), key=lambda one: -by_region[one])
-    for one in subsets:
+    for one in subsets:  # regions by size
         one["shares"] = [one["shares"][i] for i in order]
     return {
         "component": component,
@@ -112,7 +112,7 @@ def lay_out(points: Vectors, config: ReportConfig) -> Points:
     with threadpool_limits(1):  # sums in one order: equal runs give equal maps
         method = TSNE(
             2, init=start.astype(np.float32), perplexity=min(_PERPLEXITY, (len(points) - 1) / 4),
-            random_state=config.seed % 2**32, max_iter=750, n_jobs=1,
+            random_state=config.seed % 2**32, max_iter=500, n_jobs=1,
         )  # fmt: skip
         laid: Points = method.fit_transform(principal[:, :50].astype(np.float32))
     return laid.astype(np.float64)
@@ -123,7 +123,7 @@ def scaled(points: Points) -> Points:
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     middle, width = (low + high) / 2, float((high - low).max()) or 1.0
     inside = (points - middle) / width * (SIDE - 60) + SIDE / 2
-    return np.clip(inside, 20, SIDE - 20)
+    return np.asarray(np.clip(inside, 20, SIDE - 20))
 
 
 def whole(points: Points) -> list[int]:
@@ -171,7 +171,8 @@ def name_regions(texts: Sequence[str], region: Rows, number: int) -> list[list[s
     """Return the three words that mark each region most.
 
     A word's mark is the share of the region's texts that hold it, times the logarithm of how much
-    more frequent it is there than in all; ties go by the alphabet.
+    more frequent it is there than in all; ties go by the alphabet. Words of more than a sixth of
+    all texts name nothing, unless there are no others.
     """
     held = [set(_WORD.findall(text[:2_000].lower())) for text in texts]
     everywhere = Counter(word for words in held for word in words)
@@ -185,6 +186,8 @@ def name_regions(texts: Sequence[str], region: Rows, number: int) -> list[list[s
             for word, count in here.items()
             if count > 1
         }
+        rare = {word: mark for word, mark in marks.items() if everywhere[word] <= len(held) / 6}
+        marks = rare or marks
         named.append(sorted(marks, key=lambda word: (-marks[word], word))[:3])
     return named
 

@@ -82,7 +82,7 @@ def many(place: Path, found: Found, config: ReportConfig) -> Page:
     shown = study.firsts(rows, regime)
     opened = study.subsets_of(place, shown)
     few = config.model_copy(update={"samples": (config.samples + 1) // 2})
-    made = [_manifest(place)] if _manifest(place) else []
+    made = _manifest(place)
     return {
         "kind": "study",
         "title": config.title or place.resolve().name,
@@ -97,7 +97,7 @@ def many(place: Path, found: Found, config: ReportConfig) -> Page:
         "map": _map(opened, pool, "", config),
         "samples": study.gather_samples(shown, opened, pool, few),
         "training": study.training(place, shown),
-        "lineage": [lineage.lineage(place.resolve().name, manifest) for manifest in made]
+        "lineage": ([lineage.lineage(place.resolve().name, made)] if made else [])
         + _lineage(list(opened.values()), pool),
     }
 

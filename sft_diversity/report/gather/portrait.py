@@ -24,7 +24,7 @@ def sources(subset: Subset, pool: Pool) -> list[Facts]:
     picked = _count(subset.sources)
     whole = _count(pool.table["source"]) if pool.table is not None else {}
     totals = sum(picked.values()), sum(whole.values()) or 1
-    rows = [
+    rows: list[Facts] = [
         {
             "source": name,
             "picked": picked.get(name, 0),
@@ -47,7 +47,7 @@ def lengths(subset: Subset, pool: Pool) -> dict[str, Facts]:
 
     Bins are powers of √2, so that 30 and 3,000 tokens are on one picture.
     """
-    told = {}
+    told: dict[str, Facts] = {}
     for component in COMPONENTS:
         tokens = pool.lengths(component)
         if tokens is not None:
@@ -156,7 +156,8 @@ def labels(chosen: Sequence[int], opened: Kinds, pool: Pool) -> list[str]:
     """Return names of kinds to read; a cluster has none, so it is shown by a sample of it."""
     names = [opened.table["kind"][int(kind)].as_py() for kind in chosen]
     if "examples" not in opened.table.schema.names or pool.found.corpus is None or not names:
-        return [shown(name) for name in names]
+        micro = opened.strategy.startswith("micro-")
+        return [shown(name) if micro else name for name in names]
     component = opened.strategy.partition("-")[2]
     examples = [opened.table["examples"][int(kind)].as_py() for kind in chosen]
     ids = [one[0] if one else None for one in examples]
@@ -170,8 +171,25 @@ def labels(chosen: Sequence[int], opened: Kinds, pool: Pool) -> list[str]:
 
 
 def shown(name: str) -> str:
-    """Return a kind to read: a byte-level tokenizer's sign for a space is shown as one."""
-    return name.replace("\u0120", "␣").replace("\u010a", "⏎")
+    """Return a kind to read: the name of a byte-level token as the text that its bytes are.
+
+    Spaces and line ends are made visible; a token that is a part of a character stays as it is.
+    """
+    try:
+        text = bytes(_BYTES[sign] for sign in name).decode()
+    except (KeyError, UnicodeDecodeError):
+        text = name
+    return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+
+
+def _byte_signs() -> dict[str, int]:
+    """Return the signs that byte-level tokenizers write bytes with (GPT-2's `bytes_to_unicode`)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(rest)}
+
+
+_BYTES = _byte_signs()
 
 
 def clip(text: str, characters: int) -> str:

@@ -65,9 +65,7 @@ def open_subset(place: Path) -> Subset:
     table = pa.concat_tables(tables) if tables else None
     if table is None or not table.num_rows:
         raise DataError(f"report: {place} has no samples; name a finished subset or corpus")
-    return Subset(
-        place, manifest, table["id"].combine_chunks(), table["source"].combine_chunks()
-    )
+    return Subset(place, manifest, table["id"].combine_chunks(), table["source"].combine_chunks())
 
 
 class Pool:
