@@ -9,8 +9,8 @@ import numpy as np
 from sft_diversity.fit.levels import Floats, constant
 
 _BAND_POINTS = 21
-_TOLERANCE = 1e-10  # of the standardised slope; the default stops at 1e-3
-_STEPS = 10_000
+_TOLERANCE = 1e-8  # of the standardised slope; the default stops at 1e-3
+_STEPS = 2_000
 
 
 def bayes(x: Floats, y: Floats) -> dict[str, Any] | None:
