@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -78,6 +79,11 @@ class EndpointConfig(CallOptions):
     url: str = Field(
         exclude=True, description="base URL, such as http://127.0.0.1:8000/v1", min_length=1
     )
+
+
+def is_url(name: str | Path) -> bool:
+    """Whether a model is named by an endpoint's URL, and not by a folder or a Hub id."""
+    return str(name).startswith(("http:", "https:"))
 
 
 def completions_url(url: str, stage: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.endpoint.config import is_url
 
 _PARTS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
 _ADAPTER = "adapter_config.json"
@@ -49,6 +50,11 @@ def find(model: Path | str) -> Source:
 def check(model: Path | str) -> None:
     """Refuse a name that can be no model, without fetching anything."""
     path, text = Path(model), str(model)
+    if is_url(model):
+        raise UsageError(
+            f"score: {text} is an endpoint, which gives no likelihoods of texts; name a model "
+            "folder or a Hub id, or score its answers with --suite pairwise or harness"
+        )
     if path.is_dir():
         if not any((path / name).is_file() for name in ("config.json", _ADAPTER)):
             raise UsageError(f"score: {path} holds no model (no config.json); name a model folder")

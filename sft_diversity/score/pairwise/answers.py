@@ -14,10 +14,10 @@ from sft_diversity.core.hashing import content_key, file_sha256, text_key
 from sft_diversity.endpoint.answers import Answers, folder_for
 from sft_diversity.endpoint.base import Answer, Request
 from sft_diversity.endpoint.client import Client
-from sft_diversity.endpoint.config import EndpointConfig, completions_url
+from sft_diversity.endpoint.config import EndpointConfig, completions_url, is_url
 from sft_diversity.score import model as models
 from sft_diversity.score.pairwise import generate
-from sft_diversity.score.pairwise.config import PairwiseConfig, is_url
+from sft_diversity.score.pairwise.config import PairwiseConfig
 from sft_diversity.score.pairwise.prompts import Prompt, whole
 from sft_diversity.score.sets import rows_of
 

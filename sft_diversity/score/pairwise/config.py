@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from sft_diversity.core import config as configs
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
-from sft_diversity.endpoint.config import EndpointConfig
+from sft_diversity.endpoint.config import EndpointConfig, is_url
 from sft_diversity.score import model as models
 from sft_diversity.score.sets import Join
 
@@ -176,8 +176,3 @@ class PairwiseConfig(Config):
             "seed": self.seed if self.temperature else None,
         }
         return configs.build(EndpointConfig, self.calls, "score, key `calls`", named)
-
-
-def is_url(name: str | Path) -> bool:
-    """Whether a model is named by an endpoint's URL."""
-    return str(name).startswith(("http:", "https:"))

@@ -18,12 +18,13 @@ from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.hashing import file_sha256, text_key
 from sft_diversity.endpoint.base import Answer, Request
 from sft_diversity.endpoint.client import Client
+from sft_diversity.endpoint.config import is_url
 from sft_diversity.score.pairwise import answers as answering
 from sft_diversity.score.pairwise import judge as judging
 from sft_diversity.score.pairwise import prompts as prompting
 from sft_diversity.score.pairwise import winrate
 from sft_diversity.score.pairwise.answers import Said
-from sft_diversity.score.pairwise.config import PairwiseConfig, PromptSet, is_url
+from sft_diversity.score.pairwise.config import PairwiseConfig, PromptSet
 from sft_diversity.score.pairwise.prompts import Prompt
 from sft_diversity.score.sets import find_eval_dir
 
