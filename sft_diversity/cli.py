@@ -23,7 +23,7 @@ from sft_diversity.finetune.curves import ScheduleOptions
 from sft_diversity.fit.config import FitConfig
 from sft_diversity.options import options_of
 from sft_diversity.rewrite.stage import RewriteConfig
-from sft_diversity.score.stage import ScoreConfig
+from sft_diversity.score.suites import ScoreOptions
 from sft_diversity.study import stage as studying
 from sft_diversity.study import table as study_table
 from sft_diversity.study.config import StudyConfig
@@ -237,18 +237,19 @@ def finetune_command(
 
 
 @app.command("score")
-@options_of(ScoreConfig)
+@options_of(ScoreOptions)
 def score_command(
-    model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
+    model: Annotated[str, typer.Argument(help="Model folder, Hub id or an endpoint's URL.")],
     out: Out,
+    work: Work = workflow.WORK,
     config: ConfigFile = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Score a model by the likelihood of held-out references."""
+    """Score a model: likelihood of held-out references, a judge's verdicts, or lm-eval's tasks."""
     _finish(
-        workflow.score(model, out=out, config=config, dry_run=dry_run, **options),
+        workflow.score(model, out=out, work=work, config=config, dry_run=dry_run, **options),
         as_json,
         printing.scored,
     )

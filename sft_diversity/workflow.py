@@ -37,7 +37,7 @@ from sft_diversity.report import stage as reporting
 from sft_diversity.report.locate import locate
 from sft_diversity.rewrite import stage as rewriting
 from sft_diversity.score import quality as judging
-from sft_diversity.score import stage as scoring
+from sft_diversity.score import suites
 from sft_diversity.score.quality import QualityConfig
 from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
@@ -259,15 +259,16 @@ def score(
     model: str | Path,
     *,
     out: str | Path,
+    work: str | Path = WORK,
     config: str | Path | None = None,
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Score a model on held-out references; options are those of `ScoreConfig`."""
-    asked = _options(scoring.ScoreConfig, config, options)
+    """Score a model: suite heldout, pairwise or harness; options are those of `score.suites`."""
+    asked = suites.config_of(Path(config) if config else None, options)
     if dry_run:
-        return {"plan": [_step(scoring.plan(model, asked) | {"out": str(out)})]}
-    return _report(scoring.score(model, Path(out), asked, say), out)
+        return {"plan": [_step(suites.plan(model, asked) | {"out": str(out)})]}
+    return _report(suites.score(model, Path(out), asked, Path(work) / "answers", say), out)
 
 
 def fit(
