@@ -20,7 +20,7 @@ class FitConfig(Config):
     draws: int = Field(default=10_000, ge=200, le=1_000_000, description="bootstrap resamples")
     correction: Literal["holm", "bh"] = Field(
         default="holm",
-        description="for many tests at once: holm (no false finding) or bh (few among findings)",
+        description="of p-values: holm bounds the chance of any false finding, bh their share",
     )
     seed: int = Field(default=0, ge=0, description="of the bootstrap")
 

@@ -171,10 +171,17 @@ def _against(baselines: Sequence[Row], alpha: float) -> list[str]:
 
 
 def _sides(rows: Sequence[Row], alpha: float) -> str:
-    sides: dict[str, list[str]] = {"above": [], "below": [], "not distinguishable": []}
+    sides: dict[str, list[str]] = {
+        "above": [],
+        "below": [],
+        "not distinguishable": [],
+        "no interval": [],
+    }
     for row in rows:
         named = f"{row['strategy']} ({_signed(row['difference'])})"
-        if _apart(row["low"], row["high"]) and _below(row["p_adjusted"], alpha):
+        if row["low"] is None:
+            sides["no interval"].append(named)
+        elif _apart(row["low"], row["high"]) and _below(row["p_adjusted"], alpha):
             sides["above" if row["difference"] > 0 else "below"].append(named)
         else:
             sides["not distinguishable"].append(named)

@@ -151,6 +151,12 @@ def test_a_steep_slope_is_found_and_a_peak_within_the_dial_is_said():
     assert "the best level measured is 67 %" in said or "clear for m (67 %" in said
 
 
+def test_a_difference_without_an_interval_is_not_called_indistinguishable():
+    frame = study(4, draws=1).filter(pl.col("strategy").is_in(["micro-response", "base"]))
+    said = verdict(fit_table(frame, QUICK))
+    assert "against base, at the highest level: no interval micro-response (+0." in said
+
+
 def test_regime_b_speaks_first_and_a_is_qualified():
     said = fit_table(study(8), QUICK)["verdict"]
     assert said[0].startswith("Regime B")
