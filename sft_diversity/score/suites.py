@@ -84,10 +84,7 @@ def score(
 def _options() -> type[Config]:
     """Return one model with the options of all suites, for a command's flags."""
     fields: dict[str, Any] = {
-        "suite": (
-            str,
-            Field(default="heldout", description=f"{', '.join(CONFIGS)}"),
-        )
+        "suite": (str, Field(default="heldout", description=", ".join(CONFIGS)))
     }
     names = dict.fromkeys(name for model in CONFIGS.values() for name in model.model_fields)
     for name in (name for name in names if name != "suite"):
@@ -99,7 +96,7 @@ def _options() -> type[Config]:
         if len(holders) < len(CONFIGS):
             text = f"{', '.join(holders)}: {text}"
         defaults = {repr(one.default) for one in holders.values()}
-        default = first.default if len(defaults) == 1 else None
+        default = first.default if len(defaults) == 1 and first.default != () else None
         fields[name] = (kind | None, Field(default=default, description=text))
     return create_model("ScoreOptions", __base__=Config, **fields)
 

@@ -43,7 +43,7 @@ class HarnessConfig(Config):
     model_key_env: str | None = Field(
         default=None,
         exclude=True,
-        description="environment variable that holds the endpoint's key; none sends no key",
+        description="environment variable that holds its key; none sends no key",
     )
     api: Literal["completions", "chat"] = Field(
         default="completions",

@@ -73,13 +73,17 @@ class PairwiseConfig(Config):
         default=None, description="the baseline's name where it is an endpoint"
     )
     against_key_env: str | None = Field(
-        default=None, exclude=True, description="variable that holds the key of that endpoint"
+        default=None,
+        exclude=True,
+        description="environment variable that holds its key; none sends no key",
     )
     model_name: str | None = Field(
         default=None, description="the model's name where MODEL is an endpoint's URL"
     )
     model_key_env: str | None = Field(
-        default=None, exclude=True, description="variable that holds the key of that endpoint"
+        default=None,
+        exclude=True,
+        description="environment variable that holds its key; none sends no key",
     )
     calls: dict[str, Any] = Field(
         default={},
@@ -99,7 +103,8 @@ class PairwiseConfig(Config):
     eval_dir: Path | None = Field(
         default=None,
         exclude=True,
-        description="folder of the sets' files; default: as for heldout",
+        description="folder of the sets' files; default: data/eval here, or ../shared/data/eval "
+        "beside the checkout",
     )
     limit: int | None = Field(
         default=None, ge=1, description="take a seeded sample of this many prompts of each set"
