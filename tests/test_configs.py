@@ -32,7 +32,9 @@ MODELS = {
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+    "path",
+    sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "accelerate"),
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
 )
 def test_every_config_loads_and_opens_with_its_command(path):
     if path.parent.name == "score":
@@ -40,6 +42,14 @@ def test_every_config_loads_and_opens_with_its_command(path):
     else:
         configs.load(path, MODELS[path.parent.name])
     assert path.read_text().startswith("# sftdiv ")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/accelerate").glob("*.yaml")), ids=str)
+def test_accelerate_reads_our_launch_configs(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert load_config_from_file(str(path)).num_processes == 2
+    assert path.read_text().startswith("# accelerate launch --config_file configs/accelerate/")
 
 
 def test_the_recipes_name_selections_that_exist():

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "sft_diversity"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss"}
 SHARED = {"core", "endpoint"}  # ground that every stage may stand on
 TOP = {
+    "__main__",
     "describe",
     "__init__",
     "cli",

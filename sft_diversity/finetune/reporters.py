@@ -10,6 +10,7 @@ from typing import Literal
 
 from sft_diversity.core.errors import DataError
 
+PROJECT = "sftdiv"
 Name = Literal["trackio", "tensorboard", "wandb"]
 
 
@@ -27,9 +28,11 @@ def check(names: Sequence[Name]) -> None:
 
 
 def aim(names: Sequence[Name], run_name: str) -> None:
-    """Say where what has no place of its own goes: TensorBoard's events to `runs/RUN`.
+    """Say where reports go that the user has given no place: the project, and `runs/RUN`.
 
-    They hold times, so they stay out of the output folder, whose bytes are the same in equal runs.
+    TensorBoard's events hold times, so they stay out of the output folder, whose bytes are the same
+    in equal runs.
     """
+    os.environ.setdefault("WANDB_PROJECT", PROJECT)
     if "tensorboard" in names:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path("runs", run_name)))

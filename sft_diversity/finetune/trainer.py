@@ -280,6 +280,7 @@ def build(
         ddp_find_unused_parameters=False,
         report_to=list(config.report_to) or "none",
         run_name=name,
+        project=reporters.PROJECT,
         disable_tqdm=True,
         max_length=None,  # samples are cut when they are rendered
         packing=False,
