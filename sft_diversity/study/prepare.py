@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity import workflow
-from sft_diversity.core import incidence
+from sft_diversity.core import incidence, stopping
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.core.folder import Draft, Work, open_draft, read_manifest, rows_account
 from sft_diversity.core.hashing import file_sha256
-from sft_diversity.core.progress import say
+from sft_diversity.core.progress import progress, say
+from sft_diversity.finetune.models import Base, find_base
 from sft_diversity.study import cells as grid
 from sft_diversity.study.cells import Cell
 from sft_diversity.study.config import StudyConfig
 
 VERSION = 1
+_SIZES = pa.schema(
+    [("id", pa.string())]
+    + [(name, pa.int32()) for name in ("tokens", "labels", "tokens_kept", "labels_kept")]
+)
 _FROM_SELECT = ("tokenizer", "encoder", "embed")  # what indexes and embeddings share with select
 
 
@@ -90,8 +96,6 @@ def sizes(study: StudyConfig, made: Sequence[Cell], place: Path) -> dict[str, pa
         For each cell a table in pick order: `tokens`, `labels` (response tokens), and both as far
         as `max_length` keeps them (`tokens_kept`, `labels_kept`; labels behind the first token).
     """
-    from sft_diversity.finetune.models import find_base
-
     subsets = {cell.name: place / "subsets" / cell.name for cell in made}
     training = study.finetuning
     base = find_base(training.model, training.revision)
@@ -100,46 +104,58 @@ def sizes(study: StudyConfig, made: Sequence[Cell], place: Path) -> dict[str, pa
     draft = open_draft(place / "sizes", work)
     say(f"tokenise subsets: {draft.reason}")
     if not draft.reused:
-        table = _sizes(list(subsets.values()), base, training.max_length)
-        draft.write_table("sizes.parquet", table)
-        draft.commit(rows=rows_account(table.num_rows, table.num_rows, {}))
-    table = pq.read_table(place / "sizes" / "sizes.parquet")
+        _write_sizes(draft, subsets, base, training.max_length)
+    files = [place / "sizes" / f"{name}.parquet" for name in subsets]
+    table = pa.concat_tables([pq.read_table(path) for path in files])
     found = {}
     for name, at in subsets.items():
         ids = _read(at, ["id", "pick"]).sort_by("pick")["id"]
-        rows = pa.compute.index_in(ids, value_set=table["id"].combine_chunks())
+        rows = pc.index_in(ids, value_set=table["id"].combine_chunks())
         found[name] = table.take(rows)
     return found
 
 
-def _sizes(subsets: Sequence[Path], base: Any, max_length: int) -> pa.Table:
+def _write_sizes(draft: Draft, subsets: Mapping[str, Path], base: Base, max_length: int) -> None:
+    """Write for each subset the sizes of those of its samples that no subset before it has."""
     from sft_diversity.core import chat
-    from sft_diversity.core.progress import progress
     from sft_diversity.finetune.models import load_tokenizer
 
     tokenizer = load_tokenizer(base)
     chat.ensure_template(tokenizer)
-    ids: dict[str, tuple[int, int, int, int]] = {}
-    total = sum(read_manifest(at)["rows"]["kept"] for at in subsets)
-    with progress("tokenise subsets", total) as bar:
-        for at in subsets:
+    known = pa.array([], pa.string())
+    fresh = {}
+    for name, at in subsets.items():
+        ids = _read(at, ["id"])["id"].combine_chunks()
+        fresh[name] = ids.filter(pc.invert(pc.is_in(ids, value_set=known)))
+        known = pa.concat_arrays([known, fresh[name]])
+    done = sum(len(ids) for name, ids in fresh.items() if draft.has(f"{name}.parquet"))
+    with progress("tokenise subsets", len(known), "samples", done) as bar:
+        for name, at in subsets.items():
+            if draft.has(f"{name}.parquet"):
+                continue
+            stopping.safe_point("study")
             table = _read(at, ["id", "messages"])
-            for identity, messages in zip(table["id"].to_pylist(), table["messages"], strict=True):
+            table = table.filter(pc.is_in(table["id"], value_set=fresh[name]))
+            rows = []
+            for identity, messages in zip(table["id"], table["messages"], strict=True):
+                rows.append(_size(str(identity), messages.as_py(), tokenizer, max_length))
                 bar.advance()
-                if identity in ids:
-                    continue
-                try:
-                    _, labels = chat.render(messages.as_py(), tokenizer)
-                except SftdivError as fault:
-                    raise type(fault)(f"study: sample {identity}: {fault}") from None
-                said = [label != chat.IGNORED for label in labels]
-                ids[identity] = (
-                    len(said), sum(said), min(len(said), max_length), sum(said[1:max_length]),
-                )  # fmt: skip
-    names = ("tokens", "labels", "tokens_kept", "labels_kept")
-    ordered = sorted(ids)
-    columns = {n: pa.array([ids[i][k] for i in ordered], pa.int32()) for k, n in enumerate(names)}
-    return pa.table({"id": pa.array(ordered), **columns})
+            columns = {c: [row[i] for row in rows] for i, c in enumerate(_SIZES.names)}
+            draft.write_table(f"{name}.parquet", pa.table(columns, schema=_SIZES))
+    draft.commit(rows=rows_account(len(known), len(known), {}))
+
+
+def _size(
+    identity: str, messages: list[dict[str, str]], tokenizer: Any, max_length: int
+) -> tuple[str, int, int, int, int]:
+    from sft_diversity.core import chat
+
+    try:
+        _, labels = chat.render(messages, tokenizer)
+    except SftdivError as fault:
+        raise type(fault)(f"study: sample {identity}: {fault}") from None
+    said = [label != chat.IGNORED for label in labels]
+    return identity, len(said), sum(said), min(len(said), max_length), sum(said[1:max_length])
 
 
 def _read(subset: Path, columns: list[str]) -> pa.Table:
