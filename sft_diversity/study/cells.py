@@ -92,22 +92,20 @@ def runs(study: StudyConfig) -> list[Run]:
     return found
 
 
-def select_options(cell: Cell, study: StudyConfig, eligible: Path, others: Path) -> dict[str, Any]:
-    """Return the options of `select` for a cell.
-
-    Parameters
-    ----------
-    eligible, others : Path
-        Files with the ids of the samples that every strategy may pick, and of the rest.
-    """
+def select_options(cell: Cell, study: StudyConfig, ids: Path) -> dict[str, Any]:
+    """Return the options of `select` for a cell; `ids` is the folder of `prepare`'s lists."""
     options = dict(study.select)
     if cell.diversity is None:
         options = {k: v for k, v in options.items() if k not in _DIAL_ONLY}
     else:
         options["diversity"] = cell.diversity
     options |= {"strategy": cell.strategy, "size": cell.size, "seed": cell.seed}
+    if cell.regime in study.whole_samples:
+        options["exclude"] = str(ids / f"{cell.regime}-long.parquet")
     if cell.strategy == RANDOM_ELIGIBLE:
-        options |= {"strategy": RANDOM, "exclude": str(others)}
+        options["strategy"] = RANDOM
+        options["exclude"] = str(ids / f"{cell.regime}-others.parquet")
     if cell.regime == "B":
-        options["match_length"] = str(eligible) if study.match == ELIGIBLE else study.match
+        named = str(ids / "B-eligible.parquet")
+        options["match_length"] = named if study.match == ELIGIBLE else study.match
     return options

@@ -71,6 +71,11 @@ class StudyConfig(Config):
         "strategy of the grid may pick (eligible), of those that each may pick (corpus), or of a "
         "subset (its folder)",
     )
+    whole_samples: tuple[Regime, ...] = Field(
+        ("B",),
+        description="regimes that leave out samples longer than finetune.max_length: what is cut "
+        "off follows the dial, and lengths held in a subset are then not those that are trained on",
+    )
     baselines: Baselines = Field(Baselines(), description="base, random, random_eligible, longest")
     noise: Noise | None = Field(None, description="a cell with further training seeds")
     select: dict[str, Any] = Field({}, description="options of `select` for all subsets")
@@ -108,7 +113,7 @@ class StudyConfig(Config):
             )
         return axes
 
-    @field_validator("train_seeds", "regimes")
+    @field_validator("train_seeds", "regimes", "whole_samples")
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(values)) < len(values):
@@ -120,7 +125,7 @@ class StudyConfig(Config):
         if (self.corpus is None) == (not self.ingest):
             raise ValueError("give one of corpus and ingest")
         for block, taken in (
-            ("select", {"grid", "match_length", *AXES}),
+            ("select", {"grid", "match_length", "exclude", *AXES}),
             ("finetune", {"train_seed"}),
         ):
             both = taken & set(getattr(self, block))

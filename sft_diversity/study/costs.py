@@ -120,6 +120,7 @@ def check(study: StudyConfig, groups: Mapping[str, Mapping[str, Any]], table: st
     if faults:
         raise UsageError(
             f"study: cells are not comparable: {'; '.join(faults)} (at most {TOLERANCE:.0%}); "
-            "raise finetune.max_length if much is cut off, or ask for it with allow_unequal"
+            "leave out what would be cut off (whole_samples), raise finetune.max_length, or ask "
+            "for it with allow_unequal"
             f"\n{table}"
         )

@@ -13,20 +13,29 @@ import pyarrow.parquet as pq
 
 from sft_diversity import workflow
 from sft_diversity.core import incidence, stopping
+from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import SftdivError
-from sft_diversity.core.folder import Draft, Work, open_draft, read_manifest, rows_account
-from sft_diversity.core.hashing import file_sha256
+from sft_diversity.core.folder import (
+    Draft,
+    Work,
+    contents_key,
+    open_draft,
+    read_manifest,
+    rows_account,
+)
 from sft_diversity.core.progress import progress, say
 from sft_diversity.finetune.models import Base, find_base
 from sft_diversity.study import cells as grid
 from sft_diversity.study.cells import Cell
 from sft_diversity.study.config import StudyConfig
+from sft_diversity.work import Work as Made
 
 VERSION = 1
 _SIZES = pa.schema(
     [("id", pa.string())]
     + [(name, pa.int32()) for name in ("tokens", "labels", "tokens_kept", "labels_kept")]
 )
+_TEMPLATE_TOKENS = 16  # about what roles and end of turn add to both components
 _FROM_SELECT = ("tokenizer", "encoder", "embed")  # what indexes and embeddings share with select
 
 
@@ -42,10 +51,8 @@ def make_subsets(
     study: StudyConfig, corpus: Path, place: Path, work: Path
 ) -> dict[str, dict[str, Any]]:
     """Make all subsets in `place/subsets/CELL` from one pool; return their figures by cell."""
-    eligible, others = _eligible(study, corpus, place, work)
-    asked = {
-        cell.name: grid.select_options(cell, study, eligible, others) for cell in grid.cells(study)
-    }
+    ids = _ids(study, corpus, place, work)
+    asked = {cell.name: grid.select_options(cell, study, ids) for cell in grid.cells(study)}
     return workflow.subsets(corpus, asked, out=place / "subsets", work=work)
 
 
@@ -53,38 +60,48 @@ def make_embeddings(study: StudyConfig, corpus: Path, work: Path) -> None:
     """Embed both components, for the metrics."""
     given = {"encoder": study.measure.get("encoder") or study.select.get("encoder")}
     options = study.measure.get("embed") or study.select.get("embed") or {}
-    for component in ("instruction", "response"):
+    for component in COMPONENTS:
         workflow.embed(corpus, work=work, components=(component,), **{**given, **options})
 
 
-def _eligible(study: StudyConfig, corpus: Path, place: Path, work: Path) -> tuple[Path, Path]:
-    """Write which samples hold a kind under every strategy of the grid, and which do not."""
+def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
+    """Write, for each regime, which samples every strategy may pick, and which are left out.
+
+    Returns
+    -------
+    Path
+        Folder of `REGIME-eligible.parquet`; `REGIME-others.parquet`, all the rest; and
+        `REGIME-long.parquet`, the part of these that is longer than training reads.
+    """
     shared = {k: study.select[k] for k in _FROM_SELECT if k in study.select}
     own = study.select.get("index", {})
     indexes = [
         Path(workflow.index(corpus, work=work, **{**shared, **own, "strategy": strategy})["out"])
         for strategy in study.grid["strategy"]
     ]
+    kept = Made(work)
+    passes = [kept.tokens(corpus, name, study.select.get("tokenizer")) for name in COMPONENTS]
     made = Work(
         "eligible",
         VERSION,
-        {i.name: file_sha256(i / "indptr.npy") + file_sha256(i / "ids.parquet") for i in indexes},
-        {},
+        {at.name: contents_key(read_manifest(at)) for at in [*indexes, *passes]},
+        {"whole": list(study.whole_samples), "max_length": study.finetuning.max_length},
     )
     draft = open_draft(place / "eligible", made)
     if not draft.reused:
-        _write_eligible(draft, indexes)
-    return place / "eligible" / "eligible.parquet", place / "eligible" / "others.parquet"
-
-
-def _write_eligible(draft: Draft, indexes: Sequence[Path]) -> None:
-    ids = incidence.load_ids(indexes[0])
-    holds = [np.diff(incidence.load(place).indptr) > 0 for place in indexes]
-    mask = np.logical_and.reduce(holds)
-    for name, rows in (("eligible", mask), ("others", ~mask)):
-        draft.write_table(f"{name}.parquet", pa.table({"id": ids.filter(pa.array(rows))}))
-    kept = int(mask.sum())
-    draft.commit(rows=rows_account(len(mask), kept, {"no_kind_in_some_strategy": len(mask) - kept}))
+        ids = incidence.load_ids(indexes[0])
+        holds = [np.diff(incidence.load(at).indptr) > 0 for at in indexes]
+        tokens = sum(np.load(at / "lengths.npy", allow_pickle=False) for at in passes)
+        long = np.asarray(tokens) + _TEMPLATE_TOKENS > study.finetuning.max_length
+        for regime in ("A", "B"):
+            left_out = long & (regime in study.whole_samples)
+            eligible = np.logical_and.reduce(holds) & ~left_out
+            for name, rows in (("eligible", eligible), ("others", ~eligible), ("long", left_out)):
+                draft.write_table(
+                    f"{regime}-{name}.parquet", pa.table({"id": ids.filter(pa.array(rows))})
+                )
+        draft.commit(rows=rows_account(len(ids), len(ids), {}))
+    return place / "eligible"
 
 
 def sizes(study: StudyConfig, made: Sequence[Cell], place: Path) -> dict[str, pa.Table]:

@@ -16,6 +16,18 @@ from sft_diversity.core.errors import Interrupted
 from sft_diversity.study import runs
 
 _POLL_S = 0.1
+# The first thing a process does, before imports that take seconds: ask the kernel to be killed with
+# its parent (Linux; elsewhere the lock of a run must do), and end if that has happened already.
+_BOOT = """\
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() != int(sys.argv[3]):
+    sys.exit(1)
+from sft_diversity.study.worker import main
+sys.exit(main(sys.argv[1], sys.argv[2]))
+"""
 _THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
     "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
@@ -67,10 +79,10 @@ def _start(place: Path, name: str, threads: int) -> _Running:
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | dict.fromkeys(_THREADS, str(threads))
     environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "sft_diversity.study.worker", str(place), name]
+    command = [sys.executable, "-c", _BOOT, str(place.absolute()), name, str(os.getpid())]
     with log.open("ab") as handle:
         process = subprocess.Popen(
-            [*command, str(os.getpid())],
+            command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=handle,

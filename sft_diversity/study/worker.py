@@ -1,10 +1,7 @@
-"""A run in a process of its own: `python -m sft_diversity.study.worker DIR NAME PARENT`."""
+"""A run in a process of its own, as `processes` starts it."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -13,21 +10,9 @@ from sft_diversity.core import stopping
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.study import runs
 
-_PR_SET_PDEATHSIG = 1
 
-
-def die_with(parent: int) -> None:
-    """Let the kernel kill this process when `parent` ends (Linux; elsewhere locks must do)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before this line
-        sys.exit(1)
-
-
-def main(arguments: list[str]) -> int:
-    """Do the run; return the exit code."""
-    place, name, parent = arguments
-    die_with(int(parent))
+def main(place: str, name: str) -> int:
+    """Do the run `name` of the study in `place`; return the exit code."""
     stopping.install()
     try:
         runs.one(Path(place), name)
@@ -38,7 +23,3 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

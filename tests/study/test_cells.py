@@ -54,17 +54,19 @@ def test_the_noise_cell_is_trained_with_as_many_seeds_as_asked_for():
 def test_regime_b_holds_lengths_and_random_eligible_draws_from_what_all_may_pick():
     study = make(select={"quota": "source=corpus", "max_per_kind": 9})
     found = {
-        cell.name: cells.select_options(cell, study, Path("eligible"), Path("others"))
-        for cell in cells.cells(study)
+        cell.name: cells.select_options(cell, study, Path("ids")) for cell in cells.cells(study)
     }
     free, held = (found[f"{regime}-micro-response-n100-d50-s1"] for regime in "AB")
-    assert held == free | {"match_length": "eligible"}
+    assert held == free | {
+        "match_length": "ids/B-eligible.parquet",
+        "exclude": "ids/B-long.parquet",
+    }
     assert free["max_per_kind"] == 9
     assert free["diversity"] == 50
     assert free["seed"] == 1
     drawn = found["B-random-eligible-n100-s0"]
     assert drawn["strategy"] == "random"
-    assert drawn["exclude"] == "others"
+    assert drawn["exclude"] == "ids/B-others.parquet"
     assert drawn["quota"] == "source=corpus"
     assert "max_per_kind" not in drawn
 

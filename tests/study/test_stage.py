@@ -47,7 +47,7 @@ def workers(out: Path) -> list[int]:
             said = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"sft_diversity.study.worker" in said and str(out).encode() in said:
+        if str(out).encode() in said and any(b"study.worker" in one for one in said):
             found.append(int(place.name))
     return found
 
