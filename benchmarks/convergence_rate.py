@@ -3,7 +3,7 @@
     python benchmarks/convergence_rate.py --corpus reference/corpus
 
 A sweep over K, on a problem whose gradient is known (rate_toy.py) and on a small Llama model with
-random weights, whose objective is the loss over 512 fixed samples and whose gradient over all of
+random weights, whose objective is the loss over 256 fixed samples and whose gradient over all of
 them is taken at one random step of each sixth of a run. No exponent is fitted inside a run. Then
 LION against SGD and AdamW in loss at equal steps, each at its best rate on a validation split.
 Finished runs are kept in --work and not run again. Writes benchmarks/results/convergence_rate.json
@@ -30,12 +30,12 @@ from sft_diversity.core import folder, machine, seeding
 from sft_diversity.finetune import schedules, theory
 
 WIDTH, BATCH, DECAY = 64, 8, 0.01
-OBJECTIVE = 512  # samples that make f; a step draws from them, with replacement
-KS, PARTS, SEEDS = tuple(2**power for power in range(4, 11)), 6, (0, 1)
+OBJECTIVE = 256  # samples that make f; a step draws from them, with replacement
+KS, PARTS, SEEDS = tuple(2**power for power in range(4, 10)), 6, (0, 1)
 SWEPT = ("lion", "adamw")
 
 LOSS_STEPS, WARMUP, LOSS_SEEDS = 256, 8, (0, 1, 2)
-TRAIN, VALIDATION, TEST = 2_000, 128, 256
+FIRST, TRAIN, VALIDATION, TEST = 512, 2_000, 128, 256  # from sample 512 on, apart from f's
 GRID: dict[Name, tuple[float, ...]] = {
     "lion": (1e-4, 3e-4, 1e-3, 3e-3),
     "adamw": (1e-3, 3e-3, 1e-2, 3e-2),
@@ -60,7 +60,7 @@ def main() -> None:
             for name in rate_toy.GRID
         ],
     }
-    texts = small.read_texts(asked.corpus, OBJECTIVE + TRAIN + VALIDATION + TEST)
+    texts = small.read_texts(asked.corpus, FIRST + TRAIN + VALIDATION + TEST)
     losses = [compare(texts, name, asked.work) for name in GRID]
     # Half the best annealed peak: a cosine's mean, so both rates sum to the same.
     rates = {row["optimizer"]: row["rate"]["best"] / 2 for row in losses}
@@ -151,11 +151,11 @@ def probed(
 
 def compare(texts: small.Texts, name: Name, work: Path) -> dict[str, Any]:
     """Choose a rate on the validation split with one seed; report the test split with three."""
-    tried: dict[str, float] = {}
+    tried: dict[str, float | None] = {}
     for lr in GRID[name]:
         run = small.kept(work, f"model-loss-{name}-{lr:g}-0", trained, texts, name, lr, 0)
-        tried[f"{lr:g}"] = run["validation"] if run["validation"] is not None else math.inf
-    best = float(min(tried, key=lambda lr: tried[lr]))
+        tried[f"{lr:g}"] = run["validation"]
+    best = float(min((loss, lr) for lr, loss in tried.items() if loss is not None)[1])
     runs = [
         small.kept(work, f"model-loss-{name}-{best:g}-{seed}", trained, texts, name, best, seed)
         for seed in LOSS_SEEDS
@@ -170,7 +170,7 @@ def compare(texts: small.Texts, name: Name, work: Path) -> dict[str, Any]:
 
 def trained(texts: small.Texts, name: Name, lr: float, seed: int) -> dict[str, Any]:
     """Train with the product's betas under UBA, φ = 2; return held-out losses in nats a token."""
-    ends = [OBJECTIVE]
+    ends = [FIRST]
     for count in (TRAIN, VALIDATION, TEST):
         ends.append(ends[-1] + count)
     train, validation, test = (texts.part(a, b) for a, b in itertools.pairwise(ends))
@@ -185,12 +185,13 @@ def trained(texts: small.Texts, name: Name, lr: float, seed: int) -> dict[str, A
         loss = small.loss_of(model, train, rng.integers(TRAIN, size=BATCH).tolist())
         loss.backward()  # type: ignore[no-untyped-call]
         curve.append(loss.item())
+        if not math.isfinite(curve[-1]):
+            return {"validation": None, "test": None, "curve": []}
         optimizer.step()
         schedule.step()
     found = {"validation": small.full_loss(model, validation), "test": small.full_loss(model, test)}
-    finite = {k: v if math.isfinite(v) else None for k, v in found.items()}
     pieces = [curve[i : i + 16] for i in range(0, LOSS_STEPS, 16)]
-    return finite | {"curve": [round(statistics.fmean(piece), 4) for piece in pieces]}
+    return found | {"curve": [round(statistics.fmean(piece), 4) for piece in pieces]}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def sweeps(report: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for axis, title, found in (
         (axes[0], "Toy, exact gradient, 16 seeds", report["toy"]["sweeps"]),
-        (axes[1], "Small Llama, gradient over all 512 samples", report["model"]["sweeps"]),
+        (axes[1], "Small Llama, gradient over all 256 samples", report["model"]["sweeps"]),
     ):
         for row in found:
             color, style = OTHERS.get(row["title"], (COLORS.get(row["title"]), "-"))
