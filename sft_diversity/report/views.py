@@ -8,6 +8,7 @@ from typing import Any
 
 from sft_diversity.report.charts import plot, small
 from sft_diversity.report.charts.plot import Axes, Series
+from sft_diversity.report.gather import study
 
 Row = Mapping[str, Any]
 #: Metrics to read; others are shown under their own names.
@@ -47,12 +48,18 @@ def slopes(page: Row) -> list[dict[str, Any]]:
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for fit in page["fit"].get("slopes", []):
         key = (fit["strategy"], fit["size"])
-        published = (fit.get("published") or {}).get(str(fit["size"]))
+        published = fit.get("published") or {}
         row = rows.setdefault(
             key, {"strategy": key[0], "size": key[1], "published": published, "by": {}}
         )
         row["by"][fit.get("regime")] = fit
     return sorted(rows.values(), key=lambda row: (row["size"], _as_published(row["strategy"])))
+
+
+def published_sizes(page: Row) -> list[str]:
+    """Return the sizes of the published slopes, ascending."""
+    sizes = {size for fit in page["fit"].get("slopes", []) for size in fit.get("published") or {}}
+    return sorted(sizes, key=int)
 
 
 def _as_published(strategy: str) -> tuple[int, str]:
@@ -301,10 +308,7 @@ def shade_of(z: float | None) -> str:
 
 def budget(page: Row) -> list[str]:
     """Return the columns of the budget that some cell has."""
-    return list(dict.fromkeys(
-        name for cell in page["cells"] for name in cell
-        if name not in ("regime", "strategy", "size", "diversity", "runs", "score", "sd")
-    ))  # fmt: skip
+    return [name for name in study.BUDGET if any(name in cell for cell in page["cells"])]
 
 
 def longest(rows: Sequence[Row], names: Sequence[str]) -> float:

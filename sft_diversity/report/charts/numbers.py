@@ -54,7 +54,7 @@ def tick(value: float, step: float) -> str:
     """Return a tick's label, as precise as the step between ticks needs."""
     if value == 0:
         return "0"
-    if abs(value) >= 10_000 or abs(value) < 1e-3:
+    if abs(value) < 1e-3:
         return number(value, 2)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
     text = f"{value:,.{decimals}f}"

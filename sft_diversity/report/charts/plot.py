@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from sft_diversity.report.charts.numbers import number, tick, ticks
 
 WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 38
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 38
 Pairs = Sequence[tuple[float, float]]
 
 
@@ -150,8 +150,10 @@ def _grid(
         parts.append(Markup(
             '<path class="grid" d="M{} {:.1f}H{}"/><text class="end" x="{}" y="{:.1f}">{}</text>'
         ).format(LEFT, sy(y), WIDTH - RIGHT, LEFT - 6, sy(y) + 4, tick(y, step)))  # fmt: skip
-    for x in _log_ticks(xs) if axes.log else ticks(*xs, 5):
-        text = f"{int(x):,}" if axes.log else tick(x, abs(xs[1] - xs[0]) / 10)
+    across = _log_ticks(xs) if axes.log else ticks(*xs, 5)
+    step = across[1] - across[0] if len(across) > 1 else 1.0
+    for x in across:
+        text = f"{int(x):,}" if axes.log else tick(x, step)
         parts.append(Markup(
             '<path class="grid" d="M{0:.1f} {1}v4"/>'
             '<text class="mid" x="{0:.1f}" y="{2}">{3}</text>'

@@ -15,7 +15,8 @@ from sft_diversity.report.gather.tables import Row
 
 BASELINES = ("random", "random-eligible", "longest", "base")
 _KEYS = ("regime", "strategy", "size", "diversity", "seed")
-_BUDGET = (
+#: Columns of results.csv that say what a run read, as they are shown.
+BUDGET = (
     "epochs", "steps", "response_tokens", "truncated_share", "instruction_tokens_mean",
     "response_tokens_mean", "kinds", "evenness", "entropy_bits",
 )  # fmt: skip
@@ -74,7 +75,7 @@ def cells(rows: Sequence[Row]) -> list[Row]:
         scores = [row["score"] for row in own if isinstance(row.get("score"), int | float)]
         one = dict(zip(("regime", "strategy", "size", "diversity"), key, strict=True))
         one |= {"runs": len(own), "score": _mean(scores), "sd": _sd(scores)}
-        one |= {n: _mean([row.get(n) for row in own]) for n in _BUDGET if n in own[0]}
+        one |= {n: _mean([row.get(n) for row in own]) for n in BUDGET if n in own[0]}
         told.append(one)
     return sorted(told, key=lambda row: (str(row["regime"] or ""), *_order(row)))
 
@@ -143,6 +144,8 @@ def changes(
     told = []
     for (strategy, size), own in groups.items():
         ends = [min(own, key=lambda r: r["diversity"]), max(own, key=lambda r: r["diversity"])]
+        if ends[0]["diversity"] == ends[1]["diversity"]:
+            continue
         low, high = (opened[label(row)] for row in ends)
         one: dict[str, Any] = {
             "title": f"{strategy}, N = {size:,}",
