@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
-from sft_diversity.study import runs
+from sft_diversity.study import processes, runs
 from sft_diversity.study.stage import study
 from tests.study import making
 
@@ -143,6 +144,7 @@ def test_killed_five_times_at_random_moments_it_ends_with_the_same_numbers(tmp_p
     assert tables(out) == tables(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_signal_stops_the_runs_at_a_safe_point_with_code_75(config, tmp_path):
     out = tmp_path / "out"
     process = start(config, out)
@@ -177,9 +179,7 @@ def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_dies_without_a_word_is_explained(config, tmp_path, monkeypatch):
-    from sft_diversity.study import processes
-
+def test_a_run_that_dies_without_a_word_is_explained(config, tmp_path):
     out = tmp_path / "out"
     study(config, out=out, prepare_only=True)
     ended: list[tuple[str, bool]] = []
@@ -188,8 +188,6 @@ def test_a_run_that_dies_without_a_word_is_explained(config, tmp_path, monkeypat
         while not (found := workers(out)):
             time.sleep(0.02)
         os.kill(found[0], signal.SIGKILL)
-
-    import threading
 
     killer = threading.Thread(target=kill_soon)
     killer.start()
