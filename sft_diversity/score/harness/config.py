@@ -51,6 +51,7 @@ class HarnessConfig(Config):
     )
     tokenizer: str | None = Field(
         default=None,
+        exclude=True,
         description="the endpoint's tokenizer (folder or Hub id); tasks of likelihood need it",
     )
     concurrency: int = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ def remote_model(url: str, config: HarnessConfig) -> Any:
     header = {"content-type": "application/json"}  # not empty: else lm-eval sends OPENAI_API_KEY
     if key:
         header["authorization"] = f"Bearer {key}"
+    # When one call fails, asyncio prints a traceback for each that was under way, much later.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     shared: dict[str, Any] = {
         "model": config.model_name,
         "header": header,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sft_diversity.core import folder, machine, progress, stopping
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.hashing import content_key
+from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.endpoint.config import is_url
 from sft_diversity.score import model as models
 from sft_diversity.score.harness import running
@@ -67,7 +67,7 @@ def score(
     settings: dict[str, Any] = {}
     source: models.Source | None = None
     if is_url(model):
-        key = content_key(["endpoint", config.model_name])
+        key = content_key(["endpoint", config.model_name, _tokenizer_key(config.tokenizer)])
     else:
         source = models.find(model)
         key = source.key
@@ -118,6 +118,13 @@ def _check(model: Path | str, config: HarnessConfig) -> str:
     else:
         models.check(model)
     return tasking.own_files_key(config.include_path, config.trust_remote_code)
+
+
+def _tokenizer_key(name: str | None) -> Any:
+    """Return what identifies a tokenizer: its files, or its name on the Hub."""
+    if name is None or not Path(name).is_dir():
+        return name
+    return [[path.name, file_sha256(path)] for path in sorted(Path(name).glob("tokenizer*"))]
 
 
 def _finish(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +142,58 @@ def test_an_endpoint_is_asked_with_its_own_key_and_no_other(tmp_path, monkeypatc
     metric = manifest["result"]["tasks"]["capitals_said"]["metrics"]["exact_match"]
     assert metric["value"] == pytest.approx(2 / 8)
     assert b"sk-mine" not in b"".join(contents(tmp_path / "b").values())
+
+
+@contextlib.contextmanager
+def completing(model: Path):
+    """Serve `/v1/completions` with the likelihoods of a model that runs here."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    llama = AutoModelForCausalLM.from_pretrained(model).eval()
+
+    def choice(index: int, ids: list[int]) -> dict[str, Any]:
+        with torch.inference_mode():
+            logs = llama(torch.tensor([ids])).logits.float().log_softmax(-1)[0]
+        best = [{str(int(row.argmax())): float(row.max())} for row in logs]
+        said = [float(logs[i - 1, token]) for i, token in enumerate(ids) if i]
+        return {
+            "index": index,
+            "text": "",
+            "logprobs": {"token_logprobs": [None, *said, 0.0], "top_logprobs": [None, *best]},
+        }
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            assert self.path == "/v1/completions"
+            raw = json.dumps({"choices": [choice(*pair) for pair in enumerate(body["prompt"])]})
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw.encode())
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_address[1]}"
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+def test_likelihoods_from_an_endpoint_give_the_figures_of_the_model_itself(scored, model, tmp_path):
+    options = {"tasks": "capitals", "model_name": "m", "tokenizer": str(model), "concurrency": 1}
+    with completing(model) as url:
+        found = stage.score(url, tmp_path / "a", config(**options), lambda _: None)
+    here = folder.read_manifest(scored)["result"]["tasks"]["capitals"]
+    assert found["result"]["tasks"]["capitals"]["metrics"] == here["metrics"]
 
 
 def test_a_task_that_an_endpoint_cannot_run_is_one_line(tmp_path):
