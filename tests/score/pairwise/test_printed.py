@@ -36,7 +36,9 @@ def test_the_verb_keeps_answers_in_the_work_folder_and_prints_rates_and_counts(t
 
 def test_harness_prints_a_line_for_each_metric():
     task = {
-        "metrics": {"acc": {"value": 0.625, "stderr": 0.183}, "odd": {"value": None, "stderr": None}},
+        "metrics": {
+            "acc": {"value": 0.625, "stderr": 0.183}, "odd": {"value": None, "stderr": None}
+        },
         "documents": 8,
     }  # fmt: skip
     printed = printing.scored({"suite": "harness", "tasks": {"capitals": task}, "out": "h"})
