@@ -86,7 +86,7 @@ def reach(page: Row) -> dict[Any, float]:
 def verdict(page: Row) -> tuple[list[str], list[str]]:
     """Return the sentences to open with, and all others: those of the verdict's regime first."""
     said = list(page["fit"].get("verdict", []))
-    own = [s for s in said if page["regime"] and f"regime {page['regime']}" in s.partition(":")[0]]
+    own = [s for s in said if page["regime"] and s.startswith(f"Regime {page['regime']}")]
     lead = (own or said)[:4]
     return lead, [s for s in said if s not in lead]
 

@@ -8,6 +8,7 @@ import pytest
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.report import stage
 from sft_diversity.report.config import ReportConfig
 from sft_diversity.report.locate import Found, locate
 from sft_diversity.report.stage import DATA, PAGE, checked, put, report
@@ -40,7 +41,7 @@ def test_a_second_call_reuses_and_a_changed_option_says_so(made, tmp_path):
 def test_a_page_is_resumed_after_its_data_were_gathered(made, tmp_path, monkeypatch):
     found = locate([made["one"]], made["work"])
     with monkeypatch.context() as patch:
-        patch.setattr("sft_diversity.report.stage.render", lambda page: 1 / 0)
+        patch.setattr(stage, "render", lambda page: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             report([made["one"]], tmp_path / "out", found, None, FAST, quiet)
     said = []

@@ -75,7 +75,7 @@ def two(first: Path, second: Path, found: Found, measures: Page | None, config: 
 
 def many(place: Path, found: Found, config: ReportConfig) -> Page:
     """Return a study."""
-    rows = tables.rows(place / "results.csv")
+    rows = study.results(place)
     fit = tables.json_of(place / "fit.json")
     pool = Pool(found)
     regime = study.main_regime(rows)

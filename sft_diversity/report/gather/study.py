@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder
+from sft_diversity.core.errors import DataError
 from sft_diversity.report.config import ReportConfig
 from sft_diversity.report.gather import compare, portrait, samples, tables
 from sft_diversity.report.gather.reading import Pool, Subset, open_kinds, open_subset
@@ -25,6 +26,21 @@ BUDGET = (
 def is_study(place: Path) -> bool:
     """Whether a folder is a study: its results are there, whether or not it has finished."""
     return (place / "results.csv").is_file()
+
+
+def results(place: Path) -> list[Row]:
+    """Return the rows of results.csv; what names a run is there in each, None where it is not.
+
+    Raises
+    ------
+    DataError
+        If a row has no strategy: it is another sort of table.
+    """
+    names = ("regime", "size", "diversity", "seed", "train_seed", "score")
+    rows = [dict.fromkeys(names) | row for row in tables.rows(place / "results.csv")]
+    if any(not row.get("strategy") for row in rows):
+        raise DataError("report: results.csv has rows without a strategy; is it of `sftdiv study`?")
+    return [row | {"strategy": str(row["strategy"])} for row in rows]
 
 
 def cell_name(row: Row) -> str:
