@@ -21,14 +21,14 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import folder, resources
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.core.progress import say
+from sft_diversity.core.progress import progress, say
 from sft_diversity.describe import Describer, MeasureOptions
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export import stage as exporting
 from sft_diversity.finetune import curves
 from sft_diversity.finetune import stage as finetuning
-from sft_diversity.fit import stage as fitting
 from sft_diversity.finetune.config import FinetuneConfig
+from sft_diversity.fit import stage as fitting
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import Format, IngestConfig
 from sft_diversity.measure import stage as measuring
@@ -184,7 +184,9 @@ def subsets(
         for name, options in cells.items()
     }
     open_pool = _inputs(Work(Path(work)), Path(corpus), list(asked.values()))
-    return _choose(open_pool(), asked, {name: Path(out) / name for name in asked})[0]
+    places = {name: Path(out) / name for name in asked}
+    with progress("select", len(asked), "subsets") as bar:
+        return _choose(open_pool(), asked, places, lambda name: bar.advance())[0]
 
 
 def explain(
@@ -440,19 +442,32 @@ def _subsets(
 
 
 def _choose(
-    pool: selecting.Pool, asked: Mapping[str, SelectOptions], places: Mapping[str, Path]
+    pool: selecting.Pool,
+    asked: Mapping[str, SelectOptions],
+    places: Mapping[str, Path],
+    advance: Callable[[str], None] | None = None,
 ) -> tuple[dict[str, Result], dict[str, Rows], int]:
-    """Select each subset to its place; return figures and picks by name, and the pool's samples."""
+    """Select each subset to its place; return figures and picks by name, and the pool's samples.
+
+    With `advance`, called as each subset is there, nothing else is said.
+    """
+    tell = say if advance is None else _hush
     if len(asked) > 1:
         pool.hold_samples()
     figures, picks = {}, {}
     for name, one in asked.items():
         if name:
-            say(f"{name}:")
+            tell(f"{name}:")
         plain = _only(selecting.SelectConfig, one)
-        figures[name] = _report(selecting.select(pool, places[name], plain, say), places[name])
+        figures[name] = _report(selecting.select(pool, places[name], plain, tell), places[name])
         picks[name] = selecting.rows_of(pool, places[name])
+        if advance is not None:
+            advance(name)
     return figures, picks, pool.n_samples
+
+
+def _hush(line: str) -> None:
+    """Say nothing."""
 
 
 def _inputs(

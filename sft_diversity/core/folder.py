@@ -14,7 +14,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -151,7 +151,7 @@ class Draft:
             "seeds": dict(seeds or {}),
             "rows": dict(rows or {}),
             "result": dict(result or {}),
-            "files": _inventory(self.path),
+            "files": inventory(self.path),
         }
         body["digest"] = content_key(body)
         now = time.time()
@@ -286,6 +286,8 @@ def stage_of(folder: Path) -> str | None:
 def verify(folder: Path) -> dict[str, Any]:
     """Check a folder against its manifest: every file's size and SHA-256, no file besides.
 
+    A manifest that says `grows` (a study's) lists its own files only: others may lie beside them.
+
     Returns
     -------
     dict
@@ -297,9 +299,12 @@ def verify(folder: Path) -> dict[str, Any]:
     if manifest.get("digest") != content_key(body):
         faults.append(f"{MANIFEST}: was edited after it was written")
     listed = {entry["path"]: entry for entry in manifest.get("files", [])}
-    present = {entry["path"]: entry for entry in _inventory(folder)}
+    named = listed if manifest.get("grows") else None
+    present = {entry["path"]: entry for entry in inventory(folder, named)}
     faults += [f"{name}: missing" for name in sorted(listed.keys() - present.keys())]
-    faults += [f"{name}: not in the manifest" for name in sorted(present.keys() - listed.keys())]
+    if not manifest.get("grows"):
+        others = sorted(present.keys() - listed.keys())
+        faults += [f"{name}: not in the manifest" for name in others]
     for name in sorted(listed.keys() & present.keys()):
         if present[name] != listed[name]:
             faults.append(f"{name}: contents differ from the manifest")
@@ -327,16 +332,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _inventory(folder: Path) -> list[dict[str, Any]]:
-    files = (
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).as_posix() not in (MANIFEST, _WORK)
-    )
-    named = sorted((path.relative_to(folder).as_posix(), path) for path in files)
+def inventory(folder: Path, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """Return path, size and SHA-256 of the files of a folder, or of those of `names` it has."""
+    if names is None:
+        files = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        names = (name for name in files if name not in (MANIFEST, _WORK))
+    found = ((name, folder / name) for name in sorted(names))
     return [
         {"path": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for name, path in named
+        for name, path in found
+        if path.is_file()
     ]
 
 

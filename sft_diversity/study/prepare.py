@@ -22,6 +22,7 @@ from sft_diversity.core.folder import (
     open_draft,
     read_manifest,
     rows_account,
+    stage_of,
 )
 from sft_diversity.core.progress import progress, say
 from sft_diversity.finetune.models import Base, find_base
@@ -122,13 +123,25 @@ def sizes(study: StudyConfig, made: Sequence[Cell], place: Path) -> dict[str, pa
     say(f"tokenise subsets: {draft.reason}")
     if not draft.reused:
         _write_sizes(draft, subsets, base, training.max_length)
+    return _by_cell(subsets, place)
+
+
+def sizes_at_hand(made: Sequence[Cell], place: Path) -> dict[str, pa.Table] | None:
+    """Return what `sizes` made before, if it made all; touches nothing."""
+    subsets = {cell.name: place / "subsets" / cell.name for cell in made}
+    there = stage_of(place / "sizes") and all(map(stage_of, subsets.values()))
+    files = [place / "sizes" / f"{name}.parquet" for name in subsets]
+    return _by_cell(subsets, place) if there and all(f.is_file() for f in files) else None
+
+
+def _by_cell(subsets: Mapping[str, Path], place: Path) -> dict[str, pa.Table]:
     files = [place / "sizes" / f"{name}.parquet" for name in subsets]
     table = pa.concat_tables([pq.read_table(path) for path in files])
+    known = table["id"].combine_chunks()
     found = {}
     for name, at in subsets.items():
         ids = _read(at, ["id", "pick"]).sort_by("pick")["id"]
-        rows = pc.index_in(ids, value_set=table["id"].combine_chunks())
-        found[name] = table.take(rows)
+        found[name] = table.take(pc.index_in(ids, value_set=known))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import clock, say
 from sft_diversity.study import cells as grid
 from sft_diversity.study import collect, costs, plan, prepare, processes, runs, table
@@ -208,11 +208,8 @@ def _write_manifest(
     here: _Study, frozen: Mapping[str, Any], found: Mapping[str, Any], seconds: float
 ) -> None:
     """Write what the study was made of; a folder inside it has its own manifest."""
-    files = [
-        {"path": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for name in ("failures.jsonl", "fit.json", "metrics.csv", "results.csv", runs.FROZEN)
-        if (path := here.place / name).is_file()
-    ]
+    names = ["failures.jsonl", "fit.json", "metrics.csv", "results.csv", runs.FROZEN]
+    names += [f"runs/{run.name}.json" for run in here.runs]
     keys = {name: run["key"] for name, run in frozen["runs"].items()}
     body = {
         "stage": "study",
@@ -223,7 +220,8 @@ def _write_manifest(
         "seeds": {},
         "rows": {},
         "result": dict(found),
-        "files": files,
+        "files": folder.inventory(here.place, names),
+        "grows": True,  # cells and runs lie in folders with manifests of their own
     }
     body["digest"] = content_key(body)
     body["run"] = {"run_seconds": round(seconds, 1), "versions": folder.versions()}
@@ -231,11 +229,19 @@ def _write_manifest(
 
 
 def _planned(here: _Study) -> Result:
-    """Say what the study would take, touching nothing: before subsets are made, a guess."""
+    """Say what the study would take, touching nothing; a guess until its subsets are made."""
     study, done = here.config, here.place / "runs"
     left = [run for run in here.runs if not (done / f"{run.name}.json").is_file()]
     measured = here.place / "measures"
     unmeasured = [c for c in here.cells if study.metrics and not (measured / c.name).is_dir()]
+    sizes = prepare.sizes_at_hand(here.cells, here.place)
+    if sizes is not None:
+        known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
+        groups = costs.by_group(here.cells, known)
+        estimate = plan.estimate(study, here.runs, left, known, len(unmeasured))
+        shown = table.costs(groups, costs.spread(groups), estimate)
+        costs.check(study, groups, shown)
+        return _plan(here, estimate, f"{shown}\nnothing was written (--dry-run)")
     guessed = {"": plan.guess(study)}
     estimate = plan.estimate(study, here.runs, left, guessed, len(unmeasured))
     lines = [
