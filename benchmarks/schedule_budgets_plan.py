@@ -47,11 +47,16 @@ def cells() -> Iterator[tuple[optimizers.Name, str, str]]:
                 yield optimizer, budget, schedule
 
 
-def ranked(cell: tuple[str, str, str], done: dict[Job, dict[str, Any]], seed: int) -> list[float]:
-    """Return the rates a cell was run with under `seed`, lowest validation loss first."""
-    tried = {job.rate: run["valid"] for job, run in done.items() if job[:3] == cell}
-    tried = {rate: done[Job(*cell, rate, seed)]["valid"] for rate in tried}  # type: ignore[arg-type]
-    return sorted(tried, key=lambda rate: tried[rate])
+def tried(cell: tuple[str, str, str], done: dict[Job, dict[str, Any]]) -> list[float]:
+    """Return the rates a cell was run with under the first seed, in order."""
+    return sorted(job.rate for job in done if job[:3] == cell and job.seed == SEEDS[0])
+
+
+def beyond(rates: list[float], best: float) -> list[float]:
+    """Return the next rate outside `rates` if the best is the first or the last of them."""
+    if len(rates) >= len(FIRST_RATES["adamw"]) + SHIFTS:
+        return []
+    return [best / 2] * (best == rates[0]) + [best * 2] * (best == rates[-1])
 
 
 def chosen(cell: tuple[str, str, str], done: dict[Job, dict[str, Any]]) -> float:
@@ -67,22 +72,26 @@ def chosen(cell: tuple[str, str, str], done: dict[Job, dict[str, Any]]) -> float
 
 
 def next_jobs(done: dict[Job, dict[str, Any]]) -> list[Job]:
-    """Return what is to be run next: rates first, then seeds of the best two, then more seeds."""
-    stages: list[list[Job]] = [[], [], [], []]
+    """Return what is to be run next.
+
+    Rates with one seed; three seeds of the best two; of a further rate where the best is now at an
+    edge; two more seeds of the best.
+    """
+    stages: list[list[Job]] = [[], [], [], [], []]
     for cell in cells():
-        tried = sorted({job.rate for job in done if job[:3] == cell})
-        stages[0] += [Job(*cell, rate, SEEDS[0]) for rate in FIRST_RATES[cell[0]]]
-        if not set(FIRST_RATES[cell[0]]) <= set(tried):
+        rates, first = tried(cell, done), FIRST_RATES[cell[0]]
+        stages[0] += [Job(*cell, rate, SEEDS[0]) for rate in first]
+        if not set(first) <= set(rates):
             continue
-        order = ranked(cell, done, SEEDS[0])
-        if len(tried) < len(FIRST_RATES[cell[0]]) + SHIFTS:
-            if order[0] == tried[0]:
-                stages[0].append(Job(*cell, tried[0] / 2, SEEDS[0]))
-            elif order[0] == tried[-1]:
-                stages[0].append(Job(*cell, tried[-1] * 2, SEEDS[0]))
+        losses = {rate: done[Job(*cell, rate, SEEDS[0])]["valid"] for rate in rates}
+        order = sorted(rates, key=lambda rate: losses[rate])
+        stages[0] += [Job(*cell, rate, SEEDS[0]) for rate in beyond(rates, order[0])]
         stages[1] += [Job(*cell, order[0], seed) for seed in SEEDS[1:]]
         stages[2] += [Job(*cell, order[1], seed) for seed in SEEDS[1:]]
-        stages[3] += [Job(*cell, chosen(cell, done), seed) for seed in MORE_SEEDS]
+        best = chosen(cell, done)
+        # The first seed last: it is what makes the rate one that was tried.
+        stages[3] += [Job(*cell, r, seed) for r in beyond(rates, best) for seed in SEEDS[::-1]]
+        stages[4] += [Job(*cell, best, seed) for seed in MORE_SEEDS]
     for stage in stages:
         left = [job for job in stage if job not in done]
         if left:

@@ -87,7 +87,7 @@ def summary(done: Done) -> dict[str, Any]:
                     "at_edge": rate in (rates[0], rates[-1]),
                     "test": {str(seed): round(found[seed], 5) for seed in sorted(found)},
                     "mean": round(float(np.mean(list(found.values()))), 5),
-                    "sd": round(float(np.std(list(found.values()), ddof=1)), 5),
+                    "sd": round(float(np.std(list(found.values()), ddof=len(found) > 1)), 5),
                 }
             )
         pairs = itertools.chain(itertools.product(OURS, OTHERS), [("linear", "cosine")])
@@ -193,7 +193,8 @@ def draw_rates(done: Done, path: Path) -> None:
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_xlabel("peak learning rate")
         axis.set_ylabel("nats per response token")
-    panels[0][1].legend(fontsize=8)
+    handles, labels = panels[0][1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
