@@ -56,6 +56,18 @@ def slopes(page: Row) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: (row["size"], _as_published(row["strategy"])))
 
 
+def apart(fit: Row) -> bool:
+    """Whether the interval of a slope excludes 0."""
+    low, high = fit.get("ci_low"), fit.get("ci_high")
+    return low is not None and high is not None and (low > 0 or high < 0)
+
+
+def failed(page: Row) -> str:
+    """Return how many runs failed."""
+    n = len(page["failures"])
+    return "1 run failed" if n == 1 else f"{n:,} runs failed"
+
+
 def published_sizes(page: Row) -> list[str]:
     """Return the sizes of the published slopes, ascending."""
     sizes = {size for fit in page["fit"].get("slopes", []) for size in fit.get("published") or {}}

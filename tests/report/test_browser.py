@@ -25,7 +25,8 @@ _RATIO = """() => {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const ground = light(getComputedStyle(document.body).backgroundColor);
-  return [...document.querySelectorAll('main p, main td, main h2, main summary, svg.plot text')]
+  const read = 'main p, main td:not(.heat), main h2, main summary, svg.plot text';
+  return [...document.querySelectorAll(read)]
     .map(one => getComputedStyle(one))
     .map(style => light(style.fill !== 'rgb(0, 0, 0)' ? style.fill : style.color))
     .reduce((least, l) => Math.min(least,
@@ -68,6 +69,18 @@ def test_a_page_is_whole(browser, pages, sort, width, scheme):
     assert tab.evaluate(_RATIO) >= 4.5  # WCAG AA
     assert tab.evaluate("window.hit") is None
     tab.context.close()
+
+
+def test_a_heat_map_is_coloured_by_its_values(browser, pages):
+    for scheme in ("light", "dark"):
+        tab, _, _ = watched(browser, pages / "study" / PAGE, scheme=scheme)
+        grounds = tab.evaluate(
+            "Object.fromEntries(['h6', 'h0', 'none'].map(c => [c, document.querySelector"
+            "('td.heat.' + c)]).filter(p => p[1]).map(p => [p[0], "
+            "getComputedStyle(p[1]).backgroundColor]))"
+        )
+        assert grounds["h6"] not in (grounds.get("h0"), grounds.get("none"))
+        tab.context.close()
 
 
 def test_every_part_that_can_be_chosen_is_reached_by_keyboard(browser, pages):

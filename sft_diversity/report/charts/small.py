@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from markupsafe import Markup
-
-from sft_diversity.report.charts.numbers import number
 
 _BAR = 120
 
@@ -42,7 +39,7 @@ def interval(value: float | None, low: float | None, high: float | None, reach: 
 
     An interval that goes on beyond the line ends in an arrow.
     """
-    width = 160
+    width = 120
     middle, unit = width / 2, (width / 2 - 6) / (reach or 1.0)
 
     def at(x: float) -> float:
@@ -87,9 +84,8 @@ def step(value: float | None, reach: float = 1.0, steps: int = 6) -> str:
     return f"h{round(share * steps)}"
 
 
-def cell(value: Any, reach: float = 1.0, digits: int = 2, sure: bool = False) -> Markup:
-    """Return a table cell of a heat map; what stands after correction is bold."""
-    text = number(round(value, digits) if isinstance(value, float) else value, digits + 1)
-    return Markup('<td class="heat {}{}">{}</td>').format(
-        step(value, reach), " sure" if sure else "", text
-    )
+def cell(r: float | None, sure: bool = False) -> Markup:
+    """Return a heat map's table cell of a correlation; one that stands after correction is bold."""
+    text = "–" if r is None else f"{r:+.2f}".replace("-", "−")
+    style = f"{step(r)} sure" if sure else step(r)
+    return Markup('<td class="heat {}">{}</td>').format(style, text)
