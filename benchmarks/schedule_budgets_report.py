@@ -195,7 +195,7 @@ def draw_rates(done: Done, path: Path) -> None:
         axis.set_ylabel("nats per response token")
     handles, labels = panels[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
 
 
 def main() -> None:
