@@ -1,0 +1,56 @@
+"""`report` as Python users and the command line call it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import sft_diversity
+from sft_diversity.cli import app
+from sft_diversity.core import folder
+
+
+@pytest.fixture
+def options(made):
+    return {"work": made["work"], "layout": "none", "measure": False, "samples": 1}
+
+
+def test_a_page_is_written_where_asked_and_its_folder_kept_in_the_work_folder(
+    made, options, tmp_path
+):
+    out = tmp_path / "page.html"
+    first = sft_diversity.report(made["one"], made["two"], out=out, **options)
+    assert first["kind"] == "comparison"
+    assert first["bytes"] == out.stat().st_size
+    kept = [path for path in (made["work"] / "report").iterdir() if path.is_dir()]
+    assert folder.verify(kept[0])["faults"] == []
+    before = out.read_bytes()
+    out.unlink()
+    sft_diversity.report(made["one"], made["two"], out=out, **options)
+    assert out.read_bytes() == before
+
+
+def test_a_folder_has_the_page_and_its_data(made, options, tmp_path):
+    sft_diversity.report(made["study"], out=tmp_path / "out", **options)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["manifest.json", "report.html", "report.json"]
+
+
+def test_a_dry_run_plans_and_touches_nothing(made, options, tmp_path):
+    planned = sft_diversity.report(
+        made["one"], out=tmp_path / "page.html", dry_run=True, **options
+    )["plan"]
+    assert [step["stage"] for step in planned] == ["report"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_prints_one_object(made, tmp_path):
+    words = ["report", str(made["one"]), "--out", str(tmp_path / "p.html"), "--no-measure",
+             "--work", str(made["work"]), "--layout", "none", "--json"]  # fmt: skip
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["kind"] == "subset"
+    assert found["title"] == "one"
