@@ -33,6 +33,8 @@ def sweeps(report: dict[str, Any], path: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set(xlabel="steps K of the run", ylabel="‖∇f‖₁, mean over the run", title=title)
         axis.legend(fontsize=7)
+    axes[1].set_yticks((80, 100, 150, 200), ("80", "100", "150", "200"))
+    axes[1].minorticks_off()
     figure.savefig(path, dpi=110)
 
 
@@ -45,6 +47,8 @@ def losses(report: dict[str, Any], path: Path) -> None:
     boxes = axes[0].boxplot(values, tick_labels=names, patch_artist=True)
     for box, name in zip(boxes["boxes"], names, strict=True):
         box.set_facecolor(COLORS[name])
+    for line in boxes["medians"]:
+        line.set_color("black")
     axes[0].set(title="Toy: last loss, 16 seeds", ylabel="f after the last step")
     for row in report["model"]["losses"]:
         curve = np.mean(row["curves"], axis=0)
@@ -52,7 +56,7 @@ def losses(report: dict[str, Any], path: Path) -> None:
         test = statistics.fmean(row["losses"])
         label = f"{row['optimizer']}, rate {row['rate']['best']:g}: test {test:.3f}"
         axes[1].plot(steps, curve, color=COLORS[row["optimizer"]], label=label)
-    axes[1].set(title="Small Llama: training loss, mean of three seeds", xlabel="step")
+    axes[1].set(title="Small Llama: training batches, mean of three seeds", xlabel="step")
     axes[1].set_ylabel("nats per labelled token")
     axes[1].legend(fontsize=8)
     figure.savefig(path, dpi=110)
