@@ -1,4 +1,4 @@
-"""From a page's data to what its plots and tables are given; no reading, no drawing."""
+"""What the plots and tables of a study are given."""
 
 from __future__ import annotations
 
@@ -9,32 +9,14 @@ from typing import Any
 from sft_diversity.report.charts import plot, small
 from sft_diversity.report.charts.plot import Axes, Series
 from sft_diversity.report.gather import study
+from sft_diversity.report.views.names import metric_title
 
 Row = Mapping[str, Any]
-#: Metrics to read; others are shown under their own names.
-METRICS = {
-    "tokens_mean": "tokens, mean", "tokens_median": "tokens, median",
-    "tokens_p90": "tokens, 90th percentile", "characters_mean": "characters, mean",
-    **{f"distinct_{n}": f"distinct-{n}" for n in range(1, 5)},
-    "distinct_1_in_10k": "distinct-1 in 10,000", "distinct_2_in_10k": "distinct-2 in 10,000",
-    "compression_ratio": "compression ratio", "self_bleu": "self-BLEU",
-    "token_entropy_bits": "token entropy, bits", "embedding_distance": "embedding distance",
-    "vendi_score": "Vendi score", "novelsum": "NovelSum",
-}  # fmt: skip
 CURVES = {
     "loss": "training loss", "lr": "learning rate", "grad_ratio": "‖g‖₁ / (√d ‖g‖₂)",
     "kkt_gap": "KKT gap (LION)", "box_share": "share of weights in the box (LION)",
     "grad_norm": "gradient norm",
 }  # fmt: skip
-
-
-def metric_title(name: str) -> str:
-    """Return a metric's title; a component before its name is kept."""
-    for component in ("instruction", "response"):
-        if name.startswith(f"{component}_") or name.startswith(f"{component}."):
-            rest = name[len(component) + 1 :]
-            return f"{component}: {METRICS.get(rest, rest.replace('_', ' '))}"
-    return METRICS.get(name, name.replace("_", " "))
 
 
 def regimes(page: Row) -> list[str | None]:
@@ -197,48 +179,6 @@ def baselines(page: Row) -> list[Row]:
     return [r for r in rows if r.get("regime") in (page["regime"], None)]
 
 
-def length_plot(facts: Row, title: str) -> Any:
-    """Return the length distribution of one component beside the corpus's."""
-    series = []
-    if "corpus" in facts:
-        series.append(Series("corpus", "ref", line=_steps(facts["edges"], facts["corpus"])))
-    series.append(Series("subset", "s0", line=_steps(facts["edges"], facts["subset"])))
-    return plot.plot(title, series, _length_axes(facts))
-
-
-def two_lengths(sides: Sequence[Row], title: str) -> Any:
-    """Return the length distributions of one component of two subsets, and the corpus's."""
-    series = []
-    if "corpus" in sides[1]:
-        series.append(Series("corpus", "ref", line=_steps(sides[1]["edges"], sides[1]["corpus"])))
-    for facts, style in zip(sides, ("s0", "s1"), strict=True):
-        series.append(Series(style, style, line=_steps(facts["edges"], facts["subset"])))
-    longest = max(sides, key=lambda facts: facts["edges"][-1])
-    return plot.plot(title, series, _length_axes(longest))
-
-
-def _length_axes(facts: Row) -> Axes:
-    ends = (1.0, float(facts["edges"][-1]))
-    return Axes(facts["unit"], "share of samples", log=True, x_range=ends, zero=True)
-
-
-def _steps(edges: Sequence[int], shares: Sequence[float]) -> list[tuple[float, float]]:
-    told = [(float(max(edges[0], 1)), 0.0)]
-    for low, high, share in zip(edges, edges[1:], shares, strict=False):
-        told += [(max(low, 1), share), (high, share)]
-    return [*told, (float(edges[-1]), 0.0)]
-
-
-def length_rows(facts: Row) -> list[tuple[str, float, float | None]]:
-    """Return the bins of a length distribution: from–to, subset, corpus."""
-    edges, whole = facts["edges"], facts.get("corpus")
-    return [
-        (f"{low:,}–{high - 1:,}", share, None if whole is None else whole[i])
-        for i, (low, high, share) in enumerate(zip(edges, edges[1:], facts["subset"], strict=False))
-        if share or (whole and whole[i])
-    ]
-
-
 def curves(group: Row) -> list[dict[str, Any]]:
     """Return the training plots of a strategy: each figure that its logs hold."""
     told = []
@@ -278,31 +218,6 @@ def _last(values: Sequence[float | None]) -> float | None:
     return next((v for v in reversed(values) if v is not None), None)
 
 
-def measures(page: Row) -> list[dict[str, Any]]:
-    """Return the measures by component: rows of a title and one value a data set."""
-    told = []
-    given = (page["measures"] or {}).get("datasets", [])
-    for component in ("instruction", "response"):
-        parts = [one[component] for one in given if component in one]
-        if not parts:
-            continue
-        there = {name for part in parts for name in part}
-        names = [*(n for n in METRICS if n in there), *sorted(there - METRICS.keys())]
-        rows = [(metric_title(n), [part.get(n) for part in parts]) for n in names]
-        told.append({"component": component, "names": [d["name"] for d in given], "rows": rows})
-    return told
-
-
-def map_data(given: Row) -> dict[str, Any]:
-    """Return what the script of the map reads: points of each subset."""
-    return {
-        "subsets": [
-            {"name": s["name"], "points": s["points"], "drawn": s["drawn"], "samples": s["samples"]}
-            for s in given["subsets"]
-        ]
-    }
-
-
 def curve_legend(group: Row) -> list[tuple[str, str]]:
     """Return the legend of the training plots of a strategy."""
     return [(dial(s), f"d{shade(s)}") for s in group["series"]]
@@ -321,57 +236,3 @@ def shade_of(z: float | None) -> str:
 def budget(page: Row) -> list[str]:
     """Return the columns of the budget that some cell has."""
     return [name for name in study.BUDGET if any(name in cell for cell in page["cells"])]
-
-
-def longest(rows: Sequence[Row], names: Sequence[str]) -> float:
-    """Return the greatest share, for bars."""
-    return max((row[name] or 0.0 for row in rows for name in names), default=1.0) or 1.0
-
-
-def present(sources: Sequence[Row]) -> int:
-    """Return how many sources a subset has samples of."""
-    return sum(row["picked"] > 0 for row in sources)
-
-
-def summary(page: Row) -> str:
-    """Return what a data set is, in a sentence or two."""
-    result, config = page["result"], page["config"]
-    if page["kind"] == "corpus":
-        return f"A corpus of {page['rows']:,} samples from {present(page['sources'])} sources."
-    of = f" of {page['pool']:,}" if page["pool"] else ""
-    dialled = "kinds_target" in result or "target_bits" in result
-    dial_text = f" at {config['diversity']:g} % diversity" if dialled else ""
-    said = [f"{page['rows']:,} samples{of}, chosen by {config['strategy']}{dial_text}."]
-    moved = [row for row in page["sources"] if row["corpus_share"] is not None]
-    if moved:
-        far = max(moved, key=lambda row: abs(row["share"] - row["corpus_share"]))
-        said.append(
-            f"Its mix of sources differs most in {far['source']}: {100 * far['share']:.1f} % "
-            f"instead of {100 * far['corpus_share']:.1f} %."
-        )
-    facts = page["lengths"]["response"]
-    if facts.get("corpus_mean"):
-        ratio = facts["mean"] / facts["corpus_mean"]
-        how = "as long as" if 0.95 <= ratio <= 1.05 else f"{ratio:.2g} times as long as"
-        said.append(f"Its responses are on average {how} the corpus's.")
-    return " ".join(said)
-
-
-def difference(page: Row) -> str:
-    """Return how two subsets differ, in a sentence or two."""
-    one, other = page["names"]
-    both, least = page["overlap"]["both"], max(1, min(page["rows"]))
-    said = [f"{one} and {other} share {both:,} samples, {100 * both / least:.1f} % of the smaller"]
-    if page["by_chance"] is not None:
-        said[0] += f"; two random draws of these sizes would share {page['by_chance']:,.0f}"
-    said[0] += "."
-    first, second = (side["mean"] for side in page["lengths"]["response"])
-    unit = page["lengths"]["response"][0]["unit"]
-    said.append(f"Responses are {first:,.0f} and {second:,.0f} {unit} long on average.")
-    if page["sources"]:
-        far = page["sources"][0]
-        said.append(
-            f"The source that differs most is {far['source']}, {100 * far['first']:.1f} % "
-            f"against {100 * far['second']:.1f} %."
-        )
-    return " ".join(said)
