@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sft_diversity.core.hashing import text_key
 from sft_diversity.report import views
 from sft_diversity.report.charts import numbers, plot, small
 
@@ -51,6 +52,14 @@ def embedded(value: Any) -> Markup:
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)  # no sign of markup is left
+
+
+@lru_cache
+def look() -> str:
+    """Return a hash of templates, style and script: a page made with others is out of date."""
+    here = resources.files("sft_diversity.report")
+    files = [f for part in ("assets", "templates") for f in here.joinpath(part).iterdir()]
+    return text_key(*(t for f in sorted(files, key=str) for t in (f.name, f.read_text("utf-8"))))
 
 
 def _hash(text: str) -> str:

@@ -16,7 +16,7 @@ from sft_diversity.report.config import ReportConfig
 from sft_diversity.report.gather import pages
 from sft_diversity.report.gather.study import is_study
 from sft_diversity.report.locate import Found
-from sft_diversity.report.page import render
+from sft_diversity.report.page import look, render
 
 VERSION = 1
 STAGE = "report"
@@ -134,7 +134,7 @@ def _work(
     sources: Sequence[Path], found: Found, measures: dict[str, Any] | None, config: ReportConfig
 ) -> folder.Work:
     inputs = {f"{number}": _key(source) for number, source in enumerate(sources)}
-    inputs |= found.keys()
+    inputs |= {**found.keys(), "look": look()}
     if measures is not None:
         inputs["measures"] = content_key(measures)
     return folder.Work(STAGE, VERSION, inputs, config.model_dump(mode="json"))

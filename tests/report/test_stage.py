@@ -38,6 +38,14 @@ def test_a_second_call_reuses_and_a_changed_option_says_so(made, tmp_path):
     assert folder.verify(tmp_path / "out")["faults"] == []
 
 
+def test_a_page_of_another_style_sheet_is_made_anew(made, tmp_path, monkeypatch):
+    found, said = locate([made["one"]], made["work"]), []
+    report([made["one"]], tmp_path / "out", found, None, FAST, quiet)
+    monkeypatch.setattr(stage, "look", lambda: "another")
+    report([made["one"]], tmp_path / "out", found, None, FAST, said.append)
+    assert "input look changed" in said[0]
+
+
 def test_a_page_is_resumed_after_its_data_were_gathered(made, tmp_path, monkeypatch):
     found = locate([made["one"]], made["work"])
     with monkeypatch.context() as patch:
