@@ -114,7 +114,10 @@ def _prepare(here: _Study) -> tuple[dict[str, Any], dict[str, Cost]]:
 def _left(here: _Study, frozen: Mapping[str, Any]) -> tuple[list[Run], list[str]]:
     """Return the runs that are not finished, and the cells that are not measured."""
     left = []
-    for run in here.runs:
+    # Draw by draw, so that a study which is stopped early has every cell the same number of times.
+    for run in sorted(
+        here.runs, key=lambda run: (run.train_seed, run.cell.seed if run.cell else -1)
+    ):
         if runs.record(here.place, run.name, frozen["runs"][run.name]["key"]) is None:
             left.append(run)
         elif run.cell and not here.config.keep_models:
