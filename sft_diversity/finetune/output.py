@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,9 +110,10 @@ def _order_adapter_targets(path: Path) -> None:
 
 
 def figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
-    """Return the run's figures; `final_loss` is the mean over the last tenth of the steps."""
+    """Return the run's figures; `final_...` are means over the last tenth of the steps."""
     rendered = course.rendered
     tail = log[-max(len(log) // 10, 1) :]
+    clip = config.max_grad_norm
     return {
         "steps": course.steps,
         "epochs": round(len(course.order) / len(rendered.lengths), 6),
@@ -126,8 +128,16 @@ def figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
         "lr": course.settings.lr,
         "weight_decay": course.settings.weight_decay,
         "first_loss": log[0]["loss"],
-        "final_loss": sum(entry["loss"] for entry in tail) / len(tail),
+        "final_loss": _mean(tail, "loss"),
+        "clipped_share": sum(0 < clip < entry["grad_l2"] for entry in log) / len(log),
+        **{f"final_{name}": _mean(tail, name) for name in _THEORY[2:] if name in log[0]},
     }
+
+
+def _mean(log: Log, name: str) -> float | None:
+    """Return the mean of a figure; None where it is not a number in some step (no gradient)."""
+    mean = sum(entry[name] for entry in log) / len(log)
+    return mean if math.isfinite(mean) else None
 
 
 def write_texts(
@@ -146,10 +156,19 @@ def schedule_name(config: FinetuneConfig) -> str:
     return name + (f", {len(config.phases)} phases" if config.phases else "")
 
 
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _card(draft: Draft, base: Base, config: FinetuneConfig, result: dict[str, Any]) -> str:
     trained = f"LoRA, rank {config.lora_rank}" if config.lora else "all weights"
     adapter = config.lora and not config.merge_adapter
     inputs = draft.work.inputs
+    clipped = f", clipped in {result['clipped_share']:.0%} of steps" if config.max_grad_norm else ""
+    box = ""
+    if result.get("final_kkt_gap") is not None:
+        gap, share = result["final_kkt_gap"], result["final_box_share"]
+        box = f"\n| KKT gap, weights in LION's box | {gap:.4g}, {share:.1%} |"
     return f"""---
 library_name: {"peft" if adapter else "transformers"}
 base_model: {base.name}
@@ -173,6 +192,7 @@ Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistan
 | optimizer | {config.optimizer}, lr {result["lr"]:g}, weight decay {result["weight_decay"]:g} |
 | schedule | {schedule_name(config)}, warm-up {config.warmup:g} |
 | training loss | {result["first_loss"]:.3f} at first, {result["final_loss"]:.3f} at last |
+| gradient, last tenth | ‖g‖₁/(√d‖g‖₂) = {_number(result["final_grad_ratio"])}{clipped} |{box}
 | lineage | subset `{inputs["subset"]}`, base model `{inputs["model"]}` |
 
 `training.jsonl` has every step, `manifest.json` the whole configuration.

@@ -24,7 +24,7 @@ from sft_diversity.finetune import checkpoints, course, optimizers, output, repo
 from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.finetune.models import Base, find_base, load_tokenizer
 
-VERSION = 2
+VERSION = 3
 
 
 #: Options that change where or how fast, but not what is made.

@@ -322,3 +322,22 @@ def test_what_a_stopped_run_left_without_a_checkpoint_is_in_nobodys_way(tmp_path
     finetune(subset, out, config(steps=2, epochs=None), said.append)
     assert said[0].startswith("finetune: recomputed because")
     assert "finetune: fresh start" in said
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion"])
+def test_the_card_says_lineage_schedule_and_what_the_gradients_were_like(
+    optimizer, tmp_path, subset, config
+):
+    out = tmp_path / "out"
+    manifest = finetune(subset, out, config(epochs=1, phi=5.0, optimizer=optimizer))
+    log = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
+    card, result = (out / "README.md").read_text(), manifest["result"]
+    assert result["final_grad_ratio"] == pytest.approx(log[-1]["grad_ratio"])  # a tenth is a step
+    assert result["clipped_share"] == sum(x["grad_l2"] > 1.0 for x in log) / len(log)
+    assert f"= {result['final_grad_ratio']:.3f}, clipped in {result['clipped_share']:.0%}" in card
+    assert "UBA, φ = 5" in card
+    assert manifest["inputs"]["subset"] in card
+    assert ("KKT gap" in card) == (optimizer == "lion")
+    if optimizer == "lion":
+        assert result["final_kkt_gap"] == pytest.approx(log[-1]["kkt_gap"])
+        assert f"{log[-1]['box_share']:.1%}" in card
