@@ -67,4 +67,5 @@ def test_the_recipes_name_selections_that_exist():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/study").glob("*.yaml")), ids=str)
 def test_the_files_that_a_study_names_load_under_their_models(path):
     study = load(path, {})
-    assert study.finetuning.budget and study.scoring.sets
+    assert study.finetuning.budget
+    assert study.scoring.sets
