@@ -37,7 +37,7 @@ RESULT = Path(__file__).parent / "results" / "gpu_finetune.json"
 WARM = 3
 # Dense bfloat16 FLOP/s as the makers state them.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
-RUNS = {
+RUNS: dict[str, dict[str, Any]] = {
     "all weights, adamw": {"optimizer": "adamw"},
     "all weights, lion": {"optimizer": "lion"},
     "all weights, lion-8bit": {"optimizer": "lion-8bit"},
@@ -59,11 +59,11 @@ def shaped_model(out: Path, layers: int, vocabulary: int) -> Path:
         max_position_embeddings=131_072,
     )  # fmt: skip
     torch.manual_seed(0)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(out)
+    made: Any = LlamaForCausalLM(config)
+    made.to(torch.bfloat16).save_pretrained(out)
     words = Tokenizer(WordLevel({"<eos>": 0, "<unk>": 1}, unk_token="<unk>"))
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token="<eos>", pad_token="<eos>"
-    ).save_pretrained(out)
+    wrap: Any = PreTrainedTokenizerFast
+    wrap(tokenizer_object=words, eos_token="<eos>", pad_token="<eos>").save_pretrained(out)
     return out
 
 

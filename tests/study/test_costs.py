@@ -39,7 +39,7 @@ def test_what_is_dropped_for_its_length_is_not_read():
 
 
 def table(*counts: int, regime: str = "B") -> tuple[list[Cell], dict[str, costs.Cost]]:
-    cells = [Cell(regime, "micro-response", 100, d, 0) for d in range(len(counts))]
+    cells = [Cell(regime, "micro-response", 100, d, 0) for d in range(len(counts))]  # type: ignore[arg-type]
     return cells, {
         cell.name: costs.Cost(10, 1.0, float(n), 2.0 * n, 0.0, 0.0)
         for cell, n in zip(cells, counts, strict=True)
