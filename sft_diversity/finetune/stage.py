@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import chat, machine
+from sft_diversity.core import chat, machine, stopping
 from sft_diversity.core import progress as talk
 from sft_diversity.core.errors import Interrupted, UsageError
 from sft_diversity.core.folder import (
@@ -90,7 +90,8 @@ def finetune(
         trainer = training.build(run, base, tokenizer, config, dtype, draft, bar, crew)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.state.global_step < run.steps:
-            raise Interrupted(
+            stopping.safe_point("finetune")
+            raise Interrupted(  # the signal came to another process
                 f"finetune: stopped after step {trainer.state.global_step:,} of {run.steps:,}; "
                 "run the same command to resume"
             )
