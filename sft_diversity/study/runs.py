@@ -167,8 +167,7 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
     if run["subset"] is not None:
         at["stage"] = "finetune"
         model = place / "models" / name
-        if is_light(model):  # scored before, under other options
-            shutil.rmtree(model)
+        _clear(place, name, model, run["key"])
         training = workflow.finetune(
             place / "subsets" / run["subset"],
             out=model,
@@ -190,6 +189,16 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
     if run["subset"] is not None and not frozen["keep_models"]:
         lighten(Path(model))
     return made
+
+
+def _clear(place: Path, name: str, model: Path, key: str) -> None:
+    """Remove what a run under another key left: the study's own, so nobody is to be asked."""
+    began, partial = place / "runs" / f".{name}.began", model.parent / f".{model.name}.partial"
+    if is_light(model):  # scored before, under other options
+        shutil.rmtree(model)
+    if partial.exists() and not (began.is_file() and began.read_text("utf-8") == key):
+        shutil.rmtree(partial)
+    began.write_text(key, "utf-8")
 
 
 def headline(scores: dict[str, Any]) -> dict[str, float | None]:

@@ -133,7 +133,7 @@ def test_killed_five_times_at_random_moments_it_ends_with_the_same_numbers(tmp_p
     out, kills = tmp_path / "out", 0
     for _ in range(5):
         process = start(config, out)
-        time.sleep(dice.uniform(0.1, 0.35) * took)
+        time.sleep(dice.uniform(0.05, 0.2) * took)
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -195,6 +195,19 @@ def test_a_run_that_dies_without_a_word_is_explained(config, tmp_path):
     killer.join()
     assert ended == [("base", False)]
     assert "killed by SIGKILL" in runs.failure(out, "base")["error"]
+
+
+def test_what_a_run_under_other_options_left_half_done_is_begun_anew(config, tmp_path):
+    """`finetune` alone would refuse to remove another run's checkpoints; a study owns its own."""
+    out = tmp_path / "out"
+    study(config, out=out, prepare_only=True)
+    name = "A-micro-response-n24-d0-s0-t0"
+    other = {"stage": "finetune", "version": 0, "inputs": {}, "config": {}}
+    left = out / "models" / f".{name}.partial"
+    (left / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    (left / "checkpoints" / "checkpoint-3" / "complete.json").write_text("{}")
+    (left / "work.json").write_text(json.dumps(other))
+    assert study(config, out=out, run=name)["training"]["steps"] == 6
 
 
 def test_two_calls_on_one_study_do_not_meet(config, tmp_path):
