@@ -1,44 +1,43 @@
-"""Many runs, some at a time, each in a process that ends with this one."""
+"""Many runs, some at a time, each in a process of its own that ends with this one.
+
+The processes are forked from a host that has loaded torch, transformers and TRL once: that takes
+about ten seconds of a core, and a run may take less.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sft_diversity.core import stopping
-from sft_diversity.core.errors import Interrupted
+from sft_diversity.core.errors import DataError, Interrupted
 from sft_diversity.study import runs
 
-_POLL_S = 0.1
-# The first thing a process does, before imports that take seconds: ask the kernel to be killed with
-# its parent (Linux; elsewhere the lock of a run must do), and end if that has happened already.
+_POLL_S = 0.2
+# The first thing the host does, before imports that take seconds: ask the kernel to be killed with
+# its parent (Linux; elsewhere it ends when its input does), and end if that has happened already.
 _BOOT = """\
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[3]):
+if os.getppid() != int(sys.argv[2]):
     sys.exit(1)
-from sft_diversity.study.worker import main
-sys.exit(main(sys.argv[1], sys.argv[2]))
+from sft_diversity.study.host import main
+main(sys.argv[1])
 """
 _THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
     "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
 )  # fmt: skip
-
-
-@dataclass
-class _Running:
-    name: str
-    process: subprocess.Popen[bytes]
-    started: float
 
 
 def run_all(
@@ -50,65 +49,96 @@ def run_all(
 ) -> None:
     """Do the runs in order, `jobs` at a time; `ended(name, seconds, well)` as each ends.
 
-    Processes are started by the calling thread, since the kernel ties them to it.
+    Call it from the main thread: the kernel ties the host to the thread that starts it.
 
     Raises
     ------
     Interrupted
         If a signal came: it was passed on, and every run has kept what it had.
+    DataError
+        If the host was killed, and its runs with it.
     """
-    waiting, running = list(reversed(names)), list[_Running]()
+    waiting, running = list(reversed(names)), dict[str, float]()
+    host = _Host(place, threads)
     try:
         while waiting or running:
             while waiting and len(running) < jobs and not stopping.requested():
-                running.append(_start(place, waiting.pop(), threads))
+                name = waiting.pop()
+                running[name] = time.monotonic()
+                host.tell(start=name)
             if stopping.requested():
-                _stop(running, signal.SIGTERM)
+                host.tell(signal=int(signal.SIGTERM))
+                while running:
+                    for name, _ in host.ended(_POLL_S):
+                        del running[name]
                 raise Interrupted("study: stopped by a signal; run the same command to resume")
-            time.sleep(_POLL_S)
-            for one in [one for one in running if one.process.poll() is not None]:
-                running.remove(one)
-                _explain(place, one)
-                ended(one.name, time.monotonic() - one.started, one.process.returncode == 0)
+            for name, code in host.ended(_POLL_S):
+                _explain(place, name, code)
+                ended(name, time.monotonic() - running.pop(name), code == 0)
     finally:
-        _stop(running, signal.SIGKILL)
+        host.close()
 
 
-def _start(place: Path, name: str, threads: int) -> _Running:
-    log = place / "logs" / f"{name.replace(':', '-')}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | dict.fromkeys(_THREADS, str(threads))
-    environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-c", _BOOT, str(place.absolute()), name, str(os.getpid())]
-    with log.open("ab") as handle:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=handle,
+class _Host:
+    """The process that runs are forked from, and the talk with it: a JSON object a line."""
+
+    def __init__(self, place: Path, threads: int) -> None:
+        environment = os.environ | dict.fromkeys(_THREADS, str(threads))
+        environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+        (place / "logs").mkdir(parents=True, exist_ok=True)
+        with (place / "logs" / "host.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, str(place.absolute()), str(os.getpid())],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+            )
+        self._heard = b""
+
+    def tell(self, **order: Any) -> None:
+        """Give an order: start a run, or signal all."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def ended(self, wait_s: float) -> list[tuple[str, int]]:
+        """Return the runs that have ended, with their exit codes, after `wait_s` at most."""
+        output = self._process.stdout
+        assert output is not None
+        if not select.select([output], [], [], wait_s)[0]:
+            return []
+        heard = os.read(output.fileno(), 1 << 16)
+        if not heard:
+            raise self._gone()
+        *lines, self._heard = (self._heard + heard).split(b"\n")
+        return [(one["ended"], one["code"]) for one in map(json.loads, lines)]
+
+    def close(self) -> None:
+        """End the host and what is left of its runs."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _gone(self) -> DataError:
+        return DataError(
+            "study: the process that runs are forked from is gone (killed, or out of memory? see "
+            "logs/host.log); run the same command to resume, with fewer --jobs if memory is short"
         )
-    return _Running(name, process, time.monotonic())
 
 
-def _explain(place: Path, one: _Running) -> None:
+def _explain(place: Path, name: str, code: int) -> None:
     """Note why a process ended that could not say so itself."""
-    code = one.process.returncode
-    if code == 0 or runs.failure(place, one.name) is not None:
+    if code == 0 or runs.failure(place, name) is not None:
         return
     if code < 0:
         reason = f"killed by {signal.Signals(-code).name}"
         reason += " (out of memory?)" if code == -signal.SIGKILL else ""
     else:
-        reason = f"ended with exit code {code}; see logs/{one.name.replace(':', '-')}.log"
-    runs.note_failure(place, one.name, "process", reason)
-
-
-def _stop(running: list[_Running], number: signal.Signals) -> None:
-    """Signal the processes and wait until they have ended."""
-    for one in running:
-        if one.process.poll() is None:
-            one.process.send_signal(number)
-    for one in running:
-        one.process.wait()
-    running.clear()
+        reason = f"ended with exit code {code}; see logs/{runs.file_name(name)}.log"
+    runs.note_failure(place, name, "process", reason)

@@ -123,7 +123,7 @@ def note_failure(place: Path, name: str, stage: str, error: str) -> None:
 
 
 def _failed(place: Path, name: str) -> Path:
-    return place / "runs" / f"{name.replace(':', '-')}.failed.json"
+    return place / "runs" / f"{file_name(name)}.failed.json"
 
 
 def one(place: Path, name: str) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def one(place: Path, name: str) -> dict[str, Any]:
 def _guarded(place: Path, name: str, do: Any) -> dict[str, Any]:
     """Do it alone, and keep the reason if it fails."""
     at = {"stage": "start"}
-    with lock(place / "runs" / f".{name.replace(':', '-')}.lock", name):
+    with lock(place / "runs" / f".{file_name(name)}.lock", name):
         _failed(place, name).unlink(missing_ok=True)
         try:
             made: dict[str, Any] = do(at)
@@ -235,6 +235,11 @@ def measure(place: Path, frozen: dict[str, Any], cell: str, *, dry_run: bool) ->
         dry_run=dry_run,
         **frozen["measure"],
     )
+
+
+def file_name(name: str) -> str:
+    """Return how files of a run are named."""
+    return name.replace(":", "-")
 
 
 def measuring(cell: str) -> str:
