@@ -77,14 +77,8 @@ def find_eval_dir(named: Path | None) -> Path:
         If it is nowhere.
     """
     checkout = Path(resources.__file__).resolve().parents[2]
-    if named is not None:
-        candidates = [named, checkout / named]
-    else:
-        candidates = [
-            Path("data/eval"),
-            checkout / "data" / "eval",
-            checkout.parent / "shared" / "data" / "eval",
-        ]
+    wanted = named or Path("data/eval")
+    candidates = [wanted, checkout / wanted]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
@@ -107,9 +101,7 @@ def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
     DataError
         If a file or a row is not as the config says.
     """
-    rows = rows_of(folder / eval_set.file)
-    if eval_set.join is not None:
-        rows = joined_with(rows, rows_of(folder / eval_set.join.file), eval_set.file, eval_set.join)
+    rows = joined_rows(folder, eval_set.file, eval_set.join)
     records = [
         record for number, row in enumerate(rows) for record in _records(eval_set, number, row)
     ]
@@ -147,10 +139,12 @@ def _records(eval_set: EvalSet, number: int, row: dict[str, Any]) -> list[Record
     return found
 
 
-def joined_with(
-    rows: list[dict[str, Any]], others: list[dict[str, Any]], file: str, join: Join
-) -> list[dict[str, Any]]:
-    """Return the rows of `file`, each over the row of the second file with the same key."""
+def joined_rows(folder: Path, file: str, join: Join | None) -> list[dict[str, Any]]:
+    """Return the rows of `file`, each over the row of the joined file with the same key, if any."""
+    rows = rows_of(folder / file)
+    if join is None:
+        return rows
+    others = rows_of(folder / join.file)
     key = join.key
     by_key = {str(value_at(other, key)): other for other in others}
     joined = []

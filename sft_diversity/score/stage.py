@@ -20,8 +20,7 @@ from sft_diversity.core.hashing import file_sha256
 from sft_diversity.score import examples, heldout, likelihood
 from sft_diversity.score import model as models
 from sft_diversity.score.figures import RECORDS, SCORED
-from sft_diversity.score.sets import EvalSet, Record, read
-from sft_diversity.score.sets import find_eval_dir as find_eval_dir
+from sft_diversity.score.sets import EvalSet, Record, find_eval_dir, read
 
 VERSION = 1
 _TOKENS_PER_S = 12_000  # tiny-base on two CPU cores; for estimates only
@@ -39,8 +38,7 @@ class ScoreConfig(Config):
     )
     eval_dir: Path | None = Field(
         default=None,
-        description="folder of the sets' files; default: data/eval here, or ../shared/data/eval "
-        "beside the checkout",
+        description="folder of the sets' files; default: data/eval here or in the checkout",
     )
     max_length: int = Field(
         default=1024,
@@ -74,7 +72,7 @@ class ScoreConfig(Config):
 def plan(model: Path | str, config: ScoreConfig) -> dict[str, Any]:
     """Return what `score` would do: sets, records, estimated seconds; loads no model."""
     models.check(model)
-    sets, eval_dir = _sets_of(config)
+    sets, eval_dir = sets_of(config)
     counts, tokens = {}, 0
     for one in sets:
         records = read(one, eval_dir, config.seed)
@@ -118,7 +116,7 @@ def score(
     DataError
         If an evaluation file is broken, the model does not load, or its loss is not finite.
     """
-    sets, eval_dir = _sets_of(config)
+    sets, eval_dir = sets_of(config)
     source = models.find(model)
     device, dtype = models.resolve(config.device, config.dtype)
     context = models.context(source.path)
@@ -126,7 +124,7 @@ def score(
     work = folder.Work(
         "score",
         VERSION,
-        {"model": source.key, **_file_keys(sets, eval_dir)},
+        {"model": source.key, **file_keys(sets, eval_dir)},
         config.model_dump(mode="json", exclude={"eval_dir", "batch_tokens", "trust_remote_code"})
         | {
             "sets": [one.model_dump(mode="json") for one in sets],
@@ -237,7 +235,7 @@ def _row(
     }
 
 
-def _sets_of(config: ScoreConfig) -> tuple[tuple[EvalSet, ...], Path]:
+def sets_of(config: ScoreConfig) -> tuple[tuple[EvalSet, ...], Path]:
     """Return the sets that a config means and the folder they lie in."""
     sets = config.sets
     if sets is None:
@@ -246,7 +244,8 @@ def _sets_of(config: ScoreConfig) -> tuple[tuple[EvalSet, ...], Path]:
     return sets, find_eval_dir(config.eval_dir)
 
 
-def _file_keys(sets: Sequence[EvalSet], eval_dir: Path) -> dict[str, str]:
+def file_keys(sets: Sequence[EvalSet], eval_dir: Path) -> dict[str, str]:
+    """Return the hash of every file that the sets are read from."""
     names = [one.file for one in sets] + [one.join.file for one in sets if one.join is not None]
     keys = {}
     for name in dict.fromkeys(names):

@@ -18,11 +18,10 @@ from typing import Any
 from sft_diversity import workflow
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, Interrupted, SftdivError, UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key
 from sft_diversity.finetune import stage as finetuning
 from sft_diversity.finetune.models import find_base
 from sft_diversity.score import stage as scoring
-from sft_diversity.score.sets import find_eval_dir
 from sft_diversity.study.cells import Run
 from sft_diversity.study.config import StudyConfig
 
@@ -77,7 +76,7 @@ def keys_of(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]:
         "model": find_base(training.model, training.revision).key,
         "finetune": training.model_dump(mode="json", exclude={"model", "revision"}),
         "score": score.model_dump(mode="json", exclude={"eval_dir"}),
-        "eval": _eval_key(score),
+        "eval": scoring.file_keys(*scoring.sets_of(score)),
     }
     subsets: dict[str | None, str | None] = {None: None}
     for run in runs:
@@ -92,11 +91,6 @@ def keys_of(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]:
         )
         for run in runs
     }
-
-
-def _eval_key(score: scoring.ScoreConfig) -> str:
-    at = find_eval_dir(score.eval_dir)
-    return content_key([[p.name, file_sha256(p)] for p in sorted(at.iterdir()) if p.is_file()])
 
 
 def record(place: Path, name: str, key: str) -> dict[str, Any] | None:

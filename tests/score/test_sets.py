@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import resources
@@ -15,6 +18,8 @@ from tests.score import fixtures
 PLAIN = EvalSet(
     name="plain", file="plain.jsonl", kind="transfer", reference="short", prompt="q", response="a"
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_text(folder: Path, text: str) -> Path:
@@ -119,3 +124,18 @@ def test_the_sample_config_reads_the_checked_in_sample():
     records = [r for one in config.sets or () for r in read(one, root / "data/sample/eval", 0)]
     assert len(records) == 200
     assert all(r.messages[-1]["content"] for r in records)
+
+
+def test_the_sets_of_the_default_configs_are_here_as_their_manifest_says():
+    listed = yaml.safe_load((ROOT / "data/eval/MANIFEST.yaml").read_text("utf-8"))["sets"]
+    for one in listed:
+        raw = gzip.decompress((ROOT / "data/eval" / one["file"]).read_bytes())
+        assert hashlib.sha256(raw).hexdigest() == one["sha256_uncompressed"]
+        assert one["licence"]
+        assert one["repository"]
+    named: set[str] = set()
+    for name in ("heldout", "miniature", "pairwise", "alpaca-eval-1"):
+        config = yaml.safe_load((ROOT / f"configs/score/{name}.yaml").read_text("utf-8"))
+        for one in config["sets"]:
+            named |= {one["file"], *([one["join"]["file"]] if "join" in one else [])}
+    assert named == {one["file"] for one in listed}

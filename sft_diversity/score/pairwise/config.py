@@ -103,8 +103,7 @@ class PairwiseConfig(Config):
     eval_dir: Path | None = Field(
         default=None,
         exclude=True,
-        description="folder of the sets' files; default: data/eval here, or ../shared/data/eval "
-        "beside the checkout",
+        description="folder of the sets' files; default: data/eval here or in the checkout",
     )
     limit: int | None = Field(
         default=None, ge=1, description="take a seeded sample of this many prompts of each set"

@@ -11,7 +11,7 @@ from sft_diversity.core import seeding
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import text_key
 from sft_diversity.score.pairwise.config import PairwiseConfig, PromptSet
-from sft_diversity.score.sets import joined_with, rows_of, value_at
+from sft_diversity.score.sets import joined_rows, value_at
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,7 @@ def read(prompt_set: PromptSet, folder: Path, config: PairwiseConfig) -> list[Pr
     DataError
         If a file or a row is not as the config says.
     """
-    rows = rows_of(folder / prompt_set.file)
-    if prompt_set.join is not None:
-        others = rows_of(folder / prompt_set.join.file)
-        rows = joined_with(rows, others, prompt_set.file, prompt_set.join)
+    rows = joined_rows(folder, prompt_set.file, prompt_set.join)
     found = [_prompt(prompt_set, number, row) for number, row in enumerate(rows)]
     rng = seeding.generator(config.seed, "score", "prompts", prompt_set.name)
     order = rng.permutation(len(found)).tolist()
