@@ -47,6 +47,10 @@ Corpus = Annotated[
     Path, typer.Argument(help="Output folder of `sftdiv ingest`, `clean` or `rewrite`.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
+PartOption = Annotated[
+    str | None,
+    typer.Option(help="Only the I-th of N parts of the corpus, I/N; then run without."),
+]
 
 
 def _finish(result: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
@@ -84,6 +88,7 @@ def ingest_command(
 def embed_command(
     corpus: Corpus,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    part: PartOption = None,
     work: Work = workflow.WORK,
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -91,11 +96,8 @@ def embed_command(
     **options: Any,
 ) -> None:
     """Embed both components of a corpus."""
-    _finish(
-        workflow.embed(corpus, out=out, work=work, config=config, dry_run=dry_run, **options),
-        as_json,
-        printing.figures,
-    )
+    options |= {"out": out, "part": part, "work": work, "config": config, "dry_run": dry_run}
+    _finish(workflow.embed(corpus, **options), as_json, printing.figures)
 
 
 @app.command("index")

@@ -14,7 +14,9 @@ from sft_diversity.core import folder
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
+from sft_diversity.embed import part as embedding_part
 from sft_diversity.embed import stage as embedding
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.embed.texts import text_encoder
@@ -91,7 +93,20 @@ class Work:
             "embed",
             out,
             lambda: embedding.plan(corpus, out, config, self.root),
-            lambda: embedding.embed(corpus, out, config, self.root, say),
+            lambda: self._embed(corpus, out, config),
+        )
+
+    def _embed(self, corpus: Path, out: Path, config: EmbedConfig) -> None:
+        embedding_part.check(corpus, config, self.root)
+        embedding.embed(corpus, out, config, self.root, say)
+
+    def embeddings_part(self, corpus: Path, config: EmbedConfig, part: Part) -> Path:
+        """Embed one part of a corpus into the cache of vectors; return the part's record."""
+        return self._made(
+            "embed",
+            embedding_part.place(corpus, config, part, self.root),
+            lambda: embedding_part.plan(corpus, config, part, self.root),
+            lambda: embedding_part.embed_part(corpus, config, part, self.root, say),
         )
 
     def index(self, corpus: Path, options: IndexOptions, named: str | Path | None = None) -> Path:

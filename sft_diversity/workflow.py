@@ -18,11 +18,14 @@ from sft_diversity import doctor as doctors
 from sft_diversity.clean import stage as cleaning
 from sft_diversity.clean.config import CleanConfig
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, resources
+from sft_diversity.core import folder, parts, resources
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import progress, say
 from sft_diversity.describe import Describer, MeasureOptions
+from sft_diversity.embed import part as embed_part
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.export import stage as exporting
 from sft_diversity.finetune import curves
@@ -104,15 +107,23 @@ def embed(
     corpus: str | Path,
     *,
     out: str | Path | None = None,
+    part: str | Part | None = None,
     work: str | Path = WORK,
     config: str | Path | None = None,
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Embed both components of a corpus; options are those of `EmbedConfig`."""
+    """Embed both components of a corpus; options are those of `EmbedConfig`.
+
+    With `part`, "I/N", only the I-th of N parts, into the work folder's cache of vectors: parts run
+    at once, anywhere; the call without `part` then finds every vector. See `part_folder`.
+    """
     asked = _options(EmbedConfig, config, options)
     kept = Work(Path(work), dry_run)
-    place = kept.embeddings(Path(corpus), asked, out)
+    if part is None:
+        place = kept.embeddings(Path(corpus), asked, out)
+    else:
+        place = kept.embeddings_part(Path(corpus), asked, _part(part, "embed", out))
     return {"plan": kept.plan} if dry_run else _report(folder.read_manifest(place), place)
 
 
@@ -415,6 +426,38 @@ def schedule(
 def doctor(work: str | Path = WORK) -> Result:
     """Say what this machine has for each part of the job."""
     return doctors.doctor(Path(work))
+
+
+def part_folder(
+    verb: str,
+    corpus: str | Path,
+    part: str | Part,
+    *,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    **options: Any,
+) -> Path:
+    """Return the folder that `sftdiv VERB CORPUS --part I/N` writes; its manifest says: finished.
+
+    It depends on the corpus and the options alone, not on the machine, and nothing is made.
+
+    Raises
+    ------
+    UsageError
+        If the verb does not work by parts, or the options or the part are wrong.
+    """
+    wanted = parts.parse(part, verb)
+    if verb == "embed":
+        asked = _options(EmbedConfig, config, options)
+        return embed_part.place(Path(corpus), asked, wanted, Path(work))
+    raise UsageError(f"{verb}: does not work by parts; leave out --part")
+
+
+def _part(part: str | Part, verb: str, out: str | Path | None) -> Part:
+    """Return the part asked for; what it makes has its place in the work folder."""
+    if out is not None:
+        raise UsageError(f"{verb}: --part fills the work folder; leave out --out")
+    return parts.parse(part, verb)
 
 
 def _options(model: type[C], config: str | Path | None, options: Mapping[str, Any]) -> C:

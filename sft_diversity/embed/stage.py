@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, machine, progress, schema, stopping
+from sft_diversity.core import folder, machine, parts, progress, schema, stopping
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
@@ -122,17 +122,17 @@ def embed(
     files = locate(config.encoder, config.revision)
     assert files is not None
     placement = place(config)
-    draft = folder.open_draft(out, _work(corpus, config, files, placement))
+    draft = folder.open_draft(out, work_of(corpus, config, files, placement))
     if draft.reused:
         say(f"embed: {draft.reason}, reused")
         return folder.read_manifest(out, "embed")
-    store = stores.Store(_store_folder(work, config, files, placement))
-    embedded = _fill(corpus, config, files, placement, store, say)
+    store = stores.Store(store_folder(work, config, files, placement))
+    embedded = fill(parts.whole(corpus), config, files, placement, store, say)
     result = _assemble(corpus, config, store, draft)
     rows = max(c["rows"] for c in result["components"].values())
     return draft.commit(
         rows=folder.rows_account(rows, rows, {}),
-        result=result | {"encoder": _identity(config, files, placement)},
+        result=result | {"encoder": identity(config, files, placement)},
         run={
             "device": placement.device,
             "workers": placement.workers,
@@ -159,20 +159,28 @@ def plan(corpus: Path, out: Path, config: EmbedConfig, work: Path = WORK) -> dic
     if files is None:
         return said | {"state": "new", "reason": "the encoder would be downloaded first"}
     manifest = folder.read_manifest(out) if folder.stage_of(out) == "embed" else {}
-    if manifest.get("key") == _work(corpus, config, files, placement).key:
+    if manifest.get("key") == work_of(corpus, config, files, placement).key:
         return said | {"state": "reused", "texts_to_embed": 0, "seconds": 0.0, "bytes": 0}
-    store = stores.Store(_store_folder(work, config, files, placement))
+    store = stores.Store(store_folder(work, config, files, placement))
+    said |= {"state": "new", **cost(parts.whole(corpus), config, placement, store)}
+    said["bytes"] += 2 * 384 * rows * len(config.components)
+    return said
+
+
+def cost(
+    slices: Sequence[parts.Slice], config: EmbedConfig, placement: Placement, store: stores.Store
+) -> dict[str, Any]:
+    """Return what embedding these rows would take: texts to embed, seconds, bytes of cache."""
     texts, characters = 0, 0
-    for unit in unit_work.missing_units(corpus, config.components, store):
+    for unit in unit_work.missing_units(slices, config.components, store):
         texts += len(unit.texts)
         characters += sum(min(len(text), 1_200) for text in unit.texts)
     rate = _RATES.get((placement.device, placement.precision), 3_000) * placement.workers
-    return said | {
-        "state": "new",
+    return {
         "texts_to_embed": texts,
         "texts_cached": len(store),
         "seconds": round(characters / _CHARS_PER_TOKEN / rate, 1),
-        "bytes": 2 * 384 * (texts + rows * len(config.components)),
+        "bytes": 2 * 384 * texts,
     }
 
 
@@ -191,16 +199,16 @@ def _make(files: Files, config: EmbedConfig, precision: str, device: str) -> Enc
     return encoder_for(files, config, precision, device)
 
 
-def _fill(
-    corpus: Path,
+def fill(
+    slices: Sequence[parts.Slice],
     config: EmbedConfig,
     files: Files,
     placement: Placement,
     store: stores.Store,
     say: Callable[[str], None],
 ) -> int:
-    """Embed what the store lacks; return how many texts that were."""
-    total = sum(len(u.texts) for u in unit_work.missing_units(corpus, config.components, store))
+    """Embed what the store lacks of these rows; return how many texts that were."""
+    total = sum(len(u.texts) for u in unit_work.missing_units(slices, config.components, store))
     if not total:
         say("embed: every text is in the cache")
         return 0
@@ -208,10 +216,10 @@ def _fill(
         f"embed: {total:,} texts with {files.name} ({placement.backend}, {placement.precision}) "
         f"on {placement.device}, {placement.workers} workers; {len(store):,} were cached"
     )
-    facts = _identity(config, files, placement)
+    facts = identity(config, files, placement)
     stores.describe(store.folder, facts)
     make = partial(_make, files, config, placement.precision)
-    todo = unit_work.missing_units(corpus, config.components, store)
+    todo = unit_work.missing_units(slices, config.components, store)
     with progress.progress("embed", total, "texts") as bar:
         if placement.device == "cuda" and placement.workers > 1:
             devices = [f"cuda:{number}" for number in range(placement.workers)]
@@ -253,7 +261,8 @@ def _table(ids: pa.ChunkedArray, vectors: np.ndarray[Any, np.dtype[np.float16]])
     return schema.check(table.cast(target), target, "embed")
 
 
-def _identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[str, Any]:
+def identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[str, Any]:
+    """Return what a manifest and the cache say of the encoder."""
     return {
         "name": files.name,
         "revision": files.revision,
@@ -264,7 +273,8 @@ def _identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[s
     }
 
 
-def _store_folder(work: Path, config: EmbedConfig, files: Files, placement: Placement) -> Path:
+def store_folder(work: Path, config: EmbedConfig, files: Files, placement: Placement) -> Path:
+    """Return the folder of this encoder's vectors."""
     return work / "vectors" / key_of(config, files, placement)
 
 
@@ -281,7 +291,8 @@ def key_of(config: EmbedConfig, files: Files, placement: Placement) -> str:
     )[:16]
 
 
-def _work(corpus: Path, config: EmbedConfig, files: Files, placement: Placement) -> folder.Work:
+def work_of(corpus: Path, config: EmbedConfig, files: Files, placement: Placement) -> folder.Work:
+    """Return the identity of a corpus's embeddings."""
     return folder.Work(
         "embed",
         VERSION,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.parts import Slice
 from sft_diversity.embed import store as stores
 from sft_diversity.embed.base import Encoder
 
@@ -36,23 +36,23 @@ class Unit:
 
 
 def missing_units(
-    corpus: Path, components: tuple[corpora.Component, ...], store: stores.Store
+    slices: Iterable[Slice], components: tuple[corpora.Component, ...], store: stores.Store
 ) -> Iterator[Unit]:
-    """Yield the texts of a corpus that the store lacks, each once, as units.
+    """Yield the texts of a corpus, or of a part, that the store lacks, each once, as units.
 
     A text belongs to the first shard it occurs in, and there to a unit of texts of like length,
     longest first: batches of one shape fill up, and no worker ends long after the others. Both
     depend on the corpus alone: a run that was stopped goes on with the same units.
     """
     seen: set[bytes] = set()
-    for path in corpora.shards(corpus):
-        texts = _distinct(path, components, seen)
+    for rows in slices:
+        texts = _distinct(rows, components, seen)
         seen.update(texts)
         for number, keys in enumerate(cut(texts)):
             own = keys[~store.has(keys)]
             if len(own):
                 stamp = content_key([key.decode() for key in own.tolist()])[:16]
-                name = f"{path.stem}-{number:03d}-{stamp}"
+                name = f"{rows.path.stem}-{number:03d}-{stamp}"
                 yield Unit(name, own, [texts[key] for key in own.tolist()])
 
 
@@ -71,10 +71,10 @@ def cut(texts: dict[bytes, str]) -> list[stores.Keys]:
 
 
 def _distinct(
-    path: Path, components: tuple[corpora.Component, ...], seen: set[bytes]
+    rows: Slice, components: tuple[corpora.Component, ...], seen: set[bytes]
 ) -> dict[bytes, str]:
     """Return the texts of a shard that no earlier shard holds, by key."""
-    table = pq.read_table(path, columns=list(components))
+    table = rows.read(components)
     found: dict[bytes, str] = {}
     for component in components:
         texts = table[component].to_pylist()

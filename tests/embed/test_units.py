@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from sft_diversity.core import parts
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.resources import packaged_encoder
@@ -128,7 +129,7 @@ def test_openvino_gives_the_vectors_of_torch(tiny):
 def test_units_hold_every_text_once_and_like_lengths_together(tmp_path):
     corpus = make.corpus(tmp_path / "corpus", make.pairs(900), shards=2)
     empty = store.Store(tmp_path / "none")
-    units = list(missing_units(corpus, ("instruction", "response"), empty))
+    units = list(missing_units(parts.whole(corpus), ("instruction", "response"), empty))
     texts = [text for unit in units for text in unit.texts]
     assert sorted(texts) == sorted({text for pair in make.pairs(900) for text in pair})
     first = [unit for unit in units if unit.name.startswith("0-")]
