@@ -77,6 +77,8 @@ def dataset_card(
     statistics: Statistics,
     licences: Mapping[str, str],
     manifest: Mapping[str, Any],
+    file_type: str,
+    trainers: str,
 ) -> str:
     """Return the README.md of an exported dataset.
 
@@ -88,10 +90,14 @@ def dataset_card(
         Source -> licence as its publisher states it; sources without one are said to be unknown.
     manifest : mapping
         That of the exported folder, for figures and lineage.
+    file_type : str
+        Ending of the data files.
+    trainers : str
+        The table of `clients.notes`.
     """
     known = {name: licences.get(name, "unknown") for name in statistics.sources}
     head = yaml.safe_dump(
-        metadata(title, columns, statistics.rows, known, str(manifest["stage"])),
+        metadata(title, columns, statistics.rows, known, str(manifest["stage"]), file_type),
         sort_keys=False,
         allow_unicode=True,
     )
@@ -99,7 +105,8 @@ def dataset_card(
         f"---\n{head}---",
         f"# {title}",
         _opening(manifest),
-        _how_to_read(statistics),
+        _how_to_read(statistics, columns, file_type),
+        trainers,
         "## Sources",
         _source_table(statistics, known),
         "## Figures",
@@ -111,20 +118,26 @@ def dataset_card(
 
 
 def metadata(
-    title: str, columns: list[str], rows: int, licences: Mapping[str, str], stage: str
+    title: str,
+    columns: list[str],
+    rows: int,
+    licences: Mapping[str, str],
+    stage: str,
+    file_type: str = "parquet",
 ) -> dict[str, Any]:
     """Return the card's YAML block: configs, size, licences, tags."""
     kept = [name for name in columns if name in ("id", "source", "pick")]
     configs: list[dict[str, Any]] = []
-    for name, wanted in CONFIGS.items():
+    held = CONFIGS if {"messages", "prompt", "completion"} <= set(columns) else ("default",)
+    for name in held:
         entry: dict[str, Any] = {
             "config_name": name,
-            "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+            "data_files": [{"split": "train", "path": f"data/train-*.{file_type}"}],
         }
         if name == "default":
             entry["default"] = True
         else:
-            entry["columns"] = [*kept, *wanted]
+            entry["columns"] = [*kept, *CONFIGS[name]]
         configs.append(entry)
     named = sorted({_LICENCES.get(licence.lower(), "other") for licence in licences.values()})
     return {
@@ -155,18 +168,27 @@ def _opening(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _how_to_read(statistics: Statistics) -> str:
-    text = """\
+def _how_to_read(statistics: Statistics, columns: list[str], file_type: str) -> str:
+    several = {"messages", "prompt", "completion"} <= set(columns)
+    by_config = 'rows = load_dataset("DIR_OR_REPOSITORY", "prompt-completion", split="train")\n'
+    polars = "read_parquet" if file_type == "parquet" else "scan_ndjson"
+    text = f"""\
 ```python
 from datasets import load_dataset
 
 rows = load_dataset("DIR_OR_REPOSITORY", split="train")                     # all columns
-rows = load_dataset("DIR_OR_REPOSITORY", "prompt-completion", split="train")
-```
+{by_config if several else ""}```
+
+In polars `pl.{polars}("DIR/data/*.{file_type}")`, in DuckDB
+`SELECT * FROM 'DIR/data/*.{file_type}'`."""
+    if "completion" in columns:
+        text += """
 
 `trl sft --dataset_name DIR_OR_REPOSITORY` trains on `completion` given `prompt`: the last assistant
-turn given all that precedes it. `messages` holds the whole dialogue."""
-    if statistics.dialogues:
+turn given all that precedes it."""
+    if "messages" in columns:
+        text += " `messages` holds the whole dialogue."
+    if statistics.dialogues and several:
         text += (
             f"\n\n{statistics.dialogues:,} rows have several assistant turns. To train on all of "
             "them: `trl sft --dataset_name DIR_OR_REPOSITORY --dataset_config messages "

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 RepoType = Literal["dataset", "model"]
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TOKEN = re.compile(r"hf_\w+|(?i:bearer)\s+[^\s'\"]+|(?i:token)=[^\s&'\"]+")
-_OURS = re.compile(r"data/train-\d+-of-\d+\.parquet|model[\w.-]*\.safetensors|[a-z]+\.json")
+_OURS = re.compile(
+    r"data/train-\d+-of-\d+\.(parquet|jsonl)|model[\w.-]*\.safetensors|[a-z_]+\.json"
+    r"|axolotl\.yaml|trl_sft\.sh|left_out\.jsonl"
+)
 
 
 def repository(to: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -52,7 +53,7 @@ def exported(samples: pa.Table) -> pa.Table:
     return pa.table({name: arrays[name] for name in wanted.names}, schema=wanted)
 
 
-def last_assistant(turns: list[dict[str, Any]]) -> int:
+def last_assistant(turns: Sequence[Mapping[str, Any]]) -> int:
     """Return the place of the last assistant turn.
 
     Raises
@@ -70,6 +71,6 @@ def last_assistant(turns: list[dict[str, Any]]) -> int:
     return places[-1]
 
 
-def is_dialogue(turns: list[dict[str, Any]]) -> bool:
+def is_dialogue(turns: Sequence[Mapping[str, Any]]) -> bool:
     """Whether more than one turn is the assistant's: prompt and completion then train the last."""
     return sum(1 for turn in turns if turn["role"] == "assistant") > 1

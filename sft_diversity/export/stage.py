@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -16,10 +17,10 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.export import card, hub, rows
+from sft_diversity.export import card, clients, formats, hub
+from sft_diversity.export.shards import BATCH_ROWS, Stream, write_shard
 
-VERSION = 1
-_BATCH_ROWS = 2_000  # rows turned at once; also the Parquet row group, so that viewers page fast
+VERSION = 2
 _STAGES = {"select": "selection.json", "finetune": "training.json"}
 _STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
 _MODEL_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md")
@@ -28,6 +29,17 @@ _MODEL_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "READM
 class ExportConfig(Config):
     """How to export."""
 
+    format: formats.Name = Field(
+        default="chat",
+        description="columns of a row; `chat`: messages, and prompt with completion",
+    )
+    file_type: Literal["parquet", "jsonl"] = Field(
+        default="parquet", description="kind of the data files"
+    )
+    leave_out_unfit: bool = Field(
+        default=False,
+        description="export without the rows that the format cannot hold; left_out.jsonl has them",
+    )
     max_shard_mb: int = Field(
         default=500, ge=1, le=5000, description="largest shard, before compression"
     )
@@ -56,6 +68,7 @@ def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:
     if manifest["stage"] != "finetune":
         count, shards = _shards(files, config.max_shard_mb)
         found |= {"rows": count, "shards": shards}
+        found |= {"format": config.format, "file_type": config.file_type}
     return found | {"bytes": size, "seconds": round(1 + size / 2e7)}
 
 
@@ -67,9 +80,10 @@ def export(
 ) -> dict[str, Any]:
     """Export a finished subset, corpus or model to the folder `to`, or to `hub:org/name`.
 
-    A subset or corpus becomes `data/train-00000-of-0000N.parquet`, a dataset card README.md, and
-    the selection's manifest as `selection.json` (a corpus's as `corpus.json`); a model becomes its
-    own files and `training.json`. Each shard is read back and compared before it counts.
+    A subset or corpus becomes `data/train-00000-of-0000N.parquet` (or `.jsonl`), a dataset card
+    README.md, the selection's manifest as `selection.json` (a corpus's as `corpus.json`), and what
+    trainers need to read it (`clients`); a model becomes its own files and `training.json`. Each
+    shard is read back and compared before it counts.
 
     Returns
     -------
@@ -81,7 +95,8 @@ def export(
     UsageError
         If `source` is nothing that can be exported, or `to` is no folder of an export.
     DataError
-        If there are no rows, a row cannot be trained on, or the Hub refuses.
+        If there are no rows, rows do not fit the format (see `leave_out_unfit`), or the Hub
+        refuses.
     """
     manifest = _exportable(source)
     name = hub.repository(to)
@@ -94,7 +109,7 @@ def export(
     elif manifest["stage"] == "finetune":
         done = _export_model(source, manifest, draft)
     else:
-        done = _export_samples(source, manifest, draft, config)
+        done = _export_samples(source, manifest, draft, config, say)
     if name is None:
         return done
     kind: hub.RepoType = "model" if manifest["stage"] == "finetune" else "dataset"
@@ -116,7 +131,8 @@ def _exportable(source: Path) -> dict[str, Any]:
 def _work(source: Path, manifest: Mapping[str, Any], config: ExportConfig) -> folder.Work:
     settings: dict[str, Any] = {"title": _title(manifest, config)}
     if manifest["stage"] != "finetune":
-        settings["max_shard_mb"] = config.max_shard_mb
+        for name in ("format", "file_type", "leave_out_unfit", "max_shard_mb"):
+            settings[name] = getattr(config, name)
         settings["licences"] = _licences(manifest, config)
     return folder.Work(
         "export", VERSION, {str(manifest["stage"]): str(manifest["digest"])}, settings
@@ -167,78 +183,74 @@ def _shards(files: list[Path], max_shard_mb: int) -> tuple[int, int]:
 
 
 def _export_samples(
-    source: Path, manifest: Mapping[str, Any], draft: folder.Draft, config: ExportConfig
+    source: Path,
+    manifest: Mapping[str, Any],
+    draft: folder.Draft,
+    config: ExportConfig,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     files = _sample_files(source)
     count, shards = _shards(files, config.max_shard_mb)
     if count == 0:
         raise DataError(f"export: {source} has no rows; nothing to export")
+    found = _surveyed(files, draft, config, say)
+    shards = min(found.fit, math.ceil(shards * found.fit / count))
     statistics = card.Statistics()
-    stream = _Stream(files, schema.SUBSET if manifest["stage"] == "select" else schema.SAMPLES)
-    with progress.progress("export", count) as bar:
+    wanted = schema.SUBSET if manifest["stage"] == "select" else schema.SAMPLES
+    stream = Stream(files, wanted, {one["id"] for one in found.unfit})
+    with progress.progress("export", found.fit) as bar:
         for shard in range(shards):
             stopping.safe_point("export")
-            wanted = count * (shard + 1) // shards - count * shard // shards
-            name = f"data/train-{shard:05}-of-{shards:05}.parquet"
-            _write_shard(draft, name, stream.take(wanted), statistics, bar.advance)
+            size = found.fit * (shard + 1) // shards - found.fit * shard // shards
+            name = f"data/train-{shard:05}-of-{shards:05}.{config.file_type}"
+            write_shard(draft, name, stream.take(size), config.format, statistics, bar.advance)
     draft.write_json(_STAGES[manifest["stage"]], {k: v for k, v in manifest.items() if k != "run"})
-    columns = pq.read_schema(draft.path / f"data/train-00000-of-{shards:05}.parquet").names
+    title = str(draft.work.config["title"])
+    trainers = clients.clients(config.format, title, found)
+    for one in trainers:
+        if one.file is not None:
+            _write_text(draft, one.file, one.text)
     licences = draft.work.config["licences"]
+    columns = formats.columns(config.format, wanted)
     text = card.dataset_card(
-        str(draft.work.config["title"]), columns, statistics, licences, manifest
+        title, columns, statistics, licences, manifest, config.file_type, clients.notes(trainers)
     )
-    with draft.writing("README.md") as path:
-        path.write_text(text, "utf-8")
+    _write_text(draft, "README.md", text)
     unknown = sorted(name for name in statistics.sources if name not in licences)
     return draft.commit(
-        rows=folder.rows_account(count, statistics.rows, {}),
-        result=statistics.as_json() | {"shards": shards, "unknown_licences": unknown},
+        rows=folder.rows_account(count, statistics.rows, {"unfit": len(found.unfit)}),
+        result=statistics.as_json()
+        | {"shards": shards, "unknown_licences": unknown, "format": config.format}
+        | {"file_type": config.file_type, "not_alternating": found.broken_turns}
+        | {"clients": {one.name: one.file for one in trainers}},
     )
 
 
-class _Stream:
-    """The rows of several Parquet files, taken in pieces of any size; a file's batch in memory."""
-
-    def __init__(self, files: list[Path], wanted: pa.Schema) -> None:
-        self._batches = self._read(files, wanted)
-        self._held = wanted.empty_table()
-
-    @staticmethod
-    def _read(files: list[Path], wanted: pa.Schema) -> Iterator[pa.Table]:
-        for path in files:
-            for batch in pq.ParquetFile(path).iter_batches(_BATCH_ROWS):
-                yield schema.check(pa.Table.from_batches([batch]), wanted, "export")
-
-    def take(self, count: int) -> Iterator[pa.Table]:
-        """Yield tables that hold the next `count` rows together."""
-        while count:
-            if self._held.num_rows == 0:
-                self._held = next(self._batches)
-            piece = self._held.slice(0, count)
-            self._held = self._held.slice(piece.num_rows)
-            count -= piece.num_rows
-            yield piece
+def _surveyed(
+    files: list[Path], draft: folder.Draft, config: ExportConfig, say: Callable[[str], None]
+) -> formats.Survey:
+    """Look at all rows first: what does not fit is refused, or listed, before a shard is made."""
+    batches = (
+        pa.Table.from_batches([batch])
+        for path in files
+        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["id", "messages"])
+    )
+    found = formats.survey(batches, config.format)
+    if not found.unfit:
+        return found
+    if not config.leave_out_unfit:
+        raise formats.refuse(found, config.format)
+    if not found.fit:
+        raise DataError(f"export: no sample fits format {config.format}; use --format messages")
+    lines = b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in found.unfit)
+    _write_text(draft, "left_out.jsonl", lines.decode())
+    say(f"export: {len(found.unfit):,} of {found.rows:,} samples left out, see left_out.jsonl")
+    return found
 
 
-def _write_shard(
-    draft: folder.Draft,
-    name: str,
-    pieces: Iterator[pa.Table],
-    statistics: card.Statistics,
-    advance: Callable[[int], None],
-) -> None:
-    """Write one shard and read it back; one that a stopped run finished is only read back."""
-    tables = []
-    for piece in pieces:
-        tables.append(rows.exported(piece))
-        statistics.add(tables[-1])
-        advance(piece.num_rows)
-    shard = pa.concat_tables(tables)
-    if not draft.has(name):
-        with draft.writing(name) as path:
-            pq.write_table(shard, path, compression="zstd", row_group_size=_BATCH_ROWS)
-    if not pq.read_table(draft.path / name).equals(shard):
-        raise DataError(f"export: {name} does not read back as written; is the disk sound?")
+def _write_text(draft: folder.Draft, name: str, text: str) -> None:
+    with draft.writing(name) as path:
+        path.write_text(text, "utf-8", newline="\n")
 
 
 def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.ingest.config import IngestConfig, SourceConfig
 from sft_diversity.ingest.hub import commit_of
@@ -169,6 +170,8 @@ def _folder(folder: Path, source: SourceConfig) -> list[Path]:
         return _saved(folder / str(split), where)
     if (folder / "state.json").is_file():
         return _saved(folder, where)
+    if stage_of(folder) == "export":
+        folder = folder / "data"  # what lies beside is about the rows, not rows
     found = sorted(
         path
         for path in folder.rglob("*")

@@ -39,7 +39,8 @@ def test_one_commit_adds_every_file_with_its_bytes(exported):
     operations = hub.build_operations(exported)
     assert all(isinstance(one, CommitOperationAdd) for one in operations)
     assert sorted(one.path_in_repo for one in operations) == [
-        "README.md", "data/train-00000-of-00001.parquet", "manifest.json", "selection.json",
+        "README.md", "axolotl.yaml", "data/train-00000-of-00001.parquet", "dataset_info.json",
+        "manifest.json", "selection.json", "trl_sft.sh",
     ]  # fmt: skip
     for one in operations:
         if one.path_in_repo != "manifest.json":

@@ -94,7 +94,8 @@ def test_equal_exports_are_equal_bytes_and_verify(made, tmp_path):
 def test_nothing_of_this_machine_is_in_what_others_see(made):
     seen = contents(made / "out")
     assert sorted(seen) == [
-        "README.md", "data/train-00000-of-00001.parquet", "manifest", "selection.json",
+        "README.md", "axolotl.yaml", "data/train-00000-of-00001.parquet", "dataset_info.json",
+        "manifest", "selection.json", "trl_sft.sh",
     ]  # fmt: skip
     for raw in seen.values():
         assert str(made).encode() not in raw
