@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from sft_diversity import printing, printing_fit, workflow
+from sft_diversity.cluster import stage as batch
+from sft_diversity.cluster import table as batch_table
 from sft_diversity.core import resources, stopping
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.describe import MeasureOptions
@@ -105,6 +107,7 @@ def embed_command(
 def index_command(
     corpus: Corpus,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    part: PartOption = None,
     work: Work = workflow.WORK,
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -112,11 +115,8 @@ def index_command(
     **options: Any,
 ) -> None:
     """Make the incidence of one strategy: which kinds each sample holds."""
-    _finish(
-        workflow.index(corpus, out=out, work=work, config=config, dry_run=dry_run, **options),
-        as_json,
-        printing.figures,
-    )
+    options |= {"out": out, "part": part, "work": work, "config": config, "dry_run": dry_run}
+    _finish(workflow.index(corpus, **options), as_json, printing.figures)
 
 
 @app.command("select")
@@ -425,6 +425,63 @@ def doctor_command(work: Work = workflow.WORK, as_json: AsJson = False) -> None:
     _finish(result, as_json, printing.examined)
     if not result["ok"]:
         raise typer.Exit(1)
+
+
+@app.command("submit")
+def submit_command(
+    command: Annotated[list[str], typer.Argument(help="Behind `--`: a verb and its arguments.")],
+    profile: Annotated[Path | None, typer.Option(help="A file of configs/cluster/.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="local or slurm; default: the profile's, or what is here.")
+    ] = None,
+    work: Work = workflow.WORK,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a command as batch jobs: Slurm, or processes that outlive this one."""
+    result = batch.submit(command, profile=profile, executor=executor, work=work, dry_run=dry_run)
+    _finish(result, as_json, batch_table.submitted)
+
+
+JobName = Annotated[str, typer.Argument(help="Its name, number or folder.")]
+
+
+@app.command("status")
+def status_command(
+    job: Annotated[str | None, typer.Argument(help="Its name or number; default: all.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash finished outputs again, not sizes alone.")
+    ] = False,
+    work: Work = workflow.WORK,
+    as_json: AsJson = False,
+) -> None:
+    """Say what waits, runs, is finished and failed, and why."""
+    _finish(batch.status(job, work=work, verify=verify), as_json, batch_table.states)
+
+
+@app.command("cancel")
+def cancel_command(
+    job: JobName,
+    step: Annotated[str | None, typer.Option(help="This step's tasks alone.")] = None,
+    work: Work = workflow.WORK,
+    as_json: AsJson = False,
+) -> None:
+    """End a job's tasks; what is finished stays."""
+    _finish(batch.cancel(job, step=step, work=work), as_json, batch_table.ended)
+
+
+@app.command("retry")
+def retry_command(
+    job: JobName,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="What is neither finished nor on its way.")
+    ] = False,
+    work: Work = workflow.WORK,
+    as_json: AsJson = False,
+) -> None:
+    """Submit again what failed, was cancelled or is lost, and what comes after it."""
+    batch.only_failed(failed)
+    _finish(batch.retry(job, work=work), as_json, batch_table.ended)
 
 
 @app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

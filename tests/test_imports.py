@@ -25,7 +25,7 @@ TOP = {
     "work",
     "doctor",
 }
-ABOVE = {"__init__", "cli", "study"}  # `study` chains verbs: it stands on workflow
+ABOVE = {"__init__", "cli", "study", "cluster"}  # chain verbs: they stand on workflow
 
 
 def imported_rooms(path: Path) -> set[str]:

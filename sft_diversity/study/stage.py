@@ -261,6 +261,7 @@ def _plan(here: _Study, estimate: plan.Estimate, text: str) -> Result:
     return {
         "plan": estimate.as_json(),
         "runs": names,
+        "measures": [cell.name for cell in here.cells] if here.config.metrics else [],
         "plan_text": text,
         "out": str(here.place),
     }

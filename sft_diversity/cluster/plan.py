@@ -1,0 +1,130 @@
+"""From a command to a graph of steps.
+
+A command becomes one task, unless it is one of these:
+
+    study     prepare → runs (an array: fine-tune and score, measure) → collect → report
+    embed     parts (an array) → assemble; index the same
+    finetune  one task, of several processes where the profile asks for them
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sft_diversity.cluster import launch
+from sft_diversity.cluster.jobs import Step, Task
+from sft_diversity.cluster.profile import Profile
+from sft_diversity.core.errors import DataError, SftdivError, UsageError
+
+_PLANNED = {
+    "clean", "embed", "export", "fit", "finetune", "index", "ingest", "measure", "report",
+    "rewrite", "score", "select", "study",
+}  # fmt: skip
+_UNPLANNED = {"diff", "doctor", "explain", "run", "schedule", "verify"}
+_PROGRAM = "sftdiv"
+_THREADS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
+)  # fmt: skip
+
+
+def steps(command: Sequence[str], profile: Profile) -> tuple[tuple[str, ...], tuple[Step, ...]]:
+    """Return the command without the program's name, and its steps.
+
+    Raises
+    ------
+    UsageError, DataError
+        If the command is wrong; what `--dry-run` of it says.
+    """
+    argv = tuple(command[1:] if command[:1] == [_PROGRAM] else command)
+    if not argv:
+        raise UsageError("submit: no command; write it behind `--`: sftdiv submit -- study FILE")
+    verb = argv[0]
+    if verb in _UNPLANNED:
+        return argv, (Step(verb, (Task(verb, argv, {"kind": "exit"}),)),)
+    if verb not in _PLANNED:
+        known = ", ".join(sorted(_PLANNED | _UNPLANNED))
+        raise UsageError(f"submit: {verb!r} cannot be submitted; known: {known}")
+    taken = [a for a in argv if a.partition("=")[0] in ("--dry-run", "--help", "--part", "--run")]
+    if taken:
+        raise UsageError(f"submit: {taken[0]} is not for a job; take it out")
+    planned = dry_run(argv)
+    make: Callable[..., tuple[Step, ...]] = _GRAPHS.get(verb, _single)
+    return argv, make(argv, planned, profile)
+
+
+def dry_run(argv: Sequence[str]) -> dict[str, Any]:
+    """Return what `--dry-run --json` of a command says, from a process of its own.
+
+    Raises
+    ------
+    SftdivError
+        What the command says about itself.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "sft_diversity", *argv, "--dry-run", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        lines = [line.strip(" │") for line in done.stderr.splitlines() if line.strip(" │╰╭─╯")]
+        errors = [line for line in lines if line.startswith(("error: ", "Error: "))]
+        said = (errors or lines or ["no reason given"])[-1].removeprefix("error: ")
+        kind: type[SftdivError] = UsageError if done.returncode == 2 else DataError
+        raise kind(said)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _single(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step]:
+    verb = argv[0]
+    outputs = [step for step in planned["plan"] if step["stage"] == verb]
+    several = verb == "select" and len(outputs) > 1  # a grid: one task, many folders
+    output = {"kind": "exit"} if several or not outputs else _output(outputs[-1].get("out"))
+    return (Step(verb, (Task(verb, argv, output),)),)
+
+
+def _output(out: str | None) -> dict[str, str]:
+    if out is None or out.startswith("hub:"):
+        return {"kind": "exit"}
+    return {"kind": "file" if out.endswith(".html") else "folder", "path": out}
+
+
+def _finetune(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step]:
+    (step,) = _single(argv, planned, profile)
+    several = launch.shared(profile.of("finetune"))
+    if several:
+        launch.config_file(profile.launch)
+    return (Step(step.name, step.tasks, launch=several),)
+
+
+def _study(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step, ...]:
+    own = {"--prepare", "--collect", "--json"} & set(argv)
+    if own:
+        raise UsageError(f"submit: {min(own)} is not for a job; take it out")
+    out = str(planned["out"])
+    runs = [
+        Task(name, (*argv, "--run", name), {"kind": "run", "study": out, "run": name})
+        for name in planned["runs"]
+    ]
+    measures = [
+        Task(name, (*argv, "--run", name), _output(f"{out}/measures/{name.partition(':')[2]}"))
+        for name in (f"measure:{cell}" for cell in planned["measures"])
+    ]
+    threads = dict.fromkeys(_THREADS, str(planned["plan"]["threads"]))
+    page = f"{out}/report.html"
+    prepared = {"kind": "study", "path": out}
+    return (
+        Step("prepare", (Task("prepare", (*argv, "--prepare"), prepared),)),
+        Step("runs", (*runs, *measures), ("prepare",), environment=threads),
+        Step("collect", (Task("collect", (*argv, "--collect"), _output(out)),), ("prepare", "runs"),
+             strict=False),
+        Step("report", (Task("report", ("report", out, "--out", page), _output(page)),),
+             ("collect",)),
+    )  # fmt: skip
+
+
+_GRAPHS: dict[str, Callable[..., tuple[Step, ...]]] = {"finetune": _finetune, "study": _study}

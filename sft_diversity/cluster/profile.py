@@ -1,0 +1,132 @@
+"""A profile: where jobs run, and what each step of a command may use there."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from sft_diversity.core.config import Config
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+#: Steps that commands have; a command of one step has one of its own name.
+STEPS = {
+    "clean", "collect", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index",
+    "ingest", "measure", "parts", "prepare", "report", "rewrite", "run", "runs", "schedule",
+    "score", "select", "verify",
+}  # fmt: skip
+
+
+class Resources(Config):
+    """What one job, or one task of an array, asks for."""
+
+    partition: str | None = Field(None, description="Slurm partition")
+    account: str | None = Field(None, description="Slurm account")
+    qos: str | None = Field(None, description="Slurm quality of service")
+    constraint: str | None = Field(None, description="features that nodes must have")
+    gres: str | None = Field(None, description="generic resources, where `gpus` does not say it")
+    nodes: int = Field(1, ge=1, description="nodes of a job; above 1 for finetune alone")
+    gpus: int = Field(0, ge=0, description="GPUs a node")
+    processes: int | None = Field(
+        None, ge=1, description="training processes a node; default: one a GPU"
+    )
+    cpus: int = Field(1, ge=1, description="cores a node")
+    memory_gb: float | None = Field(None, gt=0, description="memory a node; default: Slurm's")
+    time_min: int | None = Field(None, ge=1, description="time limit; default: the partition's")
+    concurrency: int | None = Field(None, ge=1, description="tasks of an array at a time")
+    sbatch: dict[str, str | int | float | bool] = Field(
+        {}, description="further options of sbatch, without dashes: {exclusive: true}"
+    )
+
+    @field_validator("sbatch")
+    @classmethod
+    def _no_own_options(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name, value in given.items():
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or "\n" in str(value):
+                raise ValueError(f"{name!r} is no option of sbatch")
+            if name in _OURS:
+                raise ValueError(f"{name!r} is set by sftdiv")
+        return given
+
+    @field_validator("partition", "account", "qos", "constraint", "gres")
+    @classmethod
+    def _one_line(cls, given: str | None) -> str | None:
+        if given is not None and "\n" in given:
+            raise ValueError("must be one line")
+        return given
+
+
+_OURS = {
+    "array", "dependency", "error", "export", "export-file", "job-name", "no-requeue", "open-mode",
+    "output", "parsable", "requeue", "signal", "wait", "wrap",
+}  # fmt: skip
+
+
+class Profile(Resources):
+    """Where and how jobs run; the keys of `Resources` hold for all steps, `steps` overrides them.
+
+    Names of steps: those that `submit --dry-run` prints, such as prepare, runs, collect, report.
+    """
+
+    executor: Literal["auto", "local", "slurm"] = Field(
+        "auto", description="local: processes here; slurm; auto: slurm where sbatch is"
+    )
+    steps: dict[str, Resources] = Field({}, description="step: the keys that differ for it")
+    jobs: int | None = Field(
+        None, ge=1, description="local: processes at a time; default: as many as the cores allow"
+    )
+    parts: int = Field(8, ge=1, description="tasks that embed, index and select are split into")
+    launch: str = Field(
+        "ddp", description="how several training processes share a model: ddp, fsdp, or a file"
+    )
+    modules: tuple[str, ...] = Field((), description="environment modules to load in a job")
+    setup: tuple[str, ...] = Field((), description="shell lines before a job's command")
+    environment: dict[str, str] = Field({}, description="environment variables of a job")
+    python: str | None = Field(None, description="interpreter in jobs; default: this one")
+    offline: bool = Field(
+        False, description="jobs have no internet: models are fetched before, the Hub is not asked"
+    )
+    signal_s: int = Field(
+        120, ge=1, description="seconds before the time limit at which a job is told to stop"
+    )
+    max_requeues: int = Field(20, ge=0, description="how often a stopped task starts again")
+    array_size: int | None = Field(
+        None, ge=1, description="most tasks of one array; default: Slurm's MaxArraySize"
+    )
+
+    @field_validator("environment")
+    @classmethod
+    def _names(cls, given: dict[str, str]) -> dict[str, str]:
+        for name in given:
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a variable")
+        return given
+
+    @field_validator("steps")
+    @classmethod
+    def _known_steps(cls, given: dict[str, Resources]) -> dict[str, Resources]:
+        for name in given:
+            if name not in STEPS:
+                near = difflib.get_close_matches(name, STEPS, n=1)
+                hint = (
+                    f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(STEPS))}"
+                )
+                raise ValueError(f"there is no step {name!r}; {hint}")
+        return given
+
+    @field_validator("modules", "setup")
+    @classmethod
+    def _lines(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if any("\n" in line for line in given):
+            raise ValueError("each entry must be one line")
+        return given
+
+    def of(self, step: str) -> Resources:
+        """Return what a step may use."""
+        shared = self.model_dump(include=set(Resources.model_fields))
+        own = self.steps[step].model_dump(exclude_unset=True) if step in self.steps else {}
+        return Resources(**shared | own)
