@@ -22,6 +22,7 @@ from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.embed.texts import text_encoder
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.levels import part as index_part
 from sft_diversity.levels import stage as indexing
 from sft_diversity.levels import tokens as counting
 from sft_diversity.levels.tokens import TokensConfig
@@ -31,6 +32,7 @@ from sft_diversity.score.quality import QualityConfig
 TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
 ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
 Plan = dict[str, Any]
+WHOLE = Part(1, 1)
 
 
 class IndexOptions(indexing.IndexConfig):
@@ -78,7 +80,13 @@ class Work:
             "tokens",
             out,
             lambda: counting.plan(corpus, out, config),
-            lambda: counting.tokens(corpus, out, config, say),
+            lambda: counting.tokens(
+                corpus,
+                out,
+                config,
+                say,
+                ready=index_part.tokens_place(corpus, config, WHOLE, self.root).parent,
+            ),
         )
 
     def embeddings(
@@ -111,21 +119,18 @@ class Work:
 
     def index(self, corpus: Path, options: IndexOptions, named: str | Path | None = None) -> Path:
         """Return the incidence of a strategy, with all that its level reads."""
-        config = indexing.IndexConfig(
-            **{name: getattr(options, name) for name in indexing.IndexConfig.model_fields}
-        )
-        encoding = configs.build(
-            EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
-        )
+        config, encoding = _index_configs(options)
         inputs: dict[str, Any] = {}
         if config.level == "micro":
             inputs["tokens"] = self.tokens(corpus, config.component, options.tokenizer)
         elif config.level == "macro":
-            one = encoding.model_copy(update={"components": (config.component,)})
-            inputs["embeddings"] = self.embeddings(corpus, one)
+            inputs["embeddings"] = self.embeddings(corpus, encoding)
         else:
             inputs["encode"], inputs["encoder"] = text_encoder(encoding)
             inputs["answers"] = self.root / "answers"
+            if self._corpus_there:
+                place = index_part.words_place(corpus, config.component, WHOLE, self.root)
+                inputs["ready"] = place.parent
         out = (
             Path(named)
             if named
@@ -140,10 +145,42 @@ class Work:
                 corpus,
                 out,
                 config,
-                **{k: v for k, v in inputs.items() if k not in ("encode", "answers")},
+                **{k: v for k, v in inputs.items() if k in ("tokens", "embeddings", "encoder")},
             ),
             lambda: indexing.index(corpus, out, config, **inputs, say=say),
         )
+
+    def index_part(self, corpus: Path, options: IndexOptions, part: Part) -> Path:
+        """Do one part of the costly pass behind a strategy's incidence; return its folder."""
+        config, encoding = _index_configs(options)
+        index_part.check(config)
+        if config.level == "macro":
+            return self.embeddings_part(corpus, encoding, part)
+        out = self.index_part_place(corpus, options, part)
+        if config.level == "meso":
+            return self._made(
+                "words",
+                out,
+                lambda: index_part.plan(corpus, out, part, "words"),
+                lambda: index_part.words_part(corpus, config, part, self.root, say),
+            )
+        counted = TokensConfig(component=config.component, tokenizer=options.tokenizer)
+        return self._made(
+            "tokens",
+            out,
+            lambda: index_part.plan(corpus, out, part, "tokens"),
+            lambda: index_part.tokens_part(corpus, counted, part, self.root, say),
+        )
+
+    def index_part_place(self, corpus: Path, options: IndexOptions, part: Part) -> Path:
+        """Return the folder of a part of the costly pass; nothing is made."""
+        config, encoding = _index_configs(options)
+        if config.level == "macro":
+            return embedding_part.place(corpus, encoding, part, self.root)
+        if config.level == "meso":
+            return index_part.words_place(corpus, config.component, part, self.root)
+        counted = TokensConfig(component=config.component, tokenizer=options.tokenizer)
+        return index_part.tokens_place(corpus, counted, part, self.root)
 
     def quality(self, corpus: Path, config: QualityConfig) -> Path:
         """Return the likelihoods of a corpus's samples under a local model."""
@@ -183,6 +220,19 @@ class Work:
 
     def _place(self, stage: str, **made_from: Any) -> Path:
         return self.root / stage / content_key(made_from)[:16]
+
+
+def _index_configs(options: IndexOptions) -> tuple[indexing.IndexConfig, EmbedConfig]:
+    """Return the options of the index alone, and those of the embeddings that macro reads."""
+    config = indexing.IndexConfig(
+        **{name: getattr(options, name) for name in indexing.IndexConfig.model_fields}
+    )
+    encoding = configs.build(
+        EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
+    )
+    if config.level == "macro":
+        encoding = encoding.model_copy(update={"components": (config.component,)})
+    return config, encoding
 
 
 def made_from(subset: Path, root: Path, corpus: Path | None = None) -> dict[str, Path]:

@@ -131,15 +131,23 @@ def index(
     corpus: str | Path,
     *,
     out: str | Path | None = None,
+    part: str | Part | None = None,
     work: str | Path = WORK,
     config: str | Path | None = None,
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Make the incidence of a strategy; options are those of `IndexOptions`."""
+    """Make the incidence of a strategy; options are those of `IndexOptions`.
+
+    With `part`, "I/N", only the I-th of N parts of its costly pass (tokens for micro, words for
+    meso, embeddings for macro); the call without `part` then goes on from there. See `part_folder`.
+    """
     asked = _options(IndexOptions, config, options)
     kept = Work(Path(work), dry_run)
-    place = kept.index(Path(corpus), asked, out)
+    if part is None:
+        place = kept.index(Path(corpus), asked, out)
+    else:
+        place = kept.index_part(Path(corpus), asked, _part(part, "index", out))
     return {"plan": kept.plan} if dry_run else _report(folder.read_manifest(place), place)
 
 
@@ -450,6 +458,9 @@ def part_folder(
     if verb == "embed":
         asked = _options(EmbedConfig, config, options)
         return embed_part.place(Path(corpus), asked, wanted, Path(work))
+    if verb == "index":
+        kept = Work(Path(work))
+        return kept.index_part_place(Path(corpus), _options(IndexOptions, config, options), wanted)
     raise UsageError(f"{verb}: does not work by parts; leave out --part")
 
 

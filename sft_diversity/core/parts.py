@@ -7,7 +7,8 @@ folder with a manifest, so that a scheduler can tell that it is finished.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
@@ -124,6 +125,73 @@ def finished(parts: Path, stage: str) -> dict[Part, Path]:
         if match and folder.stage_of(path) == stage:
             found[Part(int(match[1]), int(match[2]))] = path
     return found
+
+
+def run(
+    corpus: Path,
+    out: Path,
+    work: folder.Work,
+    part: Part,
+    make: Callable[[folder.Draft, Slice], None],
+    label: str,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Make one part, slice by slice, into `out`; return its manifest.
+
+    Parameters
+    ----------
+    work : Work
+        Of every part alike; the part's number is added to its config.
+    make : callable
+        Writes the files of a slice, unless the draft has them: a part that was stopped goes on.
+    label : str
+        Stands before the bar.
+    """
+    own = folder.Work(work.stage, work.version, work.inputs, {**work.config, **_numbers(part)})
+    draft = folder.open_draft(out, own)
+    say(f"{label}: part {part}, {draft.state}, {draft.reason}")
+    if draft.reused:
+        return folder.read_manifest(out, work.stage)
+    mine = slices(corpus, part)
+    with progress.progress(label, len(mine), "shards") as bar:
+        for piece in mine:
+            stopping.safe_point(label)
+            make(draft, piece)
+            bar.advance()
+    return draft.commit(**account(part, mine))
+
+
+def account(part: Part, mine: Sequence[Slice]) -> dict[str, Any]:
+    """Return what the manifest of a part says of its rows."""
+    rows = sum(piece.stop - piece.start for piece in mine)
+    result = {"part": str(part), "rows": rows, "slices": [piece.name for piece in mine]}
+    return {"rows": folder.rows_account(rows, rows, {}), "result": result}
+
+
+def gather(corpus: Path, parts: Path | None, work: folder.Work) -> list[tuple[Slice, Path | None]]:
+    """Return the rows of a corpus in order, each slice with the finished part that holds it.
+
+    Of several splits that were begun the one that most is finished of counts; what it lacks has
+    None. Parts of other work, and damaged ones, do not count.
+    """
+    done = {} if parts is None else finished(parts, work.stage)
+    sound = {part: path for part, path in done.items() if _serves(path, part, work)}
+    if not sound:
+        return [(piece, None) for piece in whole(corpus)]
+    shares = Counter(part.of for part in sound)
+    of = max(shares, key=lambda n: (Fraction(shares[n], n), -n))
+    every = [Part(number, of) for number in range(1, of + 1)]
+    return [(piece, sound.get(part)) for part in every for piece in slices(corpus, part)]
+
+
+def _serves(path: Path, part: Part, work: folder.Work) -> bool:
+    manifest = folder.read_manifest(path, work.stage)
+    same = folder.Work(work.stage, work.version, work.inputs, {**work.config, **_numbers(part)})
+    return manifest["key"] == same.key and not folder.verify(path)["faults"]
+
+
+def _numbers(part: Part) -> dict[str, int]:
+    return {"part": part.number, "parts": part.of}
 
 
 def _border(shards: Sequence[Slice], sizes: Sequence[int], share: Fraction) -> int:

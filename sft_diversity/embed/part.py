@@ -69,13 +69,12 @@ def embed_part(
         say(f"embed: part {part} is finished, reused")
         return folder.read_manifest(out, STAGE)
     slices = parts.slices(corpus, part)
-    rows = sum(piece.stop - piece.start for piece in slices)
-    say(f"embed: part {part}, {rows:,} rows of {len(slices):,} shards")
+    account = parts.account(part, slices)
+    say(f"embed: part {part}, {account['result']['rows']:,} rows")
     store = stores.Store(folder_of_vectors)
     embedded = stage.fill(slices, config, files, placement, store, say)
     return draft.commit(
-        rows=folder.rows_account(rows, rows, {}),
-        result={"part": str(part), "rows": rows, "slices": [piece.name for piece in slices]},
+        **account,
         run={
             "device": placement.device,
             "workers": placement.workers,

@@ -15,6 +15,8 @@ from sft_diversity.core import folder
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
 
+#: Of the stage: part of every key.
+VERSION = 1
 #: Folder of unfinished work inside a draft; it goes before the commit.
 PARTS = ".parts"
 
@@ -33,6 +35,7 @@ class Sources:
     encode: Encode | None = None
     encoder: str | None = None
     answers: Path | None = None  # folder of a model's kept answers; default: beside the output
+    ready: Path | None = None  # folder of finished parts of the corpus, see `levels.part`
 
 
 @dataclass(frozen=True)

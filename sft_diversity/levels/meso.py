@@ -11,13 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, stopping
+from sft_diversity.core import folder, parts, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.endpoint.config import EndpointConfig
-from sft_diversity.levels.base import PARTS, Encode, Made, Sources
+from sft_diversity.levels.base import PARTS, VERSION, Encode, Made, Sources
 from sft_diversity.levels.merging import merge_to_leaders
 from sft_diversity.levels.tag_prompt import PROMPT
 from sft_diversity.levels.tag_units import EncodeNames, make_from_tags
@@ -114,13 +113,16 @@ class Meso:
         from sft_diversity.levels.passes import (  # numba takes its time to load
             count_ngrams,
             hold_units,
+            part_work,
             read_shards,
             survey,
             unit_names,
         )
         from sft_diversity.levels.units import choose_units
 
-        shards, ids = read_shards(draft, corpora.shards(sources.corpus), sources.component)
+        wanted = part_work(sources.corpus, sources.component, VERSION)
+        rows = parts.gather(sources.corpus, sources.ready, wanted)
+        shards, ids = read_shards(draft, rows, sources.component)
         bounds = options.bounds(len(ids))
         ground = survey(shards, len(ids), bounds, options.language)
         counted = count_ngrams(shards, ground)

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.corpus import Component
+from sft_diversity.core.parts import Slice
 from sft_diversity.levels.base import PARTS
 from sft_diversity.levels.candidates import find_candidates, pack, unpack
 from sft_diversity.levels.compiled import CODE, FUNCTION, RARE, sentence_keys
@@ -33,27 +35,43 @@ class Shard:
 
 
 def read_shards(
-    draft: folder.Draft, paths: Sequence[Path], component: Component
+    draft: folder.Draft, rows: Sequence[tuple[Slice, Path | None]], component: Component
 ) -> tuple[list[Shard], pa.Array]:
-    """Return the word streams of a corpus and the sample ids; finished streams are kept."""
+    """Return the word streams of a corpus and the sample ids.
+
+    `rows` are its slices, each with the folder of the finished part that holds its stream, if any;
+    the others are read here, and streams that an earlier run finished are kept.
+    """
     shards, ids = [], []
-    with progress.progress(f"index meso-{component}: words", len(paths), "shards") as bar:
-        for path in paths:
-            stopping.safe_point(_STAGE)
-            codes, words = (
-                f"{PARTS}/{path.stem}.codes.parquet",
-                f"{PARTS}/{path.stem}.words.parquet",
-            )
-            if not (draft.has(codes) and draft.has(words)):
-                table = pq.read_table(path, columns=["id", component])
-                stream = read_stream(table[component].to_pylist())
-                lists = pa.LargeListArray.from_arrays(stream.starts, pa.array(stream.codes))
-                draft.write_table(words, pa.table({"word": pa.array(stream.words, pa.string())}))
-                draft.write_table(codes, pa.table({"id": table["id"], "codes": lists}))
-            shards.append(Shard(draft.path / codes, draft.path / words))
-            ids.append(pq.read_table(draft.path / codes, columns=["id"])["id"].combine_chunks())
+    with progress.progress(f"index meso-{component}: words", len(rows), "shards") as bar:
+        for piece, place in rows:
+            if place is None:
+                stopping.safe_point(_STAGE)
+                place = draft.path / PARTS
+                read_slice(draft, PARTS, piece, component)
+            shard = Shard(*(place / f"{piece.name}.{name}.parquet" for name in ("codes", "words")))
+            shards.append(shard)
+            ids.append(pq.read_table(shard.codes, columns=["id"])["id"].combine_chunks())
             bar.advance()
     return shards, pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+
+
+def part_work(corpus: Path, component: Component, version: int) -> folder.Work:
+    """Return the identity of the word streams that a part leaves."""
+    return folder.Work(
+        "words-part", version, {"corpus": corpora.key(corpus)}, {"component": component}
+    )
+
+
+def read_slice(draft: folder.Draft, under: str, piece: Slice, component: Component) -> None:
+    """Write the word stream of some rows, unless the draft has it."""
+    codes, words = (f"{under}/{piece.name}.{name}.parquet" for name in ("codes", "words"))
+    if not (draft.has(codes) and draft.has(words)):
+        table = piece.read(["id", component])
+        stream = read_stream(table[component].to_pylist())
+        lists = pa.LargeListArray.from_arrays(stream.starts, pa.array(stream.codes))
+        draft.write_table(words, pa.table({"word": pa.array(stream.words, pa.string())}))
+        draft.write_table(codes, pa.table({"id": table["id"], "codes": lists}))
 
 
 @dataclass(frozen=True)

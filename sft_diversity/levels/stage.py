@@ -16,12 +16,11 @@ from sft_diversity.core import folder, incidence, progress
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.levels import tagging
-from sft_diversity.levels.base import PARTS, Encode, Level, Made, Sources
+from sft_diversity.levels.base import PARTS, VERSION, Encode, Level, Made, Sources
 from sft_diversity.levels.macro import Macro, MacroOptions
 from sft_diversity.levels.meso import Meso, MesoOptions
 from sft_diversity.levels.micro import Micro, MicroOptions
 
-VERSION = 1
 STAGE = "index"
 
 LevelName = Literal["macro", "meso", "micro"]
@@ -114,6 +113,7 @@ def index(
     encode: Encode | None = None,
     encoder: str | None = None,
     answers: Path | None = None,
+    ready: Path | None = None,
     say: Callable[[str], None] = progress.say,
 ) -> dict[str, Any]:
     """Make the incidence of `config.strategy`; return the manifest.
@@ -132,13 +132,15 @@ def index(
         Revision of that encoder; part of what the result depends on.
     answers : Path, optional
         Folder of a model's kept answers, for meso by tags; default: `OUT.answers` beside `out`.
+    ready : Path, optional
+        Folder of finished parts (`levels.part`): meso does not read their rows' words again.
 
     Raises
     ------
     UsageError
         If the level lacks an input, or an input belongs to another component.
     """
-    sources = Sources(corpus, config.component, embeddings, tokens, encode, encoder, answers)
+    sources = Sources(corpus, config.component, embeddings, tokens, encode, encoder, answers, ready)
     draft = folder.open_draft(out, _work(sources, config))
     say(f"index {config.strategy}: {draft.state}, {draft.reason}")
     if draft.reused:

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, progress, resources, stopping
+from sft_diversity.core import folder, incidence, parts, progress, resources, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.parts import Slice
 from sft_diversity.levels.base import PARTS
 from sft_diversity.levels.tokenizing import (
     TokenCounts,
@@ -30,7 +31,7 @@ from sft_diversity.levels.tokenizing import (
 
 VERSION = 1
 STAGE = "tokens"
-_ROWS_PER_S = 6_000  # a guess for plans: two cores, texts of some 300 characters
+ROWS_PER_S = 6_000  # a guess for plans: two cores, texts of some 300 characters
 
 
 class TokensConfig(Config):
@@ -62,7 +63,7 @@ def plan(corpus: Path, out: Path, config: TokensConfig) -> dict[str, Any]:
         "component": config.component,
         "rows": rows,
         "cached": cached,
-        "seconds": 0.0 if cached else round(rows / _ROWS_PER_S, 1),
+        "seconds": 0.0 if cached else round(rows / ROWS_PER_S, 1),
         "bytes": 0 if cached else rows * 8 * 60,
         "out": str(out),
     }
@@ -73,11 +74,14 @@ def tokens(
     out: Path,
     config: TokensConfig,
     say: Callable[[str], None] = progress.say,
+    *,
+    ready: Path | None = None,
 ) -> dict[str, Any]:
     """Count the tokens of every sample's component; return the manifest.
 
     `out` holds an incidence of all token types that occur (`kinds.parquet` with `token_id`, counts
-    included) and `lengths.npy`, the tokens of each sample. Resumes by shard.
+    included) and `lengths.npy`, the tokens of each sample. Resumes by shard. Rows that a finished
+    part in the folder `ready` holds are not counted again (`levels.part`).
     """
     name = tokenizer_name(config.tokenizer)
     revision = tokenizer_revision(name)
@@ -90,8 +94,9 @@ def tokens(
     if draft.reused:
         return folder.read_manifest(out, STAGE)
     tokenizer = tokenizer or load_tokenizer(name)
-    parts = _count_shards(draft, corpora.shards(corpus), config.component, tokenizer)
-    result = _assemble(draft, parts, tokenizer) | {"component": config.component}
+    rows = parts.gather(corpus, ready, part_work(corpus, config, revision))
+    counted = _count_shards(draft, rows, config.component, tokenizer)
+    result = _assemble(draft, counted, tokenizer) | {"component": config.component}
     shutil.rmtree(draft.path / PARTS)
     return draft.commit(rows=folder.rows_account(result["rows"], result["rows"], {}), result=result)
 
@@ -101,6 +106,12 @@ def _work(corpus: Path, config: TokensConfig, revision: str) -> folder.Work:
     return folder.Work(STAGE, VERSION, inputs, {"component": config.component})
 
 
+def part_work(corpus: Path, config: TokensConfig, revision: str) -> folder.Work:
+    """Return the identity of the token counts that a part leaves."""
+    whole = _work(corpus, config, revision)
+    return folder.Work("tokens-part", whole.version, whole.inputs, whole.config)
+
+
 def _is_done(out: Path, work: folder.Work) -> bool:
     if folder.stage_of(out) != work.stage:
         return False
@@ -108,19 +119,34 @@ def _is_done(out: Path, work: folder.Work) -> bool:
 
 
 def _count_shards(
-    draft: folder.Draft, shards: Sequence[Path], component: Component, tokenizer: Tokenizer
-) -> list[str]:
-    """Write one part a shard: ids, lengths, and token ids with counts; finished parts are kept."""
-    names = [f"{PARTS}/{path.name}" for path in shards]
-    with progress.progress(f"tokens {component}", len(names), "shards") as bar:
-        for path, name in zip(shards, names, strict=True):
-            if not draft.has(name):
+    draft: folder.Draft,
+    rows: Sequence[tuple[Slice, Path | None]],
+    component: Component,
+    tokenizer: Tokenizer,
+) -> list[Path]:
+    """Return one table a shard, written where no finished part has it; finished ones are kept."""
+    found = []
+    (draft.path / PARTS).mkdir(exist_ok=True)
+    with progress.progress(f"tokens {component}", len(rows), "shards") as bar:
+        for piece, place in rows:
+            if place is None:
                 stopping.safe_point(STAGE)
-                table = pq.read_table(path, columns=["id", component])
-                counted = count_tokens(tokenizer, table[component].to_pylist())
-                draft.write_table(name, _part(table["id"], counted))
+                place = draft.path / PARTS
+                count_slice(draft, PARTS, piece, component, tokenizer)
+            found.append(place / f"{piece.name}.parquet")
             bar.advance()
-    return names
+    return found
+
+
+def count_slice(
+    draft: folder.Draft, under: str, piece: Slice, component: Component, tokenizer: Tokenizer
+) -> None:
+    """Write ids, lengths, and token ids with counts of some rows, unless the draft has them."""
+    name = f"{under}/{piece.name}.parquet"
+    if not draft.has(name):
+        table = piece.read(["id", component])
+        counted = count_tokens(tokenizer, table[component].to_pylist())
+        draft.write_table(name, _part(table["id"], counted))
 
 
 def _part(ids: pa.ChunkedArray, counted: TokenCounts) -> pa.Table:
@@ -134,16 +160,16 @@ def _part(ids: pa.ChunkedArray, counted: TokenCounts) -> pa.Table:
     return pa.table(columns)
 
 
-def _assemble(draft: folder.Draft, parts: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
-    """Join the parts into one incidence over the token types that occur.
+def _assemble(draft: folder.Draft, tables: Sequence[Path], tokenizer: Tokenizer) -> dict[str, Any]:
+    """Join the tables into one incidence over the token types that occur.
 
-    Memory holds one part and arrays over samples and vocabulary; the long arrays are mapped files.
+    Memory holds one table and arrays over samples and vocabulary; the long arrays are mapped files.
     """
     lengths, sizes, ids = [], [], []
     samples = np.zeros(tokenizer.vocabulary, dtype=np.int64)
     occurrences = np.zeros_like(samples)
-    for name in parts:
-        table = pq.read_table(draft.path / name)
+    for path in tables:
+        table = pq.read_table(path)
         ids.append(table["id"].combine_chunks())
         lengths.append(table["length"].to_numpy())
         sizes.append(pc.list_value_length(table["ids"]).to_numpy())
@@ -152,7 +178,7 @@ def _assemble(draft: folder.Draft, parts: Sequence[str], tokenizer: Tokenizer) -
         occurrences += np.bincount(token_ids, counts, minlength=len(samples)).astype(np.int64)
     used = np.flatnonzero(samples)
     indptr = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
-    indices, counted = _mapped(draft, parts, used, int(indptr[-1]), len(samples))
+    indices, counted = _mapped(draft, tables, used, int(indptr[-1]), len(samples))
     kinds = pa.table(
         {
             "kind": pa.array([tokenizer.name(int(i)) for i in used], pa.string()),
@@ -180,12 +206,12 @@ def _assemble(draft: folder.Draft, parts: Sequence[str], tokenizer: Tokenizer) -
 
 def _mapped(
     draft: folder.Draft,
-    parts: Sequence[str],
+    tables: Sequence[Path],
     used: npt.NDArray[np.int64],
     nnz: int,
     vocabulary: int,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return `indices` and `counts` of all parts, as arrays mapped to files among the parts."""
+    """Return `indices` and `counts` of all tables, as arrays mapped to files among the parts."""
     number = np.zeros(vocabulary, dtype=np.int32)
     number[used] = np.arange(len(used), dtype=np.int32)
     indices, counts = (
@@ -197,8 +223,8 @@ def _mapped(
         for name in ("indices", "counts")
     )
     at = 0
-    for name in parts:
-        table = pq.read_table(draft.path / name, columns=["ids", "counts"])
+    for path in tables:
+        table = pq.read_table(path, columns=["ids", "counts"])
         token_ids = _flat(table, "ids")
         indices[at : at + len(token_ids)] = number[token_ids]
         counts[at : at + len(token_ids)] = _flat(table, "counts")
