@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
 from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.ingest.config import IngestConfig
@@ -19,6 +20,7 @@ from sft_diversity.workflow import CleanOptions, SelectOptions
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate", "reference")}
 MODELS = {
+    "cluster": Profile,
     "ingest": IngestConfig,
     "index": IndexOptions,
     "rewrite": RewriteConfig,

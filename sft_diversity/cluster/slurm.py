@@ -137,14 +137,21 @@ def script(job: Job, step: Step, tasks: Sequence[int], offset: int, after: Seque
         "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
     }
     text: str = _submitit()._make_sbatch_string(
-        command=shlex.join(worker(job, step, offset)),
+        command=shlex.join(
+            [
+                "srun",
+                "--unbuffered",
+                "--kill-on-bad-exit=1",
+                f"--nodes={asked.nodes}",
+                f"--ntasks={asked.nodes}",
+                f"--cpus-per-task={asked.cpus}",
+                *worker(job, step, offset),
+            ]
+        ),
+        use_srun=False,  # its own would put the output elsewhere
         folder=logs,
         setup=[f"module load {shlex.quote(m)} || exit 1" for m in profile.modules]
         + list(profile.setup),
-        srun_args=[
-            "--kill-on-bad-exit=1", f"--nodes={asked.nodes}", f"--ntasks={asked.nodes}",
-            f"--cpus-per-task={asked.cpus}",
-        ],
         stderr_to_stdout=True,
         time=asked.time_min,  # None: the partition's, not submitit's five minutes
         wckey=None,

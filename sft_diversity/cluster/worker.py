@@ -73,9 +73,8 @@ def _missing(job: Job, step: Step) -> str:
     """Say what a strict step lacks of those before it."""
     for name in step.after if step.strict else ():
         for index, task in enumerate(job.step(name).tasks):
-            state = (job.record(name, index) or {}).get("state")
-            if state != "finished":
-                return f"step {name} is not finished: {task.label} {state or 'never began'}"
+            if (job.record(name, index) or {}).get("state") != "finished":
+                return f"step {name} did not finish ({task.label})"
     return ""
 
 

@@ -82,7 +82,7 @@ JobRequeue=1
 KillWait=10
 MinJobAge=300
 MaxArraySize=${SLURM_ARRAY_SIZE:-1001}
-DefMemPerCPU=500
+DefMemPerCPU=2000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=$host NodeAddr=127.0.0.1 CPUs=${SLURM_CPUS:-$(nproc)} RealMemory=${SLURM_MEMORY_MB:-6000} State=UNKNOWN

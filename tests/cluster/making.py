@@ -1,0 +1,45 @@
+"""Jobs made by hand, and commands that are real but quick."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from sft_diversity.cluster import jobs, stage
+from sft_diversity.cluster.jobs import Job, Step, Task
+from sft_diversity.cluster.profile import Profile
+
+OVER = {"finished", "failed", "cancelled"}
+
+
+def job(place: Path, *steps: Step, executor: str = "local", **profile) -> Job:
+    """Return a job that lies nowhere yet."""
+    python = "/opt/venv/bin/python"
+    return Job(place, ("verb",), Path("/home/user"), executor, python, Profile(**profile), steps)
+
+
+def create(work: Path, *steps: Step, executor: str = "local", **profile) -> Job:
+    """Make a job's folder in `work`; commands run in the current folder."""
+    return jobs.create(work, "test", ("test",), executor, sys.executable, Profile(**profile), steps)
+
+
+def task(label: str, *argv: str, out: Path | None = None) -> Task:
+    """Return a task; without `out` its exit code alone says that it is done."""
+    return Task(label, argv, {"kind": "folder", "path": str(out)} if out else {"kind": "exit"})
+
+
+def wait(name: str, work: Path, timeout_s: float = 120.0) -> dict:
+    """Return the state of a job once all its tasks are over."""
+    until = time.monotonic() + timeout_s
+    while True:
+        (found,) = stage.status(name, work=work)["jobs"]
+        if all(one["state"] in OVER for one in found["tasks"]):
+            return found
+        assert time.monotonic() < until, found
+        time.sleep(0.5)
+
+
+def states(found: dict) -> dict[str, str]:
+    """Return each task's state by its label."""
+    return {one["label"]: one["state"] for one in found["tasks"]}

@@ -1,0 +1,85 @@
+"""What is handed to sbatch, against golden files; no Slurm is needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sft_diversity.cluster import slurm
+from sft_diversity.cluster.jobs import Step
+from sft_diversity.cluster.profile import Profile
+from sft_diversity.core import config as configs
+from sft_diversity.core.errors import UsageError
+from tests.cluster import making
+
+pytest.importorskip("submitit")
+HERE = Path(__file__).parent
+CONFIGS = HERE.parents[1] / "configs" / "cluster"
+RUNS = tuple(making.task(f"run{i}", "study", "s.yaml", "--run", f"run{i}") for i in range(6))
+PLACE = Path("/shared/my work/jobs/0007-study")
+
+
+def shipped(name: str) -> dict:
+    return configs.load(CONFIGS / f"{name}.yaml", Profile).model_dump(exclude_unset=True)
+
+
+def text(name: str) -> str:
+    """Return the script of one case; every profile that we ship is in one."""
+    array = Step("runs", RUNS, ("prepare",), environment={"OMP_NUM_THREADS": "2"})
+    if name == "single":
+        step = Step("select", (making.task("select", "select", "pool", "--size", "9"),))
+        return slurm.script(making.job(PLACE, step), step, [0], 0, [])
+    if name == "array":
+        job = making.job(PLACE, array, **shipped("slurm"))
+        return slurm.script(job, array, [0, 1, 2, 5], 0, ["17", "18"])
+    if name == "offset":
+        job = making.job(PLACE, array, **shipped("slurm-preemptible"))
+        return slurm.script(job, array, [4, 5], 4, ["17"])
+    if name == "nodes":
+        train = Step(
+            "finetune", (making.task("finetune", "finetune", "s", "--out", "m"),), launch=True
+        )
+        job = making.job(
+            PLACE, train, **shipped("slurm-gpu") | {"steps": {"finetune": {"nodes": 2, "gpus": 4}}}
+        )
+        return slurm.script(job, train, [0], 0, [])
+    full = {
+        "partition": "p", "account": "a", "qos": "q", "constraint": "v100|a100", "gres": "lustre:1",
+        "cpus": 3, "memory_gb": 1.5, "time_min": 90, "signal_s": 30, "concurrency": 2,
+        "modules": ["gcc/12", "odd name"], "setup": ["ulimit -c 0"],
+        "sbatch": {"exclusive": True, "mail-type": "FAIL", "nice": 10},
+    }  # fmt: skip
+    return slurm.script(making.job(PLACE, array, **full), array, range(6), 0, [])
+
+
+@pytest.mark.parametrize("name", ["single", "array", "offset", "nodes", "everything"])
+def test_the_batch_script_is_the_golden_one(name):
+    golden = HERE / "golden" / f"{name}.sbatch"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text(name))
+    assert text(name) == golden.read_text()
+
+
+def test_array_indices_stay_below_the_limit_and_cover_each_task_once():
+    chunks = list(slurm._chunks([0, 1, 2, 3, 9, 10, 11], 4))
+    assert chunks == [(0, [0, 1, 2, 3]), (8, [9, 10, 11])]
+    assert [[n - offset for n in part] for offset, part in chunks] == [[0, 1, 2, 3], [1, 2, 3]]
+    assert slurm._ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"sbatch": {"array": "0-3"}}, "set by sftdiv"),
+        ({"sbatch": {"x=1 --wrap": "y"}}, "no option of sbatch"),
+        ({"sbatch": {"comment": "a\nrm -rf"}}, "no option of sbatch"),
+        ({"partition": "p\n#SBATCH --uid=0"}, "must be one line"),
+        ({"steps": {"prepair": {"cpus": 2}}}, "did you mean 'prepare'"),
+        ({"environment": {"A B": "1"}}, "no name of a variable"),
+    ],
+)
+def test_a_profile_that_would_break_the_script_is_refused(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        configs.build(Profile, options, "profile")
