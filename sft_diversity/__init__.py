@@ -11,6 +11,7 @@ The verbs of the command line are functions here, with the same names and option
 # `from sft_diversity.select.engine import choose` finds the folder.
 from typing import TYPE_CHECKING, Any
 
+from sft_diversity.cluster.stage import cancel, retry, status, submit
 from sft_diversity.finetune.schedules import Phase
 from sft_diversity.finetune.uba import uba_factor
 from sft_diversity.study.stage import study
@@ -50,6 +51,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "UBALR",
     "Phase",
+    "cancel",
     "clean",
     "diff",
     "doctor",
@@ -62,11 +64,14 @@ __all__ = [
     "ingest",
     "measure",
     "report",
+    "retry",
     "rewrite",
     "schedule",
     "score",
     "select",
+    "status",
     "study",
+    "submit",
     "uba_factor",
     "verify",
 ]

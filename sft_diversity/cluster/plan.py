@@ -3,7 +3,8 @@
 A command becomes one task, unless it is one of these:
 
     study     prepare → runs (an array: fine-tune and score, measure) → collect → report
-    embed     parts (an array) → assemble; index the same
+    embed     parts (an array over the corpus) → embed, which finds all in the cache; index too
+    select    with --parts N: parts (an array: candidates of each) → select among them
     finetune  one task, of several processes where the profile asks for them
 """
 
@@ -13,12 +14,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sft_diversity.cluster import launch
 from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
+from sft_diversity.core.parts import Part
 
 _PLANNED = {
     "clean", "embed", "export", "fit", "finetune", "index", "ingest", "measure", "report",
@@ -101,6 +104,42 @@ def _finetune(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profil
     return (Step(step.name, step.tasks, launch=several),)
 
 
+def _split(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step, ...]:
+    """Part after part of a corpus, then the command itself, which finds what they left."""
+    (last,) = _single(argv, planned, profile)
+    count = _option(argv, "--parts") if argv[0] == "select" else str(profile.parts)
+    if count is None or planned["plan"][-1]["state"] == "cached" or int(count) == 1:
+        return (last,)
+    bare = _without(argv, "--out", "--parts")
+    first = dry_run((*bare, "--part", f"1/{count}"))["plan"][-1]["out"]
+    parts = [Part(number + 1, int(count)) for number in range(int(count))]
+    tasks = tuple(
+        Task(str(part), (*bare, "--part", str(part)), _output(str(Path(first).parent / part.name)))
+        for part in parts
+    )
+    return Step("parts", tasks), Step(last.name, last.tasks, ("parts",))
+
+
+def _option(argv: Sequence[str], name: str) -> str | None:
+    """Return the value of an option, given as `--name value` or `--name=value`."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _without(argv: Sequence[str], *names: str) -> tuple[str, ...]:
+    """Return the arguments without some options that have a value."""
+    kept, skip = [], False
+    for word in argv:
+        if not skip and word.partition("=")[0] not in names:
+            kept.append(word)
+        skip = not skip and word in names
+    return tuple(kept)
+
+
 def _study(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step, ...]:
     own = {"--prepare", "--collect", "--json"} & set(argv)
     if own:
@@ -127,4 +166,10 @@ def _study(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) 
     )  # fmt: skip
 
 
-_GRAPHS: dict[str, Callable[..., tuple[Step, ...]]] = {"finetune": _finetune, "study": _study}
+_GRAPHS: dict[str, Callable[..., tuple[Step, ...]]] = {
+    "embed": _split,
+    "finetune": _finetune,
+    "index": _split,
+    "select": _split,
+    "study": _study,
+}

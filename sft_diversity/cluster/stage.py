@@ -134,7 +134,7 @@ def retry(job: str, *, work: str | Path = WORK) -> Result:
     for name, tasks in again.items():
         for number in tasks:
             found.cancel_mark(name, number).unlink(missing_ok=True)
-            found.note(name, number, "waiting", reason="", requeues=0)
+            found.note(name, number, "waiting", reason="", requeues=0, slurm=None)
     executor.submit(found, again)
     return {"job": found.name, "retried": {name: len(tasks) for name, tasks in again.items()}}
 

@@ -76,7 +76,7 @@ def _task(
 ) -> TaskState:
     record = job.record(step.name, number)
     name, reason = _judged(job, step, number, record, seen, unknown, verify)
-    record = record or {}
+    record = dict(record or {}, state=name)
     log = job.log(step.name, number)
     show = name in ("running", "failed")
     return TaskState(
@@ -128,7 +128,7 @@ def _lost(job: Job, step: Step, number: int, record: Record, seen: Seen) -> tupl
     """Explain a task that ended and could not say how."""
     if seen.reason == "CANCELLED":
         return "cancelled", "cancelled in Slurm"
-    said = "\n".join(_tail(job, step, number, record, 50))
+    said = "\n".join(_tail(job, step, number, {**record, "state": "failed"}, 50))
     if seen.reason == "OUT_OF_MEMORY" or any(words in said for words in _MEMORY):
         return "failed", "killed: it took more memory than the job has; raise memory_gb"
     if seen.reason == "TIMEOUT":
@@ -144,7 +144,7 @@ def _tail(job: Job, step: Step, number: int, record: Record, lines: int = _TAIL_
     """Return the last lines of a task's log, and of what Slurm said beside it."""
     found: list[str] = []
     places = [job.log(step.name, number)]
-    if record.get("slurm"):
+    if record.get("slurm") and record["state"] != "running":
         places.append(job.place / "logs" / step.name / f"slurm-{record['slurm']}.out")
     for path in places:
         try:
@@ -154,5 +154,5 @@ def _tail(job: Job, step: Step, number: int, record: Record, lines: int = _TAIL_
         except OSError:
             continue
         written = [line.rstrip() for line in text.replace("\r", "\n").splitlines()]
-        found += [line for line in written if line][-lines:]
+        found += [line for line in written if line.strip()][-lines:]
     return found
