@@ -123,7 +123,12 @@ def index_command(
 @options_of(workflow.SelectOptions)
 def select_command(
     source: Annotated[list[str], typer.Argument(help="A corpus, or raw files to ingest first.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
+    part: PartOption = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pick among what N runs with --part left; fill balance only."),
+    ] = None,
     work: Work = workflow.WORK,
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -137,12 +142,11 @@ def select_command(
     **options: Any,
 ) -> None:
     """Select exactly N samples at a chosen diversity, or a grid of such subsets."""
+    options |= {"out": out, "part": part, "parts": parts, "work": work, "grid": grid}
     _finish(
-        workflow.select(
-            *source, out=out, work=work, config=config, dry_run=dry_run, grid=grid, **options
-        ),
+        workflow.select(*source, config=config, dry_run=dry_run, **options),
         as_json,
-        printing.selected,
+        printing.figures if part else printing.selected,
     )
 
 
@@ -391,7 +395,10 @@ def rewrite_command(
 @app.command("export")
 @options_of(ExportConfig)
 def export_command(
-    source: Annotated[Path, typer.Argument(help="A subset, corpus or model folder.")],
+    source: Annotated[
+        list[Path], typer.Argument(help="Subset, corpus or model folders; several for hub: only.")
+    ],
+    *,
     to: Annotated[str, typer.Option(help="Folder, or hub:org/name.")],
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -400,7 +407,7 @@ def export_command(
 ) -> None:
     """Export as Parquet shards with a data card, or a model, to a folder or the Hub."""
     _finish(
-        workflow.export(source, to=to, config=config, dry_run=dry_run, **options),
+        workflow.export(*source, to=to, config=config, dry_run=dry_run, **options),
         as_json,
         printing.figures,
     )

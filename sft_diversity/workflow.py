@@ -18,7 +18,8 @@ from sft_diversity import doctor as doctors
 from sft_diversity.clean import stage as cleaning
 from sft_diversity.clean.config import CleanConfig
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, parts, resources
+from sft_diversity.core import folder, resources
+from sft_diversity.core import parts as splitting
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import UsageError
@@ -46,6 +47,8 @@ from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
 from sft_diversity.select.compiled import Rows
+from sft_diversity.select.sharded import jobs as two_rounds
+from sft_diversity.select.sharded.jobs import Rounds
 from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work, made_from
 
 WORK = Path(".sftdiv")
@@ -153,7 +156,9 @@ def index(
 
 def select(
     *source: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
+    part: str | Part | None = None,
+    parts: int | None = None,
     work: str | Path = WORK,
     config: str | Path | None = None,
     dry_run: bool = False,
@@ -163,9 +168,22 @@ def select(
 
     With `grid` (text, or a mapping of axes to values; see `select.grid.parse`) every combination
     becomes a subset in its own folder of `out`, and the result has their overlaps.
+
+    Two rounds over a large pool (fill balance alone): each call with `part`, "I/N", leaves the
+    candidates of one part in the work folder; the call with `parts`, N, picks among them.
     """
     started = time.perf_counter()
     cells, asked = _subsets(config, options)
+    if part is not None or parts is not None:
+        if list(cells) != [""] or len(source) != 1:
+            raise UsageError("select: --part and --parts take one corpus and no grid")
+        if part is not None:
+            return _candidates(
+                Path(source[0]), asked[""], _part(part, "select", out), work, dry_run
+            )
+        two_rounds.check(_only(selecting.SelectConfig, asked[""]))
+    if out is None:
+        raise UsageError("select: name the folder to write (--out)")
     kept = Work(Path(work), dry_run)
     corpus = kept.corpus(source, next(iter(asked.values())).ingest)
     open_pool = _inputs(kept, corpus, list(asked.values()))
@@ -176,7 +194,8 @@ def select(
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
         return {"plan": kept.plan}
-    figures, picks, n_samples = _choose(open_pool(), asked, places)
+    two = _rounds(kept, corpus, asked[""], parts) if parts is not None else None
+    figures, picks, n_samples = _choose(open_pool(), asked, places, rounds=two)
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
     if one_only:
         return figures[""] | seconds
@@ -394,18 +413,21 @@ def rewrite(
 
 
 def export(
-    source: str | Path,
-    *,
+    *sources: str | Path,
     to: str,
     config: str | Path | None = None,
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Export a subset, corpus or model to a folder or `hub:org/name`; see `ExportConfig`."""
+    """Export a subset, corpus or model to a folder or `hub:org/name`; see `ExportConfig`.
+
+    A Hub repository takes several subsets and corpora at once, a folder one.
+    """
     asked = _options(exporting.ExportConfig, config, options)
+    named = [Path(source) for source in sources]
     if dry_run:
-        return {"plan": [_step(exporting.plan(Path(source), to, asked) | {"out": to})]}
-    return _report(exporting.export(Path(source), to, asked, say), to)
+        return {"plan": [_step(exporting.plan(one, to, asked) | {"out": to}) for one in named]}
+    return _report(exporting.export(named, to, asked, say), to)
 
 
 def verify(place: str | Path) -> Result:
@@ -454,13 +476,17 @@ def part_folder(
     UsageError
         If the verb does not work by parts, or the options or the part are wrong.
     """
-    wanted = parts.parse(part, verb)
+    wanted = splitting.parse(part, verb)
     if verb == "embed":
         asked = _options(EmbedConfig, config, options)
         return embed_part.place(Path(corpus), asked, wanted, Path(work))
     if verb == "index":
         kept = Work(Path(work))
         return kept.index_part_place(Path(corpus), _options(IndexOptions, config, options), wanted)
+    if verb == "select":
+        cells, subset = _subsets(config, options)
+        if list(cells) == [""]:
+            return _candidates_place(Path(corpus), subset[""], wanted, work)
     raise UsageError(f"{verb}: does not work by parts; leave out --part")
 
 
@@ -468,7 +494,7 @@ def _part(part: str | Part, verb: str, out: str | Path | None) -> Part:
     """Return the part asked for; what it makes has its place in the work folder."""
     if out is not None:
         raise UsageError(f"{verb}: --part fills the work folder; leave out --out")
-    return parts.parse(part, verb)
+    return splitting.parse(part, verb)
 
 
 def _options(model: type[C], config: str | Path | None, options: Mapping[str, Any]) -> C:
@@ -500,6 +526,7 @@ def _choose(
     asked: Mapping[str, SelectOptions],
     places: Mapping[str, Path],
     advance: Callable[[str], None] | None = None,
+    rounds: Rounds | None = None,
 ) -> tuple[dict[str, Result], dict[str, Rows], int]:
     """Select each subset to its place; return figures and picks by name, and the pool's samples.
 
@@ -513,11 +540,44 @@ def _choose(
         if name:
             tell(f"{name}:")
         plain = _only(selecting.SelectConfig, one)
-        figures[name] = _report(selecting.select(pool, places[name], plain, tell), places[name])
+        made = selecting.select(pool, places[name], plain, tell, rounds)
+        figures[name] = _report(made, places[name])
         picks[name] = selecting.rows_of(pool, places[name])
         if advance is not None:
             advance(name)
     return figures, picks, pool.n_samples
+
+
+def _candidates(
+    corpus: Path, asked: SelectOptions, part: Part, work: str | Path, dry_run: bool
+) -> Result:
+    """Leave the candidates of one part of the pool; the incidence must be there."""
+    plain = _only(selecting.SelectConfig, asked)
+    two_rounds.check(plain)
+    looked = Work(Path(work), dry_run=True)
+    index = looked.index(corpus, _index_options(asked, asked.strategy))
+    out = _candidates_place(corpus, asked, part, work)
+    if dry_run:
+        cached = folder.stage_of(out) == two_rounds.STAGE
+        step = {"part": str(part), "rows": asked.size, "seconds": 0 if cached else 1, "bytes": 0}
+        looked.note("select", out, {**step, "cached": cached})
+        return {"plan": looked.plan}
+    if looked.plan[-1]["state"] != "cached":
+        raise UsageError(
+            f"select: parts share one index, and {index} is not made; "
+            f"run `sftdiv index {corpus} --strategy {asked.strategy}` first, with the same options"
+        )
+    return _report(two_rounds.candidates_part(index, out, plain, part, say), out)
+
+
+def _rounds(kept: Work, corpus: Path, asked: SelectOptions, of: int) -> Rounds:
+    index = kept.index(corpus, _index_options(asked, asked.strategy))
+    near = _candidates_place(corpus, asked, Part(1, of), kept.root).parent
+    return Rounds(of, near, index)
+
+
+def _candidates_place(corpus: Path, asked: SelectOptions, part: Part, work: str | Path) -> Path:
+    return two_rounds.place(corpus, asked.model_dump(mode="json"), part, Path(work))
 
 
 def _hush(line: str) -> None:

@@ -137,11 +137,20 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
     """
     _check(fill, seed)
     step = dial.step(diversity)
+    candidates = dial.limits.candidates(dial.peeling.pool(step))
+    rows = _fill(dial, candidates, int(dial.kinds[step]), fill, seed)
+    return described(dial, diversity, rows, fill=fill, seed=seed)
+
+
+def described(
+    dial: Dial, diversity: float, rows: Rows, *, fill: Fill = "draws", seed: int = 0
+) -> Selection:
+    """Return what the picks `rows` reach at `diversity` percent of the dial, however made."""
+    step = dial.step(diversity)
     peeling, limits = dial.peeling, dial.limits
     pool = peeling.pool(step)
     candidates = limits.candidates(pool)
     target = int(dial.kinds[step])
-    rows = _fill(dial, candidates, target, fill, seed)
     held = count_kinds(peeling.indptr, peeling.indices, rows, peeling.n_kinds)
     covered = int(np.count_nonzero(held))
     bound = target

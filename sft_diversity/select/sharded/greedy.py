@@ -104,10 +104,39 @@ def distributed_greedy(
     """
     _check(pools, size, objective, share)
     steps = steps_of(objective, size)
-    total = max(SHARE * size, CANDIDATES) if share is None else share * size
-    most = min(size, math.ceil(total / len(shards)))
+    most = most_of(size, len(shards), share)
     within = partial(_within, shards, pools, n_kinds, most, steps, seed)
     given = each(within, range(len(shards)), workers)
+    return second_round(shards, pools, given, n_kinds, size, objective, seed=seed)
+
+
+def most_of(size: int, shards: int, share: float | None = None) -> int:
+    """Return how many rows each of `shards` shards gives at most."""
+    total = max(SHARE * size, CANDIDATES) if share is None else share * size
+    return min(size, math.ceil(total / shards))
+
+
+def first_round(
+    shard: Shard, pool: Rows, n_kinds: int, most: int, steps: Floats, seed: int, number: int
+) -> Rows:
+    """Return the rows that shard `number` (from 0) gives: its own greedy picks, in pick order."""
+    order = generator(seed, "select", "distributed", number).permutation(pool)
+    held = np.zeros(n_kinds, np.int64)
+    return greedy(shard.indptr, shard.indices, order, most, steps, held)
+
+
+def second_round(
+    shards: Sequence[Shard],
+    pools: Sequence[Rows],
+    given: Sequence[Rows],
+    n_kinds: int,
+    size: int,
+    objective: Objective = "balance",
+    *,
+    seed: int = 0,
+) -> Distributed:
+    """Pick `size` rows among those `given` by the shards; see `distributed_greedy`."""
+    steps = steps_of(objective, size)
     numbers = _numbers(shards, given)
     indptr, indices = gather(shards, given)
     held = np.zeros(n_kinds, np.int64)
@@ -172,11 +201,7 @@ def _within(
     seed: int,
     number: int,
 ) -> Rows:
-    """Return the rows that a shard gives: its own greedy picks, in pick order."""
-    shard = shards[number]
-    order = generator(seed, "select", "distributed", number).permutation(pools[number])
-    held = np.zeros(n_kinds, np.int64)
-    return greedy(shard.indptr, shard.indices, order, most, steps, held)
+    return first_round(shards[number], pools[number], n_kinds, most, steps, seed, number)
 
 
 def _most_worth(
