@@ -11,19 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from sft_diversity.export.licences import identifier
 from sft_diversity.export.rows import is_dialogue
 
 CONFIGS = {"default": (), "messages": ("messages",), "prompt-completion": ("prompt", "completion")}
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
-#: What the Hub calls the licences that sources state.
-_LICENCES = {
-    name.lower(): name.lower()
-    for name in (
-        "Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-3.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0",
-        "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0", "CC0-1.0", "ODC-BY",
-    )
-}  # fmt: skip
 #: Figures of a selection that a reader looks for, in this order.
 _FIGURES = (
     "strategy", "objective", "fill", "diversity", "seed", "kinds_total", "k_min", "k_max",
@@ -139,16 +132,21 @@ def metadata(
         else:
             entry["columns"] = [*kept, *CONFIGS[name]]
         configs.append(entry)
-    named = sorted({_LICENCES.get(licence.lower(), "other") for licence in licences.values()})
+    named = sorted({identifier(licence) for licence in licences.values()})
     return {
         "pretty_name": title,
         "license": named[0] if len(named) == 1 else named,
         "task_categories": ["text-generation"],
-        "size_categories": [_SIZE_NAMES[sum(rows >= size for size in _SIZES)]],
+        "size_categories": [size_category(rows)],
         "tags": ["sft", "instruction-tuning", "sft-diversity"]
         + (["data-selection", "diversity"] if stage == "select" else []),
         "configs": configs,
     }
+
+
+def size_category(rows: int) -> str:
+    """Return what the Hub calls a data set of this many rows."""
+    return _SIZE_NAMES[sum(rows >= size for size in _SIZES)]
 
 
 def figures_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +199,7 @@ def _source_table(statistics: Statistics, licences: Mapping[str, str]) -> str:
     lines = ["| source | rows | share | licence |", "| --- | ---: | ---: | --- |"]
     for name, count in statistics.as_json()["sources"].items():
         share = count / max(statistics.rows, 1)
-        lines.append(f"| {_cell(name)} | {count:,} | {share:.1%} | {_cell(licences[name])} |")
+        lines.append(f"| {cell(name)} | {count:,} | {share:.1%} | {cell(licences[name])} |")
     lines.append("\nThe licence of each source holds for its rows; unknown means: find out first.")
     return "\n".join(lines)
 
@@ -215,7 +213,7 @@ def _figure_table(statistics: Statistics, manifest: Mapping[str, Any]) -> str:
     for name, value in figures.items():
         said = f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else value
         said = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else said
-        lines.append(f"| {name.replace('_', ' ')} | {_cell(str(said))} |")
+        lines.append(f"| {name.replace('_', ' ')} | {cell(str(said))} |")
     return "\n".join(lines)
 
 
@@ -240,6 +238,6 @@ def _lineage(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text that cannot break out of a table cell."""
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,27 +1,47 @@
-"""Push an exported folder to the Hugging Face Hub: one commit, private unless said otherwise."""
+"""Push exports to a Hugging Face Hub repository: one commit, private unless said otherwise.
+
+The files of a push are compared with the repository's, checksum by checksum, before anything is
+sent and again after. What somebody else changed since the last push is never written over unasked.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sft_diversity.core import folder
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core import folder, progress, stopping
+from sft_diversity.core.errors import DataError, SftdivError, UsageError
+from sft_diversity.core.hub import PREFIX, reason, scrub, talking
+from sft_diversity.export import collection, record, remote
+from sft_diversity.export.collection import Layout, Staged
+from sft_diversity.export.record import Record
+from sft_diversity.export.remote import Item, Remote, RepoType
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperation, HfApi
+    from huggingface_hub import CommitOperation, CommitOperationAdd, HfApi
 
-RepoType = Literal["dataset", "model"]
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_TOKEN = re.compile(r"hf_\w+|(?i:bearer)\s+[^\s'\"]+|(?i:token)=[^\s&'\"]+")
-_OURS = re.compile(
-    r"data/train-\d+-of-\d+\.(parquet|jsonl)|model[\w.-]*\.safetensors|[a-z_]+\.json"
-    r"|axolotl\.yaml|trl_sft\.sh|left_out\.jsonl"
-)
+_AT_ONCE = 4  # files sent between two looks for a signal
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """How to push: see `ExportConfig`."""
+
+    private: bool = True
+    branch: str | None = None
+    tag: str | None = None
+    overwrite: bool = False
+    title: str | None = None
+    name: str | None = None
+
+
+OPTIONS = tuple(PushOptions.__dataclass_fields__)
 
 
 def repository(to: str) -> str | None:
@@ -32,45 +52,21 @@ def repository(to: str) -> str | None:
     UsageError
         If it begins with `hub:` but names no repository.
     """
-    if not to.startswith("hub:"):
+    if not to.startswith(PREFIX):
         return None
-    name = to.removeprefix("hub:")
+    name = to.removeprefix(PREFIX)
     if not _REPOSITORY.fullmatch(name):
         raise UsageError(f"export: --to {to!r} is not of the form hub:org/name")
     return name
 
 
-def build_operations(exported: Path, remote: Collection[str] = ()) -> list[CommitOperation]:
-    """Return the operations of the one commit that makes a repository equal to a folder.
-
-    Every file of the folder is added. The manifest goes without its `run` block, which names the
-    machine. Files of an earlier export that the new one lacks are deleted: `remote` says what is
-    there; files that we did not put there stay.
-    """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    files = sorted(path for path in exported.rglob("*") if path.is_file())
-    names = [path.relative_to(exported).as_posix() for path in files]
-    operations: list[CommitOperation] = []
-    for name, path in zip(names, files, strict=True):
-        content: str | bytes = str(path)
-        if name == folder.MANIFEST:
-            content = public_manifest(exported).encode()
-        operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
-    stale = sorted(name for name in remote if _OURS.fullmatch(name) and name not in names)
-    return operations + [CommitOperationDelete(path_in_repo=name) for name in stale]
-
-
-def public_manifest(made: Path) -> str:
-    """Return a folder's manifest without its `run` block: times, host and versions stay here."""
-    manifest = folder.read_manifest(made)
-    return folder.dump_json({k: v for k, v in manifest.items() if k != "run"})
-
-
 def push(
-    exported: Path, name: str, repo_type: RepoType, private: bool, branch: str | None
+    exports: Sequence[Path], name: str, kind: RepoType, options: PushOptions, say: Say
 ) -> dict[str, Any]:
-    """Create the repository if need be and push the folder in one commit.
+    """Make a branch of a repository hold these exports, in one commit; do nothing if it does.
+
+    A dataset repository holds any number of exports, each a config and a folder of its own; those
+    that are pushed are replaced whole, the others stay. A model repository holds one.
 
     The token is the one `hf auth login` or `HF_TOKEN` gave; it is never taken, printed or written
     here, and messages from the Hub are cleaned of anything that looks like one.
@@ -78,88 +74,246 @@ def push(
     Returns
     -------
     dict
-        `repository, repo_type, commit, url, files`.
+        `repository, repo_type, branch, tag, commit, url, files` (sent), `bytes`, `configs`, `state`
+        (`pushed` or `already there`).
 
     Raises
     ------
+    UsageError
+        If a config of that name is there and of other settings, or a tag is taken.
     DataError
-        If the Hub refuses or cannot be reached.
+        If the Hub refuses or cannot be reached, or somebody else changed what an export wrote.
     """
     from huggingface_hub import HfApi
 
-    api = HfApi()
-    with scrubbed_logs():
-        return _push(api, exported, name, repo_type, private, branch)
+    with talking():
+        try:
+            return _Push(HfApi(), name, kind, options, say).run(exports)
+        except SftdivError:
+            raise
+        except Exception as fault:  # whatever the client raises must not carry a token out
+            raise DataError(f"export: {name}: {reason(fault)}") from None
 
 
-def _push(
-    api: HfApi, exported: Path, name: str, repo_type: RepoType, private: bool, branch: str | None
-) -> dict[str, Any]:
-    try:
-        api.create_repo(name, repo_type=repo_type, private=private, exist_ok=True)
-        if branch is not None:
-            api.create_branch(name, repo_type=repo_type, branch=branch, exist_ok=True)
-        remote = api.list_repo_files(name, repo_type=repo_type, revision=branch)
-        operations = build_operations(exported, remote)
-        commit = api.create_commit(
-            name,
-            operations,
-            repo_type=repo_type,
-            revision=branch,
-            commit_message=_message(exported),
+@dataclass(frozen=True)
+class _Push:
+    """One push, step by step."""
+
+    api: HfApi
+    name: str
+    kind: RepoType
+    options: PushOptions
+    say: Say
+
+    def run(self, exports: Sequence[Path]) -> dict[str, Any]:
+        """Look, compare, send what is lacking, look again."""
+        there = self._look() or self._make()
+        wanted, stale = self._wanted(exports, there, self._known(there))
+        lacking = remote.missing(there.files, wanted.items)
+        self._check_tag(there, changing=bool(lacking or stale))
+        self._say_visibility(there)
+        if there.head is None:
+            self.api.create_branch(
+                self.name, branch=there.branch, revision=there.base, repo_type=self.kind
+            )
+        if lacking or stale:
+            size = sum(wanted.items[path].size for path in lacking)
+            commit = self._commit(there, wanted, lacking, stale)
+            self.say(
+                f"export: {len(lacking)} files, {size / 1e6:,.1f} MB, in one commit to {there}, "
+                f"all checksums equal: {self._url(commit)}"
+            )
+        else:
+            commit = there.base
+            self.say(f"export: already there, nothing sent: {len(wanted.items)} files of {there}")
+        self._tag(there, commit)
+        return {
+            "repository": self.name,
+            "repo_type": self.kind,
+            "branch": there.branch,
+            "tag": self.options.tag,
+            "commit": commit,
+            "url": self._url(commit),
+            "files": len(lacking),
+            "configs": sorted(wanted.configs),
+            "state": "pushed" if lacking or stale else "already there",
+        }
+
+    def _look(self) -> Remote | None:
+        branch = self.options.branch or remote.MAIN
+        return remote.look(self.api, self.name, self.kind, branch)
+
+    def _make(self) -> Remote:
+        self.api.create_repo(self.name, repo_type=self.kind, private=self.options.private)
+        self.say(f"export: made {self.name}, {'private' if self.options.private else 'public'}")
+        there = self._look()
+        if there is None:
+            raise DataError(f"export: {self.name} was made and is not there; run the command again")
+        return there
+
+    def _known(self, there: Remote) -> Record | None:
+        """Return the record of the last push, None where there is none to trust."""
+        if folder.MANIFEST not in there.files:
+            return None
+        path = self.api.hf_hub_download(
+            self.name, folder.MANIFEST, repo_type=self.kind, revision=there.base
         )
-    except Exception as fault:  # whatever the client raises must not carry a token out
-        raise DataError(_refusal(name, fault)) from None
-    return {
-        "repository": name,
-        "repo_type": repo_type,
-        "commit": commit.oid,
-        "url": scrub(str(commit.commit_url)),
-        "files": len(operations),
-    }
+        return record.read(Path(path).read_bytes())
 
+    def _wanted(
+        self, exports: Sequence[Path], there: Remote, known: Record | None
+    ) -> tuple[Layout, list[str]]:
+        """Return what the repository shall hold, and which of its files shall go."""
+        if self.kind == "model":
+            self._check_changes(there, known, {})
+            wanted = collection.model_layout(exports[0], self.options.title)
+            before = known.files if known else {}
+            stale = [path for path in before if path in there.files and path not in wanted.items]
+        else:
+            staged = collection.config_names(exports, self.options.name)
+            pushed = {one.config: one for one in staged}
+            gone = self._check_changes(there, known, pushed)
+            known = known or Record()
+            self._check_settings(known, staged)
+            keep = [name for name in known.configs if name not in pushed and name not in gone]
+            wanted = collection.layout(self.name, self.options.title, staged, known, keep)
+            stale = [
+                path
+                for path in there.files
+                if path.partition("/")[0] in pushed and path not in wanted.items
+            ]
+        if known is None or not known.files:
+            self._check_foreign(there, wanted)
+        return wanted, sorted(stale)
 
-@contextlib.contextmanager
-def scrubbed_logs() -> Iterator[None]:
-    """Scrub every log record made meanwhile: at DEBUG, HTTP libraries log what a server echoes."""
-    plain = logging.getLogRecordFactory()
+    def _check_changes(
+        self, there: Remote, known: Record | None, pushed: Mapping[str, Staged]
+    ) -> set[str]:
+        """Refuse to go over others' changes unless told to; return configs that others removed."""
+        if known is None:
+            return set()
+        changed = record.changes(there, known)
+        if not changed:
+            return set()
+        if not self.options.overwrite:
+            raise DataError(
+                f"export: {there} was changed since the last export: {record.told(changed)}; "
+                "nothing was pushed; save what you need, then add --overwrite"
+            )
+        others = {path.partition("/")[0] for path in changed if "/" in path} - {*pushed}
+        gone = {
+            name for name in others & {*known.configs}
+            if not any(path.startswith(f"{name}/") for path in there.files)
+        }  # fmt: skip
+        left = {path: what for path, what in changed.items() if path.partition("/")[0] in others}
+        left = {path: what for path, what in left.items() if path.partition("/")[0] not in gone}
+        if left and self.kind == "dataset":
+            name = sorted(left)[0].partition("/")[0]
+            raise DataError(
+                f"export: {there}: {record.told(left)}, which is not of what is pushed; "
+                f"export {name} along with it, or delete its folder there"
+            )
+        return gone
 
-    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = plain(*args, **kwargs)
-        record.msg, record.args = scrub(record.getMessage()), ()
-        return record
+    def _check_foreign(self, there: Remote, wanted: Layout) -> None:
+        """A first push does not go over files that somebody else put there."""
+        found = record.foreign(there.files, remote.missing(there.files, wanted.items))
+        if found and not self.options.overwrite:
+            raise DataError(
+                f"export: {there} has {record.told(dict.fromkeys(found, 'of other origin'))}; "
+                "nothing was pushed; name another repository, or add --overwrite"
+            )
 
-    logging.setLogRecordFactory(factory)
-    try:
-        yield
-    finally:
-        logging.setLogRecordFactory(plain)
+    def _check_settings(self, known: Record, staged: Sequence[Staged]) -> None:
+        """A config is replaced by one of the same settings only: a new pool, not another seed."""
+        for one in staged:
+            before = known.configs.get(one.config, {}).get("settings")
+            now = collection.settings(one.path)
+            if before is None or before == now or self.options.overwrite:
+                continue
+            changes = [
+                f"{key} {before.get(key)} there, {now.get(key)} here"
+                for key in sorted({*before, *now})
+                if before.get(key) != now.get(key)
+            ]
+            raise UsageError(
+                f"export: {self.name} has a config {one.config} with {', '.join(changes[:3])}; "
+                "give this one another --name, or add --overwrite"
+            )
 
+    def _check_tag(self, there: Remote, changing: bool) -> None:
+        at = there.tags.get(self.options.tag or "")
+        if at is not None and (changing or at != there.base):
+            raise UsageError(
+                f"export: {self.name} has a tag {self.options.tag}, of commit {at[:12]}, which "
+                "holds something else; give another --tag, or delete that one on the Hub"
+            )
 
-def scrub(text: str) -> str:
-    """Return `text` without anything that is, or looks like, an access token."""
-    from huggingface_hub import get_token
+    def _say_visibility(self, there: Remote) -> None:
+        if there.private != self.options.private:
+            is_now = "private" if there.private else "public"
+            self.say(f"export: {self.name} is {is_now} and stays so; its settings are on the Hub")
 
-    held = get_token()
-    if held:
-        text = text.replace(held, "(token)")
-    return _TOKEN.sub("(token)", text)
+    def _commit(
+        self, there: Remote, wanted: Layout, lacking: Sequence[str], stale: Sequence[str]
+    ) -> str:
+        from huggingface_hub import CommitOperationDelete
 
+        additions = self._upload(there, wanted.items, lacking)
+        operations: list[CommitOperation] = [*additions]
+        operations += [CommitOperationDelete(path, is_folder=False) for path in stale]
+        try:
+            commit = self.api.create_commit(
+                self.name, operations, commit_message=self._message(wanted), repo_type=self.kind,
+                revision=there.branch, parent_commit=there.base,
+            ).oid  # fmt: skip
+        except Exception:
+            again = self._look()  # the commit may stand and only its answer be lost
+            if again is None or again.head in (None, there.head):
+                raise
+            if remote.missing(again.files, wanted.items) or {*stale} & {*again.files}:
+                raise
+            commit = again.base
+        files = remote.files_at(self.api, self.name, self.kind, commit)
+        remote.verify(files, wanted.items, f"{self.name} at {commit[:12]}")
+        return str(commit)
 
-def _message(exported: Path) -> str:
-    manifest = folder.read_manifest(exported)
-    return f"Export {manifest['config'].get('title', 'data')} ({manifest['digest'][:12]})"
+    def _upload(
+        self, there: Remote, items: Mapping[str, Item], lacking: Sequence[str]
+    ) -> list[CommitOperationAdd]:
+        """Send the large files, none that the Hub has; no commit shows them yet."""
+        from huggingface_hub import CommitOperationAdd
 
+        by_size = sorted(lacking, key=lambda path: (-items[path].size, path))
+        additions = [
+            CommitOperationAdd(
+                path, one if isinstance(one := items[path].source, bytes) else str(one)
+            )
+            for path in by_size
+        ]
+        total = sum(items[path].size for path in lacking)
+        with progress.progress("export: push", total, "bytes") as bar:
+            for start in range(0, len(additions), _AT_ONCE):
+                stopping.safe_point("export")
+                some = additions[start : start + _AT_ONCE]
+                self.api.preupload_lfs_files(
+                    self.name, some, repo_type=self.kind, revision=there.branch, free_memory=False
+                )
+                bar.advance(sum(items[one.path_in_repo].size for one in some))
+        stopping.safe_point("export")
+        return additions
 
-def _refusal(name: str, fault: Exception) -> str:
-    status = getattr(getattr(fault, "response", None), "status_code", None)
-    ways = {
-        401: "log in with `hf auth login` or set HF_TOKEN",
-        403: "the token lacks write access to it; use one that has",
-        404: "check the name, and that the token may see it",
-        409: "somebody else wrote to it meanwhile; run the command again",
-    }
-    said = scrub(" ".join(str(fault).split()))[:300]
-    way = ways.get(status or 0, "check the network and HF_ENDPOINT, then run the command again")
-    code = f" ({status})" if status else ""
-    return f"export: the Hub refused {name}{code}: {said or type(fault).__name__}; {way}"
+    def _message(self, wanted: Layout) -> str:
+        named = ", ".join(wanted.pushed[:3])
+        more = f" and {len(wanted.pushed) - 3} more" if len(wanted.pushed) > 3 else ""
+        return f"Export {named}{more}"
+
+    def _tag(self, there: Remote, commit: str) -> None:
+        tag = self.options.tag
+        if tag is not None and tag not in there.tags:
+            self.api.create_tag(self.name, tag=tag, revision=commit, repo_type=self.kind)
+            self.say(f"export: tag {tag} is commit {commit[:12]}")
+
+    def _url(self, commit: str) -> str:
+        kind = "" if self.kind == "model" else f"{self.kind}s/"
+        return scrub(f"{self.api.endpoint}/{kind}{self.name}/commit/{commit}")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder
+from sft_diversity.core.errors import UsageError
 
 UNKNOWN = "unknown"
 #: Identifiers of the Hub that a licence's usual name equals, but for case and spaces.
-_IDENTIFIERS = frozenset(
-    """
-    apache-2.0 mit bsd bsd-2-clause bsd-3-clause isc unlicense wtfpl zlib mpl-2.0 epl-2.0 ecl-2.0
-    afl-3.0 artistic-2.0 bsl-1.0 ms-pl postgresql openrail bigscience-openrail-m
-    gpl gpl-2.0 gpl-3.0 agpl-3.0 lgpl lgpl-2.1 lgpl-3.0 gfdl eupl-1.1 eupl-1.2
-    cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0
-    cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0
-    cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
-    cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 odc-by odbl pddl etalab-2.0
-    """.split()
-)
+_IDENTIFIERS = {
+    "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "wtfpl",
+    "zlib", "mpl-2.0", "epl-2.0", "ecl-2.0", "afl-3.0", "artistic-2.0", "bsl-1.0", "ms-pl",
+    "postgresql", "openrail", "bigscience-openrail-m", "gpl", "gpl-2.0", "gpl-3.0", "agpl-3.0",
+    "lgpl", "lgpl-2.1", "lgpl-3.0", "gfdl", "eupl-1.1", "eupl-1.2", "cc", "cc0-1.0", "cc-by-2.0",
+    "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0",
+    "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cdla-sharing-1.0",
+    "cdla-permissive-1.0", "cdla-permissive-2.0", "odc-by", "odbl", "pddl", "etalab-2.0",
+}  # fmt: skip
 _SAME = {
     "apache": "apache-2.0", "apache2.0": "apache-2.0", "apache-license-2.0": "apache-2.0",
     "mit-license": "mit", "cc0": "cc0-1.0", "cc-by": "cc-by-4.0", "cc-by-sa": "cc-by-sa-4.0",
@@ -60,3 +65,53 @@ def doubts(stated: Mapping[str, str]) -> list[str]:
             said = "" if identifier(licence) == UNKNOWN else f"{' '.join(licence.split())[:80]}: "
             found.append(f"{source} ({said}{why})")
     return found
+
+
+def stated(
+    manifest: Mapping[str, Any], given: Mapping[str, str], corpus: Path | None = None
+) -> dict[str, str]:
+    """Return source -> licence: of the corpus's manifest, the subset's, then those given."""
+    found: dict[str, str] = {}
+    known = [manifest]
+    if corpus is not None and manifest["stage"] != "finetune":
+        known.append(corpora.manifest(corpus))
+    found |= manifest.get("result", {}).get("licences", {})  # a subset's manifest carries them
+    for one in known:
+        for entry in _listed(one):
+            if entry.get("licence"):
+                found[str(entry["name"])] = str(entry["licence"])
+    return dict(sorted((found | dict(given)).items()))
+
+
+def of_rows(
+    manifest: Mapping[str, Any], given: Mapping[str, str], corpus: Path | None = None
+) -> dict[str, str]:
+    """Return the licence of every source that has rows in what a manifest is of.
+
+    A model's are those of what it was trained on, which `corpus` must be.
+
+    Raises
+    ------
+    UsageError
+        If a model was trained on something else.
+    """
+    if manifest["stage"] == "finetune":
+        if corpus is None:
+            return {"what the model was trained on": UNKNOWN}
+        trained = folder.read_manifest(corpus)
+        if folder.contents_key(trained, "samples/") != manifest["inputs"]["subset"]:
+            raise UsageError(f"export: --corpus {corpus} is not what the model was trained on")
+        return of_rows(trained, given)
+    known = stated(manifest, given, corpus)
+    sources = manifest.get("result", {}).get("sources", {})
+    if isinstance(sources, dict):
+        return {str(name): known.get(str(name), UNKNOWN) for name in sources}
+    rows = {str(one["name"]): one.get("rows", {}).get("kept", 1) for one in _listed(manifest)}
+    return {name: known.get(name, UNKNOWN) for name, kept in rows.items() if kept}
+
+
+def _listed(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the sources that a corpus's manifest lists."""
+    sources = manifest.get("result", {}).get("sources", [])
+    listed = sources if isinstance(sources, list) else []
+    return [one for one in listed if isinstance(one, dict) and one.get("name")]

@@ -17,15 +17,25 @@ _MAX_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Record:
-    """What an earlier push wrote: its title, its configs and their figures, its files."""
+    """What an earlier push wrote: its title, its configs and their figures, its files.
+
+    `default` is the config that `load_dataset` takes where none is named.
+    """
 
     title: str = ""
+    default: str = ""
     configs: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     blobs: Mapping[str, str] = field(default_factory=dict)
 
 
-def write(title: str, configs: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> bytes:
+def write(
+    title: str,
+    default: str,
+    configs: Mapping[str, Any],
+    files: Mapping[str, Mapping[str, Any]],
+    inputs: Mapping[str, str],
+) -> bytes:
     """Return the manifest as bytes, in the form that `sftdiv verify` checks.
 
     Parameters
@@ -34,8 +44,9 @@ def write(title: str, configs: Mapping[str, Any], files: Mapping[str, Mapping[st
         Name of a config -> what the card needs of it; empty for a model.
     files : mapping
         Path -> `bytes`, `sha256` and git's id `blob` (None for a large file).
+    inputs : mapping
+        What was exported -> its digest.
     """
-    inputs = {name: str(one["digest"]) for name, one in configs.items()}
     work = folder.Work(STAGE, VERSION, inputs, {"title": title})
     body = work.as_json() | {
         "key": work.key,
@@ -43,6 +54,7 @@ def write(title: str, configs: Mapping[str, Any], files: Mapping[str, Mapping[st
         "rows": {},
         "result": {
             "configs": dict(configs),
+            "default": default,
             "git_blobs": {path: one["blob"] for path, one in files.items() if one["blob"]},
         },
         "files": [
@@ -65,7 +77,13 @@ def read(content: bytes) -> Record | None:
             return None
         result = body["result"]
         files = {str(entry["path"]): entry for entry in body["files"]}
-        return Record(body["config"]["title"], result["configs"], files, result["git_blobs"])
+        return Record(
+            str(body["config"]["title"]),
+            str(result["default"]),
+            dict(result["configs"]),
+            files,
+            dict(result["git_blobs"]),
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -62,6 +62,10 @@ class Remote:
     tags: Mapping[str, str]
     files: Mapping[str, Held]
 
+    def __str__(self) -> str:
+        """Return what messages call it."""
+        return self.name if self.branch == MAIN else f"{self.name}, branch {self.branch}"
+
 
 def item(source: Path | bytes) -> Item:
     """Return a file with its checksums; reads it once."""
@@ -90,7 +94,7 @@ def look(api: HfApi, name: str, kind: RepoType, branch: str) -> Remote | None:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        private = bool(api.repo_info(name, repo_type=kind, revision=MAIN).private)
+        private = bool(api.repo_info(name, repo_type=kind).private)
     except RepositoryNotFoundError as fault:
         if fault.response.status_code == 401:
             raise  # nobody is logged in: it may well be there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +17,15 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.export import card, clients, formats, hub
+from sft_diversity.export import card, clients, formats, hub, licences
 from sft_diversity.export.shards import BATCH_ROWS, Stream, write_shard
 
 VERSION = 2
 _STAGES = {"select": "selection.json", "finetune": "training.json"}
 _STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
-_MODEL_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md")
+_MODEL_PARTS = (
+    "*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "training.jsonl", "README.md",
+)  # fmt: skip
 
 
 class ExportConfig(Config):
@@ -49,10 +51,24 @@ class ExportConfig(Config):
     )
     corpus: Path | None = Field(
         default=None,
-        description="corpus a subset was chosen from: its sources' licences go to the card",
+        description="corpus a subset was chosen from, or what a model was trained on: whose "
+        "sources' licences hold",
+    )
+    acknowledge_licences: bool = Field(
+        default=False,
+        description="push rows whose licences are unknown, non-commercial or forbid derivatives",
     )
     private: bool = Field(default=True, description="make a new Hub repository private")
-    branch: str | None = Field(default=None, description="Hub branch to write to; default: main")
+    branch: str | None = Field(
+        default=None, description="Hub branch to write to, made if it is not there; default: main"
+    )
+    tag: str | None = Field(default=None, description="tag that names what is pushed on the Hub")
+    name: str | None = Field(
+        default=None, description="Hub config of the rows; default: strategy and diversity"
+    )
+    overwrite: bool = Field(
+        default=False, description="go over what others changed in the Hub repository"
+    )
     work: Path = Field(default=Path(".sftdiv"), description="where an export for the Hub is staged")
 
 
@@ -73,7 +89,7 @@ def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:
 
 
 def export(
-    source: Path,
+    source: Path | Sequence[Path],
     to: str,
     config: ExportConfig,
     say: Callable[[str], None] = progress.say,
@@ -83,39 +99,82 @@ def export(
     A subset or corpus becomes `data/train-00000-of-0000N.parquet` (or `.jsonl`), a dataset card
     README.md, the selection's manifest as `selection.json` (a corpus's as `corpus.json`), and what
     trainers need to read it (`clients`); a model becomes its own files and `training.json`. Each
-    shard is read back and compared before it counts.
+    shard is read back and compared before it counts. A dataset repository takes several.
 
     Returns
     -------
     dict
-        The manifest; after a push with `result.hub` beside it: repository, commit and URL.
+        The manifest; after a push with `result.hub` beside it (see `hub.push`).
 
     Raises
     ------
     UsageError
-        If `source` is nothing that can be exported, or `to` is no folder of an export.
+        If `source` is nothing that can be exported, or `to` is no folder of an export; before a
+        push also where a licence needs a look and was not acknowledged.
     DataError
         If there are no rows, rows do not fit the format (see `leave_out_unfit`), or the Hub
         refuses.
     """
-    manifest = _exportable(source)
+    sources = [source] if isinstance(source, Path) else list(source)
+    manifests = [_exportable(one) for one in sources]
     name = hub.repository(to)
-    work = _work(source, manifest, config)
-    out = Path(to) if name is None else config.work / "export" / work.key
-    draft = folder.open_draft(out, work)
+    _check_licences(manifests, config, name, say)
+    if name is None:
+        if len(sources) > 1:
+            raise UsageError(f"export: a folder takes one source, not {len(sources)}; or use hub:")
+        return _stage(sources[0], manifests[0], Path(to), config, say)
+    models = sum(one["stage"] == "finetune" for one in manifests)
+    if models and len(sources) > 1:
+        raise UsageError("export: a Hub repository takes one model, or subsets and corpora")
+    staged, done = [], {}
+    for one, manifest in zip(sources, manifests, strict=True):
+        plain = config.model_copy(update={"title": None})  # the title is the repository's
+        out = config.work / "export" / _work(manifest, plain).key
+        done = _stage(one, manifest, out, plain, say)
+        staged.append(out)
+    options = hub.PushOptions(**{key: getattr(config, key) for key in hub.OPTIONS})
+    pushed = hub.push(staged, name, "model" if models else "dataset", options, say)
+    figures = done["result"] if len(sources) == 1 else {"exports": len(sources)}
+    return done | {"rows": {}, "result": figures | {"hub": pushed}}
+
+
+def _stage(
+    source: Path,
+    manifest: Mapping[str, Any],
+    out: Path,
+    config: ExportConfig,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Make the export's folder, or find it."""
+    draft = folder.open_draft(out, _work(manifest, config))
     say(f"export: {draft.reason}")
     if draft.reused:
-        done = folder.read_manifest(out, "export")
-    elif manifest["stage"] == "finetune":
-        done = _export_model(source, manifest, draft)
-    else:
-        done = _export_samples(source, manifest, draft, config, say)
-    if name is None:
-        return done
-    kind: hub.RepoType = "model" if manifest["stage"] == "finetune" else "dataset"
-    pushed = hub.push(out, name, kind, config.private, config.branch)
-    say(f"export: {pushed['files']} files in one commit, {pushed['url']}")
-    return done | {"result": done["result"] | {"hub": pushed}}
+        return folder.read_manifest(out, "export")
+    if manifest["stage"] == "finetune":
+        return _export_model(source, manifest, draft)
+    return _export_samples(source, manifest, draft, config, say)
+
+
+def _check_licences(
+    manifests: Sequence[Mapping[str, Any]],
+    config: ExportConfig,
+    repository: str | None,
+    say: Callable[[str], None],
+) -> None:
+    """Show the licences that need a look; before a push they must be acknowledged."""
+    found: dict[str, str] = {}
+    for manifest in manifests:
+        found |= licences.of_rows(manifest, config.licences, config.corpus)
+    look = licences.doubts(found)
+    if not look:
+        return
+    said = f"{len(look)} of {len(found)} sources need a look: {'; '.join(look)}"
+    if repository is not None and not config.acknowledge_licences:
+        raise UsageError(
+            f"export: licences of {said}; may these go to {repository}? then add "
+            "--acknowledge-licences (or state them with `licences` in --config)"
+        )
+    say(f"export: licences of {said}")
 
 
 def _exportable(source: Path) -> dict[str, Any]:
@@ -128,12 +187,12 @@ def _exportable(source: Path) -> dict[str, Any]:
     return manifest
 
 
-def _work(source: Path, manifest: Mapping[str, Any], config: ExportConfig) -> folder.Work:
+def _work(manifest: Mapping[str, Any], config: ExportConfig) -> folder.Work:
     settings: dict[str, Any] = {"title": _title(manifest, config)}
     if manifest["stage"] != "finetune":
         for name in ("format", "file_type", "leave_out_unfit", "max_shard_mb"):
             settings[name] = getattr(config, name)
-        settings["licences"] = _licences(manifest, config)
+        settings["licences"] = licences.stated(manifest, config.licences, config.corpus)
     return folder.Work(
         "export", VERSION, {str(manifest["stage"]): str(manifest["digest"])}, settings
     )
@@ -149,21 +208,6 @@ def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
         parts.append("" if size is None else f"{size:,} samples")
         return ", ".join(part for part in parts if part)
     return "SFT corpus" if manifest["stage"] in corpora.MAKERS else "fine-tuned model"
-
-
-def _licences(manifest: Mapping[str, Any], config: ExportConfig) -> dict[str, str]:
-    """Return source -> licence: of the corpus's manifest, the subset's, then the config's."""
-    stated: dict[str, str] = {}
-    given = [manifest]
-    if config.corpus is not None:
-        given.append(corpora.manifest(config.corpus))
-    stated |= manifest.get("result", {}).get("licences", {})  # a subset's manifest carries them
-    for one in given:
-        sources = one.get("result", {}).get("sources", [])
-        for entry in sources if isinstance(sources, list) else []:
-            if isinstance(entry, dict) and entry.get("name") and entry.get("licence"):
-                stated[str(entry["name"])] = str(entry["licence"])
-    return dict(sorted((stated | config.licences).items()))
 
 
 def _sample_files(source: Path) -> list[Path]:
@@ -210,13 +254,13 @@ def _export_samples(
     for one in trainers:
         if one.file is not None:
             _write_text(draft, one.file, one.text)
-    licences = draft.work.config["licences"]
+    stated = draft.work.config["licences"]
     columns = formats.columns(config.format, wanted)
     text = card.dataset_card(
-        title, columns, statistics, licences, manifest, config.file_type, clients.notes(trainers)
+        title, columns, statistics, stated, manifest, config.file_type, clients.notes(trainers)
     )
     _write_text(draft, "README.md", text)
-    unknown = sorted(name for name in statistics.sources if name not in licences)
+    unknown = sorted(name for name in statistics.sources if name not in stated)
     return draft.commit(
         rows=folder.rows_account(count, statistics.rows, {"unfit": len(found.unfit)}),
         result=statistics.as_json()

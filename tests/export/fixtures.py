@@ -48,14 +48,19 @@ def corpus(out: Path, table: pa.Table | None = None) -> Path:
     return out
 
 
-def subset(out: Path, table: pa.Table | None = None, per_file: int = 4) -> Path:
+def subset(
+    out: Path,
+    table: pa.Table | None = None,
+    per_file: int = 4,
+    settings: dict[str, Any] | None = None,
+    **result: Any,
+) -> Path:
     """Write a subset folder, the rows in reverse order of id."""
     table = samples() if table is None else table
     table = table.take(pa.array(range(table.num_rows)[::-1], pa.int64()))
     picks = pa.array(range(table.num_rows), pa.int32())
-    work = folder.Work(
-        "select", 1, {"corpus": "c0ffee"}, {"strategy": "micro-response", "diversity": 67.0}
-    )
+    chosen = settings or {"strategy": "micro-response", "diversity": 67.0}
+    work = folder.Work("select", 1, {"corpus": "c0ffee"}, chosen)
     draft = folder.open_draft(out, work)
     table = table.append_column("pick", picks)
     for start in range(0, max(table.num_rows, 1), per_file):
@@ -63,7 +68,7 @@ def subset(out: Path, table: pa.Table | None = None, per_file: int = 4) -> Path:
     draft.commit(
         result={
             "rows": table.num_rows, "kinds_covered": 1234, "evenness": 0.912345,
-            "sources": {"a": 3, "b": 3},
+            "sources": {"a": 3, "b": 3}, **result,
         }
     )  # fmt: skip
     return out

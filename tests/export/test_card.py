@@ -21,7 +21,7 @@ def parsed(tmp_path_factory):
 def test_the_metadata_is_what_the_hub_asks_for(parsed):
     data = parsed.data.to_dict()
     assert data["pretty_name"] == "A: title, with 'signs' & |"
-    assert data["license"] == ["apache-2.0", "other"]
+    assert data["license"] == ["apache-2.0", "unknown"]
     assert data["size_categories"] == ["n<1K"]
     assert [c["config_name"] for c in data["configs"]] == [
         "default",

@@ -1,10 +1,19 @@
-"""Clients of the stand-in, each in a process of its own: they read their settings at import."""
+"""Clients of the stand-in, each in a process of its own: they read their settings at import.
+
+`Shell` runs many commands for the price of one start: it loads the command line once, in a process
+with the stand-in's address, and forks a process for each command.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.hub.server import Hub
@@ -35,40 +44,160 @@ def environment(home: Path, endpoint: str, token: str | None) -> dict[str, str]:
     }  # fmt: skip
 
 
-def start(
-    command: list[str], cwd: Path, hub: Hub | str, token: str | None = OWNER.token
-) -> subprocess.Popen[str]:
-    """Start a client that works in `cwd`."""
-    endpoint = hub if isinstance(hub, str) else hub.endpoint
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment(cwd / "hf-home", endpoint, token), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+class Done(subprocess.CompletedProcess[str]):
+    """A client that ended: `returncode`, `stdout`, `stderr`, and its last line."""
+
+    @property
+    def last(self) -> str:
+        """The last line of stderr, where messages go."""
+        return self.stderr.splitlines()[-1] if self.stderr else ""
 
 
-def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Wait for a client; no token may be in what it said."""
-    out, err = process.communicate(timeout=300)
+def _checked(code: int, out: str, err: str) -> Done:
     assert "Secret" not in out + err
-    assert process.returncode is not None
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    assert "Traceback" not in err, err
+    return Done([], code, out, err)
 
 
 def sftdiv(
-    cwd: Path, hub: Hub | str, *arguments: str | Path, token: str | None = OWNER.token
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    command = [sys.executable, "-m", "sft_diversity", *map(str, arguments)]
-    return finish(start(command, cwd, hub, token))
+    cwd: Path, endpoint: str, *arguments: str | Path, token: str | None = OWNER.token
+) -> Done:
+    """Run the command line in a process that loads it anew."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sft_diversity", *map(str, arguments)],
+        cwd=cwd, env=environment(cwd / "hf-home", endpoint, token), text=True,
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    return _checked(done.returncode, done.stdout, done.stderr)
 
 
-def python(
-    cwd: Path, hub: Hub | str, code: str, *arguments: str, token: str | None = OWNER.token
-) -> str:
+def python(cwd: Path, hub: Hub, code: str, *arguments: str, token: str | None = OWNER.token) -> str:
     """Run Python code that must not fail and return what it printed."""
-    done = finish(start([sys.executable, "-c", code, *arguments], cwd, hub, token))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, text=True, capture_output=True,
+        env=environment(cwd / "hf-home", hub.endpoint, token), timeout=300,
+    )  # fmt: skip
+    assert "Secret" not in done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+_SERVE = """
+import json, os, sys, traceback
+import datasets, huggingface_hub, huggingface_hub.hf_api
+from sft_diversity import cli
+
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        if asked["wait"]:
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    os.setsid()
+    os.chdir(asked["cwd"])
+    os.environ.pop("HF_TOKEN", None)
+    os.environ.update(asked["environment"])
+    for number, name in enumerate(("in", "out", "err")):
+        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        os.dup2(os.open(os.devnull if number == 0 else asked[name], flags, 0o600), number)
+    code = 0
+    try:
+        if "code" in asked:
+            exec(asked["code"], {"__name__": "__main__"})
+        else:
+            sys.argv = ["sftdiv", *asked["arguments"]]
+            cli.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+"""
+
+
+class Shell:
+    """Runs the command line against a stand-in, each command in a process of its own."""
+
+    def __init__(self, hub: Hub, cwd: Path) -> None:
+        self.hub, self.cwd = hub, cwd
+        self._said = cwd.with_name(f"{cwd.name}-said")
+        self._said.mkdir()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE], text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, env=environment(cwd / "hf-home", hub.endpoint, None),
+        )  # fmt: skip
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def _ask(self, wait: bool, token: str | None, **what: object) -> int:
+        assert self._process.stdin is not None
+        asked = {
+            "cwd": str(self.cwd), "out": str(self._said / "out"), "err": str(self._said / "err"),
+            "environment": {} if token is None else {"HF_TOKEN": token}, "wait": wait, **what,
+        }  # fmt: skip
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        return int(self._line())
+
+    def _done(self, code: int) -> Done:
+        out, err = ((self._said / name).read_text() for name in ("out", "err"))
+        return _checked(code, out, err)
+
+    def run(self, *arguments: str | Path, token: str | None = OWNER.token) -> Done:
+        """Run one command to its end."""
+        self._ask(True, token, arguments=[str(one) for one in arguments])
+        return self._done(int(self._line()))
+
+    def python(self, code: str, token: str | None = OWNER.token) -> str:
+        """Run Python code that must not fail and return what it printed."""
+        self._ask(True, token, code=code)
+        code_of_end = int(self._line())
+        done = Done([], code_of_end, *((self._said / name).read_text() for name in ("out", "err")))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def killed(
+        self, *arguments: str | Path, when: Callable[[], bool], number: int = signal.SIGKILL
+    ) -> Done:
+        """Start a command and send it a signal as soon as `when` holds."""
+        child = self._ask(False, OWNER.token, arguments=[str(one) for one in arguments])
+        end = time.monotonic() + 120
+        while not when():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        os.kill(child, number)
+        while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return self._done(-number)
+
+    def close(self) -> None:
+        """End the process; no file that it or its commands wrote may hold a token."""
+        self._process.terminate()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        no_token_in(self.cwd)
+
+
+@contextmanager
+def shell(hub: Hub, cwd: Path) -> Iterator[Shell]:
+    """Run commands in `cwd` against a stand-in."""
+    cwd.mkdir(parents=True, exist_ok=True)
+    opened = Shell(hub, cwd)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 def no_token_in(folder: Path) -> None:

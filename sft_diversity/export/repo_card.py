@@ -1,0 +1,309 @@
+"""The card of a dataset repository with several configs: metadata, figures, sources, commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from sft_diversity.export import licences
+from sft_diversity.export.card import cell, size_category
+
+Entries = Mapping[str, Mapping[str, Any]]
+_KEPT = ("id", "source", "pick")
+_WIDE = 6  # more configs than this get no column each
+_COLUMNS = {
+    "id": "`id`: hash of the sample's text",
+    "source": "`source`: the data set it comes from",
+    "pick": "`pick`: its place in the selection, 0 first",
+    "messages": "`messages`: the whole dialogue, a list of role and content",
+    "prompt": "`prompt` and `completion`: the last assistant turn, given all before it",
+}
+_NOT_APPLYING: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "min_tokens": lambda s: s.get("objective") != "entropy",
+    "embedded": lambda s: s.get("strategy") not in ("k-center", "facility-location", "deita"),
+    "threshold": lambda s: s.get("strategy") != "deita",
+    "quality_floor": lambda s: s.get("quality") is None,
+    "fill": lambda s: "-response" not in str(s["strategy"]) and "-instr" not in str(s["strategy"]),
+}
+
+
+def card(name: str, title: str, configs: Entries, default: str) -> str:
+    """Return the README.md of a repository.
+
+    Parameters
+    ----------
+    configs : mapping
+        Config -> its entry (see `collection.entry`), in the order to show them.
+    default : str
+        The config that is loaded where none is named.
+    """
+    head = yaml.safe_dump(metadata(title, configs, default), sort_keys=False, allow_unicode=True)
+    parts = [
+        f"---\n{head}---",
+        f"# {' '.join(title.split())}",
+        _opening(configs),
+        _config_table(configs),
+        "## Load",
+        _loading(name, configs, default),
+        "## Sources and licences",
+        _source_table(configs),
+        "## Lengths",
+        _length_table(configs),
+        "## Make it again",
+        _reproducing(name, configs),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def metadata(title: str, configs: Entries, default: str) -> dict[str, Any]:
+    """Return the card's YAML block: licences, size, tags, the configs with splits and types."""
+    stated = {licence for one in configs.values() for licence in one["licences"].values()}
+    named = sorted({licences.identifier(licence) for licence in stated})
+    selected = any(one["of"] == "select" for one in configs.values())
+    rows = sum(one["statistics"]["rows"] for one in configs.values())
+    return {
+        "pretty_name": title,
+        "license": named[0] if len(named) == 1 else named,
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(rows)],
+        "tags": ["sft", "instruction-tuning", "sft-diversity"]
+        + (["data-selection", "diversity", "arxiv:2505.24768"] if selected else []),
+        "dataset_info": [
+            info for config, one in configs.items() if (info := _info(config, one)) is not None
+        ],
+        "configs": [
+            named for config, one in configs.items() for named in _views(config, one, default)
+        ],
+    }
+
+
+def _info(config: str, one: Mapping[str, Any]) -> dict[str, Any] | None:
+    if "features" not in one:
+        return None
+    split = {
+        "name": "train",
+        "num_bytes": one["unpacked"],
+        "num_examples": one["statistics"]["rows"],
+    }
+    return {
+        "config_name": config,
+        "features": one["features"],
+        "splits": [split],
+        "download_size": one["bytes"],
+        "dataset_size": one["unpacked"],
+    }
+
+
+def _views(config: str, one: Mapping[str, Any], default: str) -> list[dict[str, Any]]:
+    """Return a config, and its dialogues alone where a trainer would take the last turn of both."""
+    data = [{"split": "train", "path": f"{config}/data/train-*.{one['file_type']}"}]
+    whole: dict[str, Any] = {"config_name": config, "data_files": data}
+    if config == default:
+        whole["default"] = True
+    if not _both(one):
+        return [whole]
+    kept = [name for name in one["columns"] if name in _KEPT]
+    return [
+        whole,
+        {"config_name": f"{config}-messages", "data_files": data, "columns": [*kept, "messages"]},
+    ]
+
+
+def _both(one: Mapping[str, Any]) -> bool:
+    return {"messages", "prompt", "completion"} <= set(one["columns"])
+
+
+def _opening(configs: Entries) -> str:
+    chosen = [one for one in configs.values() if one["of"] == "select"]
+    if not chosen:
+        return "Samples for supervised fine-tuning, one a row, ordered by `id`."
+    sizes = sorted({one["statistics"]["rows"] for one in chosen})
+    many = "A subset" if len(chosen) == 1 else f"{len(chosen)} subsets"
+    of = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    pools = {one["inputs"].get("corpus") for one in chosen}
+    pool = (
+        "a pool" if len(chosen) == 1 else "one pool" if len(pools) == 1 else f"{len(pools)} pools"
+    )
+    return (
+        f"{many} of {of} samples for supervised fine-tuning, chosen from {pool} with "
+        "sft-diversity. A strategy says which kinds of things are counted (clusters, instruction "
+        "units or token types, of instructions or responses), the diversity how many kinds are "
+        "kept, in percent of what the pool allows ([method](https://arxiv.org/abs/2505.24768)). "
+        "Rows are in the order they were picked."
+    )
+
+
+def _config_table(configs: Entries) -> str:
+    lines = [
+        "| config | strategy | diversity | seed | rows | kinds | evenness | entropy, bits |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for config, one in configs.items():
+        settings, figures = one["settings"], one["figures"]
+        dial = settings.get("diversity") if figures["kinds_total"] is not None else None
+        kinds = "" if figures["kinds_covered"] is None else f"{figures['kinds_covered']:,}"
+        if kinds and figures["kinds_total"]:
+            kinds += f" of {figures['kinds_total']:,}"
+        cells = [
+            f"`{config}`",
+            str(settings.get("strategy") or "the whole corpus"),
+            "" if dial is None else f"{dial:g} %",
+            str(settings.get("seed", "")),
+            f"{one['statistics']['rows']:,}",
+            kinds,
+            _number(figures["evenness"]),
+            _number(figures["entropy_bits"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _loading(name: str, configs: Entries, default: str) -> str:
+    dialogues = sum(one["statistics"]["dialogues"] for one in configs.values())
+    columns = dict.fromkeys(c for one in configs.values() for c in one["columns"])
+    listed = "\n".join(f"- {_COLUMNS[c]}" for c in columns if c in _COLUMNS)
+    parts = [
+        f"""\
+```python
+from datasets import load_dataset
+
+rows = load_dataset("{name}", "{default}", split="train")
+```""",
+        f"Each row has\n\n{listed}",
+    ]
+    both = [config for config, one in configs.items() if _both(one)]
+    if both:
+        one = default if default in both else both[0]
+        parts.append(
+            f"`trl sft --dataset_name {name} --dataset_config {one}` trains on `completion` given "
+            f"`prompt`. {dialogues:,} rows have several assistant turns: with "
+            f"`--dataset_config {one}-messages --assistant_only_loss True` it trains on all."
+        )
+    parts.append(
+        f"A config is a folder with its own card, `selection.json` or `corpus.json` (the manifest "
+        "of how it was made) and the files that LLaMA-Factory, axolotl and TRL read it by. To have "
+        "it on disk, and every byte checked:\n\n"
+        f"```bash\nhf download {name} --repo-type dataset --local-dir DIR\n"
+        f"sftdiv verify DIR/{default}\n```"
+    )
+    return "\n\n".join(parts)
+
+
+def _source_table(configs: Entries) -> str:
+    wide = len(configs) <= _WIDE
+    counts: dict[str, dict[str, int]] = {}
+    stated: dict[str, str] = {}
+    for config, one in configs.items():
+        stated |= one["licences"]
+        for source, rows in one["statistics"]["sources"].items():
+            counts.setdefault(source, {})[config] = rows
+    columns = [f"`{config}`" for config in configs] if wide else ["rows, all configs"]
+    lines = [
+        f"| source | licence | {' | '.join(columns)} |",
+        f"| --- | --- |{' ---: |' * len(columns)}",
+    ]
+    for source in sorted(counts, key=lambda name: (-sum(counts[name].values()), name)):
+        got = counts[source]
+        cells = [_share(got, config, one) for config, one in configs.items()] if wide else []
+        cells = cells or [f"{sum(got.values()):,}"]
+        licence = cell(stated.get(source, "unknown"))
+        lines.append(f"| {cell(source)} | {licence} | {' | '.join(cells)} |")
+    lines.append("\nThe licence of a source holds for its rows.")
+    look = licences.doubts(stated)
+    if look:
+        lines[-1] += f" Look before you use or pass on: {cell('; '.join(look))}."
+    return "\n".join(lines)
+
+
+def _share(counts: Mapping[str, int], config: str, one: Mapping[str, Any]) -> str:
+    rows = counts.get(config, 0)
+    return f"{rows:,} ({rows / max(one['statistics']['rows'], 1):.1%})" if rows else "–"
+
+
+def _length_table(configs: Entries) -> str:
+    lines = [
+        "| config | instruction, tokens | response, tokens | prompt, characters | "
+        "completion, characters | several turns | system turn |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for config, one in configs.items():
+        figures, found = one["figures"], one["statistics"]
+        values = [
+            _tokens(figures["instruction_tokens"]), _tokens(figures["response_tokens"]),
+            f"{found['mean_prompt_characters']:,.1f}",
+            f"{found['mean_completion_characters']:,.1f}",
+            f"{found['dialogues']:,}", f"{found['with_system']:,}",
+        ]  # fmt: skip
+        lines.append(f"| `{config}` | {' | '.join(values)} |")
+    lines.append(
+        "\nMeans over rows; tokens are those of the tokenizer the selection was made with."
+    )
+    return "\n".join(lines)
+
+
+def _tokens(value: Any) -> str:
+    return "" if value is None else f"{value:,.1f}"
+
+
+def _reproducing(name: str, configs: Entries) -> str:
+    chosen = {config: one for config, one in configs.items() if one["of"] == "select"}
+    parts = []
+    if chosen:
+        commands = "\n".join(command(config, one["settings"]) for config, one in chosen.items())
+        export = f"sftdiv export {' '.join(chosen)} --to hub:{name}"
+        parts.append(
+            "With the same corpus, tokenizer and encoder each of these makes the same bytes:\n\n"
+            f"```bash\n{commands}\n{export}\n```"
+        )
+    lines = ["| config | made by | from | digest |", "| --- | --- | --- | --- |"]
+    for config, one in configs.items():
+        inputs = ", ".join(f"{k} `{v}`" for k, v in sorted(one["inputs"].items())[:4])
+        lines.append(
+            f"| `{config}` | {one['of']}, version {one['version']} | {inputs} | `{one['digest']}` |"
+        )
+    parts.append("\n".join(lines))
+    parts.append(
+        "`selection.json` of a config has its inputs, settings, seeds and account of rows; "
+        "`manifest.json` the SHA-256 of every file."
+    )
+    return "\n\n".join(parts)
+
+
+def command(config: str, settings: Mapping[str, Any]) -> str:
+    """Return the command that makes a subset with these settings."""
+    first = ("strategy", "size", "diversity", "seed")
+    named = [*first, *(key for key in sorted(settings) if key not in first)]
+    words = ["sftdiv select CORPUS"]
+    for key in named:
+        value = settings.get(key)
+        if value is None or (key in _NOT_APPLYING and _NOT_APPLYING[key](settings)):
+            continue
+        words.append(_option(key, value))
+    words.append(f"--out {config}")
+    return _wrapped(words)
+
+
+def _option(key: str, value: Any) -> str:
+    flag = "--" + key.replace("_", "-")
+    if isinstance(value, bool):
+        return flag if value else f"--no-{flag[2:]}"
+    if value == "given":  # a file or folder; its hash is among the inputs
+        return f"{flag} {key.upper()}"
+    said = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{flag} {shlex.quote(said)}"
+
+
+def _wrapped(words: Iterable[str], width: int = 88) -> str:
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)

@@ -1,0 +1,85 @@
+"""Pushes by the command line, and what others read back."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sft_diversity.core import folder
+from sft_diversity.export.rows import exported
+from tests.export import fixtures
+from tests.hub.client import OWNER, READER, STRANGER, shell
+from tests.hub.server import running
+
+LICENCES = "--acknowledge-licences"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two subsets and a corpus in one folder, and a shell there."""
+    root = tmp_path_factory.mktemp("push")
+    fixtures.subset(root / "sub")
+    fixtures.subset(root / "low", settings={"strategy": "micro-response", "diversity": 0.0})
+    fixtures.corpus(root / "corpus")
+    with running(OWNER, READER, STRANGER) as hub, shell(hub, root / "here") as opened:
+        yield opened
+
+
+def expected(place, name):
+    files = sorted((place.cwd.parent / name / "samples").glob("*.parquet"))
+    return exported(pa.concat_tables(pq.read_table(file) for file in files)).to_pylist()
+
+
+READ = """
+import datasets, json
+datasets.disable_progress_bars()
+read = lambda *a, **k: datasets.load_dataset(*a, split="train", **k)
+print(json.dumps({
+    "names": datasets.get_dataset_config_names("me/rows"),
+    "67": read("me/rows", "micro-response-67").to_list(),
+    "stream": list(read("me/rows", "micro-response-0", streaming=True)),
+    "default": read("me/rows").to_list(),
+    "messages": read("me/rows", "micro-response-67-messages").column_names,
+    "tag": read("me/rows", "corpus", revision="v1").num_rows,
+}))
+"""
+
+
+def test_what_was_pushed_is_read_back(place):
+    subsets = [place.cwd.parent / name for name in ("sub", "low", "corpus")]
+    done = place.run("export", *subsets, "--to", "hub:me/rows", "--tag", "v1", LICENCES, "--json")
+    assert done.returncode == 0, done.stderr
+    pushed = json.loads(done.stdout)["hub"]
+    assert pushed["state"] == "pushed"
+    repository = place.hub.repository("me/rows")
+    assert repository.private
+    assert [c.title for c in repository.history()] == [
+        "Export corpus, micro-response-0, micro-response-67", "initial",
+    ]  # fmt: skip
+    assert repository.tags == {"v1": pushed["commit"]}
+    read = json.loads(place.python(READ))
+    assert read["names"] == [
+        "corpus", "corpus-messages", "micro-response-0", "micro-response-0-messages",
+        "micro-response-67", "micro-response-67-messages",
+    ]  # fmt: skip
+    assert read["67"] == read["default"] == expected(place, "sub")
+    assert read["stream"] == expected(place, "low")
+    assert read["messages"] == ["id", "source", "pick", "messages"]
+    assert read["tag"] == 6
+
+
+DOWNLOAD = """
+from huggingface_hub import snapshot_download
+print(snapshot_download("me/rows", repo_type="dataset"))
+"""
+
+
+def test_a_download_verifies_whole_and_by_config(place):
+    root = place.cwd / place.python(DOWNLOAD).strip()
+    assert folder.verify(root)["faults"] == []
+    for config in ("corpus", "micro-response-0", "micro-response-67"):
+        assert folder.verify(root / config)["faults"] == []
+        assert "run" not in json.loads((root / config / "manifest.json").read_text())
