@@ -20,6 +20,7 @@ from typing import Any
 from sft_diversity.cluster import launch
 from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.cluster.profile import Profile
+from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.parts import Part
 
@@ -29,35 +30,42 @@ _PLANNED = {
 }  # fmt: skip
 _UNPLANNED = {"diff", "doctor", "explain", "run", "schedule", "verify"}
 _PROGRAM = "sftdiv"
-_THREADS = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
-    "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
-)  # fmt: skip
 
 
-def steps(command: Sequence[str], profile: Profile) -> tuple[tuple[str, ...], tuple[Step, ...]]:
-    """Return the command without the program's name, and its steps.
+def checked(command: Sequence[str]) -> tuple[str, ...]:
+    """Return the command without the program's name.
+
+    Raises
+    ------
+    UsageError
+        If it is none that can be submitted.
+    """
+    argv = tuple(command[1:] if command[:1] == [_PROGRAM] else command)
+    if not argv:
+        raise UsageError("submit: no command; write it behind `--`: sftdiv submit -- study FILE")
+    verb = argv[0]
+    if verb not in _PLANNED | _UNPLANNED:
+        known = ", ".join(sorted(_PLANNED | _UNPLANNED))
+        raise UsageError(f"submit: {verb!r} cannot be submitted; known: {known}")
+    taken = [a for a in argv if a.partition("=")[0] in ("--dry-run", "--help", "--part", "--run")]
+    if taken:
+        raise UsageError(f"submit: {taken[0]} is not for a job; take it out")
+    return argv
+
+
+def steps(argv: tuple[str, ...], profile: Profile) -> tuple[Step, ...]:
+    """Return the steps of a command.
 
     Raises
     ------
     UsageError, DataError
         If the command is wrong; what `--dry-run` of it says.
     """
-    argv = tuple(command[1:] if command[:1] == [_PROGRAM] else command)
-    if not argv:
-        raise UsageError("submit: no command; write it behind `--`: sftdiv submit -- study FILE")
     verb = argv[0]
     if verb in _UNPLANNED:
-        return argv, (Step(verb, (Task(verb, argv, {"kind": "exit"}),)),)
-    if verb not in _PLANNED:
-        known = ", ".join(sorted(_PLANNED | _UNPLANNED))
-        raise UsageError(f"submit: {verb!r} cannot be submitted; known: {known}")
-    taken = [a for a in argv if a.partition("=")[0] in ("--dry-run", "--help", "--part", "--run")]
-    if taken:
-        raise UsageError(f"submit: {taken[0]} is not for a job; take it out")
-    planned = dry_run(argv)
+        return (Step(verb, (Task(verb, argv, {"kind": "exit"}),)),)
     make: Callable[..., tuple[Step, ...]] = _GRAPHS.get(verb, _single)
-    return argv, make(argv, planned, profile)
+    return make(argv, dry_run(argv), profile)
 
 
 def dry_run(argv: Sequence[str]) -> dict[str, Any]:
@@ -153,7 +161,7 @@ def _study(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) 
         Task(name, (*argv, "--run", name), _output(f"{out}/measures/{name.partition(':')[2]}"))
         for name in (f"measure:{cell}" for cell in planned["measures"])
     ]
-    threads = dict.fromkeys(_THREADS, str(planned["plan"]["threads"]))
+    threads = dict.fromkeys(machine.THREADS, str(planned["plan"]["threads"]))
     page = f"{out}/report.html"
     prepared = {"kind": "study", "path": out}
     return (

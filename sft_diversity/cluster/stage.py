@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.cluster import jobs, plan, secrets
+from sft_diversity.cluster import jobs, offline, plan, secrets
 from sft_diversity.cluster import states as looking
 from sft_diversity.cluster.base import Executor
 from sft_diversity.cluster.jobs import Job
@@ -47,7 +47,8 @@ def submit(
     Returns
     -------
     dict
-        `job, folder, executor, steps` (name, tasks, after) and, but for a dry run, `submitted`.
+        `job, folder, executor, command, steps` (name, tasks, after), `fetched` (what jobs without
+        internet will read) and `submitted` (Slurm's numbers).
 
     Raises
     ------
@@ -58,8 +59,10 @@ def submit(
     chosen = asked.executor
     if chosen == "auto":
         chosen = "slurm" if shutil.which("sbatch") else "local"
-    argv, steps = plan.steps(list(command), asked)
+    argv = plan.checked(list(command))
     secrets.refuse([*argv, asked.model_dump_json()], asked.environment)
+    fetched = [] if dry_run else offline.stage(argv, asked)
+    steps = plan.steps(argv, asked)
     shown = [{"name": s.name, "tasks": len(s.tasks), "after": list(s.after)} for s in steps]
     if dry_run:
         return {"executor": chosen, "command": list(argv), "steps": shown}
@@ -74,6 +77,7 @@ def submit(
         "executor": chosen,
         "command": list(argv),
         "steps": shown,
+        "fetched": fetched,
         "submitted": [one["slurm"] for one in job.submissions],
     }
 

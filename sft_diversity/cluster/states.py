@@ -143,13 +143,13 @@ def _lost(job: Job, step: Step, number: int, record: Record, seen: Seen) -> tupl
 def _tail(job: Job, step: Step, number: int, record: Record, lines: int = _TAIL_LINES) -> list[str]:
     """Return the last lines of a task's log, and of what Slurm said beside it."""
     found: list[str] = []
-    places = [job.log(step.name, number)]
+    places = [(job.log(step.name, number), record.get("log_from", 0))]
     if record.get("slurm") and record["state"] != "running":
-        places.append(job.place / "logs" / step.name / f"slurm-{record['slurm']}.out")
-    for path in places:
+        places.append((job.place / "logs" / step.name / f"slurm-{record['slurm']}.out", 0))
+    for path, start in places:
         try:
             with path.open("rb") as handle:
-                handle.seek(max(path.stat().st_size - _TAIL_BYTES, 0))
+                handle.seek(max(path.stat().st_size - _TAIL_BYTES, start))
                 text = handle.read().decode("utf-8", "replace")
         except OSError:
             continue

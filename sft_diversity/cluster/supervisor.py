@@ -21,6 +21,7 @@ from sft_diversity.cluster.local import LOCK
 from sft_diversity.core import machine, stopping
 
 _POLL_S = 0.2
+_TASKS_PER_S = 2_000
 _OPEN = ("waiting", "running", "stopped")  # states of a task that is not over
 
 
@@ -38,6 +39,7 @@ class Supervisor:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._tasks = sum(len(step.tasks) for step in job.steps)
         self._running: dict[tuple[str, int], _Running] = {}
 
     def run(self) -> None:
@@ -53,7 +55,7 @@ class Supervisor:
                     self._start(step, number)
             if not self._running and not ready and not self._others():
                 return
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S + self._tasks / _TASKS_PER_S)  # each look reads all records
 
     def _state(self, step: Step, number: int) -> str:
         return str((self._job.record(step.name, number) or {}).get("state", "waiting"))

@@ -21,6 +21,8 @@ def submitted(result: Mapping[str, Any]) -> str:
         after = f", after {', '.join(step['after'])}" if step["after"] else ""
         tasks = f"{step['tasks']:,} task{'s' if step['tasks'] != 1 else ''}"
         lines.append(f"  {step['name']}: {tasks}{after}")
+    if result.get("fetched"):
+        lines.append(f"  in the cache for jobs without internet: {', '.join(result['fetched'])}")
     if "job" in result:
         lines.append(f"how far it is: sftdiv status {result['job']}")
     else:

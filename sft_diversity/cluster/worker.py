@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sft_diversity.cluster import jobs, launch, outputs, slurm_job
+from sft_diversity.cluster import jobs, launch, offline, outputs, slurm_job
 from sft_diversity.cluster.jobs import Job, Step, Task
 from sft_diversity.core.errors import Interrupted, SftdivError
 
@@ -27,7 +27,6 @@ STOPPED = Interrupted.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _POLL_S = 0.2
 _AGAIN_S = 10.0  # a process may not have had its handler yet when the first signal came
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 _TAIL_BYTES = 1 << 16
 
 
@@ -40,7 +39,7 @@ def main(arguments: list[str]) -> int:
         job = jobs.load(Path(place))
         step = job.step(step_name)
         if slurm_job.rank() > 0:  # a further node of a task: the first keeps the record
-            return _run(job, step, step.tasks[index], index, stop)[0]
+            return _run(job, step, step.tasks[index], index, stop)
         return _alone(job, step, index, stop)
     except SftdivError as fault:
         print(f"error: {fault}", file=sys.stderr)
@@ -80,14 +79,16 @@ def _missing(job: Job, step: Step) -> str:
 
 def _attempt(job: Job, step: Step, index: int, stop: _Stop) -> int:
     """Run the command once and record how it ended."""
-    before = job.record(step.name, index) or {"attempts": 0, "requeues": 0}
+    before = job.record(step.name, index) or {"attempts": 0}
+    log = job.log(step.name, index)
+    log_from = log.stat().st_size if log.is_file() else 0
     job.note(
         step.name, index, "running",
         attempts=before["attempts"] + 1, started=jobs.now(), ended=None, reason="", exit_code=None,
-        output={}, **_here(),
+        output={}, log_from=log_from, **_here(),
     )  # fmt: skip
     began = time.monotonic()
-    code, log_start = _run(job, step, step.tasks[index], index, stop)
+    code = _run(job, step, step.tasks[index], index, stop)
     how = {"exit_code": code, "ended": jobs.now(), "seconds": round(time.monotonic() - began, 3)}
     if code == 0:
         proved = outputs.proof(step.tasks[index].output, job.cwd)
@@ -103,7 +104,7 @@ def _attempt(job: Job, step: Step, index: int, stop: _Stop) -> int:
         step.name,
         index,
         "failed",
-        reason=_reason(code, job.log(step.name, index), log_start),
+        reason=_reason(code, job.log(step.name, index), log_from),
         **how,
     )
     return code if code > 0 else 128 - code
@@ -137,12 +138,11 @@ def _again(job: Job, step: Step, index: int, stop: _Stop, how: Mapping[str, Any]
     return STOPPED
 
 
-def _run(job: Job, step: Step, task: Task, index: int, stop: _Stop) -> tuple[int, int]:
-    """Run the command of a task to its end; return its exit code and where its log begins."""
+def _run(job: Job, step: Step, task: Task, index: int, stop: _Stop) -> int:
+    """Run the command of a task to its end; return its exit code."""
     command = launch.command(job, step, task)
     log = job.log(step.name, index)
     log.parent.mkdir(parents=True, exist_ok=True)
-    start = log.stat().st_size if log.is_file() else 0
     with log.open("ab") as handle, _ready_to_stop(step.launch):
         process = subprocess.Popen(
             command,
@@ -157,7 +157,7 @@ def _run(job: Job, step: Step, task: Task, index: int, stop: _Stop) -> tuple[int
         stop.repeat()
         time.sleep(_POLL_S)
     stop.forget()
-    return code, start
+    return code
 
 
 def _environment(job: Job, step: Step) -> dict[str, str]:
@@ -165,7 +165,7 @@ def _environment(job: Job, step: Step) -> dict[str, str]:
     found |= job.profile.environment
     if step.launch:
         found |= launch.ENVIRONMENT
-    return found | (_OFFLINE if job.profile.offline else {})
+    return found | (offline.ENVIRONMENT if job.profile.offline else {})
 
 
 @contextlib.contextmanager

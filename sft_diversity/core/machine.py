@@ -13,6 +13,11 @@ from sft_diversity.core.folder import versions
 
 # names and values of glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+#: Variables that say how many threads a process may use; results depend on them slightly.
+THREADS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
+)  # fmt: skip
 
 
 @functools.cache

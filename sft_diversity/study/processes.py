@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import stopping
+from sft_diversity.core import machine, stopping
 from sft_diversity.core.errors import DataError, Interrupted
 from sft_diversity.study import runs
 
@@ -34,10 +34,6 @@ if os.getppid() != int(sys.argv[2]):
 from sft_diversity.study.host import main
 main(sys.argv[1])
 """
-_THREADS = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
-    "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
-)  # fmt: skip
 
 
 def run_all(
@@ -83,7 +79,7 @@ class _Host:
     """The process that runs are forked from, and the talk with it: a JSON object a line."""
 
     def __init__(self, place: Path, threads: int) -> None:
-        environment = os.environ | dict.fromkeys(_THREADS, str(threads))
+        environment = os.environ | dict.fromkeys(machine.THREADS, str(threads))
         environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
         (place / "logs").mkdir(parents=True, exist_ok=True)
         with (place / "logs" / "host.log").open("ab") as log:

@@ -1,0 +1,165 @@
+"""What a command takes from the Hub, fetched before its jobs run on nodes without internet."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.cluster.profile import Profile
+from sft_diversity.core import config as configs
+from sft_diversity.core.errors import DataError, SftdivError, UsageError
+
+#: Variables that keep Hub clients from asking.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+_KINDS = ("model", "tokenizer", "encoder")
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_HUB = "hub:"
+_NOT_MODELS = ("rewrite",)  # its `model` is a name that an endpoint knows
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something on the Hub: a model, a tokenizer, an encoder, or a data set."""
+
+    kind: str
+    name: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f"@{self.revision}" if self.revision else "")
+
+
+def stage(argv: Sequence[str], profile: Profile) -> list[str]:
+    """Fetch what the command takes from the Hub into the cache that jobs read; say what it was.
+
+    Raises
+    ------
+    UsageError
+        If something can only be had while it is used, such as a data set that is streamed.
+    DataError
+        If something is neither in the cache nor can be fetched from here; it lists all of it.
+    """
+    if not profile.offline:
+        return []
+    found = needs(argv)
+    if argv[0] == "export" and any(word.removeprefix("--to=").startswith(_HUB) for word in argv):
+        raise UsageError(f"submit: {_NO_NETWORK}; run it here, without submit")
+    streamed = [str(need) for need in found if need.kind == "data set"]
+    if streamed:
+        raise UsageError(
+            f"submit: {_NO_NETWORK}, and {', '.join(streamed)} would be streamed: ingest it here "
+            "first, and submit what reads the corpus"
+        )
+    if found:
+        _fetch_apart(found, profile)
+    return [str(need) for need in found]
+
+
+_NO_NETWORK = "jobs of this profile have no internet (offline: true)"
+
+
+def needs(argv: Sequence[str]) -> list[Need]:
+    """Return what the options of a command, and the files they name, take from the Hub."""
+    given: dict[str, Any] = {}
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, value = word.partition("=")
+        if name.startswith("--"):
+            given[name[2:].replace("-", "_")] = value or following
+    words = [word for word in argv[1:] if not word.startswith("--")]
+    if argv[0] == "score":
+        given.setdefault("model", words[0] if words else None)
+    found = list(_needs_in(given, argv[0]))
+    found += [_data_set(word) for word in words if word.startswith(_HUB)]
+    files = [given.get("config"), *(words if argv[0] in ("study", "run") else [])]
+    for file in files:
+        if isinstance(file, str) and file.endswith((".yaml", ".yml")) and Path(file).is_file():
+            found += _needs_of_file(Path(file), argv[0])
+    return sorted(set(found), key=str)
+
+
+def _needs_of_file(path: Path, block: str) -> Iterator[Need]:
+    yield from _needs_in(configs.read_yaml(path), block, path.parent)
+
+
+def _needs_in(given: Mapping[str, Any], block: str, root: Path | None = None) -> Iterator[Need]:
+    """Yield what a block of options needs; blocks within it, and the files it names, too."""
+    for name, value in given.items():
+        if name in _KINDS and isinstance(value, str) and block not in _NOT_MODELS:
+            if _ID.fullmatch(value) and not Path(value).exists():
+                kind = "scored model" if name == "model" and block in ("score", "judge") else name
+                revision = given.get("revision")
+                yield Need(kind, value, revision if isinstance(revision, str) else None)
+        elif isinstance(value, str) and value.startswith(_HUB) and block in ("ingest", "sources"):
+            yield _data_set(value)
+        elif name == "config" and isinstance(value, str) and root is not None:
+            if (root / value).is_file():
+                yield from _needs_of_file(root / value, block)
+        elif isinstance(value, dict):
+            yield from _needs_in(value, name, root)
+        elif isinstance(value, list):
+            for entry in value:
+                if isinstance(entry, dict):
+                    yield from _needs_in(entry, name, root)
+
+
+def _data_set(text: str) -> Need:
+    name, _, revision = text.removeprefix(_HUB).partition("@")
+    return Need("data set", name, revision or None)
+
+
+def _fetch_apart(found: Sequence[Need], profile: Profile) -> None:
+    """Fetch in a process with the profile's variables: HF_HOME says which cache it is."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sft_diversity.cluster.offline"],
+        input=json.dumps([asdict(need) for need in found]),
+        capture_output=True, text=True, check=False, env=os.environ | profile.environment,
+    )  # fmt: skip
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise DataError(
+            f"submit: {_NO_NETWORK}, and cannot be fetched from here: "
+            f"{lines[-1].removeprefix('error: ')}"
+        )
+
+
+def _fetch(need: Need) -> None:
+    from sft_diversity.embed.locate import locate
+    from sft_diversity.finetune.models import find_base
+    from sft_diversity.levels.tokenizing import load_tokenizer
+    from sft_diversity.score.model import find
+
+    if need.kind == "model":
+        find_base(need.name, need.revision)
+    elif need.kind == "scored model":
+        find(need.name)
+    elif need.kind == "encoder":
+        locate(need.name, need.revision)
+    else:
+        load_tokenizer(need.name)
+
+
+def main() -> int:
+    """Fetch the needs on stdin; name those that cannot be had in the last line of stderr."""
+    missing = []
+    for one in json.loads(sys.stdin.read()):
+        need = Need(**one)
+        try:
+            _fetch(need)
+        except SftdivError as fault:
+            print(fault, file=sys.stderr)
+            missing.append(str(need))
+    if missing:
+        print(f"error: {', '.join(missing)}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
