@@ -86,6 +86,14 @@ class Job:
         known = ", ".join(step.name for step in self.steps)
         raise UsageError(f"{self.name}: no step {name!r}; it has {known}")
 
+    def environment(self, step: str) -> dict[str, str]:
+        """Return the variables that a step's processes start with, beside those at hand."""
+        from sft_diversity.cluster import offline
+
+        kept = offline.ENVIRONMENT if self.profile.offline else {}
+        return {"PYTHONUNBUFFERED": "1", **self.step(step).environment,
+                **self.profile.environment, **kept}  # fmt: skip
+
     def log(self, step: str, task: int) -> Path:
         """Return where a task's output goes."""
         return self.place / "logs" / step / f"{task:05}.log"

@@ -1,4 +1,4 @@
-"""The command line of a task: one process, or several through accelerate's launcher."""
+"""The command line of a task that several processes share, through accelerate's launcher."""
 
 from __future__ import annotations
 
@@ -42,11 +42,9 @@ def config_file(named: str) -> Path:
 
 
 def command(job: Job, step: Step, task: Task) -> list[str]:
-    """Return what runs a task."""
-    if not step.launch:
-        return [job.python, "-m", "sft_diversity", *task.argv]
+    """Return what runs a task on this node."""
     asked, nodes = job.profile.of(step.name), slurm_job.nodes()
-    found = [job.python, "-m", "accelerate.commands.launch"]
+    found = [job.python, "-P", "-m", "accelerate.commands.launch"]
     found += ["--config_file", str(config_file(job.profile.launch))]
     found += ["--num_machines", str(nodes), "--num_processes", str(nodes * processes(asked))]
     found += ["--machine_rank", str(slurm_job.rank())]

@@ -29,7 +29,7 @@ class Local:
         for step, numbers in tasks.items():
             for number in numbers:
                 job.note(step, number, "waiting", reason="")
-        command = [job.python, "-m", "sft_diversity.cluster.supervisor", str(job.place)]
+        command = [job.python, "-P", "-m", "sft_diversity.cluster.supervisor", str(job.place)]
         to_log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             os.posix_spawn(

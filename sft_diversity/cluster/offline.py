@@ -118,7 +118,7 @@ def _data_set(text: str) -> Need:
 def _fetch_apart(found: Sequence[Need], profile: Profile) -> None:
     """Fetch in a process with the profile's variables: HF_HOME says which cache it is."""
     done = subprocess.run(
-        [sys.executable, "-m", "sft_diversity.cluster.offline"],
+        [sys.executable, "-P", "-m", "sft_diversity.cluster.offline"],
         input=json.dumps([asdict(need) for need in found]),
         capture_output=True, text=True, check=False, env=os.environ | profile.environment,
     )  # fmt: skip

@@ -77,7 +77,7 @@ def dry_run(argv: Sequence[str]) -> dict[str, Any]:
         What the command says about itself.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "sft_diversity", *argv, "--dry-run", "--json"],
+        [sys.executable, "-P", "-m", "sft_diversity", *argv, "--dry-run", "--json"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

@@ -150,8 +150,11 @@ def script(job: Job, step: Step, tasks: Sequence[int], offset: int, after: Seque
         ),
         use_srun=False,  # its own would put the output elsewhere
         folder=logs,
-        setup=[f"module load {shlex.quote(m)} || exit 1" for m in profile.modules]
-        + list(profile.setup),
+        setup=[
+            *(f"module load {shlex.quote(name)} || exit 1" for name in profile.modules),
+            *(f"export {k}={shlex.quote(v)}" for k, v in job.environment(step.name).items()),
+            *profile.setup,
+        ],
         stderr_to_stdout=True,
         time=asked.time_min,  # None: the partition's, not submitit's five minutes
         wckey=None,
@@ -162,9 +165,9 @@ def script(job: Job, step: Step, tasks: Sequence[int], offset: int, after: Seque
 
 
 def worker(job: Job, step: Step, offset: int) -> list[str]:
-    """Return the command that a script starts."""
+    """Return the command that a script starts; -P: nothing is imported from the current folder."""
     module = "sft_diversity.cluster.worker"
-    return [job.python, "-m", module, str(job.place), step.name, str(offset)]
+    return [job.python, "-P", "-m", module, str(job.place), step.name, str(offset)]
 
 
 def _submitit() -> Any:

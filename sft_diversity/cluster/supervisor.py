@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -103,14 +104,21 @@ class Supervisor:
 
     def _start(self, step: Step, number: int) -> None:
         job, profile = self._job, self._job.profile
-        command = [job.python, "-m", "sft_diversity.cluster.worker", str(job.place), step.name]
-        command.append(str(number))
-        lines = [f"module load {name} || exit 1" for name in profile.modules] + [*profile.setup]
+        command = [job.python, "-P", "-m", "sft_diversity.cluster.worker"]
+        command += [str(job.place), step.name, str(number)]
+        lines = [f"module load {shlex.quote(name)} || exit 1" for name in profile.modules] + [
+            *profile.setup
+        ]
         if lines:
             command = ["bash", "-c", "\n".join([*lines, 'exec "$@"']), "task", *command]
         with (job.place / "logs" / step.name / "worker.log").open("ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=_without_slurm() | job.environment(step.name),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         asked = profile.of(step.name)
         limit = None if asked.time_min is None else 60.0 * asked.time_min
@@ -153,6 +161,11 @@ class Supervisor:
         while self._running:
             self._reap()
             time.sleep(_POLL_S)
+
+
+def _without_slurm() -> dict[str, str]:
+    """Return this environment: started within a Slurm job, tasks must not requeue that job."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
 
 
 def main(arguments: list[str]) -> int:

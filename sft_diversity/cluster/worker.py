@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
-from sft_diversity.cluster import jobs, launch, offline, outputs, slurm_job
+from sft_diversity.cluster import jobs, launch, outputs, slurm_job
 from sft_diversity.cluster.jobs import Job, Step, Task
 from sft_diversity.core.errors import Interrupted, SftdivError
 
@@ -27,6 +27,19 @@ STOPPED = Interrupted.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _POLL_S = 0.2
 _AGAIN_S = 10.0  # a process may not have had its handler yet when the first signal came
+# The first thing a command does: ask the kernel to be killed with its worker (Linux), so that no
+# two processes are ever at one output, and end if that has happened already.
+_BOOT = """\
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+sys.argv[:2] = ["sftdiv"]
+from sft_diversity.cli import main
+main()
+"""
 _TAIL_BYTES = 1 << 16
 
 
@@ -140,18 +153,10 @@ def _again(job: Job, step: Step, index: int, stop: _Stop, how: Mapping[str, Any]
 
 def _run(job: Job, step: Step, task: Task, index: int, stop: _Stop) -> int:
     """Run the command of a task to its end; return its exit code."""
-    command = launch.command(job, step, task)
     log = job.log(step.name, index)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as handle, _ready_to_stop(step.launch):
-        process = subprocess.Popen(
-            command,
-            cwd=job.cwd,
-            env=_environment(job, step),
-            stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=subprocess.STDOUT,
-        )
+    with log.open("ab") as handle:
+        process = _started(job, step, task, handle)
     stop.watch(process.pid, step.launch)
     while (code := process.poll()) is None:
         stop.repeat()
@@ -160,22 +165,30 @@ def _run(job: Job, step: Step, task: Task, index: int, stop: _Stop) -> int:
     return code
 
 
-def _environment(job: Job, step: Step) -> dict[str, str]:
-    found = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(step.environment)
-    found |= job.profile.environment
+def _started(job: Job, step: Step, task: Task, log: BinaryIO) -> subprocess.Popen[bytes]:
+    """Start the command: an interpreter of its own, or a launcher for several processes."""
+    command = [job.python, "-P", "-c", _BOOT, str(os.getpid()), *task.argv]
     if step.launch:
-        found |= launch.ENVIRONMENT
-    return found | (offline.ENVIRONMENT if job.profile.offline else {})
+        command = launch.command(job, step, task)
+    with _deaf() if step.launch else contextlib.nullcontext():
+        return subprocess.Popen(
+            command,
+            cwd=job.cwd,
+            env=os.environ | (launch.ENVIRONMENT if step.launch else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
 @contextlib.contextmanager
-def _ready_to_stop(launched: bool) -> Iterator[None]:
+def _deaf() -> Iterator[None]:
     """Let a launcher's processes be born deaf to SIGUSR1 and SIGTERM.
 
     Slurm signals all processes of a step. The launcher would end those it started within seconds;
     it stays deaf, and the training processes, which set handlers of their own, write a checkpoint.
     """
-    numbers = (signal.SIGUSR1, signal.SIGTERM) if launched else ()
+    numbers = (signal.SIGUSR1, signal.SIGTERM)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
