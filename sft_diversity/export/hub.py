@@ -120,7 +120,7 @@ class _Push:
             size = sum(wanted.items[path].size for path in lacking)
             commit = self._commit(there, wanted, lacking, stale)
             self.say(
-                f"export: {len(lacking)} files, {size / 1e6:,.1f} MB, in one commit to {there}, "
+                f"export: {len(lacking)} files, {_bytes(size)}, in one commit to {there}, "
                 f"all checksums equal: {self._url(commit)}"
             )
         else:
@@ -317,3 +317,7 @@ class _Push:
     def _url(self, commit: str) -> str:
         kind = "" if self.kind == "model" else f"{self.kind}s/"
         return scrub(f"{self.api.endpoint}/{kind}{self.name}/commit/{commit}")
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e3:,.0f} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"

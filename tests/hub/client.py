@@ -126,6 +126,7 @@ class Shell:
 
     def __init__(self, hub: Hub, cwd: Path) -> None:
         self.hub, self.cwd = hub, cwd
+        self.child = 0  # the process that runs, or ran last
         self._said = cwd.with_name(f"{cwd.name}-said")
         self._said.mkdir()
         self._process = subprocess.Popen(
@@ -138,14 +139,14 @@ class Shell:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def _ask(self, wait: bool, token: str | None, **what: object) -> int:
+    def _ask(self, wait: bool, token: str | None, **what: object) -> None:
         assert self._process.stdin is not None
         asked = {
             "cwd": str(self.cwd), "out": str(self._said / "out"), "err": str(self._said / "err"),
             "environment": {} if token is None else {"HF_TOKEN": token}, "wait": wait, **what,
         }  # fmt: skip
         print(json.dumps(asked), file=self._process.stdin, flush=True)
-        return int(self._line())
+        self.child = int(self._line())
 
     def _done(self, code: int) -> Done:
         out, err = ((self._said / name).read_text() for name in ("out", "err"))
@@ -168,13 +169,13 @@ class Shell:
         self, *arguments: str | Path, when: Callable[[], bool], number: int = signal.SIGKILL
     ) -> Done:
         """Start a command and send it a signal as soon as `when` holds."""
-        child = self._ask(False, OWNER.token, arguments=[str(one) for one in arguments])
+        self._ask(False, OWNER.token, arguments=[str(one) for one in arguments])
         end = time.monotonic() + 120
         while not when():
             assert time.monotonic() < end
             time.sleep(0.01)
-        os.kill(child, number)
-        while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        os.kill(self.child, number)
+        while Path(f"/proc/{self.child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
             assert time.monotonic() < end
             time.sleep(0.01)
         return self._done(-number)

@@ -15,7 +15,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,12 +46,13 @@ class Fault:
     """What goes wrong with requests whose method and path match, `skip` of them spared.
 
     `how`: `drop` reads half of the body and hangs up; `lost` does the work and hangs up before the
-    answer; `hang` never answers; a number is the status of the answer.
+    answer; `hang` never answers; a number is the status of the answer; a function is called first,
+    and all goes well.
     """
 
     method: str
     path: str
-    how: str | int
+    how: str | int | Callable[[], object]
     skip: int = 0
     times: int | None = None
 
@@ -148,6 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.body = self._read(half=how == "drop")
             if isinstance(how, int):
                 raise Refused(how, f"fault on demand for {self.seen.authorization}")
+            if callable(how):
+                how()
             self.lose = how == "lost"
             with self.hub.store.lock:
                 self._route(path, parts.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -83,3 +84,54 @@ def test_a_download_verifies_whole_and_by_config(place):
     for config in ("corpus", "micro-response-0", "micro-response-67"):
         assert folder.verify(root / config)["faults"] == []
         assert "run" not in json.loads((root / config / "manifest.json").read_text())
+
+
+def model(out, weights, **files):
+    """Write a folder as `finetune` leaves it; what it was trained on is the corpus fixture's."""
+    from safetensors.numpy import save_file
+
+    corpus = folder.read_manifest(out.parent / "corpus")
+    inputs = {"subset": folder.contents_key(corpus, "samples/"), "model": "base"}
+    draft = folder.open_draft(out, folder.Work("finetune", 1, inputs, {"phi": 2.0}))
+    save_file({"w": np.arange(6, dtype=np.float32)}, draft.path / weights)
+    for name, text in files.items():
+        (draft.path / name.replace("_json", ".json")).write_text(text)
+    (draft.path / "README.md").write_text("---\ntags: [sft]\n---\n\n# model\n")
+    (draft.path / "optimizer.pt").write_bytes(b"pickle")
+    draft.commit(result={"steps": 2})
+    return out
+
+
+@pytest.mark.parametrize(
+    ("weights", "config"),
+    [("model.safetensors", "config_json"), ("adapter_model.safetensors", "adapter_config_json")],
+)
+def test_models_and_adapters_go_as_safetensors_alone(place, weights, config):
+    root = place.cwd.parent
+    name = f"me/{config.partition('_')[0]}"
+    source = model(root / name.replace("/", "-"), weights, **{config: "{}"})
+    command = ["export", source, "--to", f"hub:{name}", "--corpus", root / "corpus"]
+    done = place.run(*command)
+    assert done.returncode == 2
+    assert "b (no licence stated)" in done.last
+    done = place.run(*command, LICENCES)
+    assert done.returncode == 0, done.stderr
+    repository = place.hub.repository(name, "models")
+    assert {*repository.files()} - {".gitattributes"} == {
+        "README.md", config.replace("_json", ".json"), "manifest.json", weights, "training.json",
+    }  # fmt: skip
+    assert repository.read(weights) == (source / weights).read_bytes()
+    assert place.run(*command, LICENCES).last.startswith("export: already there")
+    (source / "README.md").write_text("---\ntags: [sft]\n---\n\n# better\n")
+    repository.edit("README.md", b"mine")
+    done = place.run(*command, LICENCES)
+    assert "was changed since the last export: README.md edited" in done.last
+
+
+def test_a_small_listing_page_and_a_repository_of_an_organisation(place):
+    place.hub.page = 2
+    command = ["export", place.cwd.parent / "sub", "--to", "hub:org/rows", "--no-private", LICENCES]
+    assert place.run(*command).returncode == 0
+    assert not place.hub.repository("org/rows").private
+    assert place.run(*command).last.startswith("export: already there")
+    place.hub.page = 1000
