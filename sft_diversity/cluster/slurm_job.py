@@ -34,15 +34,24 @@ def first_host() -> str:
     return done.stdout.split()[0]
 
 
-def cancelled() -> bool:
-    """Whether someone cancelled the job: a signal then is no reason to run again."""
+def ending() -> str:
+    """Say whether Slurm is ending the job: "cancelled", "requeued", or "" where it is not.
+
+    The state is COMPLETING then, whatever comes after it. A job at its time limit is not meant: it
+    would be over, so that it must ask to be started again, as one that runs.
+    """
     own = own_id()
     if own is None:
-        return False
+        return ""
     done = subprocess.run(
         ["scontrol", "--oneliner", "show", "job", own], capture_output=True, text=True, check=False
     )
-    return re.search(r"\bJobState=CANCELLED", done.stdout) is not None
+    said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", done.stdout))
+    if said.get("JobState") == "CANCELLED":
+        return "cancelled"
+    if said.get("JobState") != "COMPLETING" or said.get("Reason") == "TimeLimit":
+        return ""
+    return "cancelled" if said.get("ExitCode") == "0:15" else "requeued"
 
 
 def requeue() -> str:

@@ -135,7 +135,8 @@ def _again(job: Job, step: Step, index: int, stop: _Stop, how: Mapping[str, Any]
     """Have a stopped task started again, unless it was cancelled or has been stopped too often."""
     record = job.record(step.name, index) or {}
     by = stop.came or "a signal"
-    if job.cancel_mark(step.name, index).exists() or slurm_job.cancelled():
+    ending = slurm_job.ending()
+    if job.cancel_mark(step.name, index).exists() or ending == "cancelled":
         job.note(step.name, index, "cancelled", reason=f"cancelled ({by})", **how)
         return 1
     requeues = record.get("requeues", 0) + 1
@@ -144,7 +145,7 @@ def _again(job: Job, step: Step, index: int, stop: _Stop, how: Mapping[str, Any]
         job.note(step.name, index, "failed", reason=reason, **how)
         return 1
     job.note(step.name, index, "stopped", reason=f"stopped by {by}", requeues=requeues, **how)
-    fault = slurm_job.requeue()
+    fault = "" if ending else slurm_job.requeue()
     if fault:
         job.note(step.name, index, "failed", reason=f"stopped by {by}; not requeued: {fault}")
         return 1

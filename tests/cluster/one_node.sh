@@ -85,7 +85,7 @@ MaxArraySize=${SLURM_ARRAY_SIZE:-1001}
 DefMemPerCPU=2000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=$host NodeAddr=127.0.0.1 CPUs=${SLURM_CPUS:-$(nproc)} RealMemory=${SLURM_MEMORY_MB:-6000} State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=${SLURM_CPUS:-$(env -u OMP_NUM_THREADS nproc)} RealMemory=${SLURM_MEMORY_MB:-6000} State=UNKNOWN
 PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE State=UP PriorityTier=10
 PartitionName=low Nodes=$host MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=${SLURM_GRACE_S:-60}
 PartitionName=high Nodes=$host MaxTime=INFINITE State=UP PriorityTier=20
