@@ -29,6 +29,7 @@ from sft_diversity.core.folder import dump_json
 FOLDER = "jobs"  # in the work folder
 _JOB = "job.json"
 _SUBMISSIONS = "submissions.jsonl"
+SUBMITTING = "submitting.lock"  # held while tasks are handed to an executor
 
 #: waiting: to be started (again); running; finished; failed; stopped: by a signal, to be requeued;
 #: cancelled. What the executor knows may overrule waiting, running and stopped, never the others.
@@ -254,8 +255,11 @@ def named(work: Path, name: str) -> Job:
 
 
 @contextlib.contextmanager
-def alone(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
-    """Hold a lock that the system frees when this process ends; yield whether it was free."""
+def alone(path: Path, wait_s: float = 0.0) -> Iterator[int | None]:
+    """Hold a lock that the system frees when this process ends; yield its descriptor.
+
+    None: another process holds it. A process that inherits the descriptor keeps the lock.
+    """
     until = time.monotonic() + wait_s
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
@@ -266,18 +270,43 @@ def alone(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
                 if time.monotonic() < until:
                     time.sleep(0.1)
                     continue
-                yield False
+                yield None
                 return
-            yield True
+            yield handle.fileno()
             return
 
 
 def held(path: Path) -> bool:
-    """Whether another process holds the lock."""
-    if not path.exists():
+    """Whether another process holds the lock; a folder that cannot be written will do."""
+    try:
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
-    with alone(path) as free:
-        return not free
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def changing(job: Job, verb: str) -> Iterator[None]:
+    """Keep other processes from handing in tasks of a job; turn faults of its disk into a line.
+
+    Raises
+    ------
+    DataError
+        If another process is at it, or the folder cannot be written.
+    """
+    try:
+        with alone(job.place / SUBMITTING) as lock:
+            if lock is None:
+                raise DataError(f"{verb}: another process is submitting {job.name}; try again soon")
+            yield
+    except OSError as fault:
+        raise DataError(
+            f"{verb}: cannot write {job.place}: {fault.strerror or fault}; then "
+            f"`sftdiv retry --failed {job.name}` goes on"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,6 +13,7 @@ from sft_diversity.core.errors import DataError, UsageError
 
 LOCK = "supervisor.lock"
 _TALKS = "supervisor.log"
+_LEAVING_S = 2.0  # how long a supervisor that found nothing more to do may still hold the lock
 
 
 class Local:
@@ -29,7 +30,15 @@ class Local:
         for step, numbers in tasks.items():
             for number in numbers:
                 job.note(step, number, "waiting", reason="")
-        command = [job.python, "-P", "-m", "sft_diversity.cluster.supervisor", str(job.place)]
+        with jobs.alone(job.place / LOCK, _LEAVING_S) as lock:
+            if lock is not None:
+                self._supervise(job, lock)
+
+    def _supervise(self, job: Job, lock: int) -> None:
+        """Start a supervisor that holds the lock from its first moment on."""
+        os.set_inheritable(lock, True)
+        command = [job.python, "-P", "-m", "sft_diversity.cluster.supervisor"]
+        command += [str(job.place), str(lock)]
         to_log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             os.posix_spawn(

@@ -6,6 +6,7 @@ ours are not: the script starts our worker, so that nothing is unpickled on a no
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import os
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,13 @@ class Slurm:
 
     def look(self, job: Job) -> dict[tuple[str, int], Seen]:
         """Return what squeue says of the newest submission of each task."""
-        newest = _newest(job)
-        said = _queue() if newest else {}
-        found = {}
-        for at, own in newest.items():
-            found[at] = said.get(own, Seen("ended", "Slurm does not know it any more"))
-        return found
+        if not any((job.place / "scripts").iterdir()):
+            return {}
+        said = _queue()
+        with contextlib.suppress(OSError):  # a disk that is full now
+            _adopt(job, said)
+        forgotten = _Queued(Seen("ended", "Slurm does not know it any more"))
+        return {at: said.get(own, forgotten).seen for at, own in _newest(job).items()}
 
     def cancel(self, job: Job, tasks: Tasks) -> None:
         """Call scancel for the newest submission of each task."""
@@ -239,19 +242,43 @@ def _newest(job: Job) -> dict[tuple[str, int], str]:
     return found
 
 
-def _queue() -> dict[str, Seen]:
+@dataclass(frozen=True)
+class _Queued:
+    """A line of squeue."""
+
+    seen: Seen
+    script: Path = Path()
+
+
+def _queue() -> dict[str, _Queued]:
     """Return the user's jobs that Slurm still knows; those that ended minutes ago among them."""
     said = _call(
         ["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}",
-         "--format=%i|%T|%r"]
+         "--format=%i|%T|%r|%o"]
     )  # fmt: skip
     found = {}
     for line in said.splitlines():
-        own, state, reason = line.strip().split("|", 2)
+        own, state, reason, path = line.strip().split("|", 3)
         if state in _ENDED:
-            found[own] = Seen("ended", state)
+            seen = Seen("ended", state)
         elif state in _WAITING:
-            found[own] = Seen("waiting", "" if reason == "None" else reason)
+            seen = Seen("waiting", "" if reason == "None" else reason)
         else:
-            found[own] = Seen("running", "" if state == "RUNNING" else state)
+            seen = Seen("running", "" if state == "RUNNING" else state)
+        found[own] = _Queued(seen, Path(path))
     return found
+
+
+def _adopt(job: Job, queue: Mapping[str, _Queued]) -> None:
+    """Note what Slurm took from a process that died before it could write the number down."""
+    known = {one["slurm"] for one in job.submissions}
+    lost: dict[str, list[int]] = {}
+    for own, line in queue.items():
+        number, _, index = own.partition("_")
+        if line.script.parent == job.place / "scripts" and number not in known:
+            lost.setdefault(number, []).append(int(index or 0))
+    for number, indices in sorted(lost.items(), key=lambda item: int(item[0])):
+        path = next(line.script for own, line in queue.items() if own.partition("_")[0] == number)
+        offset = int(path.read_text("utf-8").split()[-1])  # the worker's last argument
+        step, tasks = path.stem.rpartition("-")[0], sorted(index + offset for index in indices)
+        job.note_submission(step=step, tasks=tasks, offset=offset, slurm=number)

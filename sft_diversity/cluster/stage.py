@@ -70,7 +70,8 @@ def submit(
     preview = Job(Path(work), argv, Path.cwd(), chosen, python, asked, steps)
     EXECUTORS[chosen].check(preview)
     job = jobs.create(Path(work), argv[0], argv, chosen, python, asked, steps)
-    EXECUTORS[chosen].submit(job, {s.name: range(len(s.tasks)) for s in steps})
+    with jobs.changing(job, "submit"):
+        EXECUTORS[chosen].submit(job, {s.name: range(len(s.tasks)) for s in steps})
     return {
         "job": job.name,
         "folder": str(job.place),
@@ -78,7 +79,7 @@ def submit(
         "command": list(argv),
         "steps": shown,
         "fetched": fetched,
-        "submitted": [one["slurm"] for one in job.submissions],
+        "submitted": list(dict.fromkeys(one["slurm"] for one in job.submissions)),
     }
 
 
@@ -117,12 +118,16 @@ def cancel(job: str, *, step: str | None = None, work: str | Path = WORK) -> Res
 def retry(job: str, *, work: str | Path = WORK) -> Result:
     """Submit again what is neither finished, nor running, nor waiting, and all that comes after."""
     found = jobs.named(Path(work), job)
-    executor = EXECUTORS[found.executor]
-    executor.check(found)
+    EXECUTORS[found.executor].check(found)
+    with jobs.changing(found, "retry"):
+        return {"job": found.name, "retried": _retry(found, EXECUTORS[found.executor])}
+
+
+def _retry(found: Job, executor: Executor) -> dict[str, int]:
     seen = looking.tasks(found, executor)
     targets = looking.numbers(seen, {"failed", "cancelled"})
     if not targets:
-        return {"job": found.name, "retried": {}}
+        return {}
     late = set(targets)
     for one in found.steps:  # they are in the order of their dependencies
         if late & set(one.after) and one.name not in targets:
@@ -140,7 +145,7 @@ def retry(job: str, *, work: str | Path = WORK) -> Result:
             found.cancel_mark(name, number).unlink(missing_ok=True)
             found.note(name, number, "waiting", reason="", requeues=0, slurm=None)
     executor.submit(found, again)
-    return {"job": found.name, "retried": {name: len(tasks) for name, tasks in again.items()}}
+    return {name: len(tasks) for name, tasks in again.items()}
 
 
 def only_failed(failed: bool) -> None:

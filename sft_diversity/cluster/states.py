@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from sft_diversity.cluster import outputs
+from sft_diversity.cluster import jobs, outputs
 from sft_diversity.cluster.base import Executor, Seen
 from sft_diversity.cluster.jobs import Job, Record, Step
 from sft_diversity.core.errors import DataError
 
 STATES = ("waiting", "running", "finished", "failed", "cancelled")
 _TAIL_LINES, _TAIL_BYTES = 5, 8192
+_LEAST_BYTES = 65_536  # of a disk that is not full
 _MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory")
 
 
@@ -34,7 +38,7 @@ class TaskState:
 
 def state(job: Job, executor: Executor, verify: bool = False) -> dict[str, Any]:
     """Return a job's tasks and how many are in which state."""
-    found = tasks(job, executor, verify)
+    found = tasks(job, executor, verify, submitting=jobs.held(job.place / jobs.SUBMITTING))
     counts = {name: sum(one.state == name for one in found) for name in STATES}
     return {
         "job": job.name,
@@ -46,13 +50,17 @@ def state(job: Job, executor: Executor, verify: bool = False) -> dict[str, Any]:
     }
 
 
-def tasks(job: Job, executor: Executor, verify: bool = False) -> list[TaskState]:
-    """Return the tasks in the order of the steps."""
+def tasks(
+    job: Job, executor: Executor, verify: bool = False, submitting: bool = False
+) -> list[TaskState]:
+    """Return the tasks in the order of the steps; `submitting`: another process hands them in."""
     unknown = ""
     try:
         seen = executor.look(job)
     except DataError as fault:  # a controller that is down has lost nothing
         seen, unknown = {}, str(fault)
+    if submitting:
+        unknown = unknown or "is being submitted"
     return [
         _task(job, step, number, seen.get((step.name, number)), unknown, verify)
         for step in job.steps
@@ -104,7 +112,7 @@ def _judged(
         return ("failed", fault) if fault else ("finished", "")
     if noted in ("failed", "cancelled"):
         return noted, reason
-    if unknown:
+    if unknown and seen is None:
         return ("running" if noted == "running" else "waiting"), unknown
     if seen is None:
         return "failed", "was never submitted"
@@ -137,7 +145,19 @@ def _lost(job: Job, step: Step, number: int, record: Record, seen: Seen) -> tupl
             "killed at its time limit: it did not stop in time; raise signal_s or time_min",
         )
     began = "its process ended without a word" if record.get("attempts") else "never began"
-    return "failed", f"{began}: {seen.reason}"
+    return "failed", _unwritable(job.place) or f"{began}: {seen.reason}"
+
+
+def _unwritable(place: Path) -> str:
+    """Say why nothing can be written into a job's folder now; a task that ends there is mute."""
+    found = os.statvfs(place)
+    if found.f_flag & os.ST_RDONLY:
+        code = errno.EROFS
+    elif found.f_bavail * found.f_frsize < _LEAST_BYTES or (found.f_files and not found.f_favail):
+        code = errno.ENOSPC
+    else:
+        return ""
+    return f"{place} cannot be written: {os.strerror(code)}"
 
 
 def _tail(job: Job, step: Step, number: int, record: Record, lines: int = _TAIL_LINES) -> list[str]:

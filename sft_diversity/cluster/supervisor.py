@@ -18,7 +18,6 @@ from pathlib import Path
 
 from sft_diversity.cluster import jobs
 from sft_diversity.cluster.jobs import Job, Step
-from sft_diversity.cluster.local import LOCK
 from sft_diversity.core import machine, stopping
 
 _POLL_S = 0.2
@@ -169,12 +168,11 @@ def _without_slurm() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise the job of a folder, unless another process does."""
+    """Supervise the job of a FOLDER; LOCK is the descriptor of the lock that says so."""
     stopping.install()
     job = jobs.load(Path(arguments[0]))
-    with jobs.alone(job.place / LOCK, wait_s=5.0) as free:
-        if free:
-            Supervisor(job).run()
+    Supervisor(job).run()
+    os.close(int(arguments[1]))  # the lock: at once, so that a retry need not wait for this to end
     return 0
 
 

@@ -57,13 +57,16 @@ def main(arguments: list[str]) -> int:
     except SftdivError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return fault.exit_code
+    except OSError as fault:  # `status` looks at the folder: what is said here may be lost too
+        print(f"error: {step_name}: cannot write {place}: {fault.strerror}", file=sys.stderr)
+        return 1
 
 
 def _alone(job: Job, step: Step, index: int, stop: _Stop) -> int:
     """Do a task unless it is done, or another process is at it."""
     task = step.tasks[index]
-    with jobs.alone(job.record_file(step.name, index).with_suffix(".lock"), 10.0) as free:
-        if not free:
+    with jobs.alone(job.record_file(step.name, index).with_suffix(".lock"), 10.0) as lock:
+        if lock is None:
             print(f"error: another process is at {step.name} {task.label}", file=sys.stderr)
             return 1
         if job.cancel_mark(step.name, index).exists():
