@@ -95,7 +95,7 @@ def _needs_in(given: Mapping[str, Any], block: str, root: Path | None = None) ->
         if name in _KINDS and isinstance(value, str) and block not in _NOT_MODELS:
             if _ID.fullmatch(value) and not Path(value).exists():
                 kind = "scored model" if name == "model" and block in ("score", "judge") else name
-                revision = given.get("revision")
+                revision = given.get("revision") if kind in ("model", "encoder") else None
                 yield Need(kind, value, revision if isinstance(revision, str) else None)
         elif isinstance(value, str) and value.startswith(_HUB) and block in ("ingest", "sources"):
             yield _data_set(value)

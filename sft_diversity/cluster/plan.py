@@ -64,8 +64,13 @@ def steps(argv: tuple[str, ...], profile: Profile) -> tuple[Step, ...]:
     verb = argv[0]
     if verb in _UNPLANNED:
         return (Step(verb, (Task(verb, argv, {"kind": "exit"}),)),)
-    make: Callable[..., tuple[Step, ...]] = _GRAPHS.get(verb, _single)
-    return make(argv, dry_run(argv), profile)
+    return graph(argv, dry_run(argv), profile)
+
+
+def graph(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step, ...]:
+    """Return the steps of a command whose dry run said `planned`."""
+    make: Callable[..., tuple[Step, ...]] = _GRAPHS.get(argv[0], _single)
+    return make(argv, planned, profile)
 
 
 def dry_run(argv: Sequence[str]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _again(job: Job, step: Step, index: int, stop: _Stop, how: Mapping[str, Any]
         return 1
     requeues = record.get("requeues", 0) + 1
     if requeues > job.profile.max_requeues:
-        reason = f"stopped by {by} for the {requeues}th time; max_requeues is {requeues - 1}"
+        reason = f"stopped by {by} for the {requeues}. time; max_requeues is {requeues - 1}"
         job.note(step.name, index, "failed", reason=reason, **how)
         return 1
     job.note(step.name, index, "stopped", reason=f"stopped by {by}", requeues=requeues, **how)

@@ -29,7 +29,7 @@ def task(label: str, *argv: str, out: Path | None = None) -> Task:
     return Task(label, argv, {"kind": "folder", "path": str(out)} if out else {"kind": "exit"})
 
 
-def wait(name: str, work: Path, timeout_s: float = 120.0) -> dict:
+def wait(name: str, work: Path, timeout_s: float = 300.0) -> dict:
     """Return the state of a job once all its tasks are over."""
     until = time.monotonic() + timeout_s
     while True:

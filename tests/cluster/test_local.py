@@ -39,32 +39,26 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
 
     job = making.create(
         here,
-        Step("first", (verify("made"),)),
-        Step("array", (verify("made"), verify("late")), ("first",)),
+        Step("array", (verify("made"), verify("late"))),
         Step("strict", (verify("made"),), ("array",)),
         Step("lenient", (verify("made"),), ("array",), strict=False),
         jobs=2,
     )
-    local = stage.EXECUTORS["local"]
-    local.submit(job, {step.name: range(len(step.tasks)) for step in job.steps})
-    found = making.wait("1", here)
-    states = {(one["step"], one["number"]): one for one in found["tasks"]}
-    assert [states[at]["state"] for at in (("first", 0), ("array", 0), ("lenient", 0))] == [
-        "finished"
-    ] * 3
-    failed = states["array", 1]
-    assert failed["state"] == "failed"
+    stage.EXECUTORS["local"].submit(job, {step.name: range(len(step.tasks)) for step in job.steps})
+    made, failed, strict, lenient = making.wait("1", here)["tasks"]
+    assert [one["state"] for one in (made, failed, strict, lenient)] == [
+        "finished", "failed", "failed", "finished"
+    ]  # fmt: skip
     assert failed["reason"].startswith("late: no finished output")
     assert any("error: late: no finished output" in line for line in failed["tail"])
-    assert states["strict", 0]["reason"] == "step array did not finish (late)"
-    started = [job.record(s.name, 0)["started"] for s in job.steps if s.name != "strict"]
-    assert started == sorted(started)
+    assert strict["reason"] == "step array did not finish (late)"
+    assert job.record("lenient", 0)["started"] >= job.record("array", 1)["ended"]
 
     output(here / "late")
     assert stage.retry("1", work=here)["retried"] == {"array": 1, "strict": 1, "lenient": 1}
     found = making.wait("1", here)
-    assert found["counts"]["finished"] == 5
-    assert [one["attempts"] for one in found["tasks"]] == [1, 1, 2, 1, 2]
+    assert found["counts"]["finished"] == 4
+    assert [one["attempts"] for one in found["tasks"]] == [1, 2, 1, 2]
     assert stage.retry("1", work=here)["retried"] == {}
 
 
@@ -96,10 +90,12 @@ def test_a_command_outlives_its_submitter_and_is_finished_while_its_manifest_hol
     assert "has no manifest any more" in seen["tasks"][0]["reason"]
 
 
-def running(job, step: str) -> dict:
-    """Wait until a task's command has begun; return its record."""
-    until = time.monotonic() + 60
-    while (record := job.record(step, 0) or {}).get("state") != "running":
+def running(job, step: str, attempt: int) -> dict:
+    """Wait until an attempt at a task has begun; return its record."""
+    until = time.monotonic() + 120
+    while (record := job.record(step, 0) or {}).get("state") != "running" or (
+        record["attempts"] < attempt
+    ):
         assert time.monotonic() < until, record
         time.sleep(0.02)
     return record
@@ -110,38 +106,30 @@ def test_a_stopped_task_starts_again_a_limited_number_of_times(here):
         here, Step("verify", (making.task("made", "verify", "made"),)), max_requeues=1
     )
     stage.EXECUTORS["local"].submit(job, {"verify": [0]})
-    os.kill(running(job, "verify")["pid"], signal.SIGUSR1)
-    found = making.wait("1", here)
-    assert found["counts"]["finished"] == 1
-    assert (found["tasks"][0]["attempts"], found["tasks"][0]["requeues"]) == (2, 1)
-
-    again = making.create(
-        here, Step("verify", (making.task("made", "verify", "made"),)), max_requeues=0
-    )
-    stage.EXECUTORS["local"].submit(again, {"verify": [0]})
-    os.kill(running(again, "verify")["pid"], signal.SIGUSR1)
-    assert "max_requeues is 0" in making.wait("2", here)["tasks"][0]["reason"]
+    for attempt in (1, 2):
+        os.kill(running(job, "verify", attempt)["pid"], signal.SIGUSR1)
+    (seen,) = making.wait("1", here)["tasks"]
+    assert seen["reason"] == "stopped by SIGUSR1 for the 2. time; max_requeues is 1"
+    stage.retry("1", work=here)
+    (seen,) = making.wait("1", here)["tasks"]
+    assert (seen["state"], seen["attempts"], seen["requeues"]) == ("finished", 3, 0)
 
 
-def test_cancel_ends_what_runs_and_what_waits_and_retry_takes_it_up(here):
+def test_cancel_and_kill_end_tasks_and_retry_takes_them_up(here):
     made = making.task("made", "verify", "made")
     job = making.create(here, Step("verify", (made,)), Step("report", (made,), ("verify",)))
     stage.EXECUTORS["local"].submit(job, {"verify": [0], "report": [0]})
-    running(job, "verify")
+    running(job, "verify", 1)
     assert stage.cancel("1", work=here)["cancelled"] == {"verify": 1, "report": 1}
     assert making.wait("1", here)["counts"]["cancelled"] == 2
+
     stage.retry("1", work=here)
-    assert making.wait("1", here)["counts"]["finished"] == 2
-
-
-def test_a_killed_worker_takes_its_command_along_and_is_reported(here):
-    job = making.create(here, Step("verify", (making.task("made", "verify", "made"),)))
-    stage.EXECUTORS["local"].submit(job, {"verify": [0]})
-    os.kill(running(job, "verify")["pid"], signal.SIGKILL)
-    found = making.wait("1", here)["tasks"][0]
-    assert found["reason"] == "its process ended without a word: killed by SIGKILL"
+    os.kill(running(job, "verify", 2)["pid"], signal.SIGKILL)
+    killed, after = making.wait("1", here)["tasks"]
+    assert killed["reason"] == "its process ended without a word: killed by SIGKILL"
+    assert after["reason"] == "step verify did not finish (made)"
     with jobs.alone(job.record_file("verify", 0).with_suffix(".lock")) as lock:
-        assert lock is not None
+        assert lock is not None  # its command went with it
 
 
 def test_names_of_jobs_are_numbers_or_folders_and_wrong_ones_are_said(here):

@@ -1,0 +1,58 @@
+"""What jobs without internet read is found in the command and fetched first, or refused."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from sft_diversity.cluster import offline
+from sft_diversity.cluster.offline import Need
+from sft_diversity.cluster.profile import Profile
+from sft_diversity.core.errors import DataError, UsageError
+
+
+def test_hub_names_are_found_in_options_files_and_files_of_files(tmp_path):
+    (tmp_path / "local").mkdir()
+    (tmp_path / "ingest.yaml").write_text(
+        yaml.safe_dump({"sources": [{"name": "a", "path": "hub:org/data@v1"}, {"path": "b.jsonl"}]})
+    )
+    study = {
+        "ingest": {"config": "ingest.yaml"},
+        "select": {"tokenizer": "org/model", "embed": {"encoder": "packaged"}},
+        "finetune": {"model": "org/model", "revision": "abc"},
+        "score": {"sets": [{"name": "x/y"}]},
+        "measure": {"encoder": str(tmp_path / "local")},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    assert offline.needs(["study", str(tmp_path / "study.yaml"), "--out", "st"]) == [
+        Need("data set", "org/data", "v1"),
+        Need("model", "org/model", "abc"),
+        Need("tokenizer", "org/model"),
+    ]
+    assert offline.needs(["score", "org/model", "--out", "s"]) == [
+        Need("scored model", "org/model")
+    ]
+    assert offline.needs(["embed", "c", "--encoder=org/e", "--revision", "v2"]) == [
+        Need("encoder", "org/e", "v2")
+    ]
+    assert offline.needs(["rewrite", "c", "--url", "http://x/v1", "--model", "org/served"]) == []
+    assert offline.needs(["finetune", "a/b", "--out", "c/d", "--model", str(tmp_path)]) == []
+
+
+def test_a_data_set_that_is_streamed_and_a_push_are_refused():
+    alone = Profile(offline=True)
+    with pytest.raises(UsageError, match=r"data set org/data would be streamed: ingest it here"):
+        offline.stage(["ingest", "hub:org/data", "--out", "corpus"], alone)
+    with pytest.raises(UsageError, match="no internet"):
+        offline.stage(["export", "subset", "--to", "hub:org/name"], alone)
+    assert offline.stage(["ingest", "hub:org/data", "--out", "c"], Profile(offline=False)) == []
+
+
+def test_what_is_in_no_cache_and_cannot_be_fetched_is_listed(tmp_path):
+    profile = Profile(offline=True, environment={"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    with pytest.raises(DataError, match=r"from here: model org/nosuch@v1, tokenizer org/other$"):
+        offline.stage(
+            ["finetune", "s", "--out", "m", "--model", "org/nosuch", "--revision", "v1",
+             "--tokenizer=org/other"],
+            profile,
+        )  # fmt: skip
