@@ -15,8 +15,8 @@ TOKEN = "hf_" + "a" * 34
 def test_a_submission_leaves_tokens_behind_and_the_rest_as_it_is():
     given = {
         "HF_TOKEN": TOKEN, "WANDB_API_KEY": "0123", "AWS_SECRET_ACCESS_KEY": "x",
-        "MY_PASSWORD": "y", "INNOCENT": f"--token {TOKEN}", "PATH": "/usr/bin", "TOKENIZERS_PARALLELISM": "false",
-        "SLURM_CONF": "/etc/slurm.conf", "KEYBOARD": "us",
+        "MY_PASSWORD": "y", "INNOCENT": f"--token {TOKEN}", "PATH": "/usr/bin",
+        "TOKENIZERS_PARALLELISM": "false", "SLURM_CONF": "/etc/slurm.conf", "KEYBOARD": "us",
     }  # fmt: skip
     assert set(secrets.without(given)) == {
         "PATH", "TOKENIZERS_PARALLELISM", "SLURM_CONF", "KEYBOARD"
