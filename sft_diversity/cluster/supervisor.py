@@ -31,6 +31,7 @@ class _Running:
     cpus: int
     limit_s: float | None
     started: float
+    attempts: int  # of the task before this one
     told: bool = False
 
 
@@ -105,6 +106,7 @@ class Supervisor:
         job, profile = self._job, self._job.profile
         command = [job.python, "-P", "-m", "sft_diversity.cluster.worker"]
         command += [str(job.place), step.name, str(number)]
+        attempts = (job.record(step.name, number) or {}).get("attempts", 0)
         lines = [f"module load {shlex.quote(name)} || exit 1" for name in profile.modules] + [
             *profile.setup
         ]
@@ -121,7 +123,9 @@ class Supervisor:
             )
         asked = profile.of(step.name)
         limit = None if asked.time_min is None else 60.0 * asked.time_min
-        self._running[step.name, number] = _Running(process, asked.cpus, limit, time.monotonic())
+        self._running[step.name, number] = _Running(
+            process, asked.cpus, limit, time.monotonic(), attempts
+        )
 
     def _reap(self) -> None:
         """Note what has ended; tell tasks to stop that are near their time limit."""
@@ -129,7 +133,7 @@ class Supervisor:
             code = one.process.poll()
             if code is not None:
                 del self._running[name, number]
-                self._account(name, number, code)
+                self._account(name, number, code, one.attempts)
             elif one.limit_s is not None:
                 self._limit(one, time.monotonic() - one.started)
 
@@ -142,10 +146,14 @@ class Supervisor:
             one.told = True
             one.process.send_signal(signal.SIGUSR1)
 
-    def _account(self, name: str, number: int, code: int) -> None:
-        """See that a task whose process has ended is in no state that says otherwise."""
-        state = (self._job.record(name, number) or {}).get("state", "waiting")
-        if state not in ("waiting", "running"):
+    def _account(self, name: str, number: int, code: int, before: int) -> None:
+        """See that a task whose process has ended is in no state that says otherwise.
+
+        It may be waiting again by now: a retry came before this process was gone.
+        """
+        record = self._job.record(name, number) or {}
+        state, began = record.get("state", "waiting"), record.get("attempts", 0) > before
+        if state not in ("waiting", "running") or (state == "waiting" and began):
             return
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self._job.note(
