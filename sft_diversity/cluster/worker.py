@@ -26,6 +26,7 @@ from sft_diversity.core.errors import Interrupted, SftdivError
 STOPPED = Interrupted.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _POLL_S = 0.2
+_LOCK_WAIT_S = 60.0  # an attempt that was ended may take its time to be gone
 _AGAIN_S = 10.0  # a process may not have had its handler yet when the first signal came
 # The first thing a command does: ask the kernel to be killed with its worker (Linux), so that no
 # two processes are ever at one output, and end if that has happened already.
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> int:
         job = jobs.load(Path(place))
         step = job.step(step_name)
         if slurm_job.rank() > 0:  # a further node of a task: the first keeps the record
-            return _run(job, step, step.tasks[index], index, stop)
+            code = _run(job, step, step.tasks[index], index, stop)
+            return 0 if stop.came else code  # the first must not be killed for what we were told
         return _alone(job, step, index, stop)
     except SftdivError as fault:
         print(f"error: {fault}", file=sys.stderr)
@@ -65,7 +67,7 @@ def main(arguments: list[str]) -> int:
 def _alone(job: Job, step: Step, index: int, stop: _Stop) -> int:
     """Do a task unless it is done, or another process is at it."""
     task = step.tasks[index]
-    with jobs.alone(job.record_file(step.name, index).with_suffix(".lock"), 10.0) as lock:
+    with jobs.alone(job.record_file(step.name, index).with_suffix(".lock"), _LOCK_WAIT_S) as lock:
         if lock is None:
             print(f"error: another process is at {step.name} {task.label}", file=sys.stderr)
             return 1
