@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from sft_diversity.cluster import jobs, stage
 from sft_diversity.cluster.jobs import Job, Step, Task
@@ -29,7 +30,7 @@ def task(label: str, *argv: str, out: Path | None = None) -> Task:
     return Task(label, argv, {"kind": "folder", "path": str(out)} if out else {"kind": "exit"})
 
 
-def wait(name: str, work: Path, timeout_s: float = 300.0) -> dict:
+def wait(name: str, work: Path, timeout_s: float = 300.0) -> dict[str, Any]:
     """Return the state of a job once all its tasks are over."""
     until = time.monotonic() + timeout_s
     while True:
@@ -40,6 +41,6 @@ def wait(name: str, work: Path, timeout_s: float = 300.0) -> dict:
         time.sleep(0.5)
 
 
-def states(found: dict) -> dict[str, str]:
+def states(found: dict[str, Any]) -> dict[str, str]:
     """Return each task's state by its label."""
     return {one["label"]: one["state"] for one in found["tasks"]}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_a_command_outlives_its_submitter_and_is_finished_while_its_manifest_hol
     assert "has no manifest any more" in seen["tasks"][0]["reason"]
 
 
-def running(job, step: str, attempt: int) -> dict:
+def running(job, step: str, attempt: int) -> dict[str, Any]:
     """Wait until an attempt at a task has begun; return its record."""
     until = time.monotonic() + 120
     while (record := job.record(step, 0) or {}).get("state") != "running" or (

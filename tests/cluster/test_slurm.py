@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ RUNS = tuple(making.task(f"run{i}", "study", "s.yaml", "--run", f"run{i}") for i
 PLACE = Path("/shared/my work/jobs/0007-study")
 
 
-def shipped(name: str) -> dict:
+def shipped(name: str) -> dict[str, Any]:
     return configs.load(CONFIGS / f"{name}.yaml", Profile).model_dump(exclude_unset=True)
 
 
@@ -45,7 +46,7 @@ def text(name: str) -> str:
             PLACE, train, **shipped("slurm-gpu") | {"steps": {"finetune": {"nodes": 2, "gpus": 4}}}
         )
         return slurm.script(job, train, [0], 0, [])
-    full = {
+    full: dict[str, Any] = {
         "partition": "p", "account": "a", "qos": "q", "constraint": "v100|a100", "gres": "lustre:1",
         "cpus": 3, "memory_gb": 1.5, "time_min": 90, "signal_s": 30, "concurrency": 2,
         "modules": ["gcc/12", "odd name"], "setup": ["ulimit -c 0"],
