@@ -58,8 +58,9 @@ class Slurm:
         for step in job.steps:
             numbers = tasks.get(step.name, ())
             before = [one for name in step.after for one in ids.get(name, []) + alive.get(name, [])]
-            for offset, part in _chunks(numbers, most):
-                text = script(job, step, part, offset, before)
+            chunks = list(_chunks(numbers, most))
+            for offset, part in chunks:
+                text = script(job, step, part, offset, before, len(chunks))
                 path = job.place / "scripts" / f"{step.name}-{len(job.submissions):03}.sbatch"
                 path.write_text(text, "utf-8")
                 number = _sbatch(path)
@@ -94,7 +95,14 @@ class Slurm:
         return found
 
 
-def script(job: Job, step: Step, tasks: Sequence[int], offset: int, after: Sequence[str]) -> str:
+def script(
+    job: Job,
+    step: Step,
+    tasks: Sequence[int],
+    offset: int,
+    after: Sequence[str],
+    arrays: int = 1,
+) -> str:
     """Return the batch script of (part of) a step.
 
     Parameters
@@ -103,6 +111,8 @@ def script(job: Job, step: Step, tasks: Sequence[int], offset: int, after: Seque
         Numbers of the tasks; `offset` is taken off to make the array's indices.
     after : sequence of str
         Slurm's numbers of the jobs that must have ended.
+    arrays : int
+        How many arrays the step is split into; they share its `concurrency`.
 
     Notes
     -----
@@ -120,7 +130,7 @@ def script(job: Job, step: Step, tasks: Sequence[int], offset: int, after: Seque
     if array:
         further["array"] = _ranges([number - offset for number in tasks])
         if asked.concurrency:
-            further["array"] += f"%{asked.concurrency}"
+            further["array"] += f"%{max(asked.concurrency // arrays, 1)}"
     if after:
         further["dependency"] = "afterany:" + ":".join(after)
     if asked.gpus:

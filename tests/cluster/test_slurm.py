@@ -36,8 +36,8 @@ def text(name: str) -> str:
         job = making.job(PLACE, array, **shipped("slurm"))
         return slurm.script(job, array, [0, 1, 2, 5], 0, ["17", "18"])
     if name == "offset":
-        job = making.job(PLACE, array, **shipped("slurm-preemptible"))
-        return slurm.script(job, array, [4, 5], 4, ["17"])
+        job = making.job(PLACE, array, **shipped("slurm-preemptible"), concurrency=9)
+        return slurm.script(job, array, [4, 5], 4, ["17"], arrays=2)
     if name == "nodes":
         train = Step(
             "finetune", (making.task("finetune", "finetune", "s", "--out", "m"),), launch=True
