@@ -45,7 +45,13 @@ def identifier(licence: str) -> str:
 
 
 def doubt(licence: str) -> str | None:
-    """Return why a licence needs a look before its rows are passed on; None where it does not."""
+    """Return why a licence needs a look before its rows are passed on; None where it does not.
+
+    Several, as a card lists them, are parted by commas: the first that does is named.
+    """
+    parts = [part.strip() for part in licence.split(",")]
+    if len(parts) > 1 and all(identifier(part) != "other" for part in parts):
+        return next((why for part in parts if (why := doubt(part)) is not None), None)
     if _NON_COMMERCIAL.search(licence):
         return "non-commercial or research only"
     if _NO_DERIVATIVES.search(licence):

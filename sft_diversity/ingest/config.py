@@ -92,7 +92,8 @@ class SourceConfig(Config):
 
     name: str = Field(description="what `source` says in the samples")
     path: str = Field(
-        description="file, folder, glob, or `hub:org/name[@revision]`; relative to `root`"
+        description="file, folder, glob (relative to `root`), or "
+        "`hub:org/name[/config[/split]][@revision]`"
     )
     format: Format = Field(default="auto", description="format of a row; `auto` recognises it")
     take: Literal["all"] | Annotated[int, Field(gt=0)] = Field(

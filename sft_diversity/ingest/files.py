@@ -10,8 +10,9 @@ from pathlib import Path
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hub import PREFIX
+from sft_diversity.ingest import hub
 from sft_diversity.ingest.config import IngestConfig, SourceConfig
-from sft_diversity.ingest.hub import commit_of
 
 _KINDS = {
     ".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv",
@@ -20,7 +21,6 @@ _KINDS = {
 _PACKED = (".gz", ".zst", ".zstd")
 _WILD = re.compile(r"[*?\[]")
 _OTHER_SPLIT = re.compile(r"(^|[-_./])(test|validation|valid|val|dev|eval)([-_.0-9]|$)")
-HUB = "hub:"
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
     """
     source = config.sources[number]
     if hub_id := hub_id_of(source.path, config.root):
-        name, _, revision = hub_id.partition("@")
-        commit = commit_of(name, revision or None)
-        return [File(number, f"{HUB}{name}@{commit}", Path(name), "hub", 0, commit)]
+        wanted = hub.address(hub_id)
+        commit = hub.commit_of(wanted)
+        return [File(number, wanted.at(commit), Path(wanted.name), "hub", 0, commit)]
     root = Path(config.root) if config.root is not None else None
     named = Path(source.path).expanduser()
     full = root / named if root is not None and not named.is_absolute() else named
@@ -108,9 +108,9 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
 
 
 def hub_id_of(path: str, root: str | None) -> str | None:
-    """Return `org/name[@revision]` if a path means the Hub: says so, or could mean nothing here."""
-    if path.startswith(HUB):
-        return path.removeprefix(HUB)
+    """Return what follows `hub:` if a path means the Hub: says so, or could mean nothing here."""
+    if path.startswith(PREFIX):
+        return path.removeprefix(PREFIX)
     looks_so = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", path) is not None
     if not looks_so or kind_of(Path(path)) is not None or (Path(root or ".") / path).exists():
         return None

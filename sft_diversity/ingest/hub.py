@@ -3,16 +3,61 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hub import PREFIX, Reason, one_line, reason, talking
 from sft_diversity.ingest.rows import Row
 
-_TOKEN = re.compile(r"hf_\w{4,}|(?i:bearer)\s+[^\s'\",]+|(?<=://)[^/\s@]+(?=@)")
+_PART = r"[\w.-]+"
+_ADDRESS = re.compile(
+    rf"(?:{PREFIX})?(?P<name>{_PART}/{_PART})(?:/(?P<config>{_PART})(?:/(?P<split>{_PART}))?)?"
+    r"(?:@(?P<revision>[\w./-]+))?"
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def commit_of(name: str, revision: str | None) -> str:
-    """Return the commit that a revision of a Hub data set stands for now.
+@dataclass(frozen=True)
+class Address:
+    """What `hub:org/name[/config[/split]][@revision]` names; None for what it leaves open."""
+
+    name: str
+    config: str | None
+    split: str | None
+    revision: str | None
+
+    def at(self, commit: str) -> str:
+        """Return the address of the same rows at a commit: equal bytes whenever it is read."""
+        parts = [part for part in (self.name, self.config, self.split) if part is not None]
+        return f"{PREFIX}{'/'.join(parts)}@{commit}"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the revision is a commit, which never moves."""
+        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+
+
+def address(text: str) -> Address:
+    """Return the parts of an address.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"ingest: {text!r} is not of the form hub:org/name[/config[/split]][@revision]"
+        )
+    return Address(found["name"], found["config"], found["split"], found["revision"])
+
+
+def commit_of(wanted: Address) -> str:
+    """Return the commit that the revision of a Hub data set stands for now.
+
+    A pinned one is not asked for: what was made of it is found without a network.
 
     Raises
     ------
@@ -21,14 +66,52 @@ def commit_of(name: str, revision: str | None) -> str:
     """
     from huggingface_hub import HfApi
 
-    try:
-        found = HfApi().dataset_info(name, revision=revision).sha
-    except Exception as fault:  # hub clients raise dozens of kinds; all mean: not to be had
-        raise _unavailable(name, fault) from None
-    return str(found)
+    if wanted.pinned:
+        return str(wanted.revision)
+    with talking():
+        try:
+            return str(HfApi().dataset_info(wanted.name, revision=wanted.revision).sha)
+        except Exception as fault:  # hub clients raise dozens of kinds; all mean: not to be had
+            raise _unavailable(wanted, fault) from None
 
 
-def hub_rows(name: str, revision: str | None, split: str) -> Iterator[Row]:
+def licence_of(label: str) -> str | None:
+    """Return the licence that the card of a Hub data set states, None where it states none."""
+    from huggingface_hub import HfApi
+
+    wanted = address(label)
+    with talking():
+        try:
+            card = HfApi().dataset_info(wanted.name, revision=wanted.revision).card_data
+        except Exception as fault:
+            raise _unavailable(wanted, fault) from None
+    stated = None if card is None else card.get("license")
+    named = stated if isinstance(stated, list) else [stated]
+    return ", ".join(str(one) for one in named if one) or None
+
+
+def moving(labels: Iterable[tuple[str, str]]) -> list[str]:
+    """Say of each source that names no commit what it stands for now.
+
+    Parameters
+    ----------
+    labels : iterable of (str, str)
+        Path of a source as it was given, and the label with its commit.
+    """
+    said = []
+    for path, label in labels:
+        wanted = address(path)
+        if not wanted.pinned:
+            said.append(
+                f"ingest: {PREFIX}{wanted.name}: {wanted.revision or 'its main branch'} may move; "
+                f"these rows are {label}"
+            )
+    return said
+
+
+def hub_rows(
+    name: str, revision: str | None, split: str, config: str | None = None
+) -> Iterator[Row]:
     """Yield the rows of a split of a Hub data set (or a folder that `load_dataset` reads).
 
     Loading scripts are refused by `datasets` itself; `trust_remote_code` is never passed.
@@ -40,25 +123,19 @@ def hub_rows(name: str, revision: str | None, split: str) -> Iterator[Row]:
     """
     import datasets
 
-    try:
-        for row in datasets.load_dataset(name, revision=revision, split=split, streaming=True):
-            yield Row(None, dict(row), b"", 0)
-    except Exception as fault:  # as above; a fault of the consumer is not raised in here
-        raise _unavailable(name, fault) from None
+    with talking():
+        try:
+            for row in datasets.load_dataset(
+                name, config, revision=revision, split=split, streaming=True
+            ):
+                yield Row(None, dict(row), b"", 0)
+        except Exception as fault:  # as above; a fault of the consumer is not raised in here
+            raise _unavailable(Address(name, config, split, revision), fault) from None
 
 
-def _unavailable(name: str, fault: Exception) -> DataError:
-    reason = without_tokens(" ".join(str(fault).split()))[:300] or type(fault).__name__
-    return DataError(
-        f"ingest: Hub data set {name}: {reason}; check name, revision, split, network and "
-        "`hf auth login`"
-    )
-
-
-def without_tokens(text: str) -> str:
-    """Return `text` with every access token in it masked."""
-    from huggingface_hub import get_token
-
-    if secret := get_token():
-        text = text.replace(secret, "***")
-    return _TOKEN.sub("***", text)
+def _unavailable(wanted: Address, fault: Exception) -> DataError:
+    why = reason(fault)
+    if isinstance(fault, ValueError) and not why.status:
+        why = Reason(one_line(fault), f"name one as {PREFIX}{wanted.name}/CONFIG[/SPLIT]")
+    at = f"@{wanted.revision}" if wanted.revision else ""
+    return DataError(f"ingest: {PREFIX}{wanted.name}{at}: {why}")

@@ -225,7 +225,9 @@ def _given_reader(source: SourceConfig) -> Reader | None:
 
 def _open(file: File, source: SourceConfig, limits: Limits) -> Iterator[Row]:
     if file.kind == "hub":
-        return hub.hub_rows(str(file.path), file.revision, source.split or "train")
+        wanted = hub.address(file.label)
+        split = wanted.split or source.split or "train"
+        return hub.hub_rows(wanted.name, wanted.revision, split, wanted.config)
     if file.kind in ("parquet", "arrow"):
         return tables.columnar_rows(file.path, file.kind)
     blocks = streams.chunks(file.path, limits)

@@ -12,7 +12,7 @@ from typing import Any
 from sft_diversity.core import corpus, folder, machine, progress, resources, schema, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.folder import Draft, Work, open_draft, rows_account
-from sft_diversity.ingest import assemble
+from sft_diversity.ingest import assemble, hub
 from sft_diversity.ingest.config import Format, IngestConfig, SourceConfig
 from sft_diversity.ingest.files import File, files_of, key_of, sources_from
 from sft_diversity.ingest.parts import PARTS, Part, parts_of, read_part
@@ -97,7 +97,8 @@ def ingest(
     Parameters
     ----------
     sources : sequence of path or str
-        Files, folders, globs or `hub:org/name[@revision]`; empty for those of `config`.
+        Files, folders, globs or `hub:org/name[/config[/split]][@revision]`; empty for those of
+        `config`.
     format : str
         Row format of `sources`; `auto` recognises it file by file.
 
@@ -123,6 +124,8 @@ def ingest(
     """
     config = resolve(sources, config, format)
     prepared = _prepare(config)
+    for line in hub.moving(_on_the_hub(prepared, config)):
+        say(line)
     draft = open_draft(out, prepared.work)
     if draft.reused:
         say(f"ingest: reused: {draft.reason}")
@@ -166,10 +169,24 @@ def _prepare(config: IngestConfig) -> _Prepared:
     return _Prepared(files, digests, Work("ingest", VERSION, inputs, options))
 
 
+def _on_the_hub(prepared: _Prepared, config: IngestConfig) -> list[tuple[str, str]]:
+    """Return path and label of each source that is on the Hub."""
+    files = [file for file in prepared.files if file.kind == "hub"]
+    return [(config.sources[file.source].path, file.label) for file in files]
+
+
+def _licence(source: SourceConfig, files: list[File]) -> str | None:
+    """Return a source's licence: as the config states it, else as its card on the Hub does."""
+    if source.licence is None and files and files[0].kind == "hub":
+        return hub.licence_of(files[0].label)
+    return source.licence
+
+
 def _first_pass(draft: Draft, parts: list[Part], config: IngestConfig) -> list[dict[str, Any]]:
     shutil.rmtree(draft.path / f"{PARTS}.old", ignore_errors=True)
+    size = sum(part.bytes for part in parts)  # none is known of what is streamed
     with (
-        progress.progress("ingest", sum(part.bytes for part in parts), "bytes") as bar,
+        progress.progress("ingest", size, "bytes", silent=size == 0) as bar,
         helping(draft, parts, config) as mine,
     ):
         for part in mine:
@@ -258,7 +275,7 @@ def _accounts(
             {
                 "name": source.name,
                 "domain": source.domain,
-                "licence": source.licence,
+                "licence": _licence(source, [prepared.files[k] for k in mine]),
                 "formats": sorted({per_file[k]["format"] for k in mine}),
                 "rows": rows_account(read, verdict.pop("kept"), verdict, bad),
                 "files": [

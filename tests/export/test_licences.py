@@ -25,6 +25,8 @@ from tests.export import fixtures
         ),
         ("unknown", "unknown", "no licence stated"),
         ("", "unknown", "no licence stated"),
+        ("apache-2.0, mit", "other", None),
+        ("apache-2.0, unknown", "other", "no licence stated"),
         ("My own terms", "other", "not a licence that is known here"),
     ],
 )

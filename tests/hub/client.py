@@ -124,14 +124,14 @@ for line in sys.stdin:
 class Shell:
     """Runs the command line against a stand-in, each command in a process of its own."""
 
-    def __init__(self, hub: Hub, cwd: Path) -> None:
+    def __init__(self, hub: Hub, cwd: Path, **more: str) -> None:
         self.hub, self.cwd = hub, cwd
         self.child = 0  # the process that runs, or ran last
         self._said = cwd.with_name(f"{cwd.name}-said")
         self._said.mkdir()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SERVE], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env=environment(cwd / "hf-home", hub.endpoint, None),
+            stdout=subprocess.PIPE, env=environment(cwd / "hf-home", hub.endpoint, None) | more,
         )  # fmt: skip
         assert self._line() == "ready"
 
@@ -191,10 +191,10 @@ class Shell:
 
 
 @contextmanager
-def shell(hub: Hub, cwd: Path) -> Iterator[Shell]:
-    """Run commands in `cwd` against a stand-in."""
+def shell(hub: Hub, cwd: Path, **more: str) -> Iterator[Shell]:
+    """Run commands in `cwd` against a stand-in; `more` goes to their environment."""
     cwd.mkdir(parents=True, exist_ok=True)
-    opened = Shell(hub, cwd)
+    opened = Shell(hub, cwd, **more)
     try:
         yield opened
     finally:

@@ -214,8 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _validate(self) -> None:
         text = json.loads(self.body)["content"]
-        head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-        loaded = yaml.safe_load(head[1]) if head else {}
+        loaded = _card_data(text)
         errors = []
         for name in ("license", "size_categories", "tags", "configs"):
             if name in loaded and not isinstance(loaded[name], str | list):
@@ -280,8 +279,14 @@ class _Handler(BaseHTTPRequestHandler):
                 "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": [],
                 "siblings": siblings, "lastModified": "2026-01-01T00:00:00.000Z",
                 "createdAt": "2026-01-01T00:00:00.000Z",
+                "cardData": _card_data(self._readme(repository, revision)),
             }
         )  # fmt: skip
+
+    @staticmethod
+    def _readme(repository: Repository, revision: str) -> str:
+        has = "README.md" in repository.files(revision)
+        return repository.read("README.md", revision).decode() if has else ""
 
     def _tree(self, repository: Repository, revision: str, folder: str) -> None:
         files = repository.files(revision)
@@ -464,6 +469,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _card_data(text: str) -> dict[str, Any]:
+    """Return the metadata at the head of a card."""
+    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    return dict(yaml.safe_load(head[1])) if head else {}
 
 
 def _described(path: str, entry: Entry) -> dict[str, Any]:

@@ -25,7 +25,10 @@ def place(tmp_path_factory):
     fixtures.subset(root / "sub")
     fixtures.subset(root / "low", settings={"strategy": "micro-response", "diversity": 0.0})
     fixtures.corpus(root / "corpus")
-    with running(OWNER, READER, STRANGER) as hub, shell(hub, root / "here") as opened:
+    with (
+        running(OWNER, READER, STRANGER) as hub,
+        shell(hub, root / "here", USE_TORCH="0") as opened,
+    ):
         yield opened
 
 
