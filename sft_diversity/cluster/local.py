@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import suppress
 
-from sft_diversity.cluster import jobs
+from sft_diversity.cluster import entry, jobs
 from sft_diversity.cluster.base import Seen, Tasks
 from sft_diversity.cluster.jobs import Job
 from sft_diversity.core.errors import DataError, UsageError
@@ -37,8 +37,7 @@ class Local:
     def _supervise(self, job: Job, lock: int) -> None:
         """Start a supervisor that holds the lock from its first moment on."""
         os.set_inheritable(lock, True)
-        command = [job.python, "-P", "-m", "sft_diversity.cluster.supervisor"]
-        command += [str(job.place), str(lock)]
+        command = entry.command(job.python, "supervisor", str(job.place), str(lock))
         to_log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             os.posix_spawn(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.cluster import secrets
+from sft_diversity.cluster import entry, secrets
 from sft_diversity.cluster.base import Seen, Tasks
 from sft_diversity.cluster.jobs import Job, Step
 from sft_diversity.core.errors import DataError, UsageError
@@ -178,9 +178,8 @@ def script(
 
 
 def worker(job: Job, step: Step, offset: int) -> list[str]:
-    """Return the command that a script starts; -P: nothing is imported from the current folder."""
-    module = "sft_diversity.cluster.worker"
-    return [job.python, "-P", "-m", module, str(job.place), step.name, str(offset)]
+    """Return the command that a script starts."""
+    return entry.command(job.python, "worker", str(job.place), step.name, str(offset))
 
 
 def _submitit() -> Any:

@@ -11,12 +11,11 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_diversity.cluster import jobs
+from sft_diversity.cluster import entry, jobs
 from sft_diversity.cluster.jobs import Job, Step
 from sft_diversity.core import machine, stopping
 
@@ -104,8 +103,7 @@ class Supervisor:
 
     def _start(self, step: Step, number: int) -> None:
         job, profile = self._job, self._job.profile
-        command = [job.python, "-P", "-m", "sft_diversity.cluster.worker"]
-        command += [str(job.place), step.name, str(number)]
+        command = entry.command(job.python, "worker", str(job.place), step.name, str(number))
         attempts = (job.record(step.name, number) or {}).get("attempts", 0)
         lines = [f"module load {shlex.quote(name)} || exit 1" for name in profile.modules] + [
             *profile.setup
@@ -182,7 +180,3 @@ def main(arguments: list[str]) -> int:
     Supervisor(job).run()
     os.close(int(arguments[1]))  # the lock: at once, so that a retry need not wait for this to end
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

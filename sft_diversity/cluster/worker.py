@@ -1,4 +1,4 @@
-"""One task of a job, the same under every executor: `python -m sft_diversity.cluster.worker`.
+"""One task of a job: a process of its own, the same under every executor.
 
 It waits for nobody: it checks that the steps before it are finished, runs the command, passes a
 request to stop on, verifies the output and keeps a record. Exit code 75: stopped, to be run again.
@@ -258,7 +258,3 @@ def _reason(code: int, log: Path, start: int) -> str:
 
 def _here() -> dict[str, Any]:
     return {"host": platform.node(), "pid": os.getpid(), "slurm": slurm_job.own_id()}
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
