@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -119,12 +119,15 @@ def place(work: Path, stage: str, made_from: Mapping[str, Any], part: Part) -> P
 
 def finished(parts: Path, stage: str) -> dict[Part, Path]:
     """Return the finished parts of a stage in the folder `parts`, a parent that `place` gave."""
-    found = {}
+    return dict(look(parts, stage))
+
+
+def look(parts: Path, stage: str) -> Iterator[tuple[Part, Path]]:
+    """Yield what `finished` returns, one part at a time: each is a file to read."""
     for path in sorted(parts.glob("*-of-*")):
         match = re.fullmatch(r"(\d+)-of-(\d+)", path.name)
         if match and folder.stage_of(path) == stage:
-            found[Part(int(match[1]), int(match[2]))] = path
-    return found
+            yield Part(int(match[1]), int(match[2])), path
 
 
 def run(

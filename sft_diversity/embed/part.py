@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, parts, progress
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
-from sft_diversity.embed import stage
+from sft_diversity.embed import stage, units
 from sft_diversity.embed import store as stores
 from sft_diversity.embed.base import Placement
 from sft_diversity.embed.locate import locate
@@ -56,7 +57,7 @@ def embed_part(
     assert files is not None
     placement = stage.place(config)
     out = place(corpus, config, part, work)
-    check(corpus, config, work, placement)
+    check(corpus, config, work, placement, most=1)
     folder_of_vectors = stage.store_folder(work, config, files, placement)
     if not any(folder_of_vectors.glob("*.arrow")):
         shutil.rmtree(out, ignore_errors=True)  # the record of a cache that is gone
@@ -71,7 +72,7 @@ def embed_part(
     slices = parts.slices(corpus, part)
     account = parts.account(part, slices)
     say(f"embed: part {part}, {account['result']['rows']:,} rows")
-    store = stores.Store(folder_of_vectors)
+    store = stores.Store(folder_of_vectors, only=units.keys_in(slices, config.components))
     embedded = stage.fill(slices, config, files, placement, store, say)
     return draft.commit(
         **account,
@@ -104,9 +105,15 @@ def plan(corpus: Path, config: EmbedConfig, part: Part, work: Path = stage.WORK)
 
 
 def check(
-    corpus: Path, config: EmbedConfig, work: Path = stage.WORK, placement: Placement | None = None
+    corpus: Path,
+    config: EmbedConfig,
+    work: Path = stage.WORK,
+    placement: Placement | None = None,
+    most: int | None = None,
 ) -> None:
     """Refuse to mix precisions: what finished parts embedded must serve here too.
+
+    `most` parts are looked at, by default all.
 
     Raises
     ------
@@ -114,11 +121,8 @@ def check(
         If finished parts were embedded at another precision than would be used here.
     """
     near = place(corpus, config, Part(1, 1), work).parent
-    done = parts.finished(near, STAGE)
-    if not done:
-        return
-    placement = placement or stage.place(config)
-    for part, path in done.items():
+    for part, path in itertools.islice(parts.look(near, STAGE), most):
+        placement = placement or stage.place(config)
         used = folder.read_manifest(path, STAGE)["config"]["precision"]
         if used != placement.precision:
             raise UsageError(

@@ -208,10 +208,10 @@ def fill(
     say: Callable[[str], None],
 ) -> int:
     """Embed what the store lacks of these rows; return how many texts that were."""
-    total = sum(len(u.texts) for u in unit_work.missing_units(slices, config.components, store))
-    if not total:
+    if unit_work.complete(slices, config.components, store):
         say("embed: every text is in the cache")
         return 0
+    total = sum(len(u.texts) for u in unit_work.missing_units(slices, config.components, store))
     say(
         f"embed: {total:,} texts with {files.name} ({placement.backend}, {placement.precision}) "
         f"on {placement.device}, {placement.workers} workers; {len(store):,} were cached"

@@ -1,7 +1,8 @@
 """The cache of vectors: by text, one folder an encoder, append-only.
 
-A part is one Arrow file, written whole or not at all; readers map it, so memory holds only what
-is asked for. Parts of runs that were stopped, of other corpora and of grown ones add up.
+A part is one Arrow file, written whole or not at all; memory holds keys and places, 48 bytes a
+text, and the vectors that are asked for. A file is open only while it is read: Linux maps 65,530
+at most. Parts of runs that were stopped, of other corpora and of grown ones add up.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ class Store:
     ----------
     folder : Path
         Made when the first part is written.
+    only : Keys, optional
+        Ascending; other texts count as missing and take no memory.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only: Keys | None = None) -> None:
         self.folder = folder
-        self._parts: list[pa.Table] = []
+        self._only = only
+        self._parts: list[Path] = []
         self._names: set[str] = set()
         self._keys: Keys = np.empty(0, KEY)
         self._at: npt.NDArray[np.int64] = np.empty((0, 2), np.int64)
@@ -55,12 +59,13 @@ class Store:
         for path in sorted(self.folder.glob("*.arrow")):
             if path.name in self._names:
                 continue
-            table = _open(path)
-            rows = np.arange(table.num_rows)
-            at.append(np.stack([np.full_like(rows, len(self._parts)), rows], axis=1))
-            keys.append(_keys(table))
-            self._parts.append(table)
+            held = _keys(_open(path))
+            rows = np.arange(len(held)) if self._only is None else _among(held, self._only)
             self._names.add(path.name)
+            if len(rows):
+                at.append(np.stack([np.full_like(rows, len(self._parts)), rows], axis=1))
+                keys.append(held[rows])  # a copy: the file is let go
+                self._parts.append(path)
         if len(keys) > 1:
             self._keys, first = np.unique(np.concatenate(keys), return_index=True)
             self._at = np.concatenate(at)[first]
@@ -74,12 +79,12 @@ class Store:
         if not len(self) or not self.has(keys).all():
             raise KeyError("a text was not embedded")
         at = self._at[self._find(keys)]
-        width = self._parts[0].schema.field("embedding").type.list_size
+        width = _open(self._parts[0]).schema.field("embedding").type.list_size
         vectors = np.empty((len(keys), width), np.float16)
         cut = np.empty(len(keys), np.bool_)
         for part in np.unique(at[:, 0]):
             rows = np.flatnonzero(at[:, 0] == part)
-            table = self._parts[part]
+            table = _open(self._parts[part])
             vectors[rows] = core_vectors.matrix(table["embedding"])[at[rows, 1]]
             cut[rows] = table["cut"].to_numpy()[at[rows, 1]]
         return vectors, cut
@@ -129,6 +134,15 @@ def _open(path: Path) -> pa.Table:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowInvalid, OSError) as fault:
         raise DataError(f"embed: {path} is damaged ({fault}); delete it and run again") from fault
+
+
+def _among(keys: Keys, wanted: Keys) -> npt.NDArray[np.int64]:
+    """Return the places of those keys that are in `wanted`, ascending."""
+    if not len(wanted):
+        return np.empty(0, np.int64)
+    place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+    found: npt.NDArray[np.int64] = np.flatnonzero(wanted[place] == keys)
+    return found
 
 
 def _keys(table: pa.Table) -> Keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,22 @@ class Unit:
     texts: list[str]
 
 
-def missing_units(
+def keys_in(slices: Iterable[Slice], components: tuple[corpora.Component, ...]) -> stores.Keys:
+    """Return the keys of all texts of these rows, ascending."""
+    tables = (rows.read(components) for rows in slices)
+    keys = [stores.keys_of(table[name].to_pylist()) for table in tables for name in components]
+    return np.unique(np.concatenate(keys)) if keys else np.empty(0, stores.KEY)
+
+
+def complete(
     slices: Iterable[Slice], components: tuple[corpora.Component, ...], store: stores.Store
+) -> bool:
+    """Whether the store has every text of these rows; memory holds one shard."""
+    return all(store.has(keys_in([rows], components)).all() for rows in slices)
+
+
+def missing_units(
+    slices: Sequence[Slice], components: tuple[corpora.Component, ...], store: stores.Store
 ) -> Iterator[Unit]:
     """Yield the texts of a corpus, or of a part, that the store lacks, each once, as units.
 
@@ -45,10 +59,11 @@ def missing_units(
     depend on the corpus alone: a run that was stopped goes on with the same units.
     """
     seen: set[bytes] = set()
+    fewest = max(1, _FEWEST_UNITS // max(len(slices), 1))
     for rows in slices:
         texts = _distinct(rows, components, seen)
         seen.update(texts)
-        for number, keys in enumerate(cut(texts)):
+        for number, keys in enumerate(cut(texts, fewest)):
             own = keys[~store.has(keys)]
             if len(own):
                 stamp = content_key([key.decode() for key in own.tolist()])[:16]
@@ -56,15 +71,15 @@ def missing_units(
                 yield Unit(name, own, [texts[key] for key in own.tolist()])
 
 
-def cut(texts: dict[bytes, str]) -> list[stores.Keys]:
-    """Cut texts into units of about equal cost; keys are ascending within a unit."""
+def cut(texts: dict[bytes, str], fewest: int = _FEWEST_UNITS) -> list[stores.Keys]:
+    """Cut texts into units of about equal cost, `fewest` or more; keys are ascending in each."""
     if not texts:
         return []
     keys = np.array(list(texts), dtype=stores.KEY)
     sizes = np.array([len(text) for text in texts.values()])
     order = np.lexsort((keys, -sizes))
     cost = np.cumsum(np.minimum(sizes[order], _CHARACTERS_READ) + 8)
-    share = max(int(cost[-1]) // _FEWEST_UNITS, _LEAST_CHARACTERS)
+    share = max(int(cost[-1]) // fewest, _LEAST_CHARACTERS)
     place = (cost - 1) // min(UNIT_CHARACTERS, share)
     borders = np.flatnonzero(np.diff(place)) + 1
     return [np.sort(part) for part in np.split(keys[order], borders)]

@@ -1,5 +1,7 @@
 """The cache: append-only parts, found by text."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,3 +41,27 @@ def test_an_unfinished_part_is_not_seen_and_a_damaged_one_is_named(tmp_path):
     (tmp_path / "c.arrow").write_bytes(b"half")
     with pytest.raises(DataError, match=r"c\.arrow is damaged"):
         Store(tmp_path)
+
+
+def test_a_store_of_some_texts_knows_no_others_and_finds_theirs(tmp_path):
+    part(tmp_path, "a", ["x", "longer"], 1)
+    part(tmp_path, "b", ["z", "y"], 2)
+    part(tmp_path, "c", ["w"], 3)
+    store = Store(tmp_path, only=np.sort(keys_of(["y", "longer", "not here"])))
+    assert len(store) == 2
+    assert store.has(keys_of(["y", "x", "longer", "w", "not here"])).tolist() == [
+        True, False, True, False, False,
+    ]  # fmt: skip
+    vectors, cut = store.get(keys_of(["y", "longer"]))
+    assert vectors[:, 0].tolist() == [2, 1]
+    assert cut.tolist() == [False, True]
+    assert len(Store(tmp_path, only=keys_of([]))) == 0
+
+
+def test_no_file_stays_open(tmp_path):
+    for number in range(5):
+        part(tmp_path, f"p{number}", [f"text {number}"], number + 1)
+    store = Store(tmp_path)
+    vectors, _ = store.get(keys_of([f"text {number}" for number in range(5)]))
+    assert vectors[:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text("utf-8")
