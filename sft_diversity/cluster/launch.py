@@ -53,8 +53,6 @@ def command(job: Job, step: Step, task: Task) -> list[str]:
         found += ["--rdzv_backend", "static", "--same_network"]
     else:
         found += ["--main_process_port", "0"]
-    if not asked.gpus:
-        found.append("--cpu")
     return [*found, "-m", "sft_diversity", *task.argv]
 
 

@@ -19,7 +19,7 @@ from tests.finetune.conftest import dialogue, write_subset
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM], ids=["SIGUSR1", "SIGTERM"])
 def test_training_processes_write_a_checkpoint_and_the_launcher_lets_them(
     tmp_path, monkeypatch, number
 ):
