@@ -136,13 +136,13 @@ class Survey:
         return self.rows - len(self.unfit)
 
 
-def survey(samples: Iterable[pa.Table], name: str) -> Survey:
+def survey(samples: Iterable[pa.Table], name: str, file_type: str = "parquet") -> Survey:
     """Look at every sample (tables with `id` and `messages`) once."""
     found = Survey()
     for table in samples:
         for one, turns in zip(table["id"].to_pylist(), table["messages"].to_pylist(), strict=True):
             found.rows += 1
-            reason = fault(turns, name)
+            reason = fault(turns, name, file_type)
             if reason is not None:
                 found.unfit.append({"id": one, "reason": reason})
                 continue
@@ -152,13 +152,20 @@ def survey(samples: Iterable[pa.Table], name: str) -> Survey:
     return found
 
 
-def fault(turns: Turns, name: str) -> str | None:
-    """Return why a layout cannot hold a dialogue whole, or why no trainer could use it."""
+def fault(turns: Turns, name: str, file_type: str = "parquet") -> str | None:
+    """Return why a layout cannot hold a dialogue whole, or why no trainer could use it.
+
+    Readers of JSONL take a column's type from the first rows: `datasets` and polars fail where
+    those have no `history` and a later one has. Parquet states the type.
+    """
     try:
         rows.last_assistant(turns)
     except ValueError as why:
         return str(why)
-    return FORMATS[name].fault(turns)
+    found = FORMATS[name].fault(turns)
+    if found is None and (name, file_type) == ("alpaca", "jsonl") and rows.is_dialogue(turns):
+        return "an earlier exchange, whose type JSONL does not state: Parquet does"
+    return found
 
 
 def refuse(found: Survey, name: str) -> DataError:

@@ -279,7 +279,7 @@ def _surveyed(
         for path in files
         for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["id", "messages"])
     )
-    found = formats.survey(batches, config.format)
+    found = formats.survey(batches, config.format, config.file_type)
     if not found.unfit:
         return found
     if not config.leave_out_unfit:
