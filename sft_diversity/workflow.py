@@ -193,7 +193,7 @@ def select(
         for name, one in asked.items():
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
-        return {"plan": kept.plan}
+        return {"plan": kept.plan} | _shared_index(corpus, asked, parts)
     two = _rounds(kept, corpus, asked[""], parts) if parts is not None else None
     figures, picks, n_samples = _choose(open_pool(), asked, places, rounds=two)
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
@@ -620,6 +620,15 @@ def _index_options(asked: SelectOptions, strategy: str) -> IndexOptions:
     return configs.build(
         IndexOptions, {"strategy": strategy, **asked.index}, "select, key `index`", named
     )
+
+
+def _shared_index(corpus: Path, asked: Mapping[str, SelectOptions], parts: int | None) -> Result:
+    """Return the options of the index that parts share, so that it can be made before them."""
+    if parts is None:
+        return {}
+    shared = _index_options(asked[""], asked[""].strategy)
+    options = shared.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return {"index": {"corpus": str(corpus), "options": options}}
 
 
 def _step(planned: Mapping[str, Any]) -> Result:

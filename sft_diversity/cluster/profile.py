@@ -16,8 +16,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Steps that commands have; a command of one step has one of its own name.
 STEPS = {
     "clean", "collect", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index",
-    "ingest", "measure", "parts", "prepare", "report", "rewrite", "run", "runs", "schedule",
-    "score", "select", "verify",
+    "index-parts", "ingest", "measure", "parts", "prepare", "report", "rewrite", "run", "runs",
+    "schedule", "score", "select", "verify",
 }  # fmt: skip
 
 

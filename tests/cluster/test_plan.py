@@ -11,6 +11,7 @@ from sft_diversity.cluster import plan, stage
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.study.config import load
+from tests.cluster import making
 from tests.study import making as studies
 
 
@@ -39,13 +40,17 @@ def test_a_study_is_prepared_run_as_an_array_collected_and_shown(tmp_path, monke
     assert runs.tasks[2].output == {"kind": "folder", "path": "st/measures/x"}
 
 
-def test_embed_is_an_array_over_parts_and_the_command_behind_it(tmp_path, monkeypatch):
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
     from sft_diversity import ingest
 
     monkeypatch.chdir(tmp_path)
     rows = [json.dumps({"instruction": f"Say {i}.", "output": f"{i}."}) for i in range(30)]
     Path("pool.jsonl").write_text("\n".join(rows))
     ingest("pool.jsonl", out="corpus")
+
+
+def test_embed_is_an_array_over_parts_and_the_command_behind_it(corpus):
     argv = ("embed", "corpus", "--out=vectors", "--work", "w")
     parts, last = plan.steps(argv, Profile(parts=10))
     assert [task.argv[-2:] for task in parts.tasks] == [("--part", f"{i}/10") for i in range(1, 11)]
@@ -56,7 +61,28 @@ def test_embed_is_an_array_over_parts_and_the_command_behind_it(tmp_path, monkey
     assert last.tasks[0].argv == argv
 
 
-def test_select_is_split_where_the_command_says_in_how_many_parts():
+def test_select_by_parts_makes_the_index_that_they_share_first(corpus):
+    Path("micro.yaml").write_text("index: {micro: {band_min: 1}}\nsize: 9\n")
+    argv = ("select", "corpus", "--config=micro.yaml", "--strategy", "micro-response", "--out", "s")
+    argv += ("--fill", "balance", "--parts", "3", "--work", "w")
+    first, index, parts, last = plan.steps(argv, Profile(parts=2))
+    assert [step.name for step in (first, index, parts, last)] == [
+        "index-parts", "index", "parts", "select"
+    ]  # fmt: skip
+    assert [len(step.tasks) for step in (first, index, parts, last)] == [2, 1, 3, 1]
+    assert [step.after for step in (index, parts, last)] == [
+        ("index-parts",), ("index",), ("parts",)
+    ]  # fmt: skip
+    job = making.create(Path("w"), first, index)
+    made = job.step("index").tasks[0]
+    assert made.argv == (
+        "index", "corpus", "--config", str(job.place / "index.yaml"), "--work", "w"
+    )  # fmt: skip
+    assert "--part" not in made.argv
+    assert plan.dry_run(made.argv)["plan"][-1]["out"] == made.output["path"]
+
+
+def test_options_are_found_and_left_out_however_they_are_written():
     argv = ("select", "corpus", "--parts", "2", "--out", "subset", "--seed", "--out")
     assert plan._option(argv, "--parts") == "2"
     assert plan._without(argv, "--out", "--parts") == ("select", "corpus", "--seed")
