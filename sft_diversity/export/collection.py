@@ -207,10 +207,11 @@ def _items(export: Path) -> dict[str, Item]:
     return found
 
 
-def _order(named: tuple[str, Mapping[str, Any]]) -> tuple[str, float, str]:
-    """Order configs by strategy, then diversity as a number."""
-    settings = named[1]["settings"]
-    return str(settings.get("strategy", "")), float(settings.get("diversity") or 0), named[0]
+def _order(named: tuple[str, Mapping[str, Any]]) -> tuple[bool, str, float, str]:
+    """Order configs by strategy, then diversity as a number; corpora come last."""
+    chosen = named[1]["settings"]
+    dial = float(chosen.get("diversity") or 0)
+    return named[1]["of"] != "select", str(chosen.get("strategy", "")), dial, named[0]
 
 
 def public_manifest(made: Path) -> bytes:

@@ -68,9 +68,14 @@ def doubts(stated: Mapping[str, str]) -> list[str]:
     for source, licence in sorted(stated.items()):
         why = doubt(licence)
         if why is not None:
-            said = "" if identifier(licence) == UNKNOWN else f"{' '.join(licence.split())[:80]}: "
-            found.append(f"{source} ({said}{why})")
+            said = "" if identifier(licence) == UNKNOWN else f"{_short(licence)}: "
+            found.append(f"{_short(source)} ({said}{why})")
     return found
+
+
+def _short(text: str) -> str:
+    """Return text of others as it may stand in a message."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:80]
 
 
 def stated(

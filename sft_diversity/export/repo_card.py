@@ -21,12 +21,14 @@ _COLUMNS = {
     "messages": "`messages`: the whole dialogue, a list of role and content",
     "prompt": "`prompt` and `completion`: the last assistant turn, given all before it",
 }
-_NOT_APPLYING: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-    "min_tokens": lambda s: s.get("objective") != "entropy",
-    "embedded": lambda s: s.get("strategy") not in ("k-center", "facility-location", "deita"),
-    "threshold": lambda s: s.get("strategy") != "deita",
-    "quality_floor": lambda s: s.get("quality") is None,
-    "fill": lambda s: "-response" not in str(s["strategy"]) and "-instr" not in str(s["strategy"]),
+#: Settings that are left out of a command where nothing reads them.
+_READ: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "objective": lambda s: _of_a_level(s),
+    "fill": lambda s: _of_a_level(s) and s.get("objective") != "entropy",
+    "min_tokens": lambda s: s.get("objective") == "entropy",
+    "embedded": lambda s: s.get("strategy") in ("k-center", "facility-location", "deita"),
+    "threshold": lambda s: s.get("strategy") == "deita",
+    "quality_floor": lambda s: s.get("quality") is not None,
 }
 
 
@@ -99,17 +101,16 @@ def _info(config: str, one: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _views(config: str, one: Mapping[str, Any], default: str) -> list[dict[str, Any]]:
     """Return a config, and its dialogues alone where a trainer would take the last turn of both."""
-    data = [{"split": "train", "path": f"{config}/data/train-*.{one['file_type']}"}]
-    whole: dict[str, Any] = {"config_name": config, "data_files": data}
-    if config == default:
-        whole["default"] = True
+
+    def named(name: str) -> dict[str, Any]:
+        path = f"{config}/data/train-*.{one['file_type']}"
+        return {"config_name": name, "data_files": [{"split": "train", "path": path}]}
+
+    whole = named(config) | ({"default": True} if config == default else {})
     if not _both(one):
         return [whole]
     kept = [name for name in one["columns"] if name in _KEPT]
-    return [
-        whole,
-        {"config_name": f"{config}-messages", "data_files": data, "columns": [*kept, "messages"]},
-    ]
+    return [whole, named(f"{config}-messages") | {"columns": [*kept, "messages"]}]
 
 
 def _both(one: Mapping[str, Any]) -> bool:
@@ -143,7 +144,7 @@ def _config_table(configs: Entries) -> str:
     ]
     for config, one in configs.items():
         settings, figures = one["settings"], one["figures"]
-        dial = settings.get("diversity") if figures["kinds_total"] is not None else None
+        dial = settings.get("diversity") if _of_a_level(settings) else None
         kinds = "" if figures["kinds_covered"] is None else f"{figures['kinds_covered']:,}"
         if kinds and figures["kinds_total"]:
             kinds += f" of {figures['kinds_total']:,}"
@@ -167,8 +168,10 @@ def _number(value: Any) -> str:
 
 def _loading(name: str, configs: Entries, default: str) -> str:
     dialogues = sum(one["statistics"]["dialogues"] for one in configs.values())
-    columns = dict.fromkeys(c for one in configs.values() for c in one["columns"])
-    listed = "\n".join(f"- {_COLUMNS[c]}" for c in columns if c in _COLUMNS)
+    found = dict.fromkeys(c for one in configs.values() for c in one["columns"])
+    columns = [c for c in _COLUMNS if c in found] + [c for c in found if c not in _COLUMNS]
+    also = {"completion"} if "prompt" in columns else set()
+    listed = "\n".join(f"- {_COLUMNS.get(c, f'`{c}`')}" for c in columns if c not in also)
     parts = [
         f"""\
 ```python
@@ -181,15 +184,19 @@ rows = load_dataset("{name}", "{default}", split="train")
     both = [config for config, one in configs.items() if _both(one)]
     if both:
         one = default if default in both else both[0]
-        parts.append(
+        text = (
             f"`trl sft --dataset_name {name} --dataset_config {one}` trains on `completion` given "
-            f"`prompt`. {dialogues:,} rows have several assistant turns: with "
-            f"`--dataset_config {one}-messages --assistant_only_loss True` it trains on all."
+            "`prompt`."
         )
+        if dialogues:
+            text += (
+                f" {dialogues:,} rows have several assistant turns: with `--dataset_config "
+                f"{one}-messages --assistant_only_loss True` it trains on all of them."
+            )
+        parts.append(text)
     parts.append(
-        f"A config is a folder with its own card, `selection.json` or `corpus.json` (the manifest "
-        "of how it was made) and the files that LLaMA-Factory, axolotl and TRL read it by. To have "
-        "it on disk, and every byte checked:\n\n"
+        "A config is a folder with its own card and the files by which LLaMA-Factory, axolotl and "
+        "TRL read it from disk. To have it there, every byte checked:\n\n"
         f"```bash\nhf download {name} --repo-type dataset --local-dir DIR\n"
         f"sftdiv verify DIR/{default}\n```"
     )
@@ -243,7 +250,8 @@ def _length_table(configs: Entries) -> str:
         ]  # fmt: skip
         lines.append(f"| `{config}` | {' | '.join(values)} |")
     lines.append(
-        "\nMeans over rows; tokens are those of the tokenizer the selection was made with."
+        "\nLengths are means over rows, tokens those of the tokenizer the selection was made with; "
+        "the last two columns count rows."
     )
     return "\n".join(lines)
 
@@ -259,19 +267,20 @@ def _reproducing(name: str, configs: Entries) -> str:
         commands = "\n".join(command(config, one["settings"]) for config, one in chosen.items())
         export = f"sftdiv export {' '.join(chosen)} --to hub:{name}"
         parts.append(
-            "With the same corpus, tokenizer and encoder each of these makes the same bytes:\n\n"
-            f"```bash\n{commands}\n{export}\n```"
+            "With the corpus, the tokenizer and the encoder that were used, these make the same "
+            f"bytes:\n\n```bash\n{commands}\n{export}\n```"
         )
-    lines = ["| config | made by | from | digest |", "| --- | --- | --- | --- |"]
+    lines = ["| config | made by | of corpus | digest |", "| --- | --- | --- | --- |"]
     for config, one in configs.items():
-        inputs = ", ".join(f"{k} `{v}`" for k, v in sorted(one["inputs"].items())[:4])
-        lines.append(
-            f"| `{config}` | {one['of']}, version {one['version']} | {inputs} | `{one['digest']}` |"
-        )
+        made_by = f"`{one['of']}`, version {one['version']}"
+        corpus = one["inputs"].get("corpus")
+        of = f"`{corpus}`" if corpus else f"{len(one['inputs'])} sources"
+        lines.append(f"| `{config}` | {made_by} | {of} | `{one['digest']}` |")
     parts.append("\n".join(lines))
     parts.append(
-        "`selection.json` of a config has its inputs, settings, seeds and account of rows; "
-        "`manifest.json` the SHA-256 of every file."
+        "`selection.json` (of a corpus `corpus.json`) in a config's folder is the manifest of how "
+        "it was made: inputs by their hashes, settings, seeds, the account of rows, and this "
+        "digest. `manifest.json` has the SHA-256 of every file."
     )
     return "\n\n".join(parts)
 
@@ -283,11 +292,14 @@ def command(config: str, settings: Mapping[str, Any]) -> str:
     words = ["sftdiv select CORPUS"]
     for key in named:
         value = settings.get(key)
-        if value is None or (key in _NOT_APPLYING and _NOT_APPLYING[key](settings)):
-            continue
-        words.append(_option(key, value))
+        if value is not None and (key not in _READ or _READ[key](settings)):
+            words.append(_option(key, value))
     words.append(f"--out {config}")
     return _wrapped(words)
+
+
+def _of_a_level(settings: Mapping[str, Any]) -> bool:
+    return str(settings.get("strategy")).partition("-")[0] in ("macro", "meso", "micro")
 
 
 def _option(key: str, value: Any) -> str:
@@ -296,7 +308,7 @@ def _option(key: str, value: Any) -> str:
         return flag if value else f"--no-{flag[2:]}"
     if value == "given":  # a file or folder; its hash is among the inputs
         return f"{flag} {key.upper()}"
-    said = f"{value:g}" if isinstance(value, float) else str(value)
+    said = str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
     return f"{flag} {shlex.quote(said)}"
 
 
