@@ -12,7 +12,6 @@ Nothing here is the result: that lies where the command writes it, with its own 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sft_diversity.cluster import locks
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
 from sft_diversity.core.errors import DataError, UsageError
@@ -272,40 +272,6 @@ def named(work: Path, name: str) -> Job:
 
 
 @contextlib.contextmanager
-def alone(path: Path, wait_s: float = 0.0) -> Iterator[int | None]:
-    """Hold a lock that the system frees when this process ends; yield its descriptor.
-
-    None: another process holds it. A process that inherits the descriptor keeps the lock.
-    """
-    until = time.monotonic() + wait_s
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() < until:
-                    time.sleep(0.1)
-                    continue
-                yield None
-                return
-            yield handle.fileno()
-            return
-
-
-def held(path: Path) -> bool:
-    """Whether another process holds the lock; a folder that cannot be written will do."""
-    try:
-        with path.open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-@contextlib.contextmanager
 def changing(job: Job, verb: str) -> Iterator[None]:
     """Keep other processes from handing in tasks of a job; turn faults of its disk into a line.
 
@@ -315,7 +281,7 @@ def changing(job: Job, verb: str) -> Iterator[None]:
         If another process is at it, or the folder cannot be written.
     """
     try:
-        with alone(job.place / SUBMITTING) as lock:
+        with locks.alone(job.place / SUBMITTING) as lock:
             if lock is None:
                 raise DataError(f"{verb}: another process is submitting {job.name}; try again soon")
             yield

@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import suppress
 
-from sft_diversity.cluster import entry, jobs
+from sft_diversity.cluster import entry, locks
 from sft_diversity.cluster.base import Seen, Tasks
 from sft_diversity.cluster.jobs import Job
 from sft_diversity.core.errors import DataError, UsageError
@@ -30,7 +30,7 @@ class Local:
         for step, numbers in tasks.items():
             for number in numbers:
                 job.note(step, number, "waiting", reason="")
-        with jobs.alone(job.place / LOCK, _LEAVING_S) as lock:
+        with locks.alone(job.place / LOCK, _LEAVING_S) as lock:
             if lock is not None:
                 self._supervise(job, lock)
 
@@ -56,11 +56,11 @@ class Local:
 
     def look(self, job: Job) -> dict[tuple[str, int], Seen]:
         """Return who runs, by locks that the system frees with a process."""
-        supervised, found = jobs.held(job.place / LOCK), {}
+        supervised, found = locks.held(job.place / LOCK), {}
         for step in job.steps:
             for number in range(len(step.tasks)):
                 lock = job.record_file(step.name, number).with_suffix(".lock")
-                if jobs.held(lock):
+                if locks.held(lock):
                     found[step.name, number] = Seen("running")
                 elif supervised:
                     found[step.name, number] = Seen("waiting")
@@ -74,6 +74,6 @@ class Local:
             for number in numbers:
                 lock = job.record_file(step, number).with_suffix(".lock")
                 pid = (job.record(step, number) or {}).get("pid")
-                if pid and jobs.held(lock):
+                if pid and locks.held(lock):
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGTERM)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.cluster import jobs, outputs
+from sft_diversity.cluster import jobs, locks, outputs
 from sft_diversity.cluster.base import Executor, Seen
 from sft_diversity.cluster.jobs import Job, Record, Step
 from sft_diversity.core.errors import DataError
@@ -38,7 +38,7 @@ class TaskState:
 
 def state(job: Job, executor: Executor, verify: bool = False) -> dict[str, Any]:
     """Return a job's tasks and how many are in which state."""
-    found = tasks(job, executor, verify, submitting=jobs.held(job.place / jobs.SUBMITTING))
+    found = tasks(job, executor, verify, submitting=locks.held(job.place / jobs.SUBMITTING))
     counts = {name: sum(one.state == name for one in found) for name in STATES}
     return {
         "job": job.name,

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_diversity.cluster import entry, jobs
+from sft_diversity.cluster import entry, jobs, locks
 from sft_diversity.cluster.jobs import Job, Step
 from sft_diversity.core import machine, stopping
 
@@ -82,7 +82,7 @@ class Supervisor:
                 if self._state(step, number) != "running":
                     continue
                 lock = self._job.record_file(step.name, number).with_suffix(".lock")
-                if jobs.held(lock):
+                if locks.held(lock):
                     found = True
                 elif self._state(step, number) == "running":
                     reason = "its process ended without a word"

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
-from sft_diversity.cluster import jobs, launch, outputs, slurm_job
+from sft_diversity.cluster import jobs, launch, locks, outputs, slurm_job
 from sft_diversity.cluster.jobs import Job, Step, Task
 from sft_diversity.core.errors import Interrupted, SftdivError
 
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 def _alone(job: Job, step: Step, index: int, stop: _Stop) -> int:
     """Do a task unless it is done, or another process is at it."""
     task = step.tasks[index]
-    with jobs.alone(job.record_file(step.name, index).with_suffix(".lock"), _LOCK_WAIT_S) as lock:
+    with locks.alone(job.record_file(step.name, index).with_suffix(".lock"), _LOCK_WAIT_S) as lock:
         if lock is None:
             print(f"error: another process is at {step.name} {task.label}", file=sys.stderr)
             return 1
@@ -89,6 +89,7 @@ def _alone(job: Job, step: Step, index: int, stop: _Stop) -> int:
 def _missing(job: Job, step: Step) -> str:
     """Say what a strict step lacks of those before it."""
     for name in step.after if step.strict else ():
+        _ = [*job.record_file(name, 0).parent.iterdir()]  # on NFS: see what other nodes wrote
         for index, task in enumerate(job.step(name).tasks):
             if (job.record(name, index) or {}).get("state") != "finished":
                 return f"step {name} did not finish ({task.label})"

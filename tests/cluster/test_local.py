@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sft_diversity.cluster import jobs, stage
+from sft_diversity.cluster import jobs, locks, stage
 from sft_diversity.cluster.jobs import Step
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.folder import Work, open_draft
@@ -129,7 +129,7 @@ def test_cancel_and_kill_end_tasks_and_retry_takes_them_up(here):
     killed, after = making.wait("1", here)["tasks"]
     assert killed["reason"] == "its process ended without a word: killed by SIGKILL"
     assert after["reason"] == "step verify did not finish (made)"
-    with jobs.alone(job.record_file("verify", 0).with_suffix(".lock")) as lock:
+    with locks.alone(job.record_file("verify", 0).with_suffix(".lock")) as lock:
         assert lock is not None  # its command went with it
 
 
