@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -45,10 +46,11 @@ def slurm() -> Iterator[Controller]:
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """Return an empty current folder, where relative paths of commands lead."""
+def home(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Return an empty current folder; afterwards nothing is left in the queue."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    subprocess.run(["scancel", "--quiet", f"--user={getpass.getuser()}"], check=False)
 
 
 @pytest.fixture

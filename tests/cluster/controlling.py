@@ -142,13 +142,14 @@ def held_still(
                 process.resume()
 
 
-def pending(process: psutil.Process, number: signal.Signals) -> bool:
-    """Whether a signal waits for a process that is held still."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        name, _, mask = line.partition(":")
-        if name in ("SigPnd", "ShdPnd") and int(mask, 16) >> (number - 1) & 1:
-            return True
-    return False
+def told(process: psutil.Process, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process held still; or Slurm woke it, and it has ended."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text("utf-8").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 def files_of(out: Path) -> dict[str, bytes]:
