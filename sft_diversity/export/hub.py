@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.hub import PREFIX, reason, scrub, talking
-from sft_diversity.export import collection, record, remote
-from sft_diversity.export.collection import Layout, Staged
+from sft_diversity.export import collection, guards, record, remote
+from sft_diversity.export.collection import Layout
 from sft_diversity.export.record import Record
 from sft_diversity.export.remote import Item, Remote, RepoType
 
@@ -110,7 +110,7 @@ class _Push:
         there = self._look() or self._make()
         wanted, stale = self._wanted(exports, there, self._known(there))
         lacking = remote.missing(there.files, wanted.items)
-        self._check_tag(there, changing=bool(lacking or stale))
+        guards.tag(there, self.options.tag, changing=bool(lacking or stale))
         self._say_visibility(there)
         if there.head is None:
             self.api.create_branch(
@@ -164,17 +164,18 @@ class _Push:
         self, exports: Sequence[Path], there: Remote, known: Record | None
     ) -> tuple[Layout, list[str]]:
         """Return what the repository shall hold, and which of its files shall go."""
+        overwrite = self.options.overwrite
         if self.kind == "model":
-            self._check_changes(there, known, {})
+            guards.changes(there, known, {}, overwrite)
             wanted = collection.model_layout(exports[0], self.options.title)
             before = known.files if known else {}
             stale = [path for path in before if path in there.files and path not in wanted.items]
         else:
             staged = collection.config_names(exports, self.options.name)
             pushed = {one.config: one for one in staged}
-            gone = self._check_changes(there, known, pushed)
+            gone = guards.changes(there, known, pushed, overwrite)
             known = known or Record()
-            self._check_settings(known, staged)
+            guards.settings(there, known, staged, overwrite)
             keep = [name for name in known.configs if name not in pushed and name not in gone]
             wanted = collection.layout(self.name, self.options.title, staged, known, keep)
             stale = [
@@ -183,71 +184,8 @@ class _Push:
                 if path.partition("/")[0] in pushed and path not in wanted.items
             ]
         if known is None or not known.files:
-            self._check_foreign(there, wanted)
+            guards.foreign(there, wanted, overwrite)
         return wanted, sorted(stale)
-
-    def _check_changes(
-        self, there: Remote, known: Record | None, pushed: Mapping[str, Staged]
-    ) -> set[str]:
-        """Refuse to go over others' changes unless told to; return configs that others removed."""
-        if known is None:
-            return set()
-        changed = record.changes(there, known)
-        if not changed:
-            return set()
-        if not self.options.overwrite:
-            raise DataError(
-                f"export: {there} was changed since the last export: {record.told(changed)}; "
-                "nothing was pushed; save what you need, then add --overwrite"
-            )
-        others = {path.partition("/")[0] for path in changed if "/" in path} - {*pushed}
-        gone = {
-            name for name in others & {*known.configs}
-            if not any(path.startswith(f"{name}/") for path in there.files)
-        }  # fmt: skip
-        left = {path: what for path, what in changed.items() if path.partition("/")[0] in others}
-        left = {path: what for path, what in left.items() if path.partition("/")[0] not in gone}
-        if left and self.kind == "dataset":
-            name = sorted(left)[0].partition("/")[0]
-            raise DataError(
-                f"export: {there}: {record.told(left)}, which is not of what is pushed; "
-                f"export {name} along with it, or delete its folder there"
-            )
-        return gone
-
-    def _check_foreign(self, there: Remote, wanted: Layout) -> None:
-        """A first push does not go over files that somebody else put there."""
-        found = record.foreign(there.files, remote.missing(there.files, wanted.items))
-        if found and not self.options.overwrite:
-            raise DataError(
-                f"export: {there} has {record.told(dict.fromkeys(found, 'of other origin'))}; "
-                "nothing was pushed; name another repository, or add --overwrite"
-            )
-
-    def _check_settings(self, known: Record, staged: Sequence[Staged]) -> None:
-        """A config is replaced by one of the same settings only: a new pool, not another seed."""
-        for one in staged:
-            before = known.configs.get(one.config, {}).get("settings")
-            now = collection.settings(one.path)
-            if before is None or before == now or self.options.overwrite:
-                continue
-            changes = [
-                f"{key} {before.get(key)} there, {now.get(key)} here"
-                for key in sorted({*before, *now})
-                if before.get(key) != now.get(key)
-            ]
-            raise UsageError(
-                f"export: {self.name} has a config {one.config} with {', '.join(changes[:3])}; "
-                "give this one another --name, or add --overwrite"
-            )
-
-    def _check_tag(self, there: Remote, changing: bool) -> None:
-        at = there.tags.get(self.options.tag or "")
-        if at is not None and (changing or at != there.base):
-            raise UsageError(
-                f"export: {self.name} has a tag {self.options.tag}, of commit {at[:12]}, which "
-                "holds something else; give another --tag, or delete that one on the Hub"
-            )
 
     def _say_visibility(self, there: Remote) -> None:
         if there.private != self.options.private:

@@ -66,8 +66,8 @@ def test_what_was_pushed_is_read_back(place):
     assert repository.tags == {"v1": pushed["commit"]}
     read = json.loads(place.python(READ))
     assert read["names"] == [
-        "corpus", "corpus-messages", "micro-response-0", "micro-response-0-messages",
-        "micro-response-67", "micro-response-67-messages",
+        "micro-response-0", "micro-response-0-messages", "micro-response-67",
+        "micro-response-67-messages", "corpus", "corpus-messages",
     ]  # fmt: skip
     assert read["67"] == read["default"] == expected(place, "sub")
     assert read["stream"] == expected(place, "low")
