@@ -121,8 +121,7 @@ def metadata(
     """Return the card's YAML block: configs, size, licences, tags."""
     kept = [name for name in columns if name in ("id", "source", "pick")]
     configs: list[dict[str, Any]] = []
-    held = CONFIGS if {"messages", "prompt", "completion"} <= set(columns) else ("default",)
-    for name in held:
+    for name in CONFIGS if _has_configs(columns, file_type) else ("default",):
         entry: dict[str, Any] = {
             "config_name": name,
             "data_files": [{"split": "train", "path": f"data/train-*.{file_type}"}],
@@ -142,6 +141,11 @@ def metadata(
         + (["data-selection", "diversity"] if stage == "select" else []),
         "configs": configs,
     }
+
+
+def _has_configs(columns: list[str], file_type: str) -> bool:
+    """Whether a config may be some of the columns: `datasets` picks them from Parquet alone."""
+    return file_type == "parquet" and {"messages", "prompt", "completion"} <= set(columns)
 
 
 def size_category(rows: int) -> str:
@@ -167,7 +171,7 @@ def _opening(manifest: Mapping[str, Any]) -> str:
 
 
 def _how_to_read(statistics: Statistics, columns: list[str], file_type: str) -> str:
-    several = {"messages", "prompt", "completion"} <= set(columns)
+    several = _has_configs(columns, file_type)
     by_config = 'rows = load_dataset("DIR_OR_REPOSITORY", "prompt-completion", split="train")\n'
     polars = "read_parquet" if file_type == "parquet" else "scan_ndjson"
     text = f"""\
