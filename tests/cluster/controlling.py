@@ -21,7 +21,7 @@ from tests.cluster import making
 
 WORK = Path(".sftdiv")
 PAIRS = 1_500  # of the corpus; each has two texts
-PATIENCE_S = 600.0  # for one wait: on two idle cores they take seconds
+PATIENCE_S = 1_800.0  # for one wait: on two idle cores they take seconds
 
 
 @dataclass(frozen=True)
