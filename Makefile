@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check slurm bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
+
+# On a Slurm of one node that the tests install and start: Debian's packages, as root.
+slurm: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 0 -m slurm tests/cluster
 
 # Needs the published sources (configs/ingest/reference-117k.yaml); embedding all of them for the
 # select grid takes about 45 minutes on two cores without bfloat16.
