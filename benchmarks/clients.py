@@ -130,29 +130,23 @@ def tables(made: list[tuple[str, str, Path]], scratch: Path) -> Iterator[Run]:
     for name, kind, out in made:
         files = f"{out}/data/*.{kind}"
         polars = f"{'read_parquet' if kind == 'parquet' else 'read_ndjson'}('data/*.{kind}')"
-        reads = {
-            "datasets": (
-                "load_dataset(DIR)",
-                lambda out=out: datasets.load_dataset(
-                    str(out), split="train", cache_dir=str(scratch / "cache")
-                ).to_list(),
-            ),
-            "polars": (
-                f"pl.{polars}",
-                lambda files=files, kind=kind: (
-                    pl.read_parquet(files) if kind == "parquet" else pl.read_ndjson(files)
-                ).to_dicts(),
-            ),
+        loaded = datasets.load_dataset(
+            str(out), split="train", cache_dir=str(scratch / "cache")
+        ).to_list()
+        framed = (pl.read_parquet(files) if kind == "parquet" else pl.read_ndjson(files)).to_dicts()
+        relation = duckdb.sql(f"SELECT * FROM '{files}'")
+        assert relation is not None
+        reads: dict[str, tuple[str, list[dict[str, Any]]]] = {
+            "datasets": ("load_dataset(DIR)", loaded),
+            "polars": (f"pl.{polars}", framed),
             "duckdb": (
                 f"SELECT * FROM 'data/*.{kind}'",
-                lambda files=files: (
-                    duckdb.sql(f"SELECT * FROM '{files}'").to_arrow_table().to_pylist()
-                ),
+                relation.to_arrow_table().to_pylist(),
             ),
         }
         wanted = formats.formatted(held(scratch, name, kind), name).to_pylist()
-        for client, (command, read) in reads.items():
-            rows = sorted(read(), key=lambda row: str(row["id"]))
+        for client, (command, found) in reads.items():
+            rows = sorted(found, key=lambda row: str(row["id"]))
             yield run_of(
                 client, importlib.metadata.version(client), name, kind, command,
                 rows=len(rows), exported=len(wanted), equal=rows == wanted,
@@ -246,11 +240,11 @@ def axolotl(made: list[tuple[str, str, Path]], scratch: Path, venvs: Path) -> It
             [str(place / "python"), "-c", AXOLOTL, str(prepared)],
             capture_output=True, text=True, env=environ,
         )  # fmt: skip
-        rows = next(
+        rows: list[Any] = next(
             (json.loads(line[5:]) for line in read.stdout.splitlines() if line[:5] == "ROWS "), []
         )
         said = sorted(
-            tokenizer.decode([one for one in labels if one != -100]).replace(" ", "")
+            str(tokenizer.decode([one for one in labels if one != -100])).replace(" ", "")
             for _, labels in rows
         )
         ours = dialogues(scratch, name, kind)
