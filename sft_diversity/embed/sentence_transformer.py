@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.loading import LOADING
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,8 @@ class SentenceTransformerEncoder:
     def __init__(self, folder: Path, device: str, precision: str, prompt_name: str | None) -> None:
         import torch
 
-        self._model = load(folder, device, getattr(torch, precision))
+        with LOADING:
+            self._model = load(folder, device, getattr(torch, precision))
         self._device = device
         self._tokenizer = self._model.tokenizer
         backend = getattr(self._tokenizer, "backend_tokenizer", None)

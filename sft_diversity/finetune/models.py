@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sft_diversity.core import folder, resources
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.loading import LOADING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,9 +87,10 @@ def load_base(base: Base, seed: int) -> PreTrainedModel:
 
     set_seed(seed)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
+        with LOADING:
+            model = AutoModelForCausalLM.from_pretrained(
+                base.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
     except (OSError, ValueError) as fault:
         reason = " ".join(str(fault).split())[:300]
         raise DataError(f"finetune: cannot load {base.name}: {reason}") from None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.loading import LOADING
 from sft_diversity.endpoint.config import is_url
 
 _PARTS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
@@ -85,12 +86,13 @@ def load(source: Source, device: str, dtype: str, trust_remote_code: bool) -> tu
     talk.disable_progress_bar()  # ours is enough
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=trust_remote_code)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source.path,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
+        with LOADING:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source.path,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
     except (OSError, ValueError, ImportError) as fault:
         raise DataError(
             f"score: {source.name} does not load: {' '.join(str(fault).split())[:300]}"

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -47,6 +46,28 @@ def distinct():
     return len({text for pair in make.pairs(PAIRS) for text in pair})
 
 
+_CHILD = """
+import sys
+from pathlib import Path
+from sft_diversity.core.parts import parse
+from sft_diversity.embed import part, units
+from sft_diversity.embed.stage import EmbedConfig
+units.UNIT_CHARACTERS = 300
+corpus, encoder, work = map(Path, sys.argv[1:4])
+part.embed_part(corpus, EmbedConfig(encoder=str(encoder)), parse(sys.argv[4], "embed"), work)
+"""
+
+
+def start(corpus, tiny, work, part):
+    """Begin a part in a process of its own, as jobs are: transformers loads in no two threads."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _CHILD, *map(str, (corpus, tiny, work, part))],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+    )
+
+
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_parts_in_any_order_leave_nothing_to_embed_and_the_same_bytes(
     tmp_path, corpus, tiny, order
@@ -75,13 +96,8 @@ def test_a_text_that_two_parts_embed_at_once_is_one_in_the_end(tmp_path, corpus,
 
 
 def test_parts_at_once_in_one_work_folder(tmp_path, corpus, tiny):
-    jobs = [
-        threading.Thread(target=do, args=(corpus, tiny, tmp_path / "work", i)) for i in (1, 2, 3)
-    ]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
+    jobs = [start(corpus, tiny, tmp_path / "work", f"{i}/3") for i in (1, 2, 3)]
+    assert [job.wait() for job in jobs] == [0, 0, 0]
     made = embed(corpus, tmp_path / "out", config(tiny), tmp_path / "work", quiet)
     alone = embed(corpus, tmp_path / "alone", config(tiny), tmp_path / "fresh", quiet)
     assert made["run"]["texts_embedded"] == 0
@@ -99,28 +115,11 @@ def test_a_finished_part_is_found_finished_and_verifies(tmp_path, corpus, tiny):
     assert embedded(do(corpus, tiny, tmp_path / "work", 2)) == first["run"]["texts_embedded"]
 
 
-_CHILD = """
-import sys
-from pathlib import Path
-from sft_diversity.core.parts import Part
-from sft_diversity.embed import part, units
-from sft_diversity.embed.stage import EmbedConfig
-units.UNIT_CHARACTERS = 300
-corpus, encoder, work = map(Path, sys.argv[1:])
-part.embed_part(corpus, EmbedConfig(encoder=str(encoder)), Part(1, 2), work)
-"""
-
-
 def test_a_killed_part_goes_on_where_it_was(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(units, "UNIT_CHARACTERS", 300)
     corpus = make.corpus(tmp_path / "corpus", make.pairs(900))
     work = tmp_path / "work"
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, *map(str, (corpus, tiny, work))],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-    )
+    child = start(corpus, tiny, work, "1/2")
     while child.poll() is None and len(list(work.rglob("*.arrow"))) < 4:
         time.sleep(0.002)
     os.kill(child.pid, signal.SIGKILL)
