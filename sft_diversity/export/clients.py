@@ -105,7 +105,7 @@ def _llama_factory(format: str, title: str, found: Survey) -> Client:
 
 
 def _axolotl(format: str, found: Survey) -> Client:
-    entry: dict[str, Any] = {"path": ".", "split": "train"}
+    entry: dict[str, Any] = {"path": "data", "split": "train"}
     if format in ("chat", "messages"):
         entry |= _chat_template("messages", "role", "content")
     elif format == "sharegpt":
