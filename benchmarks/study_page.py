@@ -2,9 +2,9 @@
 
 python benchmarks/study_page.py STUDY --out docs/experiments/miniature
 
-Writes `results.csv`, `metrics.csv`, `fit.json` and `verdict.txt` as the study has them, `levels.md`
+Writes `results.csv` and `metrics.csv` as the study has them, `fit.json`, `levels.md`
 (mean and spread of the score by regime, strategy and level, slopes beside the published ones,
-what each level's runs read, processor time) and `scores.png`.
+what each level's runs read) and `scores.png`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def slope_table(fit: dict[str, Any]) -> str:
                 row["strategy"],
                 f"{100 * row['slope']:+.4f}",
                 f"{100 * row['ci_low']:+.4f} to {100 * row['ci_high']:+.4f}",
-                f"{row['p_adjusted']:.3f}",
+                "-" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3f}",
                 f"{row['pearson_r']:+.2f}",
                 "-" if best is None else f"{best:g} %" + (f" ({share:.0%})" if share else ""),
                 f"{row['published']['10000']:+.2f}",
@@ -146,7 +146,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     for name in ("results.csv", "metrics.csv"):
-        if (given.study / name).exists():
+        if (given.study / name).exists() and (given.study / name).read_text("utf-8").strip():
             shutil.copyfile(given.study / name, given.out / name)
     results = pl.read_csv(given.out / "results.csv", infer_schema_length=None)
     metrics = given.out / "metrics.csv"
