@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,7 +121,7 @@ def metadata(
     """Return the card's YAML block: configs, size, licences, tags."""
     kept = [name for name in columns if name in ("id", "source", "pick")]
     configs: list[dict[str, Any]] = []
-    for name in CONFIGS if _has_configs(columns, file_type) else ("default",):
+    for name in CONFIGS if has_configs(columns, file_type) else ("default",):
         entry: dict[str, Any] = {
             "config_name": name,
             "data_files": [{"split": "train", "path": f"data/train-*.{file_type}"}],
@@ -131,19 +131,23 @@ def metadata(
         else:
             entry["columns"] = [*kept, *CONFIGS[name]]
         configs.append(entry)
-    named = sorted({identifier(licence) for licence in licences.values()})
+    return described(title, licences.values(), rows, stage == "select") | {"configs": configs}
+
+
+def described(title: str, licences: Iterable[str], rows: int, selected: bool) -> dict[str, Any]:
+    """Return what the YAML block of every card says: title, licences, size, tags."""
+    named = sorted({identifier(licence) for licence in licences})
     return {
         "pretty_name": title,
         "license": named[0] if len(named) == 1 else named,
         "task_categories": ["text-generation"],
         "size_categories": [size_category(rows)],
         "tags": ["sft", "instruction-tuning", "sft-diversity"]
-        + (["data-selection", "diversity"] if stage == "select" else []),
-        "configs": configs,
+        + (["data-selection", "diversity", "arxiv:2505.24768"] if selected else []),
     }
 
 
-def _has_configs(columns: list[str], file_type: str) -> bool:
+def has_configs(columns: list[str], file_type: str) -> bool:
     """Whether a config may be some of the columns: `datasets` picks them from Parquet alone."""
     return file_type == "parquet" and {"messages", "prompt", "completion"} <= set(columns)
 
@@ -171,7 +175,7 @@ def _opening(manifest: Mapping[str, Any]) -> str:
 
 
 def _how_to_read(statistics: Statistics, columns: list[str], file_type: str) -> str:
-    several = _has_configs(columns, file_type)
+    several = has_configs(columns, file_type)
     by_config = 'rows = load_dataset("DIR_OR_REPOSITORY", "prompt-completion", split="train")\n'
     polars = "read_parquet" if file_type == "parquet" else "scan_ndjson"
     text = f"""\

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from sft_diversity.export import licences
-from sft_diversity.export.card import cell, size_category
+from sft_diversity.export.card import cell, described, has_configs
 
 Entries = Mapping[str, Mapping[str, Any]]
 _KEPT = ("id", "source", "pick")
@@ -63,16 +63,9 @@ def card(name: str, title: str, configs: Entries, default: str) -> str:
 def metadata(title: str, configs: Entries, default: str) -> dict[str, Any]:
     """Return the card's YAML block: licences, size, tags, the configs with splits and types."""
     stated = {licence for one in configs.values() for licence in one["licences"].values()}
-    named = sorted({licences.identifier(licence) for licence in stated})
     selected = any(one["of"] == "select" for one in configs.values())
     rows = sum(one["statistics"]["rows"] for one in configs.values())
-    return {
-        "pretty_name": title,
-        "license": named[0] if len(named) == 1 else named,
-        "task_categories": ["text-generation"],
-        "size_categories": [size_category(rows)],
-        "tags": ["sft", "instruction-tuning", "sft-diversity"]
-        + (["data-selection", "diversity", "arxiv:2505.24768"] if selected else []),
+    return described(title, stated, rows, selected) | {
         "dataset_info": [
             info for config, one in configs.items() if (info := _info(config, one)) is not None
         ],
@@ -114,7 +107,7 @@ def _views(config: str, one: Mapping[str, Any], default: str) -> list[dict[str, 
 
 
 def _both(one: Mapping[str, Any]) -> bool:
-    return {"messages", "prompt", "completion"} <= set(one["columns"])
+    return has_configs(one["columns"], one["file_type"])
 
 
 def _opening(configs: Entries) -> str:

@@ -114,3 +114,11 @@ def test_a_layout_is_the_same_bytes_again(tmp_path):
     assert {path: item.sha256 for path, item in one.items.items()} == {
         path: item.sha256 for path, item in two.items.items()
     }
+
+
+def test_jsonl_has_no_config_of_some_columns(tmp_path):
+    """`datasets` picks columns from Parquet alone; from JSONL it would give them all."""
+    data = layout(tmp_path, [HIGH], file_type="jsonl")[1].data.to_dict()
+    assert [one["config_name"] for one in data["configs"]] == ["micro-response-100"]
+    staged = DatasetCard.load(tmp_path / "0" / "README.md").data.to_dict()
+    assert [one["config_name"] for one in staged["configs"]] == ["default"]
