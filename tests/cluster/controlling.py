@@ -21,7 +21,8 @@ from tests.cluster import making
 
 WORK = Path(".sftdiv")
 PAIRS = 1_500  # of the corpus; each has two texts
-PATIENCE_S = 1_800.0  # for one wait: on two idle cores they take seconds
+PATIENCE_S = 900.0  # for one wait: on two idle cores they take seconds
+STRIDE_S = 0.05  # in which a task that is to be held does less than what it is to be held at
 
 
 @dataclass(frozen=True)
@@ -120,21 +121,31 @@ def command(job: Job, step: str, number: int = 0) -> psutil.Process | None:
 def held_still(
     job: Job, step: str, numbers: Sequence[int], when: Callable[[int], Any]
 ) -> Iterator[list[psutil.Process]]:
-    """Stop the commands of tasks, each once `when` holds: the test, not the clock, decides."""
-    held: dict[int, psutil.Process] = {}
+    """Stop the commands of tasks, each once `when` holds: the test, not the clock, decides.
 
-    def all_held() -> bool:
-        for number in set(numbers) - set(held):
-            found = command(job, step, number)
-            if found is not None and when(number):
+    A command is stopped as soon as it is seen and goes on in short strides, with a look at it
+    after each: however fast the machine, it does not pass the moment unseen.
+    """
+    held: dict[int, psutil.Process] = {}
+    ready: set[int] = set()
+
+    def stride() -> bool:
+        for number in numbers:
+            assert record(job, step, number).get("state", "running") == "running", status(job)
+            if number not in held and (found := command(job, step, number)) is not None:
                 found.suspend()
                 held[number] = found
-        return len(held) == len(numbers)
+        ready.update(number for number in set(held) - ready if when(number))
+        going = [held[number] for number in set(held) - ready]
+        for process in going:
+            process.resume()
+        time.sleep(STRIDE_S)
+        for process in going:
+            process.suspend()
+        return len(ready) == len(numbers)
 
     try:
-        until(all_held)
-        for number in numbers:
-            assert record(job, step, number)["state"] == "running", "it ended before it was stopped"
+        until(stride)
         yield [held[number] for number in numbers]
     finally:
         for process in held.values():

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,10 @@ import yaml
 from sft_diversity.cluster import jobs
 from sft_diversity.cluster.jobs import Job
 from sft_diversity.core import folder
+from sft_diversity.core import parts as core_parts
+from sft_diversity.core.parts import Part
+from sft_diversity.embed.store import Store
+from sft_diversity.embed.units import keys_in
 from tests.cluster import making
 from tests.cluster.controlling import (
     PAIRS,
@@ -49,10 +53,16 @@ def texts(paths) -> int:
     return sum(pa.ipc.open_file(path).read_all().num_rows for path in paths)
 
 
-def has_stored(job: Job, number: int) -> bool:
-    """Whether a part says that it has embedded something."""
-    log = job.log("parts", number)
-    return log.is_file() and " texts (" in log.read_text("utf-8")
+def stored(corpus: Path, parts: int) -> Callable[[int], bool]:
+    """Return what tells of a part's number whether the store has any of its texts."""
+    slices = [core_parts.slices(corpus, Part(i + 1, parts)) for i in range(parts)]
+    keys = [keys_in(rows, ("instruction", "response")) for rows in slices]
+
+    def tell(number: int) -> bool:
+        folders = {path.parent for path in WORK.rglob("*.arrow")}
+        return any(len(Store(place, only=keys[number])) for place in folders)
+
+    return tell
 
 
 def test_tasks_killed_cancelled_and_requeued_lose_nothing_and_repeat_nothing(
@@ -60,12 +70,12 @@ def test_tasks_killed_cancelled_and_requeued_lose_nothing_and_repeat_nothing(
 ):
     job = submit("embed", corpus, "--encoder", encoder, "--out", "out", parts=4)
     number = job.submissions[0]["slurm"]
-    stored = partial(has_stored, job)
-    with held_still(job, "parts", [0, 1], stored) as (process, _):
+    has_stored = stored(corpus, parts=4)
+    with held_still(job, "parts", [0, 1], has_stored) as (process, _):
         kept = units()
         process.kill()
         call("scontrol", "requeue", f"{number}_1")
-    with held_still(job, "parts", [2, 3], stored) as (_, process):
+    with held_still(job, "parts", [2, 3], has_stored) as (_, process):
         kept |= units()
         call("scancel", f"{number}_2")
         worker(job, "parts", 3).kill()
@@ -157,7 +167,7 @@ def test_a_controller_that_dies_loses_no_task_and_starts_none_twice(
     slurm, home, corpus, encoder, embedded
 ):
     job = submit("embed", corpus, "--encoder", encoder, "--out", "out", parts=2)
-    with held_still(job, "parts", [0, 1], partial(has_stored, job)):
+    with held_still(job, "parts", [0, 1], stored(corpus, parts=2)):
         kept = units()
         slurm.do("crash")
         found = status(job)
