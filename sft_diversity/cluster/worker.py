@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from sft_diversity.cluster import jobs, launch, locks, outputs, slurm_job
 from sft_diversity.cluster.jobs import Job, Step, Task
+from sft_diversity.core import children
 from sft_diversity.core.errors import Interrupted, SftdivError
 
 STOPPED = Interrupted.exit_code
@@ -28,16 +29,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _POLL_S = 0.2
 _LOCK_WAIT_S = 60.0  # an attempt that was ended may take its time to be gone
 _AGAIN_S = 10.0  # a process may not have had its handler yet when the first signal came
-# The first thing a command does: ask the kernel to be killed with its worker (Linux), so that no
-# two processes are ever at one output, and end if that has happened already.
-_BOOT = """\
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-sys.argv[:2] = ["sftdiv"]
+_COMMAND = """\
+import sys
+sys.argv[:1] = ["sftdiv"]
 from sft_diversity.cli import main
 main()
 """
@@ -174,7 +168,7 @@ def _run(job: Job, step: Step, task: Task, index: int, stop: _Stop) -> int:
 
 def _started(job: Job, step: Step, task: Task, log: BinaryIO) -> subprocess.Popen[bytes]:
     """Start the command: an interpreter of its own, or a launcher for several processes."""
-    command = [job.python, "-P", "-c", _BOOT, str(os.getpid()), *task.argv]
+    command = children.command(job.python, _COMMAND, *task.argv)
     if step.launch:
         command = launch.command(job, step, task)
     with _deaf() if step.launch else contextlib.nullcontext():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -12,12 +11,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import stopping
+from sft_diversity.core import children, stopping
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.study import runs
 
 _POLL_S = 0.1
-_PR_SET_PDEATHSIG = 1
 
 
 def main(place: str) -> None:
@@ -69,10 +67,7 @@ def _obey(place: Path, order: dict[str, Any], running: dict[int, str]) -> None:
 
 def _child(place: Path, name: str, parent: int) -> int:
     """Do one run; return the exit code."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        return 1
+    children.end_with(parent)
     log = os.open(
         place / "logs" / f"{runs.file_name(name)}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND
     )

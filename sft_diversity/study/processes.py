@@ -17,23 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import machine, stopping
+from sft_diversity.core import children, machine, stopping
 from sft_diversity.core.errors import DataError, Interrupted
 from sft_diversity.study import runs
 
 _POLL_S = 0.2
-# The first thing the host does, before imports that take seconds: ask the kernel to be killed with
-# its parent (Linux; elsewhere it ends when its input does), and end if that has happened already.
-_BOOT = """\
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[2]):
-    sys.exit(1)
-from sft_diversity.study.host import main
-main(sys.argv[1])
-"""
+_HOST = "import sys; from sft_diversity.study.host import main; main(sys.argv[1])"
 
 
 def run_all(
@@ -84,7 +73,7 @@ class _Host:
         (place / "logs").mkdir(parents=True, exist_ok=True)
         with (place / "logs" / "host.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(place.absolute()), str(os.getpid())],
+                children.command(sys.executable, _HOST, str(place.absolute())),
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
