@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sft_diversity import printing, printing_fit, workflow
+from sft_diversity import printing, printing_fit, selection, workflow
 from sft_diversity.cluster import stage as batch
 from sft_diversity.cluster import table as batch_table
 from sft_diversity.core import resources, stopping
@@ -120,7 +120,7 @@ def index_command(
 
 
 @app.command("select")
-@options_of(workflow.SelectOptions)
+@options_of(selection.SelectOptions)
 def select_command(
     source: Annotated[list[str], typer.Argument(help="A corpus, or raw files to ingest first.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,

@@ -8,20 +8,20 @@ that `--json` prints. With `dry_run=True` it returns `{"plan": [...]}` and touch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field
 
 from sft_diversity import doctor as doctors
+from sft_diversity import selection
 from sft_diversity.clean import stage as cleaning
 from sft_diversity.clean.config import CleanConfig
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, resources
 from sft_diversity.core import parts as splitting
 from sft_diversity.core.config import Config
-from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import progress, say
@@ -40,16 +40,12 @@ from sft_diversity.measure.table import MeasureConfig
 from sft_diversity.report import stage as reporting
 from sft_diversity.report.locate import locate
 from sft_diversity.rewrite import stage as rewriting
-from sft_diversity.score import quality as judging
 from sft_diversity.score import suites
-from sft_diversity.score.quality import QualityConfig
 from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
-from sft_diversity.select.compiled import Rows
 from sft_diversity.select.sharded import jobs as two_rounds
-from sft_diversity.select.sharded.jobs import Rounds
-from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work, made_from
+from sft_diversity.work import ENCODER, IndexOptions, Work, made_from
 
 WORK = Path(".sftdiv")
 Result = dict[str, Any]
@@ -77,20 +73,6 @@ class ReportOptions(reporting.ReportConfig):
     )
 
 
-class SelectOptions(selecting.SelectConfig):
-    """Options of `select`; those of what it is made from are for YAML files."""
-
-    tokenizer: str | None = Field(default=None, description=TOKENIZER)
-    encoder: str | None = Field(default=None, description=ENCODER)
-    ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
-    embed: dict[str, Any] = Field(default={}, description="options of `embed`")
-    index: dict[str, Any] = Field(default={}, description="options of `index`")
-    judge: dict[str, Any] = Field(
-        default={},
-        description="the model behind quality perplexity and ifd: model, max_length, ...",
-    )
-
-
 def ingest(
     *sources: str | Path,
     out: str | Path,
@@ -100,10 +82,10 @@ def ingest(
 ) -> Result:
     """Make a corpus folder of raw files; options are those of `IngestOptions`."""
     asked = _options(IngestOptions, config, options)
-    plain = _only(IngestConfig, asked)
+    plain = configs.part_of(IngestConfig, asked)
     if dry_run:
         return {"plan": [_step(ingesting.plan(sources, Path(out), plain, asked.format))]}
-    return _report(ingesting.ingest(sources, Path(out), plain, say, asked.format), out)
+    return folder.figures(ingesting.ingest(sources, Path(out), plain, say, asked.format), out)
 
 
 def embed(
@@ -127,7 +109,7 @@ def embed(
         place = kept.embeddings(Path(corpus), asked, out)
     else:
         place = kept.embeddings_part(Path(corpus), asked, _part(part, "embed", out))
-    return {"plan": kept.plan} if dry_run else _report(folder.read_manifest(place), place)
+    return {"plan": kept.plan} if dry_run else folder.figures(folder.read_manifest(place), place)
 
 
 def index(
@@ -151,7 +133,7 @@ def index(
         place = kept.index(Path(corpus), asked, out)
     else:
         place = kept.index_part(Path(corpus), asked, _part(part, "index", out))
-    return {"plan": kept.plan} if dry_run else _report(folder.read_manifest(place), place)
+    return {"plan": kept.plan} if dry_run else folder.figures(folder.read_manifest(place), place)
 
 
 def select(
@@ -164,7 +146,7 @@ def select(
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Select a subset of a corpus or of raw files; options are those of `SelectOptions`.
+    """Select a subset of a corpus or of raw files; options are those of `selection.SelectOptions`.
 
     With `grid` (text, or a mapping of axes to values; see `select.grid.parse`) every combination
     becomes a subset in its own folder of `out`, and the result has their overlaps.
@@ -173,29 +155,29 @@ def select(
     candidates of one part in the work folder; the call with `parts`, N, picks among them.
     """
     started = time.perf_counter()
-    cells, asked = _subsets(config, options)
+    cells, asked = selection.asked_for(config, options)
     if part is not None or parts is not None:
         if list(cells) != [""] or len(source) != 1:
             raise UsageError("select: --part and --parts take one corpus and no grid")
         if part is not None:
-            return _candidates(
+            return selection.candidates(
                 Path(source[0]), asked[""], _part(part, "select", out), work, dry_run
             )
-        two_rounds.check(_only(selecting.SelectConfig, asked[""]))
+        two_rounds.check(configs.part_of(selecting.SelectConfig, asked[""]))
     if out is None:
         raise UsageError("select: name the folder to write (--out)")
     kept = Work(Path(work), dry_run)
     corpus = kept.corpus(source, next(iter(asked.values())).ingest)
-    open_pool = _inputs(kept, corpus, list(asked.values()))
+    open_pool = selection.make_inputs(kept, corpus, list(asked.values()))
     one_only = list(cells) == [""]
     places = {name: Path(out) / name for name in asked}
     if dry_run:
         for name, one in asked.items():
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
-        return {"plan": kept.plan} | _shared_index(corpus, asked, parts)
-    two = _rounds(kept, corpus, asked[""], parts) if parts is not None else None
-    figures, picks, n_samples = _choose(open_pool(), asked, places, rounds=two)
+        return {"plan": kept.plan} | selection.shared_index(corpus, asked, parts)
+    two = selection.rounds_of(kept, corpus, asked[""], parts) if parts is not None else None
+    figures, picks, n_samples = selection.choose(open_pool(), asked, places, rounds=two)
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
     if one_only:
         return figures[""] | seconds
@@ -218,13 +200,13 @@ def subsets(
         The figures of each, as `select` returns them.
     """
     asked = {
-        name: configs.build(SelectOptions, options, f"subset {name}")
+        name: configs.build(selection.SelectOptions, options, f"subset {name}")
         for name, options in cells.items()
     }
-    open_pool = _inputs(Work(Path(work)), Path(corpus), list(asked.values()))
+    open_pool = selection.make_inputs(Work(Path(work)), Path(corpus), list(asked.values()))
     places = {name: Path(out) / name for name in asked}
     with progress("select", len(asked), "subsets") as bar:
-        return _choose(open_pool(), asked, places, lambda name: bar.advance())[0]
+        return selection.choose(open_pool(), asked, places, lambda name: bar.advance())[0]
 
 
 def explain(
@@ -267,7 +249,7 @@ def measure(
 ) -> Result:
     """Measure the diversity of subsets, corpora or raw files; see `MeasureOptions`."""
     asked = _options(MeasureOptions, config, options)
-    plain = _only(MeasureConfig, asked)
+    plain = configs.part_of(MeasureConfig, asked)
     kept = Work(Path(work), dry_run)
     described = Describer(kept, asked).describe(datasets)
     place = Path(out) if out else measuring.place(described, plain, Path(work))
@@ -277,7 +259,7 @@ def measure(
             planned = {"rows": sum(step["rows"] for step in kept.plan if step["stage"] == "ingest")}
         kept.note("measure", place, planned)
         return {"plan": kept.plan}
-    return _report(measuring.measure(described, place, plain, say), place)
+    return folder.figures(measuring.measure(described, place, plain, say), place)
 
 
 def finetune(
@@ -292,7 +274,7 @@ def finetune(
     asked = _options(FinetuneConfig, config, options)
     if dry_run:
         return {"plan": [_step(finetuning.plan(Path(subset), Path(out), asked))]}
-    return _report(finetuning.finetune(Path(subset), Path(out), asked, say), out)
+    return folder.figures(finetuning.finetune(Path(subset), Path(out), asked, say), out)
 
 
 def score(
@@ -308,7 +290,7 @@ def score(
     asked = suites.config_of(Path(config) if config else None, options)
     if dry_run:
         return {"plan": [_step(suites.plan(model, asked) | {"out": str(out)})]}
-    return _report(suites.score(model, Path(out), asked, Path(work) / "answers", say), out)
+    return folder.figures(suites.score(model, Path(out), asked, Path(work) / "answers", say), out)
 
 
 def fit(
@@ -343,7 +325,7 @@ def report(
     `out` is the page, or a folder for it and the data behind it.
     """
     asked = _options(ReportOptions, config, options)
-    plain = _only(reporting.ReportConfig, asked)
+    plain = configs.part_of(reporting.ReportConfig, asked)
     places = reporting.checked([Path(source) for source in sources])
     found = locate(places, Path(work), Path(corpus) if corpus else None)
     measures = None if dry_run or not asked.measure else _measures(places, Path(work))
@@ -354,7 +336,7 @@ def report(
     made = reporting.report(places, kept, found, measures, plain, say)
     if one_file:
         reporting.put(kept, Path(out))
-    return _report(made, out)
+    return folder.figures(made, out)
 
 
 def _measures(places: Sequence[Path], work: Path) -> Result | None:
@@ -381,7 +363,7 @@ def clean(
 ) -> Result:
     """Take near-duplicates and contaminated samples out of a corpus; see `CleanOptions`."""
     asked = _options(CleanOptions, config, options)
-    plain = _only(CleanConfig, asked)
+    plain = configs.part_of(CleanConfig, asked)
     kept = Work(Path(work), dry_run)
     embeddings: dict[str, Path] = {}
     if asked.cosine is not None:
@@ -392,7 +374,7 @@ def clean(
     if dry_run:
         kept.note("clean", Path(out), cleaning.plan(Path(corpus), Path(out), plain, embeddings))
         return {"plan": kept.plan}
-    return _report(cleaning.clean(Path(corpus), Path(out), plain, embeddings, say), out)
+    return folder.figures(cleaning.clean(Path(corpus), Path(out), plain, embeddings, say), out)
 
 
 def rewrite(
@@ -409,7 +391,7 @@ def rewrite(
     if dry_run:
         return {"plan": [_step(rewriting.plan(Path(source), Path(out), asked))]}
     answers = Path(work) / "answers"
-    return _report(rewriting.rewrite(Path(source), Path(out), asked, answers, say), out)
+    return folder.figures(rewriting.rewrite(Path(source), Path(out), asked, answers, say), out)
 
 
 def export(
@@ -427,7 +409,7 @@ def export(
     named = [Path(source) for source in sources]
     if dry_run:
         return {"plan": [_step(exporting.plan(one, to, asked) | {"out": to}) for one in named]}
-    return _report(exporting.export(named, to, asked, say), to)
+    return folder.figures(exporting.export(named, to, asked, say), to)
 
 
 def verify(place: str | Path) -> Result:
@@ -484,9 +466,9 @@ def part_folder(
         kept = Work(Path(work))
         return kept.index_part_place(Path(corpus), _options(IndexOptions, config, options), wanted)
     if verb == "select":
-        cells, subset = _subsets(config, options)
+        cells, subset = selection.asked_for(config, options)
         if list(cells) == [""]:
-            return _candidates_place(Path(corpus), subset[""], wanted, work)
+            return selection.candidates_place(Path(corpus), subset[""], wanted, work)
     raise UsageError(f"{verb}: does not work by parts; leave out --part")
 
 
@@ -501,141 +483,5 @@ def _options(model: type[C], config: str | Path | None, options: Mapping[str, An
     return configs.load(Path(config) if config else None, model, options)
 
 
-def _embedding_of(asked: SelectOptions, component: Component) -> EmbedConfig:
-    named = {"encoder": asked.encoder, "components": (component,)}
-    return configs.build(EmbedConfig, asked.embed, "select, key `embed`", named)
-
-
-def _subsets(
-    config: str | Path | None, options: dict[str, Any]
-) -> tuple[dict[str, grids.Cell], dict[str, SelectOptions]]:
-    """Return the cells of the grid and the options of each; without a grid one, named ""."""
-    given = configs.read_yaml(Path(config)) if config else {}
-    in_file = given.pop("grid", {})
-    cells = grids.cells(grids.parse(options.pop("grid", None) or in_file))
-    set_here = {name: value for name, value in options.items() if value is not None}
-    where = f"config {config}" if config else "options"
-    return cells, {
-        name: configs.build(SelectOptions, {**given, **set_here, **cell}, where)
-        for name, cell in cells.items()
-    }
-
-
-def _choose(
-    pool: selecting.Pool,
-    asked: Mapping[str, SelectOptions],
-    places: Mapping[str, Path],
-    advance: Callable[[str], None] | None = None,
-    rounds: Rounds | None = None,
-) -> tuple[dict[str, Result], dict[str, Rows], int]:
-    """Select each subset to its place; return figures and picks by name, and the pool's samples.
-
-    With `advance`, called as each subset is there, nothing else is said.
-    """
-    tell = say if advance is None else _hush
-    if len(asked) > 1:
-        pool.hold_samples()
-    figures, picks = {}, {}
-    for name, one in asked.items():
-        if name:
-            tell(f"{name}:")
-        plain = _only(selecting.SelectConfig, one)
-        made = selecting.select(pool, places[name], plain, tell, rounds)
-        figures[name] = _report(made, places[name])
-        picks[name] = selecting.rows_of(pool, places[name])
-        if advance is not None:
-            advance(name)
-    return figures, picks, pool.n_samples
-
-
-def _candidates(
-    corpus: Path, asked: SelectOptions, part: Part, work: str | Path, dry_run: bool
-) -> Result:
-    """Leave the candidates of one part of the pool; the incidence must be there."""
-    plain = _only(selecting.SelectConfig, asked)
-    two_rounds.check(plain)
-    looked = Work(Path(work), dry_run=True)
-    index = looked.index(corpus, _index_options(asked, asked.strategy))
-    out = _candidates_place(corpus, asked, part, work)
-    if dry_run:
-        cached = folder.stage_of(out) == two_rounds.STAGE
-        step = {"part": str(part), "rows": asked.size, "seconds": 0 if cached else 1, "bytes": 0}
-        looked.note("select", out, {**step, "cached": cached})
-        return {"plan": looked.plan}
-    if looked.plan[-1]["state"] != "cached":
-        raise UsageError(
-            f"select: parts share one index, and {index} is not made; "
-            f"run `sftdiv index {corpus} --strategy {asked.strategy}` first, with the same options"
-        )
-    return _report(two_rounds.candidates_part(index, out, plain, part, say), out)
-
-
-def _rounds(kept: Work, corpus: Path, asked: SelectOptions, of: int) -> Rounds:
-    index = kept.index(corpus, _index_options(asked, asked.strategy))
-    near = _candidates_place(corpus, asked, Part(1, of), kept.root).parent
-    return Rounds(of, near, index)
-
-
-def _candidates_place(corpus: Path, asked: SelectOptions, part: Part, work: str | Path) -> Path:
-    return two_rounds.place(corpus, asked.model_dump(mode="json"), part, Path(work))
-
-
-def _hush(line: str) -> None:
-    """Say nothing."""
-
-
-def _inputs(
-    kept: Work, corpus: Path, asked: Sequence[SelectOptions]
-) -> Callable[[], selecting.Pool]:
-    """Make (or plan) all that subsets with these options read; return what opens it."""
-    passes = {name: kept.tokens(corpus, name, asked[0].tokenizer) for name in COMPONENTS}
-    indexes: dict[str, Path] = {}
-    embeddings: dict[Component, Path] = {}
-    judged: dict[str, Path] = {}
-    for one in asked:
-        if one.needs_incidence and one.strategy not in indexes:
-            indexes[one.strategy] = kept.index(corpus, _index_options(one, one.strategy))
-        if one.needs_embeddings and one.component not in embeddings:
-            named = {"encoder": one.encoder, "components": (one.component,)}
-            wanted = configs.build(EmbedConfig, one.embed, "select, key `embed`", named)
-            embeddings[one.component] = kept.embeddings(corpus, wanted)
-        if one.quality in judging.SCORERS and one.quality not in judged:
-            judge = configs.build(QualityConfig, one.judge, "select, key `judge`")
-            judged[one.quality] = kept.quality(corpus, judge)
-
-    def open_pool() -> selecting.Pool:
-        scores = {name: judging.read(place, name) for name, place in judged.items()}
-        return selecting.open_pool(corpus, passes, indexes, embeddings, scores)
-
-    return open_pool
-
-
-def _only(model: type[C], asked: Config) -> C:
-    """Return the part of `asked` that `model`, a base class of its type, has."""
-    return model(**{name: getattr(asked, name) for name in model.model_fields})
-
-
-def _index_options(asked: SelectOptions, strategy: str) -> IndexOptions:
-    named = {"tokenizer": asked.tokenizer, "encoder": asked.encoder, "embed": asked.embed}
-    return configs.build(
-        IndexOptions, {"strategy": strategy, **asked.index}, "select, key `index`", named
-    )
-
-
-def _shared_index(corpus: Path, asked: Mapping[str, SelectOptions], parts: int | None) -> Result:
-    """Return the options of the index that parts share, so that it can be made before them."""
-    if parts is None:
-        return {}
-    shared = _index_options(asked[""], asked[""].strategy)
-    options = shared.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return {"index": {"corpus": str(corpus), "options": options}}
-
-
 def _step(planned: Mapping[str, Any]) -> Result:
     return {"state": "cached" if planned.get("cached") else "to do", **planned}
-
-
-def _report(manifest: Mapping[str, Any], out: str | Path) -> Result:
-    """Return the figures of a manifest that `--json` prints."""
-    account = {"accounting": manifest["rows"]} if manifest["rows"] else {}
-    return {**manifest["result"], **account, "seconds": manifest["run"]["seconds"], "out": str(out)}

@@ -13,9 +13,10 @@ from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.rewrite.stage import RewriteConfig
 from sft_diversity.score import suites
+from sft_diversity.selection import SelectOptions
 from sft_diversity.study.config import StudyConfig, load
 from sft_diversity.work import IndexOptions
-from sft_diversity.workflow import CleanOptions, SelectOptions
+from sft_diversity.workflow import CleanOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate", "reference")}

@@ -16,6 +16,7 @@ SHARED = {"core", "endpoint"}  # ground that every stage may stand on
 TOP = {
     "__main__",
     "describe",
+    "selection",
     "__init__",
     "cli",
     "options",

@@ -99,6 +99,11 @@ def load(path: Path | None, model: type[C], overrides: Mapping[str, Any] | None 
     return build(model, read_yaml(path), f"config {path}", overrides)
 
 
+def part_of(model: type[C], asked: Config) -> C:
+    """Return the part of `asked` that `model`, a base class of its type, has."""
+    return model(**{name: getattr(asked, name) for name in model.model_fields})
+
+
 def _explain(fault: ValidationError, model: type[BaseModel]) -> str:
     """Say each fault as key, value, what is allowed; a misspelt key with the nearest known one."""
     said = []

@@ -272,6 +272,12 @@ def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
     return manifest
 
 
+def figures(manifest: Mapping[str, Any], out: str | Path) -> dict[str, Any]:
+    """Return the figures of a manifest that `--json` prints."""
+    account = {"accounting": manifest["rows"]} if manifest["rows"] else {}
+    return {**manifest["result"], **account, "seconds": manifest["run"]["seconds"], "out": str(out)}
+
+
 def contents_key(manifest: Mapping[str, Any], prefix: str = "") -> str:
     """Return a hash of what the folder holds (files under `prefix`), not of how it was made."""
     return content_key([f for f in manifest["files"] if f["path"].startswith(prefix)])

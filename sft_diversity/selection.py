@@ -1,0 +1,166 @@
+"""Subsets as `select` makes them: its options, what they need made first, and the pool they share.
+
+Many subsets of a grid or a study come from one open pool; parts of a pool too large for one
+machine leave candidates, among which a second round picks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from sft_diversity.core import config as configs
+from sft_diversity.core import folder
+from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.parts import Part
+from sft_diversity.core.progress import say
+from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.score import quality as judging
+from sft_diversity.score.quality import QualityConfig
+from sft_diversity.select import grid as grids
+from sft_diversity.select import stage as selecting
+from sft_diversity.select.compiled import Rows
+from sft_diversity.select.sharded import jobs as two_rounds
+from sft_diversity.select.sharded.jobs import Rounds
+from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work
+
+Result = dict[str, Any]
+
+
+class SelectOptions(selecting.SelectConfig):
+    """Options of `select`; those of what it is made from are for YAML files."""
+
+    tokenizer: str | None = Field(default=None, description=TOKENIZER)
+    encoder: str | None = Field(default=None, description=ENCODER)
+    ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
+    embed: dict[str, Any] = Field(default={}, description="options of `embed`")
+    index: dict[str, Any] = Field(default={}, description="options of `index`")
+    judge: dict[str, Any] = Field(
+        default={},
+        description="the model behind quality perplexity and ifd: model, max_length, ...",
+    )
+
+
+def asked_for(
+    config: str | Path | None, options: dict[str, Any]
+) -> tuple[dict[str, grids.Cell], dict[str, SelectOptions]]:
+    """Return the cells of the grid and the options of each; without a grid one, named ""."""
+    given = configs.read_yaml(Path(config)) if config else {}
+    in_file = given.pop("grid", {})
+    cells = grids.cells(grids.parse(options.pop("grid", None) or in_file))
+    set_here = {name: value for name, value in options.items() if value is not None}
+    where = f"config {config}" if config else "options"
+    return cells, {
+        name: configs.build(SelectOptions, {**given, **set_here, **cell}, where)
+        for name, cell in cells.items()
+    }
+
+
+def make_inputs(
+    kept: Work, corpus: Path, asked: Sequence[SelectOptions]
+) -> Callable[[], selecting.Pool]:
+    """Make (or plan) all that subsets with these options read; return what opens it."""
+    passes = {name: kept.tokens(corpus, name, asked[0].tokenizer) for name in COMPONENTS}
+    indexes: dict[str, Path] = {}
+    embeddings: dict[Component, Path] = {}
+    judged: dict[str, Path] = {}
+    for one in asked:
+        if one.needs_incidence and one.strategy not in indexes:
+            indexes[one.strategy] = kept.index(corpus, _index_options(one))
+        if one.needs_embeddings and one.component not in embeddings:
+            named = {"encoder": one.encoder, "components": (one.component,)}
+            wanted = configs.build(EmbedConfig, one.embed, "select, key `embed`", named)
+            embeddings[one.component] = kept.embeddings(corpus, wanted)
+        if one.quality in judging.SCORERS and one.quality not in judged:
+            judge = configs.build(QualityConfig, one.judge, "select, key `judge`")
+            judged[one.quality] = kept.quality(corpus, judge)
+
+    def open_pool() -> selecting.Pool:
+        scores = {name: judging.read(place, name) for name, place in judged.items()}
+        return selecting.open_pool(corpus, passes, indexes, embeddings, scores)
+
+    return open_pool
+
+
+def choose(
+    pool: selecting.Pool,
+    asked: Mapping[str, SelectOptions],
+    places: Mapping[str, Path],
+    advance: Callable[[str], None] | None = None,
+    rounds: Rounds | None = None,
+) -> tuple[dict[str, Result], dict[str, Rows], int]:
+    """Select each subset to its place; return figures and picks by name, and the pool's samples.
+
+    With `advance`, called as each subset is there, nothing else is said.
+    """
+    tell = say if advance is None else _hush
+    if len(asked) > 1:
+        pool.hold_samples()
+    figures, picks = {}, {}
+    for name, one in asked.items():
+        if name:
+            tell(f"{name}:")
+        plain = configs.part_of(selecting.SelectConfig, one)
+        made = selecting.select(pool, places[name], plain, tell, rounds)
+        figures[name] = folder.figures(made, places[name])
+        picks[name] = selecting.rows_of(pool, places[name])
+        if advance is not None:
+            advance(name)
+    return figures, picks, pool.n_samples
+
+
+def candidates(
+    corpus: Path, asked: SelectOptions, part: Part, work: str | Path, dry_run: bool
+) -> Result:
+    """Leave the candidates of one part of the pool; the incidence must be there."""
+    plain = configs.part_of(selecting.SelectConfig, asked)
+    two_rounds.check(plain)
+    looked = Work(Path(work), dry_run=True)
+    index = looked.index(corpus, _index_options(asked))
+    out = candidates_place(corpus, asked, part, work)
+    if dry_run:
+        cached = folder.stage_of(out) == two_rounds.STAGE
+        step = {"part": str(part), "rows": asked.size, "seconds": 0 if cached else 1, "bytes": 0}
+        looked.note("select", out, {**step, "cached": cached})
+        return {"plan": looked.plan}
+    if looked.plan[-1]["state"] != "cached":
+        raise UsageError(
+            f"select: parts share one index, and {index} is not made; "
+            f"run `sftdiv index {corpus} --strategy {asked.strategy}` first, with the same options"
+        )
+    return folder.figures(two_rounds.candidates_part(index, out, plain, part, say), out)
+
+
+def candidates_place(corpus: Path, asked: SelectOptions, part: Part, work: str | Path) -> Path:
+    """Return the folder of the candidates of one part."""
+    return two_rounds.place(corpus, asked.model_dump(mode="json"), part, Path(work))
+
+
+def rounds_of(kept: Work, corpus: Path, asked: SelectOptions, of: int) -> Rounds:
+    """Return what the second round picks from: the candidates of `of` parts and their index."""
+    index = kept.index(corpus, _index_options(asked))
+    near = candidates_place(corpus, asked, Part(1, of), kept.root).parent
+    return Rounds(of, near, index)
+
+
+def shared_index(corpus: Path, asked: Mapping[str, SelectOptions], parts: int | None) -> Result:
+    """Return the options of the index that parts share, so that it can be made before them."""
+    if parts is None:
+        return {}
+    shared = _index_options(asked[""])
+    options = shared.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return {"index": {"corpus": str(corpus), "options": options}}
+
+
+def _index_options(asked: SelectOptions) -> IndexOptions:
+    named = {"tokenizer": asked.tokenizer, "encoder": asked.encoder, "embed": asked.embed}
+    options = {"strategy": asked.strategy, **asked.index}
+    return configs.build(IndexOptions, options, "select, key `index`", named)
+
+
+def _hush(line: str) -> None:
+    """Say nothing."""
