@@ -49,6 +49,9 @@ Corpus = Annotated[
     Path, typer.Argument(help="Output folder of `sftdiv ingest`, `clean` or `rewrite`.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
+OutOrWork = Annotated[
+    Path | None, typer.Option("--out", help="Folder to write; default: in --work.")
+]
 PartOption = Annotated[
     str | None,
     typer.Option(help="Only the I-th of N parts of the corpus, I/N; then run without."),
@@ -89,7 +92,7 @@ def ingest_command(
 @options_of(EmbedConfig)
 def embed_command(
     corpus: Corpus,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    out: OutOrWork = None,
     part: PartOption = None,
     work: Work = workflow.WORK,
     config: ConfigFile = None,
@@ -106,7 +109,7 @@ def embed_command(
 @options_of(IndexOptions)
 def index_command(
     corpus: Corpus,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    out: OutOrWork = None,
     part: PartOption = None,
     work: Work = workflow.WORK,
     config: ConfigFile = None,
@@ -181,7 +184,7 @@ def diff_command(
 @options_of(MeasureOptions)
 def measure_command(
     dataset: Annotated[list[str], typer.Argument(help="Subsets, corpora or raw files.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: in --work.")] = None,
+    out: OutOrWork = None,
     work: Work = workflow.WORK,
     config: ConfigFile = None,
     dry_run: DryRun = False,
