@@ -242,7 +242,9 @@ def measuring(cell: str) -> str:
 
 
 def lighten(model: Path) -> None:
-    """Drop a model's weights; its manifest keeps the log and says what is gone."""
+    """Drop a model's weights, if it is there; its manifest keeps the log and says what is gone."""
+    if not model.exists():
+        return  # the record is what a study needs; models may be deleted, or never have been here
     manifest = folder.read_manifest(model, "finetune")
     weights = {path.name for pattern in _WEIGHTS for path in model.glob(pattern)}
     if manifest.get("dropped") is None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,15 @@ def test_every_run_is_a_row_and_a_failed_one_is_listed_and_tried_again(config, w
         assert not list(model.glob("*.safetensors"))
         assert (model / "training.jsonl").is_file()
         assert folder.verify(model)["faults"] == []
+
+
+def test_a_study_goes_on_from_the_records_of_runs_alone(config, whole, tmp_path):
+    """As committed beside a page of results, say: weights and logs are elsewhere."""
+    out = tmp_path / "out"
+    shutil.copytree(whole[0] / "runs", out / "runs")
+    assert study(config, out=out, jobs=2)["failures"] == []
+    assert tables(out) == tables(whole[0])
+    assert not (out / "models").exists()
 
 
 def test_killed_it_leaves_no_child_and_ends_with_the_same_numbers(config, whole, tmp_path):
