@@ -7,6 +7,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from sft_diversity.core import children
 
@@ -26,6 +27,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel does it")
 def test_a_child_is_killed_with_its_parent():
     argv = [sys.executable, "-c", PARENT]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
@@ -40,7 +42,8 @@ def test_a_child_is_killed_with_its_parent():
 
 
 def test_a_child_whose_parent_has_gone_does_nothing():
-    code = "from sft_diversity.core import children; children.end_with(1); print('went on')"
+    code = "import os; from sft_diversity.core.children import end_with; end_with(os.getpid())"
+    code += "; print('went on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
 
