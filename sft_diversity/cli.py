@@ -127,11 +127,6 @@ def index_command(
 def select_command(
     source: Annotated[list[str], typer.Argument(help="A corpus, or raw files to ingest first.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
-    part: PartOption = None,
-    parts: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pick among what N runs with --part left; fill balance only."),
-    ] = None,
     work: Work = workflow.WORK,
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -145,11 +140,11 @@ def select_command(
     **options: Any,
 ) -> None:
     """Select exactly N samples at a chosen diversity, or a grid of such subsets."""
-    options |= {"out": out, "part": part, "parts": parts, "work": work, "grid": grid}
+    options |= {"out": out, "work": work, "grid": grid}
     _finish(
         workflow.select(*source, config=config, dry_run=dry_run, **options),
         as_json,
-        printing.figures if part else printing.selected,
+        printing.selected,
     )
 
 

@@ -1,7 +1,6 @@
 """Subsets as `select` makes them: its options, what they need made first, and the pool they share.
 
-Many subsets of a grid or a study come from one open pool; parts of a pool too large for one
-machine leave candidates, among which a second round picks.
+Many subsets of a grid or a study come from one open pool.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from pydantic import Field
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder
 from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.core.errors import UsageError
-from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.score import quality as judging
@@ -24,8 +21,6 @@ from sft_diversity.score.quality import QualityConfig
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
 from sft_diversity.select.compiled import Rows
-from sft_diversity.select.sharded import jobs as two_rounds
-from sft_diversity.select.sharded.jobs import Rounds
 from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work
 
 Result = dict[str, Any]
@@ -91,7 +86,6 @@ def choose(
     asked: Mapping[str, SelectOptions],
     places: Mapping[str, Path],
     advance: Callable[[str], None] | None = None,
-    rounds: Rounds | None = None,
 ) -> tuple[dict[str, Result], dict[str, Rows], int]:
     """Select each subset to its place; return figures and picks by name, and the pool's samples.
 
@@ -105,55 +99,12 @@ def choose(
         if name:
             tell(f"{name}:")
         plain = configs.part_of(selecting.SelectConfig, one)
-        made = selecting.select(pool, places[name], plain, tell, rounds)
+        made = selecting.select(pool, places[name], plain, tell)
         figures[name] = folder.figures(made, places[name])
         picks[name] = selecting.rows_of(pool, places[name])
         if advance is not None:
             advance(name)
     return figures, picks, pool.n_samples
-
-
-def candidates(
-    corpus: Path, asked: SelectOptions, part: Part, work: str | Path, dry_run: bool
-) -> Result:
-    """Leave the candidates of one part of the pool; the incidence must be there."""
-    plain = configs.part_of(selecting.SelectConfig, asked)
-    two_rounds.check(plain)
-    looked = Work(Path(work), dry_run=True)
-    index = looked.index(corpus, _index_options(asked))
-    out = candidates_place(corpus, asked, part, work)
-    if dry_run:
-        cached = folder.stage_of(out) == two_rounds.STAGE
-        step = {"part": str(part), "rows": asked.size, "seconds": 0 if cached else 1, "bytes": 0}
-        looked.note("select", out, {**step, "cached": cached})
-        return {"plan": looked.plan}
-    if looked.plan[-1]["state"] != "cached":
-        raise UsageError(
-            f"select: parts share one index, and {index} is not made; "
-            f"run `sftdiv index {corpus} --strategy {asked.strategy}` first, with the same options"
-        )
-    return folder.figures(two_rounds.candidates_part(index, out, plain, part, say), out)
-
-
-def candidates_place(corpus: Path, asked: SelectOptions, part: Part, work: str | Path) -> Path:
-    """Return the folder of the candidates of one part."""
-    return two_rounds.place(corpus, asked.model_dump(mode="json"), part, Path(work))
-
-
-def rounds_of(kept: Work, corpus: Path, asked: SelectOptions, of: int) -> Rounds:
-    """Return what the second round picks from: the candidates of `of` parts and their index."""
-    index = kept.index(corpus, _index_options(asked))
-    near = candidates_place(corpus, asked, Part(1, of), kept.root).parent
-    return Rounds(of, near, index)
-
-
-def shared_index(corpus: Path, asked: Mapping[str, SelectOptions], parts: int | None) -> Result:
-    """Return the options of the index that parts share, so that it can be made before them."""
-    if parts is None:
-        return {}
-    shared = _index_options(asked[""])
-    options = shared.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return {"index": {"corpus": str(corpus), "options": options}}
 
 
 def _index_options(asked: SelectOptions) -> IndexOptions:

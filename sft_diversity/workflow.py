@@ -44,7 +44,6 @@ from sft_diversity.score import suites
 from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
-from sft_diversity.select.sharded import jobs as two_rounds
 from sft_diversity.work import ENCODER, IndexOptions, Work, made_from
 
 WORK = Path(".sftdiv")
@@ -139,8 +138,6 @@ def index(
 def select(
     *source: str | Path,
     out: str | Path | None = None,
-    part: str | Part | None = None,
-    parts: int | None = None,
     work: str | Path = WORK,
     config: str | Path | None = None,
     dry_run: bool = False,
@@ -150,20 +147,9 @@ def select(
 
     With `grid` (text, or a mapping of axes to values; see `select.grid.parse`) every combination
     becomes a subset in its own folder of `out`, and the result has their overlaps.
-
-    Two rounds over a large pool (fill balance alone): each call with `part`, "I/N", leaves the
-    candidates of one part in the work folder; the call with `parts`, N, picks among them.
     """
     started = time.perf_counter()
     cells, asked = selection.asked_for(config, options)
-    if part is not None or parts is not None:
-        if list(cells) != [""] or len(source) != 1:
-            raise UsageError("select: --part and --parts take one corpus and no grid")
-        if part is not None:
-            return selection.candidates(
-                Path(source[0]), asked[""], _part(part, "select", out), work, dry_run
-            )
-        two_rounds.check(configs.part_of(selecting.SelectConfig, asked[""]))
     if out is None:
         raise UsageError("select: name the folder to write (--out)")
     kept = Work(Path(work), dry_run)
@@ -175,9 +161,8 @@ def select(
         for name, one in asked.items():
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
-        return {"plan": kept.plan} | selection.shared_index(corpus, asked, parts)
-    two = selection.rounds_of(kept, corpus, asked[""], parts) if parts is not None else None
-    figures, picks, n_samples = selection.choose(open_pool(), asked, places, rounds=two)
+        return {"plan": kept.plan}
+    figures, picks, n_samples = selection.choose(open_pool(), asked, places)
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
     if one_only:
         return figures[""] | seconds
@@ -465,10 +450,6 @@ def part_folder(
     if verb == "index":
         kept = Work(Path(work))
         return kept.index_part_place(Path(corpus), _options(IndexOptions, config, options), wanted)
-    if verb == "select":
-        cells, subset = selection.asked_for(config, options)
-        if list(cells) == [""]:
-            return selection.candidates_place(Path(corpus), subset[""], wanted, work)
     raise UsageError(f"{verb}: does not work by parts; leave out --part")
 
 

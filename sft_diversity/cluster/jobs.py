@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,6 @@ SUBMITTING = "submitting.lock"  # held while tasks are handed to an executor
 #: cancelled. What the executor knows may overrule waiting, running and stopped, never the others.
 RecordState = Literal["waiting", "running", "finished", "failed", "stopped", "cancelled"]
 Record = dict[str, Any]
-JOB_FOLDER = "{job}"
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ class Step:
     """Tasks that may run at once, once the steps `after` have ended.
 
     `strict`: all tasks of those steps must be finished, else this step fails. `launch`: several
-    processes may share a task, through accelerate. `files`: texts that tasks read, by the name
-    under which they lie in the job's folder; `JOB_FOLDER` in an argument stands for that.
+    processes may share a task, through accelerate.
     """
 
     name: str
@@ -62,7 +60,6 @@ class Step:
     strict: bool = True
     launch: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,6 @@ def create(
     try:
         root.mkdir(parents=True, exist_ok=True)
         place = _next(root, verb)
-        steps = tuple(_placed(step, place) for step in steps)
         job = Job(place, command, Path.cwd(), executor, python, profile, steps)
         for step in steps:
             for kind in ("logs", "tasks"):
@@ -185,19 +181,6 @@ def create(
             f"submit: cannot write {root}: {fault.strerror or fault}; free space or rights?"
         ) from None
     return job
-
-
-def _placed(step: Step, place: Path) -> Step:
-    """Write the files of a step and name the job's folder in its arguments."""
-    for name, text in step.files.items():
-        (place / name).write_text(text, "utf-8")
-    tasks = tuple(
-        replace(task, argv=tuple(word.replace(JOB_FOLDER, str(place)) for word in task.argv))
-        if step.files
-        else task
-        for task in step.tasks
-    )
-    return replace(step, tasks=tasks)
 
 
 def _next(root: Path, verb: str) -> Path:

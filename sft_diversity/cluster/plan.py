@@ -4,7 +4,6 @@ A command becomes one task, unless it is one of these:
 
     study     prepare → runs (an array: fine-tune and score, measure) → collect → report
     embed     parts (an array over the corpus) → embed, which finds all in the cache; index too
-    select    with --parts N: the index, as above → parts (candidates of each) → select among them
     finetune  one task, of several processes where the profile asks for them
 """
 
@@ -13,18 +12,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sft_diversity.cluster import launch
-from sft_diversity.cluster.jobs import JOB_FOLDER, Step, Task
+from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
-from sft_diversity.core.folder import dump_json
 from sft_diversity.core.parts import Part
 
 _PLANNED = {
@@ -33,7 +30,6 @@ _PLANNED = {
 }  # fmt: skip
 _UNPLANNED = {"diff", "doctor", "explain", "run", "schedule", "verify"}
 _PROGRAM = "sftdiv"
-_INDEX = "index.yaml"
 
 
 def checked(command: Sequence[str]) -> tuple[str, ...]:
@@ -126,58 +122,19 @@ def _split(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) 
     (last,) = _single(argv, planned, profile)
     if profile.parts == 1 or planned["plan"][-1]["state"] == "cached":
         return (last,)
-    parts = _parts("parts", _without(argv, "--out"), profile.parts)
+    parts = _parts(_without(argv, "--out"), profile.parts)
     return parts, replace(last, after=("parts",))
 
 
-def _parts(name: str, argv: tuple[str, ...], count: int, stand_in: str = "") -> Step:
-    """Return the array of a command's parts; `stand_in` is for the job's folder, not made yet."""
-    planned = dry_run([*(w.replace(JOB_FOLDER, stand_in) for w in argv), "--part", f"1/{count}"])
+def _parts(argv: tuple[str, ...], count: int) -> Step:
+    """Return the array of a command's parts."""
+    planned = dry_run([*argv, "--part", f"1/{count}"])
     near = Path(planned["plan"][-1]["out"]).parent
     tasks = (
         Task(str(part), (*argv, "--part", str(part)), _output(str(near / part.name)))
         for part in (Part(number, count) for number in range(1, count + 1))
     )
-    return Step(name, tuple(tasks))
-
-
-def _select(
-    argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile
-) -> tuple[Step, ...]:
-    """With --parts N two rounds: the index that they share, candidates of each part, the choice."""
-    (last,) = _single(argv, planned, profile)
-    asked = _option(argv, "--parts")
-    if asked is None or planned["plan"][-1]["state"] == "cached":
-        return (last,)
-    candidates = _parts("parts", _without(argv, "--out", "--parts"), int(asked))
-    index = [step for step in planned["plan"] if step["stage"] == "index"][-1]
-    if index["state"] == "cached":
-        return candidates, replace(last, after=("parts",))
-    shared = planned["index"]
-    files = {_INDEX: dump_json(shared["options"])}  # JSON is YAML
-    work = _option(argv, "--work")
-    beside = ("--work", work) if work else ()
-    make = ("index", shared["corpus"], "--config", f"{JOB_FOLDER}/{_INDEX}", *beside)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / _INDEX).write_text(files[_INDEX], "utf-8")
-        parts = _parts("index-parts", make, profile.parts, folder)
-    made = Step("index", (Task("index", make, _output(index["out"])),), ("index-parts",))
-    return (
-        replace(parts, files=files),
-        replace(made, files=files),
-        replace(candidates, after=("index",)),
-        replace(last, after=("parts",)),
-    )
-
-
-def _option(argv: Sequence[str], name: str) -> str | None:
-    """Return the value of an option, given as `--name value` or `--name=value`."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        if word == name:
-            return following
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-    return None
+    return Step("parts", tuple(tasks))
 
 
 def _without(argv: Sequence[str], *names: str) -> tuple[str, ...]:
@@ -220,6 +177,5 @@ _GRAPHS: dict[str, Callable[..., tuple[Step, ...]]] = {
     "embed": _split,
     "finetune": _finetune,
     "index": _split,
-    "select": _select,
     "study": _study,
 }

@@ -79,7 +79,7 @@ class Profile(Resources):
     jobs: int | None = Field(
         None, ge=1, description="local: processes at a time; default: as many as the cores allow"
     )
-    parts: int = Field(8, ge=1, description="tasks that embed, index and select are split into")
+    parts: int = Field(8, ge=1, description="tasks that embed and index are split into")
     launch: str = Field(
         "ddp", description="how several training processes share a model: ddp, fsdp, or a file"
     )

@@ -14,19 +14,14 @@ from sft_diversity.select.embedded import repr_filter
 from sft_diversity.select.embedded.facility import facility_bound, facility_location
 from sft_diversity.select.embedded.kcenter import k_center
 from sft_diversity.select.embedded.neighbours import neighbour_graph
-from sft_diversity.select.engine import choose_at, described
+from sft_diversity.select.engine import choose_at
 from sft_diversity.select.entropy import choose_by_entropy
 from sft_diversity.select.limits import Limits
 from sft_diversity.select.pool import Pool
-from sft_diversity.select.sharded.jobs import Rounds
 
 
-def choose(
-    pool: Pool, config: SelectConfig, rounds: Rounds | None = None
-) -> tuple[Rows, dict[str, Any]]:
+def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     """Return the picked rows in pick order and the figures of the choice.
-
-    With `rounds` the picks are those of two rounds over parts of the pool.
 
     Raises
     ------
@@ -39,7 +34,7 @@ def choose(
             "lower --size or ingest more"
         )
     if config.needs_incidence:
-        rows, made = _by_kinds(pool, config, rounds)
+        rows, made = _by_kinds(pool, config)
     elif config.needs_embeddings:
         rows, made = _by_embedding(pool, config)
     elif config.objective == "entropy":
@@ -49,18 +44,9 @@ def choose(
     return rows, made | figures.describe(rows, pool.tokens, config.component)
 
 
-def _by_kinds(
-    pool: Pool, config: SelectConfig, rounds: Rounds | None
-) -> tuple[Rows, dict[str, Any]]:
+def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     dial, said = pool.dial(config)
-    how: dict[str, Any] = {"fill": config.fill, "seed": config.seed}
-    spread: dict[str, Any] = {}
-    if rounds is None:
-        chosen = choose_at(dial, config.diversity, **how)
-    else:
-        found = rounds.pick(dial, config)
-        chosen = described(dial, config.diversity, found.rows, **how)
-        spread = {"parts": rounds.of, "candidates": found.candidates}
+    chosen = choose_at(dial, config.diversity, fill=config.fill, seed=config.seed)
     names = (
         "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "k_min_bound", "k_max_bound",
         "kinds_target", "kinds_covered", "coverage_bound", "share_of_optimum", "pool", "eligible",
@@ -72,7 +58,7 @@ def _by_kinds(
         made["no_kind"] = int(eligible.mask.sum()) - chosen.eligible
     if chosen.objective is not None:
         made |= {"objective_value": chosen.objective, "objective_bound": chosen.objective_bound}
-    return chosen.rows, made | spread | _limited(pool, config, dial.limits, said, chosen.rows)
+    return chosen.rows, made | _limited(pool, config, dial.limits, said, chosen.rows)
 
 
 def _limited(

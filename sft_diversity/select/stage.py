@@ -20,7 +20,6 @@ from sft_diversity.select.choices import choose
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.config import SelectConfig
 from sft_diversity.select.pool import Pool, open_pool
-from sft_diversity.select.sharded.jobs import Rounds
 
 VERSION = 2
 STAGE = "select"
@@ -32,20 +31,17 @@ def select(
     out: Path,
     config: SelectConfig,
     say: Callable[[str], None] = progress.say,
-    rounds: Rounds | None = None,
 ) -> dict[str, Any]:
     """Choose a subset, write it to `out`, return the manifest.
-
-    With `rounds` by two rounds over parts of the pool; see `select.sharded.jobs`.
 
     `out` holds `samples/*.parquet` (schema SUBSET, in pick order). The manifest's `result` has
     every achieved figure.
     """
-    draft = open_draft(out, _work(pool, config, rounds))
+    draft = open_draft(out, _work(pool, config))
     say(f"select: {draft.reason}")
     if draft.reused:
         return folder.read_manifest(out)
-    rows, result = choose(pool, config, rounds)
+    rows, result = choose(pool, config)
     samples = pool.take(rows)
     subset = samples.append_column("pick", pa.array(range(len(rows)), pa.int32()))
     subset = schema.check(subset, schema.SUBSET, STAGE)
@@ -79,9 +75,9 @@ def rows_of(pool: Pool, subset: Path) -> Rows:
     return rows
 
 
-def _work(pool: Pool, config: SelectConfig, rounds: Rounds | None) -> Work:
+def _work(pool: Pool, config: SelectConfig) -> Work:
     inputs = dict(pool.keys)
-    options = config.model_dump(mode="json") | ({"parts": rounds.of} if rounds else {})
+    options = config.model_dump(mode="json")
     inputs = {k: v for k, v in inputs.items() if not k.startswith("embeddings-")}
     if config.needs_embeddings:
         name = f"embeddings-{config.component}"

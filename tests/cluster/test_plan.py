@@ -61,32 +61,10 @@ def test_embed_is_an_array_over_parts_and_the_command_behind_it(corpus):
     assert last.tasks[0].argv == argv
 
 
-def test_select_by_parts_makes_the_index_that_they_share_first(corpus):
-    Path("micro.yaml").write_text("index: {micro: {band_min: 1}}\nsize: 9\n")
-    argv = ("select", "corpus", "--config=micro.yaml", "--strategy", "micro-response", "--out", "s")
-    argv += ("--fill", "balance", "--parts", "3", "--work", "w")
-    first, index, parts, last = plan.steps(argv, Profile(parts=2))
-    assert [step.name for step in (first, index, parts, last)] == [
-        "index-parts", "index", "parts", "select"
-    ]  # fmt: skip
-    assert [len(step.tasks) for step in (first, index, parts, last)] == [2, 1, 3, 1]
-    assert [step.after for step in (index, parts, last)] == [
-        ("index-parts",), ("index",), ("parts",)
-    ]  # fmt: skip
-    job = making.create(Path("w"), first, index)
-    made = job.step("index").tasks[0]
-    assert made.argv == (
-        "index", "corpus", "--config", str(job.place / "index.yaml"), "--work", "w"
-    )  # fmt: skip
-    assert "--part" not in made.argv
-    assert plan.dry_run(made.argv)["plan"][-1]["out"] == made.output["path"]
-
-
-def test_options_are_found_and_left_out_however_they_are_written():
-    argv = ("select", "corpus", "--parts", "2", "--out", "subset", "--seed", "--out")
-    assert plan._option(argv, "--parts") == "2"
-    assert plan._without(argv, "--out", "--parts") == ("select", "corpus", "--seed")
-    assert plan._option(("select", "--parts=7"), "--parts") == "7"
+def test_options_are_left_out_however_they_are_written():
+    argv = ("index", "corpus", "--work", "w", "--out", "place", "--seed", "--out")
+    assert plan._without(argv, "--out") == ("index", "corpus", "--work", "w", "--seed")
+    assert plan._without(("embed", "--out=place"), "--out") == ("embed",)
 
 
 def test_finetune_is_launched_where_several_processes_share_it():

@@ -1,1 +1,0 @@
-"""Selection over shards: peeling, two-round greedy, what one machine need not hold."""
