@@ -92,7 +92,7 @@ def main() -> None:
         "machine": {
             "cores": machine.cores(),
             "processor": platform.processor() or platform.machine(),
-            "bf16": machine.cpu_has_bf16(),
+            "bf16": machine.has_bf16(),
             "flags": sorted(
                 f for f in machine.cpu_flags() if f.startswith(("avx", "amx", "fma", "bf16"))
             ),

@@ -803,7 +803,7 @@ def thinned(losses: list[float]) -> dict[str, float]:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line; paths are relative to the folder it is given in, the checkout."""
-    shared, dtype = Path("../shared/data"), "bfloat16" if machine.cpu_has_bf16() else "float32"
+    shared, dtype = Path("../shared/data"), machine.precision_for("auto", "cpu")
     parser = argparse.ArgumentParser(
         "tiny_base.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -26,6 +26,7 @@ def doctor(work: Path = Path(".sftdiv")) -> dict[str, Any]:
         _python(),
         _machine(),
         _accelerator(),
+        *_told(),
         _faiss(),
         _resource("encoder", resources.packaged_encoder, "needed by macro and meso"),
         _resource("base model", resources.tiny_base, "needed where no --model or --tokenizer"),
@@ -53,7 +54,7 @@ def _python() -> dict[str, str]:
 
 
 def _machine() -> dict[str, str]:
-    bf16 = "with bf16" if machine.cpu_has_bf16() else "no bf16: float32 is used"
+    bf16 = "with bf16" if machine.has_bf16() else "no bf16: float32 is used"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GB
     return _check("machine", "ok", f"{machine.cores()} cores ({bf16}), {memory:.0f} GB of memory")
 
@@ -63,10 +64,18 @@ def _accelerator() -> dict[str, str]:
         return _check("GPU", "note", "torch is not installed")
     import torch
 
-    if not torch.cuda.is_available():
+    if not machine.gpus():
         return _check("GPU", "note", f"none (torch {torch.__version__}): the CPU does all")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return _check("GPU", "ok", ", ".join(names))
+
+
+def _told() -> list[dict[str, str]]:
+    said = os.environ.get(machine.DETECT)
+    if not said:
+        return []
+    way_out = f"unset {machine.DETECT} to see what is there"
+    return [_check("detection", "note", f"{machine.DETECT} says {said}", way_out)]
 
 
 def _faiss() -> dict[str, str]:

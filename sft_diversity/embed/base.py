@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 Backend = Literal["torch", "openvino"]
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Placement:
 
     backend: Backend
     device: Literal["cpu", "cuda"]
-    precision: Precision
+    precision: Literal["float32", "bfloat16"]
     workers: int
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from sft_diversity.core.hashing import content_key
 from sft_diversity.embed import pool
 from sft_diversity.embed import store as stores
 from sft_diversity.embed import units as unit_work
-from sft_diversity.embed.base import Backend, Encoder, Placement, Precision
+from sft_diversity.embed.base import Backend, Encoder, Placement
 from sft_diversity.embed.locate import PACKAGED, Files, locate
 
 VERSION = 1
@@ -47,10 +47,8 @@ class EmbedConfig(Config):
     prompt_name: str | None = Field(
         default=None, description="which of the encoder's own prompts goes before every text"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: CUDA where there is a GPU"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    device: machine.Device = Field(default="auto", description="auto: CUDA where there is a GPU")
+    precision: machine.Precision = Field(
         default="auto", description="auto: bfloat16 where the hardware multiplies it, else float32"
     )
     backend: Backend = Field(
@@ -69,21 +67,15 @@ def place(config: EmbedConfig) -> Placement:
     UsageError
         If CUDA is asked for and not there, or a backend cannot do what is asked.
     """
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if config.device == "cuda" and not gpus:
-        raise UsageError("embed: device is `cuda` but PyTorch sees no GPU; use --device cpu")
-    on_gpu = gpus > 0 and config.device != "cpu" and config.backend == "torch"
+    device = machine.device_for("embed", config.device)
     if config.backend == "openvino" and config.device == "cuda":
         raise UsageError("embed: backend `openvino` runs on the CPU; leave out --device cuda")
-    fast_bf16 = torch.cuda.is_bf16_supported() if on_gpu else machine.cpu_has_bf16()
-    precision: Precision = "bfloat16" if fast_bf16 else "float32"
-    if config.precision != "auto":
-        precision = config.precision
-    limit = gpus if on_gpu else machine.cores()
+    if config.backend == "openvino":
+        device = "cpu"
+    precision = machine.precision_for(config.precision, device)
+    limit = machine.gpus() if device == "cuda" else machine.cores()
     workers = min(config.workers or limit, limit)
-    return Placement(config.backend, "cuda" if on_gpu else "cpu", precision, workers)
+    return Placement(config.backend, device, precision, workers)
 
 
 def embed(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
+from sft_diversity.core import machine
 from sft_diversity.core.config import Config
 from sft_diversity.finetune import optimizers, reporters, samples, schedules
 
@@ -57,8 +58,10 @@ class FinetuneConfig(Config):
         False, description="scale the peak so that the rates sum to those of a cosine with peak lr"
     )
     train_seed: int = Field(0, ge=0, description="seed of reading order, adapters and dropout")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="precision of products; weights stay float32"
+    dtype: machine.Precision = Field(
+        "auto",
+        description="precision of products, auto: bfloat16 where the hardware multiplies it; "
+        "weights stay float32",
     )
     gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
     checkpoint_steps: int = Field(100, gt=0, description="steps between checkpoints")

@@ -14,6 +14,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def check(name: Name) -> None:
     """
     if not name.endswith(_8BIT):
         return
-    import torch
-
-    if not torch.cuda.is_available():
+    if not machine.gpus():
         raise DataError(
             f"finetune: {name} needs a CUDA GPU, and there is none; use "
             f"{name.removesuffix(_8BIT)}, which is the same with 32-bit state"
@@ -89,7 +88,6 @@ def resolve(
 
 def optimizer_class(name: Name, lr: float) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """Return the class and its keyword arguments; decay comes with the parameter groups."""
-    import torch
 
     if name == "adamw":
         from torch.optim import AdamW
@@ -100,7 +98,7 @@ def optimizer_class(name: Name, lr: float) -> tuple[type[torch.optim.Optimizer],
     from pytorch_optimizer import SGDW, Lion
 
     # One tensor at a time on a CPU: batches of tensors allocate anew and fall out of its caches.
-    foreach = None if torch.cuda.is_available() else False
+    foreach = None if machine.gpus() else False
     if name == "sgd":
         return SGDW, {"lr": lr, "momentum": 0.9, "foreach": foreach}
     return Lion, {"lr": lr, "betas": _LION_BETAS, "foreach": foreach}

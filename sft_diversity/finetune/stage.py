@@ -78,7 +78,7 @@ def finetune(
     dtype = draft.work.config["dtype"]
     tokenizer = load_tokenizer(base)
     chat.ensure_template(tokenizer)
-    run = course.lay_out(source, base, tokenizer, config, not _has_cuda(), crew.size)
+    run = course.lay_out(source, base, tokenizer, config, not machine.gpus(), crew.size)
     shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
     say(_description(run, base, config, dtype) + shared)
 
@@ -139,7 +139,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     read = tokens.mean() * (
         config.budget.get("epochs", 0) * rows + (config.steps or 0) * config.batch_size
     ) + (config.tokens or 0)
-    speed = _GPU_FLOPS if _has_cuda() else _CORE_FLOPS * machine.cores()
+    speed = _GPU_FLOPS if machine.gpus() else _CORE_FLOPS * machine.cores()
     return {
         "stage": "finetune",
         "out": str(out),
@@ -172,7 +172,7 @@ def _quiet() -> Iterator[None]:
 
 def _work(source: samples.Source, base: Base, config: FinetuneConfig) -> Work:
     options = config.model_dump(mode="json", exclude=_NO_RESULT)
-    options["dtype"] = _dtype(config.dtype)
+    options["dtype"] = machine.precision_for(config.dtype, machine.device_for("finetune"))
     return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
 
 
@@ -194,22 +194,6 @@ def _keep_other_run(out: Path, work: Work) -> None:
             f"finetune: {left[0]} holds a run stopped at step {step:,}, but since then "
             f"{left[1]}; resume it as it was, name another --out, or remove that folder"
         )
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _dtype(wanted: str) -> str:
-    """Resolve auto: bfloat16 where the hardware multiplies in it, else float32."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    fast = torch.cuda.is_bf16_supported() if _has_cuda() else machine.cpu_has_bf16()
-    return "bfloat16" if fast else "float32"
 
 
 def _description(run: course.Course, base: Base, config: FinetuneConfig, dtype: str) -> str:

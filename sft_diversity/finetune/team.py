@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sft_diversity.core import machine
 from sft_diversity.core.errors import SftdivError
 
 T = TypeVar("T")
@@ -68,16 +69,13 @@ def join() -> Team:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Team()
-    import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not machine.gpus())
     return Team(state.process_index, state.num_processes)
 
 
 def kind() -> str:
     """How the launcher lets processes share a model: FSDP, or DDP with a whole model each."""
-    import torch
-
     wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
-    return "FSDP" if wanted and torch.cuda.is_available() else "DDP"  # accelerate: no FSDP on CPUs
+    return "FSDP" if wanted and machine.gpus() else "DDP"  # accelerate: no FSDP on CPUs

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from sft_diversity.core import seeding, stopping
+from sft_diversity.core import machine, seeding, stopping
 from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import Draft
@@ -115,7 +115,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             self._samples,
             batch_sampler=FixedBatches([batch or [_NOTHING] for batch in own]),
             collate_fn=self._pad,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=machine.gpus() > 0,
         )
         # Shared out already: accelerate would repeat samples to even the processes out.
         return prepare_data_loader(  # type: ignore[no-any-return]
@@ -270,7 +270,7 @@ def build(
         weight_decay=run.settings.weight_decay,
         bf16=dtype == "bfloat16",
         activation_checkpointing=config.gradient_checkpointing,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not machine.gpus(),
         seed=seed,
         logging_steps=1,  # so that the log is the same wherever a run was stopped
         logging_nan_inf_filter=False,

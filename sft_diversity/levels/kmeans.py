@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core import seeding
+from sft_diversity.core import machine, seeding
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.vectors import Vectors
 
@@ -135,4 +135,4 @@ def load_faiss() -> Any:
 
 
 def _gpus(faiss: Any) -> int:
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+    return machine.gpus(faiss.get_num_gpus) if hasattr(faiss, "StandardGpuResources") else 0

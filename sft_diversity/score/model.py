@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.loading import LOADING
@@ -104,15 +105,15 @@ def load(source: Source, device: str, dtype: str, trust_remote_code: bool) -> tu
     return model.to(device).eval(), tokenizer
 
 
-def resolve(device: str, dtype: str) -> tuple[str, str]:
-    """Return the device and precision that `auto` stands for on this machine."""
-    import torch
+def resolve(device: machine.Device, dtype: machine.Precision) -> tuple[str, str]:
+    """Return the device and precision that are meant on this machine.
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    return device, dtype
+    On a CPU `auto` is float32 whatever it multiplies, so that scores of two machines compare.
+    """
+    there = machine.device_for("score", device)
+    if there == "cpu" and dtype == "auto":
+        return there, "float32"
+    return there, machine.precision_for(dtype, there)
 
 
 def context(path: Path) -> int | None:
@@ -149,7 +150,3 @@ def _from_hub(name: str) -> Source:
             f"({type(fault).__name__}); check the name, the login and the network"
         ) from None
     return Source(folder, content_key([repository, folder.name]), name)
-
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16"]

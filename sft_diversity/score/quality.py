@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, resources, stopping
+from sft_diversity.core import folder, machine, progress, resources, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.score import likelihood
 from sft_diversity.score import model as models
@@ -38,9 +38,9 @@ class QualityConfig(Config):
     )
     max_length: int = Field(default=1024, ge=16, description="tokens of a sample; the rest is cut")
     batch_tokens: int = Field(default=8192, ge=128, description="padded tokens a batch")
-    device: models.Device = Field(default="auto", description="auto: CUDA where there is one")
-    dtype: models.Precision = Field(
-        default="auto", description="auto: float32 on CPU, bfloat16 on CUDA"
+    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
+    dtype: machine.Precision = Field(
+        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
     )
     trust_remote_code: bool = Field(
         default=False, description="run code that a model repository brings"

@@ -52,9 +52,9 @@ class ScoreConfig(Config):
     seed: int = Field(
         default=0, ge=0, description="of the samples that `limit` takes, and the bootstrap"
     )
-    device: models.Device = Field(default="auto", description="auto: CUDA where there is one")
-    dtype: models.Precision = Field(
-        default="auto", description="auto: float32 on CPU, bfloat16 on CUDA"
+    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
+    dtype: machine.Precision = Field(
+        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
     )
     trust_remote_code: bool = Field(
         default=False, description="run code that a model repository brings"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from sft_diversity import workflow
-from sft_diversity.core import folder
+from sft_diversity.core import folder, machine
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.embed import part as parts_of
@@ -138,9 +138,9 @@ def test_a_killed_part_goes_on_where_it_was(tmp_path, tiny, monkeypatch):
 
 def test_parts_of_another_precision_are_refused(tmp_path, corpus, tiny, monkeypatch):
     work = tmp_path / "work"
-    monkeypatch.setattr("sft_diversity.core.machine.cpu_has_bf16", lambda: False)
+    monkeypatch.setenv(machine.DETECT, "bf16=0")
     do(corpus, tiny, work, 1)
-    monkeypatch.setattr("sft_diversity.core.machine.cpu_has_bf16", lambda: True)
+    monkeypatch.setenv(machine.DETECT, "bf16=1")
     with pytest.raises(UsageError, match="part 1/3 was embedded in float32 but precision is bf"):
         do(corpus, tiny, work, 2)
     with pytest.raises(UsageError, match="give --precision on every machine"):

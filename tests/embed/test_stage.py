@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.embed import units
-from sft_diversity.embed.stage import EmbedConfig, embed, plan
+from sft_diversity.embed.base import Placement
+from sft_diversity.embed.stage import EmbedConfig, embed, place, plan
 from tests.embed import make
 
 
@@ -51,12 +52,15 @@ def test_rows_and_shards_are_those_of_the_corpus(tmp_path, tiny):
     assert not folder.verify(tmp_path / "out")["faults"]
 
 
-def test_vectors_equal_those_of_the_library_and_equal_texts_are_embedded_once(tmp_path, tiny):
+@pytest.mark.parametrize(("precision", "cosine"), [("float32", 0.99999), ("bfloat16", 0.9999)])
+def test_vectors_equal_those_of_the_library_and_equal_texts_are_embedded_once(
+    tmp_path, tiny, precision, cosine
+):
     from sentence_transformers import SentenceTransformer
 
     pairs = make.pairs(30)
     corpus = make.corpus(tmp_path / "corpus", pairs)
-    manifest = run(corpus, tmp_path / "out", tiny, tmp_path / "work")
+    manifest = run(corpus, tmp_path / "out", tiny, tmp_path / "work", precision=precision)
     distinct = {text for pair in pairs for text in pair}
     assert manifest["run"]["texts_embedded"] == len(distinct)
     texts = corpora.read(corpus, ["instruction"])["instruction"].to_pylist()
@@ -64,7 +68,34 @@ def test_vectors_equal_those_of_the_library_and_equal_texts_are_embedded_once(tm
         texts, normalize_embeddings=True, show_progress_bar=False
     )
     _, vectors = core_vectors.read_component(tmp_path / "out", "instruction")
-    assert np.einsum("nd,nd->n", vectors, expected).min() > 0.99999
+    assert np.einsum("nd,nd->n", vectors, expected).min() > cosine
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(0, "float32"), (1, "bfloat16")])
+def test_auto_takes_the_precision_that_the_processor_multiplies(
+    tmp_path, tiny, monkeypatch, bf16, precision
+):
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(20))
+    named = run(
+        corpus, tmp_path / "named", tiny, tmp_path / "w1", device="cpu", precision=precision
+    )
+    monkeypatch.setenv(machine.DETECT, f"bf16={bf16},gpus=0")
+    auto = run(corpus, tmp_path / "auto", tiny, tmp_path / "w2")
+    assert auto["result"]["encoder"]["precision"] == precision
+    assert auto["digest"] == named["digest"]
+
+
+def test_auto_takes_every_core_or_every_gpu_that_is_seen(monkeypatch):
+    monkeypatch.setenv(machine.DETECT, "bf16=0,cores=3,gpus=0")
+    assert place(EmbedConfig()) == Placement("torch", "cpu", "float32", 3)
+    assert place(EmbedConfig(workers=2)).workers == 2
+    monkeypatch.setenv(machine.DETECT, "bf16=1,cores=3,gpus=2")
+    assert place(EmbedConfig()) == Placement("torch", "cuda", "bfloat16", 2)
+    assert place(EmbedConfig(workers=9)).workers == 2
+    assert place(EmbedConfig(device="cpu")) == Placement("torch", "cpu", "bfloat16", 3)
+    assert place(EmbedConfig(backend="openvino")) == Placement("openvino", "cpu", "bfloat16", 3)
+    with pytest.raises(UsageError, match="openvino` runs on the CPU"):
+        place(EmbedConfig(backend="openvino", device="cuda"))
 
 
 def test_a_grown_pool_embeds_only_what_is_new_and_keeps_the_bytes_of_the_old(tmp_path, tiny):
@@ -150,11 +181,8 @@ def test_the_plan_counts_what_is_missing_and_touches_nothing(tmp_path, tiny):
     assert (elsewhere["state"], elsewhere["texts_to_embed"]) == ("new", 0)
 
 
-def test_a_device_that_is_not_here_is_refused(tmp_path, tiny):
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("has a GPU")
+def test_a_device_that_is_not_here_is_refused(tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv(machine.DETECT, "gpus=0")
     corpus = make.corpus(tmp_path / "corpus", make.pairs(2))
     with pytest.raises(UsageError, match="--device cpu"):
         run(corpus, tmp_path / "out", tiny, tmp_path / "work", device="cuda")

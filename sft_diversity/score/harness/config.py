@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from sft_diversity.core import machine
 from sft_diversity.core.config import Config
-from sft_diversity.score import model as models
 
 
 def _split(value: Any) -> Any:
@@ -58,9 +58,9 @@ class HarnessConfig(Config):
         default=8, ge=1, le=1_024, exclude=True, description="requests under way at a time"
     )
     seed: int = Field(default=0, ge=0, description="of few-shot examples and sampling")
-    device: models.Device = Field(default="auto", description="auto: CUDA where there is one")
-    dtype: models.Precision = Field(
-        default="auto", description="auto: float32 on CPU, bfloat16 on CUDA"
+    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
+    dtype: machine.Precision = Field(
+        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
     )
     trust_remote_code: bool = Field(
         default=False,

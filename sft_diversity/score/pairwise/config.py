@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sft_diversity.core import config as configs
+from sft_diversity.core import machine
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.endpoint.config import EndpointConfig, is_url
-from sft_diversity.score import model as models
 from sft_diversity.score.sets import Join
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -119,9 +119,9 @@ class PairwiseConfig(Config):
     )
     draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
     seed: int = Field(default=0, ge=0, description="of samples of prompts, sampling and bootstrap")
-    device: models.Device = Field(default="auto", description="auto: CUDA where there is one")
-    dtype: models.Precision = Field(
-        default="auto", description="auto: float32 on CPU, bfloat16 on CUDA"
+    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
+    dtype: machine.Precision = Field(
+        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
     )
     trust_remote_code: bool = Field(
         default=False, exclude=True, description="run code that a model repository brings"
