@@ -13,6 +13,7 @@ from sft_diversity.finetune.schedules import Phase, schedule_factor
 from sft_diversity.finetune.uba import warmup_steps
 
 _SETTINGS = ("total_steps", "phi", "warmup", "eta_min", "phases")
+_PROGRESS, _RATES = ("last_epoch", "_step_count"), ("base_lrs", "_last_lr")  # torch's own names
 
 
 class UBALR(LRScheduler):
@@ -41,8 +42,10 @@ class UBALR(LRScheduler):
 
     Notes
     -----
-    The rate is a function of the step alone, so a scheduler that loads a state gives the rates of
-    one that never stopped. The state holds numbers and texts only.
+    The rate is a function of the step alone: a scheduler that loads a state gives the rates of one
+    that never stopped, on its own and in torch's `SequentialLR` and `ChainedScheduler`. As with
+    torch's schedulers loading leaves the optimizer alone: load the optimizer's state too, which
+    brings the rate of the step at hand. The state holds numbers and texts only.
 
     Examples
     --------
@@ -87,12 +90,12 @@ class UBALR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step, the peaks and the schedule."""
-        state = {name: getattr(self, name) for name in _SETTINGS}
-        peaks = [float(peak) for peak in self.base_lrs]
-        return state | {"last_epoch": self.last_epoch, "base_lrs": peaks}
+        state = {name: getattr(self, name) for name in (*_SETTINGS, *_PROGRESS)}
+        rates = {name: [float(rate) for rate in getattr(self, name)] for name in _RATES}
+        return state | rates
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to the step of `state_dict` and set the optimizer's rates to those of that step."""
+        """Go to the step of `state_dict`; the optimizer's rates are the optimizer's state."""
         mine = self.state_dict()
         for name in (*_SETTINGS, "base_lrs"):
             if state_dict[name] != mine[name]:
@@ -100,6 +103,9 @@ class UBALR(LRScheduler):
                     f"schedule: {name} is {mine[name]}, but {state_dict[name]} in the saved state; "
                     "resume with the same schedule or start anew"
                 )
-        self.last_epoch = state_dict["last_epoch"] - 1
-        self._update_lr()
-        self._step_count = self.last_epoch + 1
+        for name in _PROGRESS:
+            setattr(self, name, state_dict[name])
+        self._last_lr = [
+            torch.full_like(peak, rate) if isinstance(peak, torch.Tensor) else rate
+            for peak, rate in zip(self.base_lrs, state_dict["_last_lr"], strict=True)
+        ]

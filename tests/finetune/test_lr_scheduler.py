@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim import lr_scheduler as schedulers
 
 import sft_diversity
 from sft_diversity import UBALR, Phase
@@ -62,15 +63,89 @@ def test_resume_at_any_step_gives_the_same_rates(stop, phi, warmup, phases):
         return UBALR(optimizer(1e-3, 3e-4), 40, phi, warmup, 1e-5, phases)
 
     undisturbed = walk(fresh(), 45)
-    first = fresh()
-    walk(first, stop)
-    saved = io.BytesIO()
-    torch.save(first.state_dict(), saved)
-    saved.seek(0)
-    second = fresh()
-    second.load_state_dict(torch.load(saved, weights_only=True))
+    second = resumed(fresh, stop)
     assert second.get_last_lr() == undisturbed[stop]
     assert walk(second, 45 - stop) == undisturbed[stop:]
+
+
+def resumed(fresh, stop):
+    """A scheduler that goes on after `stop` steps of another, from both states in a file."""
+    first, second = fresh(), fresh()
+    walk(first, stop)
+    saved = io.BytesIO()
+    torch.save([first.optimizer.state_dict(), first.state_dict()], saved)
+    saved.seek(0)
+    states = torch.load(saved, weights_only=True)
+    second.optimizer.load_state_dict(states[0])
+    second.load_state_dict(states[1])
+    return second
+
+
+def test_loading_a_state_leaves_the_optimizer_alone_as_torchs_schedulers_do():
+    first = UBALR(optimizer(1e-3), 40)
+    walk(first, 13)
+    second = UBALR(optimizer(1e-3), 40)
+    second.load_state_dict(first.state_dict())
+    assert second.optimizer.param_groups[0]["lr"] == 1e-3
+    assert second.get_last_lr() == first.get_last_lr()
+
+
+def by_torch(params):
+    """UBA of 20 steps, 4 of them warm-up, with torch's own class: what `ours` is held to."""
+    peaks = [group.get("initial_lr", group["lr"]) for group in params.param_groups]
+    factors = [schedule_factor("uba", 20, 4, 5.0, 1e-5 / peak) for peak in peaks]
+    return schedulers.LambdaLR(params, factors)
+
+
+def ours(params):
+    return UBALR(params, 20, phi=5.0, warmup=4, eta_min=1e-5)
+
+
+PARTNERS = {
+    "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda step: 0.9**step),
+    "MultiplicativeLR": lambda o: schedulers.MultiplicativeLR(o, lambda step: 0.9),
+    "StepLR": lambda o: schedulers.StepLR(o, 3, 0.5),
+    "MultiStepLR": lambda o: schedulers.MultiStepLR(o, [2, 5], 0.5),
+    "ConstantLR": lambda o: schedulers.ConstantLR(o, 0.5, 4),
+    "LinearLR": lambda o: schedulers.LinearLR(o, 0.1, total_iters=6),
+    "ExponentialLR": lambda o: schedulers.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: schedulers.PolynomialLR(o, 9, 2.0),
+    "CosineAnnealingLR": lambda o: schedulers.CosineAnnealingLR(o, 7),
+    "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 3),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, 1e-4, 2e-3, 3, cycle_momentum=False),
+    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 2e-3, 40, cycle_momentum=False),
+}
+
+
+def first_then(other, uba, params):
+    return schedulers.SequentialLR(params, [other(params), uba(params)], [6])
+
+
+def last_then(other, uba, params):
+    return schedulers.SequentialLR(params, [uba(params), other(params)], [6])
+
+
+def chained(other, uba, params):
+    return schedulers.ChainedScheduler([uba(params), other(params)])
+
+
+def chained_last(other, uba, params):
+    return schedulers.ChainedScheduler([other(params), uba(params)])
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch parameter in `scheduler.step:UserWarning")
+@pytest.mark.parametrize("composed", [first_then, last_then, chained, chained_last])
+@pytest.mark.parametrize("partner", PARTNERS)
+def test_within_torchs_composers_it_is_what_lambdalr_is_also_when_resumed(composed, partner):
+    def build(uba):
+        return composed(PARTNERS[partner], uba, optimizer(1e-3, 3e-4))
+
+    undisturbed = walk(build(ours), 24)
+    assert undisturbed == walk(build(by_torch), 24)
+    for stop in range(24):
+        second = resumed(lambda: build(ours), stop)
+        assert second.get_last_lr() == undisturbed[stop]
+        assert walk(second, 24 - stop) == undisturbed[stop:]
 
 
 def test_its_state_is_plain_json():
