@@ -86,8 +86,9 @@ def lay_out(
     Raises
     ------
     UsageError
-        If `max_length` is beyond what the model reads.
+        If `max_length` is beyond what the model reads, or `lr_min` is above the peak rate.
     """
+    settings = resolve_settings(base, config)
     if config.max_length > base.context:
         raise UsageError(
             f"finetune: max_length is {config.max_length}, but {base.name} reads at most "
@@ -99,9 +100,6 @@ def lay_out(
     )
     steps = -(-len(order) // config.batch_size)
     micro = min(config.micro_batch_size or (8 if on_cpu else config.batch_size), config.batch_size)
-    settings = optimizers.resolve(
-        config.optimizer, base.width, config.lora, config.lr, config.weight_decay
-    )
     settings, factor = _schedule(config, settings, steps)
     return Course(
         rendered=rendered,
@@ -114,18 +112,38 @@ def lay_out(
     )
 
 
+def resolve_settings(base: Base, config: FinetuneConfig) -> optimizers.Settings:
+    """Return the learning rate and weight decay of a run on `base`.
+
+    Raises
+    ------
+    UsageError
+        If `lr_min` is above the learning rate, given or default.
+    """
+    settings = optimizers.resolve(
+        config.optimizer, base.width, config.lora, config.lr, config.weight_decay
+    )
+    if config.lr_min > settings.lr:
+        raise UsageError(
+            f"finetune: lr_min is {config.lr_min:g}, above the peak learning rate {settings.lr:g} "
+            f"(the default for {config.optimizer} at hidden size {base.width:,}); "
+            "lower lr_min or give lr"
+        )
+    return settings
+
+
 def _schedule(
     config: FinetuneConfig, settings: optimizers.Settings, steps: int
 ) -> tuple[optimizers.Settings, Callable[[int], float]]:
     """Return the settings, their rate scaled under `equal_area`, and the schedule."""
     warmup = uba.warmup_steps(config.warmup, steps)
-    floor = min(config.lr_min / settings.lr, 1.0)
+    floor = config.lr_min / settings.lr
     if config.equal_area:
         peak = schedules.equal_area_peak(
             config.schedule, steps, warmup, config.phi, floor, config.phases
         )
         settings = replace(settings, lr=settings.lr * peak)
-        floor = min(floor / peak, 1.0)
+        floor /= peak
     factor = schedules.schedule_factor(
         config.schedule, steps, warmup, config.phi, floor, config.phases
     )

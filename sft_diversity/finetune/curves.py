@@ -86,7 +86,7 @@ def _curve(options: ScheduleOptions, kind: Kind, warmup: int, shown: list[int]) 
     peak = 1.0
     if options.equal_area:
         peak = equal_area_peak(kind, steps, warmup, phi, options.floor, phases)
-        factor = schedule_factor(kind, steps, warmup, phi, min(options.floor / peak, 1.0), phases)
+        factor = schedule_factor(kind, steps, warmup, phi, options.floor / peak, phases)
     peak *= options.lr
     total = peak * math.fsum(map(factor, range(steps)))
     name = _NAMES.get(kind, kind) + (f", φ = {phi:g}" if kind == "uba" and not phases else "")

@@ -200,8 +200,7 @@ def equal_area_peak(
     """
 
     def area(peak: float) -> float:
-        share = min(floor / peak, 1.0)
-        factor = schedule_factor(kind, total_steps, warmup, phi, share, phases)
+        factor = schedule_factor(kind, total_steps, warmup, phi, floor / peak, phases)
         return peak * math.fsum(map(factor, range(total_steps)))
 
     cosine = schedule_factor("cosine", total_steps, warmup, floor=floor)

@@ -130,6 +130,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     """
     optimizers.check(config.optimizer)
     source, base = samples.find(subset), find_base(config.model, config.revision)
+    course.resolve_settings(base, config)
     work = _work(source, base, config)
     _keep_other_run(out, work)
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key

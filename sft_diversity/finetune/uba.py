@@ -59,13 +59,18 @@ def uba_half(phi: float) -> float:
 def warmup_steps(warmup: float, total_steps: int) -> int:
     """Return warm-up in steps: below 1 it is a share of the run, else a number of steps.
 
+    A share is rounded up, but leaves the last step to the schedule: a run of one step has no
+    warm-up.
+
     Raises
     ------
     UsageError
-        If nothing would remain after warm-up.
+        If a number of steps leaves none after warm-up.
     """
-    steps = math.ceil(warmup * total_steps) if warmup < 1 else round(warmup)
-    if steps >= total_steps and steps:
+    if warmup < 1:
+        return min(math.ceil(warmup * total_steps), total_steps - 1)
+    steps = round(warmup)
+    if steps >= total_steps:
         raise UsageError(
             f"schedule: warm-up takes {steps} steps, but the run has {total_steps}; "
             "lower `warmup` or raise the budget"

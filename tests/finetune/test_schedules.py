@@ -149,6 +149,24 @@ def test_equal_area_follows_the_closed_mean_in_a_long_run(phi):
     )
 
 
+def test_a_floor_that_equal_area_lifts_above_a_phase_is_refused():
+    phases = [Phase(length=0.5, peak=3.0), Phase(peak=0.95)]
+    schedule_factor("constant", 100, floor=0.9, phases=phases)
+    peak = equal_area_peak("constant", 100, floor=0.9, phases=phases)
+    assert 0.9 / peak > 0.95
+    with pytest.raises(UsageError, match="below the floor"):
+        schedule_factor("constant", 100, floor=0.9 / peak, phases=phases)
+
+
+def test_a_floor_below_high_phases_is_kept_at_equal_area():
+    phases = [Phase(length=0.5, peak=3.0), Phase(peak=2.5)]
+    peak = equal_area_peak("linear", 100, floor=0.9, phases=phases)
+    assert peak < 0.9
+    assert peak * schedule_factor("linear", 100, 0, 2.0, 0.9 / peak, phases)(100) == (
+        pytest.approx(0.9)
+    )
+
+
 def test_the_trainer_follows_phases_at_equal_area(tmp_path, subset, config):
     import json
 

@@ -205,6 +205,22 @@ def test_wrong_inputs_are_refused_with_the_way_out(tmp_path, subset, config):
         finetune(subset, tmp_path / "d", config(model="nobody/nothing"), silent)
 
 
+def test_an_lr_min_above_the_default_rate_is_refused(tmp_path, subset, config):
+    asked = config(lr=None, lr_min=0.1)
+    for step in (finetune, plan):
+        with pytest.raises(
+            UsageError, match=r"lr_min is 0\.1, above the peak .* 0\.00256 \(the def"
+        ):
+            step(subset, tmp_path / "out", asked)
+
+
+@pytest.mark.parametrize("budget", [{"steps": 1}, {"epochs": 0.01}, {"tokens": 1}])
+def test_a_run_of_one_step_takes_it_at_the_peak(tmp_path, subset, base, budget):
+    asked = FinetuneConfig(model=str(base), dtype="float32", max_length=256, **budget)
+    result = finetune(subset, tmp_path / "out", asked, silent)["result"]
+    assert [entry["lr"] for entry in log_of(tmp_path / "out")] == [result["lr"]]
+
+
 def test_padding_takes_little(rows, base):
     from transformers import AutoTokenizer
 

@@ -66,6 +66,24 @@ def test_a_phi_that_is_not_positive_is_refused_with_the_reason(phi):
 
 
 def test_warm_up_is_a_share_or_a_number_of_steps():
-    assert [warmup_steps(w, 100) for w in (0, 0.03, 0.001, 10)] == [0, 3, 1, 10]
+    assert [warmup_steps(w, 100) for w in (0, 0.03, 0.001, 10, 99)] == [0, 3, 1, 10, 99]
     with pytest.raises(UsageError, match="the run has 100"):
         warmup_steps(100, 100)
+    with pytest.raises(UsageError, match="takes 1 steps, but the run has 1"):
+        warmup_steps(1, 1)
+
+
+@given(share=st.floats(0.0, 1.0, exclude_max=True), total=st.integers(1, 300))
+def test_a_share_of_warm_up_leaves_a_step_at_the_peak(share, total):
+    steps = warmup_steps(share, total)
+    assert 0 <= steps < total
+    assert steps in (math.ceil(share * total), total - 1)
+    factor = schedule_factor("uba", total, steps)
+    assert max(factor(step) for step in range(total)) == factor(steps) == 1.0
+    assert factor(total) == 0.0
+
+
+@pytest.mark.parametrize(("total", "expected"), [(1, [1.0]), (2, [0.5, 1.0]), (3, [0.5, 1.0, 0.5])])
+def test_short_runs_with_the_default_warm_up(total, expected):
+    factor = schedule_factor("uba", total, warmup_steps(0.03, total))
+    assert [factor(step) for step in range(total)] == pytest.approx(expected)
