@@ -15,6 +15,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: $(VENV)/.ready
 	$(BIN)/sftdiv run reference --config configs/reference/sample.yaml --out .demo
 
+# SFTDIV_DETECT=bf16=0 or bf16=1 before it: as on a processor without bfloat16, or with it.
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
 

@@ -160,6 +160,23 @@ def test_doctor_answers(place):
     assert {c["name"] for c in json.loads(run.stdout)["checks"]} >= {"machine", "faiss", "disk"}
 
 
+def test_doctor_says_what_it_was_told_to_see(place):
+    told = {"SFTDIV_DETECT": "bf16=1,cores=5,gpus=0"}
+    found = {
+        check["name"]: check["found"]
+        for check in json.loads(sftdiv(place, "doctor", "--json", env=told).stdout)["checks"]
+    }
+    assert found["machine"].startswith("5 cores (with bf16)")
+    assert found["GPU"].startswith("none")
+    assert found["detection"] == "SFTDIV_DETECT says bf16=1,cores=5,gpus=0"
+    run = sftdiv(place, "doctor", env={"SFTDIV_DETECT": "bf16=0"})
+    assert "no bf16: float32 is used" in run.stdout
+    run = sftdiv(place, "doctor", env={"SFTDIV_DETECT": "bf16=maybe"})
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: machine: SFTDIV_DETECT holds `bf16=maybe`; it takes bf16")
+    assert run.stderr.count("\n") == 1
+
+
 def test_select_killed_before_it_ends_gives_the_same_bytes_when_run_again(place):
     assert select(place, "whole", "--seed", "3").returncode == 0
     code = (

@@ -80,7 +80,7 @@ def spherical_kmeans(
     if not 1 <= k <= n:
         raise DataError(f"macro: k is {k:,} but there are {n:,} samples; lower `k`")
     faiss = load_faiss()
-    gpus = _gpus(faiss)
+    gpus = gpus_of(faiss)
     sample = vectors
     if n > train_per_cluster * k:
         rng = seeding.generator(seed, "macro", "train")
@@ -134,5 +134,6 @@ def load_faiss() -> Any:
     return faiss
 
 
-def _gpus(faiss: Any) -> int:
+def gpus_of(faiss: Any) -> int:
+    """Return how many GPUs this FAISS computes on: none where it is built for CPUs."""
     return machine.gpus(faiss.get_num_gpus) if hasattr(faiss, "StandardGpuResources") else 0

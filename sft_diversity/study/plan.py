@@ -42,8 +42,8 @@ class Estimate:
 
 
 def jobs_of(study: StudyConfig) -> int:
-    """Return how many runs go at a time."""
-    return study.jobs or max(machine.cores() // study.threads, 1)
+    """Return how many runs go at a time: as asked; else one on a GPU, or as the cores allow."""
+    return study.jobs or (1 if machine.gpus() else max(machine.cores() // study.threads, 1))
 
 
 def estimate(

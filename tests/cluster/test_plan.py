@@ -11,7 +11,6 @@ from sft_diversity.cluster import plan, stage
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.study.config import load
-from tests.cluster import making
 from tests.study import making as studies
 
 
@@ -38,6 +37,17 @@ def test_a_study_is_prepared_run_as_an_array_collected_and_shown(tmp_path, monke
     ]  # fmt: skip
     assert runs.tasks[1].output == {"kind": "run", "study": "st", "run": "x-t0"}
     assert runs.tasks[2].output == {"kind": "folder", "path": "st/measures/x"}
+
+
+def test_jobs_go_to_slurm_where_sbatch_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["study", str(studies.write(tmp_path)), "--out", "st"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert stage.submit(argv, dry_run=True)["executor"] == "local"
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o700)
+    assert stage.submit(argv, dry_run=True)["executor"] == "slurm"
+    assert stage.submit(argv, executor="local", dry_run=True)["executor"] == "local"
 
 
 @pytest.fixture

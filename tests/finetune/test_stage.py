@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sft_diversity.core import chat, folder, stopping
+from sft_diversity.core import chat, folder, machine, stopping
 from sft_diversity.core.errors import Interrupted, UsageError
 from sft_diversity.finetune import head
 from sft_diversity.finetune.batches import micro_batches, reading_order
@@ -67,6 +67,18 @@ def test_the_manifest_states_what_was_trained(undisturbed, rows):
     assert [entry["step"] for entry in log] == list(range(1, STEPS + 1))
     assert "seconds" in manifest["run"]
     assert str(undisturbed.parent) not in json.dumps(body(undisturbed))
+
+
+@pytest.mark.parametrize(("bf16", "dtype"), [(0, "float32"), (1, "bfloat16")])
+def test_auto_trains_in_the_precision_that_is_multiplied_here(
+    tmp_path, subset, config, monkeypatch, bf16, dtype
+):
+    monkeypatch.setenv(machine.DETECT, f"bf16={bf16},gpus=0")
+    named = {"steps": 3, "epochs": None, "dtype": dtype}
+    finetune(subset, tmp_path / "named/model", config(**named), silent)
+    finetune(subset, tmp_path / "auto/model", config(**named | {"dtype": "auto"}), silent)
+    assert body(tmp_path / "auto/model") == body(tmp_path / "named/model")
+    assert body(tmp_path / "auto/model")["config"]["dtype"] == dtype
 
 
 def test_it_trains_what_a_plain_loop_trains(undisturbed, base, rows, config):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sft_diversity.core import machine
 from sft_diversity.ingest import worker
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.ingest.stage import ingest
@@ -81,7 +82,24 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, worth):
     assert not list(tmp_path.glob(".out*"))
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (3, 2)])
+def test_as_many_workers_as_cores_are_seen_and_the_same_bytes(
+    tmp_path, files, monkeypatch, cores, workers
+):
+    sources = sorted(files.glob("*.gz"))
+    ingest(sources, tmp_path / "alone", IngestConfig(), say=lambda _: None)
+    started: list[object] = []
+    begin = worker._start
+    monkeypatch.setattr(worker, "_WORTH_BYTES", 0)
+    monkeypatch.setattr(worker, "_start", lambda *job: started.append(job) or begin(*job))
+    monkeypatch.setenv(machine.DETECT, f"cores={cores}")
+    ingest(sources, tmp_path / "out", IngestConfig(), say=lambda _: None)
+    assert len(started) == workers
+    assert _tree(tmp_path / "out") == _tree(tmp_path / "alone")
+
+
 def test_what_a_worker_leaves_undone_is_done_by_the_main_process(tmp_path, files, monkeypatch):
+    monkeypatch.setenv(machine.DETECT, "cores=3")
     monkeypatch.setattr(worker, "_WORTH_BYTES", 0)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     manifest = ingest(

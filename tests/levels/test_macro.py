@@ -1,6 +1,7 @@
 """Macro level: clusters of unit vectors become one kind a sample."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +9,11 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
+from sft_diversity.core import machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
 from sft_diversity.levels import hdbscan as hd
+from sft_diversity.levels import kmeans
 from sft_diversity.levels import macro as level
 from sft_diversity.levels.base import Sources
 from sft_diversity.levels.kmeans import Clusters, assign, compact, default_k, spherical_kmeans
@@ -94,13 +97,25 @@ def test_more_clusters_than_samples_is_an_error():
         spherical_kmeans(np.eye(4, dtype=np.float32), 5, seed=0)
 
 
-def test_k_defaults_to_the_square_root():
+def test_k_defaults_to_the_square_root(monkeypatch):
+    monkeypatch.setenv(machine.DETECT, "gpus=0")
     assert default_k(117_000) == 342
     vectors, _ = planted(4, 25)
     clusters, figures = macro(vectors, MacroOptions())
     assert figures["clusters_asked"] == 10
     assert 0 < float(str(figures["mean_cosine"])) <= 1
-    assert clusters.device in ("cpu", "cuda")
+    assert clusters.device == "cpu"
+
+
+def test_a_gpu_is_used_where_faiss_can_and_one_is_seen(monkeypatch):
+    can = SimpleNamespace(StandardGpuResources=object, get_num_gpus=lambda: 2)
+    monkeypatch.delenv(machine.DETECT, raising=False)
+    assert kmeans.gpus_of(can) == 2
+    assert kmeans.gpus_of(SimpleNamespace()) == 0
+    monkeypatch.setenv(machine.DETECT, "gpus=0")
+    assert kmeans.gpus_of(can) == 0
+    monkeypatch.setenv(machine.DETECT, "gpus=1")
+    assert kmeans.gpus_of(SimpleNamespace()) == 0
 
 
 def test_the_incidence_holds_one_kind_a_sample_and_none_for_the_unassigned():

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, machine
 from sft_diversity.core.errors import UsageError
 from sft_diversity.study import processes, runs
 from sft_diversity.study.stage import study
@@ -187,6 +187,15 @@ def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_p
     assert found["plan"]["subsets"] == 2
     assert found["plan"]["hours"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("seen", "jobs"), [("cores=1", 1), ("cores=7", 3), ("cores=7,gpus=1", 1)])
+def test_runs_go_at_a_time_as_the_cores_allow_and_one_on_a_gpu(tmp_path, monkeypatch, seen, jobs):
+    monkeypatch.setenv(machine.DETECT, f"gpus=0,{seen}")
+    asked = making.write(tmp_path, threads=2)
+    assert study(asked, out=tmp_path / "out", dry_run=True)["plan"]["jobs"] == jobs
+    asked = making.write(tmp_path, threads=2, jobs=5)
+    assert study(asked, out=tmp_path / "out", dry_run=True)["plan"]["jobs"] == 5
 
 
 def test_a_run_that_dies_without_a_word_is_explained(config, tmp_path):
