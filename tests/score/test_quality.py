@@ -21,13 +21,17 @@ ROWS = [
 ]
 
 
+def options(model):
+    return QualityConfig(model=str(model), max_length=80, batch_tokens=128, dtype="float32")
+
+
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
     place = tmp_path_factory.mktemp("quality")
     (place / "pool.jsonl").write_text("\n".join(map(json.dumps, ROWS)), "utf-8")
     ingest(place / "pool.jsonl", out=place / "corpus")
     model = tiny.save(place / "model")
-    config = QualityConfig(model=str(model), max_length=80, batch_tokens=128)
+    config = options(model)
     made = judging.quality(place / "corpus", place / "out", config)
     return place, made
 
@@ -67,7 +71,7 @@ def test_scores_are_those_of_a_plain_forward_pass(scored):
 
 def test_a_second_run_reuses_the_first(scored):
     place, made = scored
-    config = QualityConfig(model=str(place / "model"), max_length=80, batch_tokens=128)
+    config = options(place / "model")
     said = []
     again = judging.quality(place / "corpus", place / "out", config, said.append)
     assert again == made

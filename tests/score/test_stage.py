@@ -23,6 +23,7 @@ def config(files: Path, **options) -> stage.ScoreConfig:
         "eval_dir": files,
         "draws": 100,
         "batch_tokens": 512,
+        "dtype": "float32",
     }
     return stage.ScoreConfig(**(defaults | options))
 

@@ -30,6 +30,7 @@ pytestmark = [
 def config(**options) -> HarnessConfig:
     defaults: dict[str, Any] = {
         "tasks": "capitals, capitals_said", "include_path": OWN, "batch_size": 4,
+        "dtype": "float32",
     }  # fmt: skip
     return HarnessConfig(**(defaults | options))
 
