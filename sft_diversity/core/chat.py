@@ -1,7 +1,8 @@
 """Dialogues as token ids with loss labels: one rendering for training and for scoring.
 
 The tokenizer's chat template is used; a base model without one gets ours. Loss falls on every
-assistant turn, content and end-of-turn token, and on nothing else. Control tokens that data brings
+assistant turn and on nothing else: what follows the generation prompt, end-of-turn token included.
+A score counts the text of the last answer alone. Control tokens that data brings
 along (`<|endoftext|>` in a scraped answer) are text, not control.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core.errors import DataError
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, str]]
 Span = tuple[int, int]  # characters of the rendered text, end excluded
 
-_MARK = "\U000f0000"  # transformers writes it before a control token that is to be text
+# transformers writes them around a control token that is to be text
+_MARK, _MARK_END = "\U000f0000", "\U000f0001"
+_ANSWER = "\U000f0002"  # stands for an answer, to see what a template writes around any
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
 
 # Turns are `<|role|>\n...\n`; the token that ends an assistant turn is the tokenizer's own eos, so
@@ -77,17 +81,100 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list
     DataError
         If no turn is the assistant's, or the tokenizer's template cannot render the dialogue.
     """
-    ends = [i + 1 for i, message in enumerate(messages) if message["role"] == "assistant"]
-    if not ends:
-        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
-        raise DataError(f"chat: no assistant turn to train on or score; the roles are: {roles}")
-    turns = _disarmed(messages[: ends[-1]], tokenizer)
+    turns = _until_last_answer(messages, tokenizer)
     if _has_generation_tags(tokenizer):
         text, spans = _spans_by_tags(turns, tokenizer)
     else:
         text, spans = _spans_by_prefixes(turns, tokenizer)
     input_ids, labels = _tokens(text, spans, tokenizer)
     return _ended(input_ids, labels, tokenizer)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A rendered dialogue and where its last answer stands: what a score counts.
+
+    Attributes
+    ----------
+    ids : list of int
+        The whole dialogue, cut after the end-of-turn token.
+    start, stop : int
+        `ids[start:stop]` are the tokens that hold text of the answer, and no others.
+    end : int
+        Where the end-of-turn token stands: at `stop`, or behind what the template writes between.
+    text : str
+        The answer as the template writes it: many trim white space at its ends.
+
+    Notes
+    -----
+    A token that joins the answer with what the template writes beside it counts as the answer's.
+    """
+
+    ids: list[int]
+    start: int
+    stop: int
+    end: int
+    text: str
+
+
+def reference(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> Reference:
+    """Return a dialogue's token ids, as `render` gives them, and its last answer among them.
+
+    What a template writes before and behind the answer (an empty `<think>` block, a line break) is
+    found by rendering another answer in its place, and is not part of it. A template that treats
+    an answer specially (one that holds `</think>`) is read from the generation prompt on.
+
+    Raises
+    ------
+    DataError
+        As `render`; and if the template does not write the last answer once.
+    """
+    turns = _until_last_answer(messages, tokenizer)
+    text = _text(turns, tokenizer)
+    around = _text([*turns[:-1], turns[-1] | {"content": _ANSWER}], tokenizer).split(_ANSWER)
+    if len(around) != 2:
+        raise DataError(
+            f"chat: the tokenizer's chat template writes an answer {len(around) - 1} times, so its "
+            "tokens cannot be counted; use a template that writes it once"
+        )
+    before, behind = around
+    asked = _before(turns, tokenizer) if len(turns) > 1 else before
+    if not text.startswith(asked):  # it begins a thought that the template leaves out afterwards
+        asked = _shared(before, text)
+    start = max(len(before) if text.startswith(before) else 0, len(asked))
+    stop = max(len(text) - len(behind) if text.endswith(behind) else len(text), start)
+    last = _without_tail(text, start, tokenizer)
+    ids, labels = _ended(*_tokens(text, [(len(asked), last)], tokenizer), tokenizer)
+    first = labels.count(IGNORED)
+    said, control = ids[first:], {*tokenizer.added_tokens_decoder, tokenizer.eos_token_id}
+    tail, end_of_turn = text[stop:last], str(tokenizer.convert_ids_to_tokens(said[-1]))
+    if not tail.endswith(end_of_turn):
+        tail += end_of_turn  # `_ended` put it behind what the template writes
+    head = _held(text[len(asked) : start], said, tokenizer)
+    kept = max(len(said) - _held(tail, said, tokenizer, from_end=True), head)
+    end = first + next(i for i in range(kept, len(said)) if said[i] in control)
+    return Reference(
+        ids=ids[: end + 1],
+        start=first + head,
+        stop=first + kept,
+        end=end,
+        text=text[start:stop].replace(_MARK, "").replace(_MARK_END, ""),
+    )
+
+
+def _held(
+    piece: str, ids: list[int], tokenizer: PreTrainedTokenizerBase, from_end: bool = False
+) -> int:
+    """Return how many tokens at the beginning (the end) of `ids` hold text of `piece` alone."""
+    fits, count = piece.endswith if from_end else piece.startswith, 0
+    for n in range(1, len(ids) + 1 if piece else 0):
+        part = ids[-n:] if from_end else ids[:n]
+        text = str(tokenizer.decode(part, clean_up_tokenization_spaces=False))
+        if len(text) > len(piece) + 3:  # a character cut in two shows as up to three signs
+            break
+        if fits(text):
+            count = n
+    return count
 
 
 def prompt(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -113,6 +200,17 @@ def _disarmed(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[di
     from transformers.utils.chat_template_utils import mark_control_tokens
 
     return [turn | {"content": mark_control_tokens(turn["content"], control)} for turn in turns]
+
+
+def _until_last_answer(
+    messages: Messages, tokenizer: PreTrainedTokenizerBase
+) -> list[dict[str, str]]:
+    """Return the turns up to the last of the assistant's, control tokens in them marked."""
+    ends = [i + 1 for i, message in enumerate(messages) if message["role"] == "assistant"]
+    if not ends:
+        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
+        raise DataError(f"chat: no assistant turn to train on or score; the roles are: {roles}")
+    return _disarmed(messages[: ends[-1]], tokenizer)
 
 
 def _has_generation_tags(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -192,7 +290,13 @@ def _before(turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> 
         return _text(turns[:-1], tokenizer, add_generation_prompt=True)
     # Many templates cannot render "no turns yet": take what two different answers share.
     one, two = (_text([{"role": "assistant", "content": c}], tokenizer) for c in ("a", "b"))
-    return one[: next(i for i, (x, y) in enumerate(zip(one, two, strict=False)) if x != y)]
+    return _shared(one, two)
+
+
+def _shared(one: str, two: str) -> str:
+    """Return the beginning that two texts share."""
+    equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False))
+    return "".join(character for character, _ in equal)
 
 
 def _without_tail(text: str, start: int, tokenizer: PreTrainedTokenizerBase) -> int:

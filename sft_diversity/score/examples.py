@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sft_diversity.core import chat
 from sft_diversity.core.errors import DataError
 from sft_diversity.score.sets import Record
 
 FIRST = 64  # the head of a response, in tokens; DESIGN's "first 64 response tokens"
-
-Render = Callable[[list[dict[str, str]], Any], tuple[list[int], list[int]]]
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Example:
         Prompt and reference, cut after the last token that is scored.
     start, stop : int
         Text tokens of the reference are `ids[start:stop]`.
-    ended : bool
-        Whether `ids[stop]` is the end-of-turn token; it is scored apart from the text.
+    end : int or None
+        Where the end-of-turn token stands, at or behind `stop`; it is scored apart from the text.
     first_stop : int
         End of the first 64 text tokens.
     bytes, bytes_first : int
@@ -37,65 +36,47 @@ class Example:
     ids: list[int]
     start: int
     stop: int
-    ended: bool
+    end: int | None
     first_stop: int
     bytes: int
     bytes_first: int
     truncated: bool
 
 
-def build(record: Record, tokenizer: Any, render: Render, max_length: int) -> Example | str:
+def build(record: Record, tokenizer: Any, max_length: int) -> Example | str:
     """Return the example, or why the record is skipped: `no-reference` or `over-length`.
 
     A record is over length when its prompt leaves no room for the reference's first 64 tokens (for
     all of it, where it is shorter); a longer reference is cut at `max_length` and marked.
     """
-    response = record.messages[-1]["content"]
-    if not response.strip():
+    if not record.messages[-1]["content"].strip():
         return "no-reference"
-    ids, labels = render(record.messages, tokenizer)
-    start, text_stop, run_stop = last_turn(ids, labels, set(tokenizer.all_special_ids))
-    if text_stop <= start:
+    made = chat.reference(record.messages, tokenizer)
+    ids, start = made.ids, made.start
+    if made.stop <= start:
         raise DataError(
-            f"score: {record.set}, record {record.record}: rendering labels none of the reference; "
-            "the model's chat template does not mark the assistant's turn"
+            f"score: {record.set}, record {record.record}: the model's chat template writes none "
+            "of the reference"
         )
-    first_stop = min(start + FIRST, text_stop)
+    first_stop = min(start + FIRST, made.stop)
     if first_stop > max_length:
         return "over-length"
-    stop = min(text_stop, max_length)
-    truncated = stop < text_stop
-    ended = text_stop < run_stop and text_stop < max_length
+    stop = min(made.stop, max_length)
+    truncated = stop < made.stop
+    end = made.end if made.end < max_length else None
+    size = len(made.text.encode())
     return Example(
-        ids=list(ids[: stop + ended]),
+        ids=ids[: stop if end is None else end + 1],
         start=start,
         stop=stop,
-        ended=ended,
+        end=end,
         first_stop=first_stop,
-        bytes=_prefix_bytes(tokenizer, ids[start:stop]) if truncated else len(response.encode()),
+        bytes=_prefix_bytes(tokenizer, ids[start:stop]) if truncated else size,
         bytes_first=(
-            _prefix_bytes(tokenizer, ids[start:first_stop])
-            if first_stop < text_stop
-            else len(response.encode())
+            _prefix_bytes(tokenizer, ids[start:first_stop]) if first_stop < made.stop else size
         ),
         truncated=truncated,
     )
-
-
-def last_turn(ids: Sequence[int], labels: Sequence[int], special: set[int]) -> tuple[int, int, int]:
-    """Return where the last labelled run starts, where its text stops, and where the run stops.
-
-    The text stops at the run's last special token, the end of turn; what a template puts behind it
-    (a line break) is no text. Without one the text is the whole run.
-    """
-    stop = len(labels)
-    while stop > 0 and labels[stop - 1] == -100:
-        stop -= 1
-    start = stop
-    while start > 0 and labels[start - 1] != -100:
-        start -= 1
-    ends = [i for i in range(start, stop) if ids[i] in special]
-    return start, (ends[-1] if ends else stop), stop
 
 
 def _prefix_bytes(tokenizer: Any, ids: Sequence[int]) -> int:

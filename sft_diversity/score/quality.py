@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from sft_diversity.core import chat, folder, machine, progress, resources, stopping
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, machine, progress, resources, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.score import likelihood
 from sft_diversity.score import model as models
-from sft_diversity.score.examples import Example, last_turn
+from sft_diversity.score.examples import Example
 
-VERSION = 1
+VERSION = 2
 STAGE = "quality"
 SCORERS = ("perplexity", "ifd")
 _TOKENS_PER_S = 6_000  # tiny-base on two CPU cores; for estimates only
@@ -69,8 +69,6 @@ def quality(
     Two forward passes a sample: the last response after its conversation in the model's chat
     template, and the same tokens after the end-of-text token alone. Resumes by shard.
     """
-    from sft_diversity.core.chat import render
-
     source = models.find(config.model or resources.tiny_base())
     device, dtype = models.resolve(config.device, config.dtype)
     context = models.context(source.path)
@@ -98,8 +96,7 @@ def quality(
                 table = pq.read_table(path, columns=["id", "messages"])
                 given, alone = [], []
                 for messages in table["messages"].to_pylist():
-                    ids, labels = render(messages, tokenizer)
-                    pair = _pair(ids, labels, set(tokenizer.all_special_ids), start, length)
+                    pair = _pair(chat.reference(messages, tokenizer), start, length)
                     given.append(pair[0])
                     alone.append(pair[1])
                 means = [_means(model, part, config.batch_tokens) for part in (given, alone)]
@@ -136,12 +133,10 @@ def read(scores: Path, scorer: str) -> Floats:
     return found
 
 
-def _pair(
-    ids: list[int], labels: list[int], special: set[int], start: int, length: int
-) -> tuple[Example | None, Example | None]:
+def _pair(answer: chat.Reference, start: int, length: int) -> tuple[Example | None, Example | None]:
     """Return the response after its conversation and on its own; None where nothing is scored."""
-    first, stop, _ = last_turn(ids, labels, special)
-    stop = min(stop, length, first + length - 1)
+    ids, first = answer.ids, answer.start
+    stop = min(answer.stop, length, first + length - 1)
     if stop <= first or first == 0:
         return None, None
     alone = [start, *ids[first:stop]]
@@ -149,7 +144,7 @@ def _pair(
 
 
 def _example(ids: list[int], start: int) -> Example:
-    return Example(list(ids), start, len(ids), False, len(ids), 0, 0, False)
+    return Example(list(ids), start, len(ids), None, len(ids), 0, 0, False)
 
 
 def _means(model: Any, examples: list[Example | None], batch_tokens: int) -> pa.Array:

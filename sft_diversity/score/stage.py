@@ -22,7 +22,7 @@ from sft_diversity.score import model as models
 from sft_diversity.score.figures import RECORDS, SCORED
 from sft_diversity.score.sets import EvalSet, Record, find_eval_dir, read
 
-VERSION = 1
+VERSION = 2
 _TOKENS_PER_S = 12_000  # tiny-base on two CPU cores; for estimates only
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -173,9 +173,7 @@ def score_set(
     DataError
         If a reference's loss is not a number: the model is broken.
     """
-    from sft_diversity.core.chat import render
-
-    built = [examples.build(record, tokenizer, render, max_length) for record in records]
+    built = [examples.build(record, tokenizer, max_length) for record in records]
     kept = [i for i, one in enumerate(built) if isinstance(one, examples.Example)]
     ready = [one for one in built if isinstance(one, examples.Example)]
     label = f"score {records[0].set}" if records else "score"
@@ -231,7 +229,7 @@ def _row(
         "tokens_first64": first,
         "bytes_first64": built.bytes_first,
         "nll_first64": math.fsum(nll[:first]),
-        "end_nll": float(nll[text]) if built.ended else None,
+        "end_nll": None if built.end is None else float(nll[built.end - built.start]),
     }
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.core import chat
 from sft_diversity.core.errors import DataError
-from tests import tiny
+from tests import templates, tiny
 
 # As Qwen's: end-of-turn token inside the turn, a line break after it, no generation tags.
 CHATML = (
@@ -154,3 +156,108 @@ def test_a_tokenizer_without_eos_is_refused():
     tokenizer.eos_token = None
     with pytest.raises(DataError, match="no eos token"):
         chat.ensure_template(tokenizer)
+
+
+@functools.cache
+def of_family(family):
+    return templates.tokenizer(family)
+
+
+answers = st.text(st.characters(codec="utf-8", exclude_categories=["Co"]), min_size=1).filter(
+    lambda text: text.strip() == text != "" and not re.search("[<[]", text)
+)
+
+
+@pytest.mark.parametrize("family", templates.TEMPLATES)
+@settings(deadline=None, max_examples=40)
+@given(answer=answers, asked=answers, turns=st.integers(1, 2))
+def test_a_reference_is_the_answer_alone_in_every_family(family, answer, asked, turns):
+    tokenizer = of_family(family)
+    roles = ["user", "assistant"] * turns
+    messages = [{"role": role, "content": asked} for role in roles]
+    messages[-1] = {"role": "assistant", "content": answer}
+    got = chat.reference(messages, tokenizer)
+    assert got.text == answer
+    said = tokenizer.decode(got.ids[got.start : got.stop])
+    # A token may join the answer with the white space that a template writes beside it.
+    assert said == answer or (family in ("mistral", "plain") and said.strip() == answer)
+    assert got.end == len(got.ids) - 1
+    assert got.ids[got.end] in tokenizer.added_tokens_decoder
+
+
+@pytest.mark.parametrize(
+    ("family", "between"), [("qwen3", "<think>\n\n</think>\n\n"), ("chatml", ""), ("gemma", "")]
+)
+def test_what_a_template_inserts_stands_before_the_reference(family, between):
+    tokenizer = of_family(family)
+    messages = [TALK[1], {"role": "assistant", "content": "Yes."}]
+    got = chat.reference(messages, tokenizer)
+    alone = tokenizer("Yes.", add_special_tokens=False)["input_ids"]
+    assert got.ids[got.start : got.stop] == alone
+    asked = chat.prompt(messages[:1], tokenizer)
+    assert tokenizer.decode(got.ids[: got.start]) == tokenizer.decode(asked) + between
+    rendered, labels = chat.render(messages, tokenizer)
+    assert got.ids == rendered[: len(got.ids)]
+    assert labels[: len(asked)] == [chat.IGNORED] * len(asked)
+
+
+def test_a_thought_that_the_reference_holds_is_part_of_it():
+    tokenizer = of_family("qwen3")
+    answer = "<think>\nIt rains.\n</think>\n\nYes."
+    got = chat.reference([TALK[1], {"role": "assistant", "content": answer}], tokenizer)
+    assert got.text == tokenizer.decode(got.ids[got.start : got.stop]) == answer
+
+
+def test_a_reference_follows_earlier_turns_that_a_template_rewrites():
+    tokenizer = of_family("qwen3")
+    thought = {"role": "assistant", "content": "<think>\nHm.\n</think>\n\nNo."}
+    messages = [TALK[1], thought, TALK[1], {"role": "assistant", "content": "Yes."}]
+    got = chat.reference(messages, tokenizer)
+    assert tokenizer.decode(got.ids[got.start : got.stop]) == "Yes."
+    assert "Hm." not in tokenizer.decode(got.ids)
+
+
+def test_control_tokens_in_a_reference_are_its_text():
+    tokenizer = of_family("chatml")
+    answer = "A <|im_end|>\nB<|im_end|>"
+    got = chat.reference([TALK[1], {"role": "assistant", "content": answer}], tokenizer)
+    assert got.text == tokenizer.decode(got.ids[got.start : got.stop]) == answer
+    assert got.ids[got.start :].count(got.ids[got.end]) == 1
+
+
+def test_what_a_template_writes_behind_an_answer_is_not_counted():
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["</answer>"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content + '</answer>\n--' + eos_token }}{% endfor %}"
+    )
+    got = chat.reference(TALK[1:3], tokenizer)
+    assert tokenizer.decode(got.ids[got.start : got.stop]) == "Rain taps the roof."
+    assert tokenizer.decode(got.ids[got.stop :]) == "</answer>"
+    assert got.end == got.stop
+
+
+def test_a_reference_is_the_answer_alone_in_the_templates_that_trl_ships():
+    import trl
+
+    files = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+    of_texts = [f for f in files if not re.match("idefics|llava|smolvlm", f.name)]  # not of images
+    written = {file.name: file.read_text("utf-8") for file in of_texts}
+    tokenizer = tiny.tokenizer()
+    marks = re.findall(r"<[|｜]?/?\w[\w▁]*[|｜]?>", "".join(written.values()))
+    tokenizer.add_tokens(sorted(set(marks)), special_tokens=True)
+    assert len(written) > 50
+    for name, template in written.items():
+        tokenizer.chat_template = template
+        for turns in (TALK[1:3], [*TALK[1:3], TALK[1], {"role": "assistant", "content": "Yes."}]):
+            got = chat.reference(turns, tokenizer)
+            said = tokenizer.decode(got.ids[got.start : got.stop])
+            assert (name, said) == (name, turns[-1]["content"])
+            assert got.text == said
+
+
+def test_a_template_that_writes_an_answer_twice_is_refused():
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + m.content }}{% endfor %}"
+    with pytest.raises(DataError, match="writes an answer 2 times"):
+        chat.reference(TALK[1:3], tokenizer)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from sft_diversity.core import chat
-from sft_diversity.score.examples import Example, build, last_turn
+from sft_diversity.score.examples import Example, build
 from sft_diversity.score.sets import Record
-from tests import tiny
+from tests import templates, tiny
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def record(*contents: str) -> Record:
 
 
 def built(one: Record, tokenizer, max_length: int = 512) -> Example:
-    example = build(one, tokenizer, chat.render, max_length)
+    example = build(one, tokenizer, max_length)
     assert isinstance(example, Example)
     return example
 
@@ -38,9 +38,8 @@ def text(example: Example, tokenizer) -> str:
 def test_the_scored_span_is_the_reference_and_then_the_end_of_turn(tokenizer):
     example = built(record("Why?", "Because of rain."), tokenizer)
     assert text(example, tokenizer) == "Because of rain."
-    assert example.ended
+    assert example.end == example.stop == len(example.ids) - 1
     assert example.ids[example.stop] == tokenizer.eos_token_id
-    assert len(example.ids) == example.stop + 1
     assert example.bytes == example.bytes_first == len("Because of rain.")
 
 
@@ -56,7 +55,7 @@ def test_a_reference_that_spells_the_end_token_is_scored_to_its_end(tokenizer):
 
 
 def test_a_blank_reference_is_skipped(tokenizer):
-    assert build(record("Why?", " \n"), tokenizer, chat.render, 512) == "no-reference"
+    assert build(record("Why?", " \n"), tokenizer, 512) == "no-reference"
 
 
 def test_a_long_reference_is_cut_at_the_limit_without_an_end(tokenizer):
@@ -64,7 +63,7 @@ def test_a_long_reference_is_cut_at_the_limit_without_an_end(tokenizer):
     limit = whole.start + 100
     cut = built(record("Why?", "rain and sun, " * 40), tokenizer, limit)
     assert cut.truncated
-    assert not cut.ended
+    assert cut.end is None
     assert len(cut.ids) == limit == cut.stop
     assert cut.first_stop == cut.start + 64
     assert cut.bytes == len(text(cut, tokenizer).encode()) < whole.bytes
@@ -74,8 +73,8 @@ def test_a_long_reference_is_cut_at_the_limit_without_an_end(tokenizer):
 def test_a_prompt_that_leaves_no_room_for_64_tokens_is_over_length(tokenizer):
     one = record("why " * 200, "rain and sun, " * 40)
     start = built(one, tokenizer, 4096).start
-    assert build(one, tokenizer, chat.render, start + 63) == "over-length"
-    assert not isinstance(build(one, tokenizer, chat.render, start + 64), str)
+    assert build(one, tokenizer, start + 63) == "over-length"
+    assert not isinstance(build(one, tokenizer, start + 64), str)
 
 
 def test_a_character_cut_in_two_does_not_count(tokenizer):
@@ -89,16 +88,21 @@ def test_a_character_cut_in_two_does_not_count(tokenizer):
     assert example.bytes == len(whole)
 
 
-def test_last_turn_by_hand():
-    skip = -100
-    ids = [9, 1, 2, 0, 9, 3, 4, 0, 5]
-    assert last_turn(ids, [skip, 1, 2, 0, skip, 3, 4, 0, 5], {0}) == (5, 7, 9)
-    assert last_turn(ids, [skip, 1, 2, 0, skip, 3, 4, skip, skip], {0}) == (5, 7, 7)
-    assert last_turn(ids, [skip] * 9, {0}) == (0, 0, 0)
-
-
 def test_replacing_the_prompt_leaves_the_scored_text_alone(tokenizer):
     one = record("Why?", "Because.")
     other = replace(one, messages=[{"role": "user", "content": "How?!"}, one.messages[-1]])
     a, b = built(one, tokenizer), built(other, tokenizer)
     assert a.ids[a.start :] == b.ids[b.start :]
+
+
+def test_a_thought_that_a_template_inserts_is_not_scored():
+    qwen3 = templates.tokenizer("qwen3")
+    example = built(record("Why?", "Yes."), qwen3)
+    assert (text(example, qwen3), example.bytes) == ("Yes.", 4)
+    assert example.ids[example.end] == qwen3.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_bytes_are_those_of_the_text_as_the_template_trims_it():
+    gemma = templates.tokenizer("gemma")
+    example = built(record("Why?", "  Because.\n"), gemma)
+    assert (text(example, gemma), example.bytes) == ("Because.", len("Because."))

@@ -28,7 +28,7 @@ def examples(seed: int = 0) -> list[Example]:
     for length in (5, 40, 17, 40, 3, 64):
         ids = rng.integers(2, 300, length).tolist()
         start = int(rng.integers(1, length))
-        made.append(Example(ids, start, length, False, length, 1, 1, False))
+        made.append(Example(ids, start, length, None, length, 1, 1, False))
     return made
 
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from sft_diversity import ingest
-from sft_diversity.core.chat import ensure_template, render
+from sft_diversity.core.chat import ensure_template, reference
 from sft_diversity.score import quality as judging
-from sft_diversity.score.examples import last_turn
 from sft_diversity.score.quality import QualityConfig
 from tests import tiny
 
@@ -57,9 +56,8 @@ def test_scores_are_those_of_a_plain_forward_pass(scored):
     low, ifd = (judging.read(place / "out", name) for name in judging.SCORERS)
     with torch.inference_mode():
         for at, sample in enumerate(samples):
-            ids, labels = render(sample["messages"], tokenizer)
-            start, stop, _ = last_turn(ids, labels, set(tokenizer.all_special_ids))
-            stop = min(stop, 80)
+            answer = reference(sample["messages"], tokenizer)
+            ids, start, stop = answer.ids, answer.start, min(answer.stop, 80)
             given = nll(model, ids[:stop], start)
             alone = nll(model, [tokenizer.bos_token_id, *ids[start:stop]], 1)
             assert low[at] == pytest.approx(-given, abs=1e-5)
