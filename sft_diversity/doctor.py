@@ -67,7 +67,7 @@ def _accelerator() -> dict[str, str]:
     if not machine.gpus():
         return _check("GPU", "note", f"none (torch {torch.__version__}): the CPU does all")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return _check("GPU", "ok", ", ".join(names))
+    return _check("GPU", "ok", ", ".join(names) or "none that PyTorch sees")
 
 
 def _told() -> list[dict[str, str]]:
