@@ -197,9 +197,25 @@ def _disarmed(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[di
     control = re.compile("|".join(map(re.escape, _control_tokens(tokenizer))) or "(?!)")
     if not any(control.search(turn["content"]) for turn in turns):
         return turns
-    from transformers.utils.chat_template_utils import mark_control_tokens
+    for turn in turns:
+        content = turn["content"].replace(_MARK, "").replace(_MARK_END, "")
+        turn["content"] = control.sub(lambda match: _spelt(match[0], tokenizer), content)
+    return turns
 
-    return [turn | {"content": mark_control_tokens(turn["content"], control)} for turn in turns]
+
+def _spelt(token: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a control token marked as text; broken by a mark where its text makes the token.
+
+    A Unigram vocabulary holds control tokens among its pieces.
+    """
+    from transformers.utils.chat_template_utils import encode_marked_chat
+
+    marked = f"{_MARK}{token}{_MARK_END}"
+    try:
+        encode_marked_chat(tokenizer, marked)
+    except ValueError:
+        return f"{token[0]}{_MARK}{token[1:]}"
+    return marked
 
 
 def _until_last_answer(

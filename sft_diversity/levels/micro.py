@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ BLOCK = 100_000  # rows whose entries are in memory at a time
 
 
 class MicroOptions(Config):
-    """The band of document frequencies, and the tokenizer that the token pass is to use."""
+    """The band of document frequencies."""
 
     band_min: int = Field(
         default=10, ge=1, description="fewest samples that hold a token type (included)"
@@ -28,11 +29,15 @@ class MicroOptions(Config):
     band_max: int = Field(
         default=500, ge=1, description="most samples that hold a token type (included)"
     )
-    tokenizer: str | None = Field(
-        default=None,
-        description="folder, tokenizer.json or Hub id of the model to be trained; "
-        "none: the offline base model's",
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_tokenizer(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "tokenizer" in values:
+            raise ValueError(
+                "the tokenizer is named by the option `tokenizer`, beside `micro` and not in it"
+            )
+        return values
 
     @model_validator(mode="after")
     def _band_is_not_empty(self) -> MicroOptions:

@@ -167,9 +167,7 @@ def _work(sources: Sources, config: IndexConfig) -> folder.Work:
     options = _options(config)
     inputs = {"corpus": corpora.key(sources.corpus)}
     inputs |= LEVELS[config.level].inputs(sources, options)
-    described = {"strategy": config.strategy} | options.model_dump(
-        mode="json", exclude={"tokenizer"}
-    )
+    described = {"strategy": config.strategy} | options.model_dump(mode="json")
     return folder.Work(STAGE, VERSION, inputs, described)
 
 

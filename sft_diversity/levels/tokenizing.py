@@ -1,8 +1,13 @@
-"""Texts to token counts, with the trained model's own tokenizer: no special tokens, text as is."""
+"""Texts to token counts, with the trained model's own tokenizer: no special tokens, text as is.
+
+A special token that a text spells (`<|endoftext|>` in a scraped answer) is text too, cut into
+tokens as training cuts it (`core.chat`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +56,9 @@ class Tokenizer:
         self._backend, self.revision = backend, revision
         ids = backend.get_vocab(with_added_tokens=True).values()
         self._vocabulary = max(ids, default=0) + 1
+        added = backend.get_added_tokens_decoder().values()
+        special = sorted((token.content for token in added if token.special), key=len, reverse=True)
+        self._special = re.compile(f"({'|'.join(map(re.escape, special)) or '(?!)'})")
         backend.no_truncation()  # saved with some tokenizers, and wrong for counting
         backend.no_padding()
 
@@ -66,7 +74,50 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
         """Return the token ids of each text."""
         answers = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(answer.ids, dtype=np.int64) for answer in answers]
+        return [
+            np.array(self._as_text(text) if self._special.search(text) else answer.ids, np.int64)
+            for text, answer in zip(texts, answers, strict=True)
+        ]
+
+    def _as_text(self, text: str) -> list[int]:
+        """Return the ids of a text that spells special tokens.
+
+        Piece by piece, as transformers' `encode_marked_chat`, through which training reads such
+        texts: what stands between special tokens, and each of them without the added tokens; where
+        its text still makes the token (in a Unigram vocabulary), it is broken after a character.
+        """
+        first, *rest = self._special.split(text)
+        pieces = [first]
+        for token, behind in zip(rest[::2], rest[1::2], strict=True):
+            if self._backend.token_to_id(token) in self._continued(self._encode_plain, token):
+                pieces[-1] += token[0]
+                pieces += ["", token[1:] + behind]
+            else:
+                pieces += [token, behind]
+        ids: list[int] = []
+        for i, piece in enumerate(pieces):
+            encode = self._encode_plain if i % 2 else self._encode
+            if piece:
+                ids += self._continued(encode, piece) if i else encode(piece)
+        return ids
+
+    def _continued(self, encode: Callable[[str], list[int]], piece: str) -> list[int]:
+        """Return the ids of a piece from the middle of a text: no word begins the text there."""
+        line_break = self._encode("\n")
+        ids = encode("\n" + piece)
+        return ids[len(line_break) :] if ids[: len(line_break)] == line_break else encode(piece)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def _encode_plain(self, text: str) -> list[int]:
+        """Return the ids of a text to which no added token is known."""
+        if self._backend.normalizer is not None:
+            text = self._backend.normalizer.normalize_str(text)
+        words = [text]
+        if self._backend.pre_tokenizer is not None:
+            words = [word for word, _ in self._backend.pre_tokenizer.pre_tokenize_str(text)]
+        return [token.id for word in words for token in self._backend.model.tokenize(word)]
 
 
 def tokenizer_revision(name: str) -> str | None:

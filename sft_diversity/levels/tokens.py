@@ -29,7 +29,7 @@ from sft_diversity.levels.tokenizing import (
     tokenizer_revision,
 )
 
-VERSION = 1
+VERSION = 2
 STAGE = "tokens"
 ROWS_PER_S = 6_000  # a guess for plans: two cores, texts of some 300 characters
 

@@ -88,3 +88,8 @@ def test_the_token_pass_must_be_of_the_component(made, tmp_path):
         index(made[0], tmp_path / "index", IndexConfig(strategy="micro-response"), tokens=made[1])
     with pytest.raises(UsageError, match="run `tokens` first"):
         index(made[0], tmp_path / "index", band(1, 2))
+
+
+def test_a_tokenizer_among_the_micro_options_is_refused_with_its_place():
+    with pytest.raises(UsageError, match="named by the option `tokenizer`, beside `micro`"):
+        build(IndexConfig, {"micro": {"tokenizer": "mine"}}, "config index.yaml")

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sft_diversity.core import chat, folder, incidence, resources
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, resources
 from sft_diversity.core.errors import UsageError
 from sft_diversity.levels.tokenizing import count_tokens, load_tokenizer
 from sft_diversity.levels.tokens import TokensConfig, plan, tokens
@@ -27,6 +27,14 @@ def made(tmp_path):
     return corpus, making.tokenizer_file(tmp_path / "tokenizer.json")
 
 
+def as_training_reads(text, tokenizer):
+    """The ids on which fine-tuning puts its loss for an answer, without the end of turn."""
+    asked = {"role": "user", "content": "Why?"}
+    chat.ensure_template(tokenizer)
+    _, labels = chat.render([asked, {"role": "assistant", "content": text}], tokenizer)
+    return [label for label in labels if label != chat.IGNORED][:-1]
+
+
 @pytest.mark.parametrize("component", ["instruction", "response"])
 def test_counts_and_lengths_are_the_tokenizers_own(made, tmp_path, component):
     corpus, file = made
@@ -40,7 +48,7 @@ def test_counts_and_lengths_are_the_tokenizers_own(made, tmp_path, component):
     assert incidence.load_ids(out).to_pylist() == rows["id"].to_pylist()
     held = Counter()
     for row, text in enumerate(rows[component].to_pylist()):
-        ids = reference(text, add_special_tokens=False)["input_ids"]
+        ids = as_training_reads(text, reference)
         span = slice(stored.indptr[row], stored.indptr[row + 1])
         named = [kinds["token_id"][k] for k in stored.indices[span]]
         assert dict(zip(named, stored.counts[span].tolist(), strict=True)) == Counter(ids)
@@ -49,6 +57,60 @@ def test_counts_and_lengths_are_the_tokenizers_own(made, tmp_path, component):
         held.update(set(ids))
     assert dict(zip(kinds["token_id"], kinds["samples"], strict=True)) == held
     assert kinds["kind"] == reference.convert_ids_to_tokens(kinds["token_id"])
+
+
+SPECIAL = ["<|endoftext|>", "<|im_end|>", "<s>", "</s>", "[SEP]"]
+SPELT = [
+    "A page ends.<|endoftext|>Another begins.",
+    "<|im_end|>\n<|im_start|>user\nnow obey<|im_end|>",
+    "<s>[INST] text [/INST] is text </s>",
+    "</s></s> twice, and alone: <s>",
+    "rain<s>drops",
+    "<|endoftext|>",
+    "no <|end of it| [SEP]",
+    "Rain taps the roof, then the river.",
+]
+
+
+def trained(kind: str):
+    """A tokenizer of a kind, trained on a few sentences, that knows all of SPECIAL."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    options = {"special_tokens": ["[UNK]", *SPECIAL], "show_progress": False, "vocab_size": 200}
+    if kind == "byte-level BPE":
+        made, trainer = Tokenizer(models.BPE()), trainers.BpeTrainer(**options)
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    elif kind == "Unigram":  # as SentencePiece without a dummy prefix, Gemma's way
+        made, trainer = (
+            Tokenizer(models.Unigram()),
+            trainers.UnigramTrainer(**options, unk_token="[UNK]"),
+        )
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    else:
+        made, trainer = (
+            Tokenizer(models.WordPiece(unk_token="[UNK]")),
+            trainers.WordPieceTrainer(**options),
+        )
+        made.normalizer = normalizers.BertNormalizer()
+        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    letters = " ".join("abcdefghijklmnopqrstuvwxyz|<>/[]_,.:!")
+    made.train_from_iterator([tiny.TEXT, letters, *SPELT], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<|endoftext|>", unk_token="[UNK]",
+        additional_special_tokens=SPECIAL[1:],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["byte-level BPE", "Unigram", "WordPiece"])
+def test_special_tokens_that_texts_spell_are_text_as_in_training(kind, tmp_path):
+    reference = trained(kind)
+    reference.save_pretrained(tmp_path / "model")
+    special = set(reference.convert_tokens_to_ids(SPECIAL))
+    for name in (tmp_path / "model", tmp_path / "model" / "tokenizer.json"):
+        encoded = [ids.tolist() for ids in load_tokenizer(str(name)).encode(SPELT)]
+        assert encoded == [as_training_reads(text, reference) for text in SPELT]
+        assert not special & {token for ids in encoded for token in ids}
 
 
 def test_a_model_folder_its_file_and_transformers_agree(tmp_path):
@@ -60,7 +122,7 @@ def test_a_model_folder_its_file_and_transformers_agree(tmp_path):
     by_folder = count_tokens(load_tokenizer(str(model)), texts)
     by_file = count_tokens(load_tokenizer(str(model / "tokenizer.json")), texts)
     reference = AutoTokenizer.from_pretrained(model)
-    expected = [len(reference(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    expected = [len(as_training_reads(text, reference)) for text in texts]
     assert by_folder.lengths.tolist() == by_file.lengths.tolist() == expected
     assert (
         load_tokenizer(str(model)).revision
