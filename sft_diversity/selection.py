@@ -12,10 +12,13 @@ from typing import Any
 from pydantic import Field
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder
+from sft_diversity.core import folder, lineage
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.progress import say
+from sft_diversity.embed import stage as embedding
+from sft_diversity.embed.locate import locate
 from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.score import model as models
 from sft_diversity.score import quality as judging
 from sft_diversity.score.quality import QualityConfig
 from sft_diversity.select import grid as grids
@@ -37,6 +40,11 @@ class SelectOptions(selecting.SelectConfig):
     judge: dict[str, Any] = Field(
         default={},
         description="the model behind quality perplexity and ifd: model, max_length, ...",
+    )
+    made_from: dict[str, Any] = Field(
+        default={},
+        exclude=True,  # it changes no row
+        description="content keys and options that a recipe was made from; what differs is named",
     )
 
 
@@ -76,7 +84,7 @@ def make_inputs(
 
     def open_pool() -> selecting.Pool:
         scores = {name: judging.read(place, name) for name, place in judged.items()}
-        return selecting.open_pool(corpus, passes, indexes, embeddings, scores)
+        return selecting.open_pool(corpus, passes, indexes, embeddings, scores, judged)
 
     return open_pool
 
@@ -99,12 +107,73 @@ def choose(
         if name:
             tell(f"{name}:")
         plain = configs.part_of(selecting.SelectConfig, one)
-        made = selecting.select(pool, places[name], plain, tell)
+        differs = _differs(pool, one) if one.made_from else []
+        made = selecting.select(pool, places[name], plain, tell, recipe(one))
         figures[name] = folder.figures(made, places[name])
+        if one.made_from:
+            equal = one.made_from.get("ids_key") == made["result"]["ids_key"]
+            say(f"select: the ids are {'' if equal else 'not '}those of the recipe")
+            figures[name] |= {"recipe": {"differs": differs, "ids_equal": equal}}
         picks[name] = selecting.rows_of(pool, places[name])
         if advance is not None:
             advance(name)
     return figures, picks, pool.n_samples
+
+
+def _differs(pool: selecting.Pool, asked: SelectOptions) -> list[str]:
+    """Name what this run reads that its recipe did not."""
+    plain = configs.part_of(selecting.SelectConfig, asked)
+    found = lineage.differences(asked.made_from, selecting.facts(pool, plain))
+    if found:
+        say(f"select: not made from what the recipe was: {'; '.join(found)}")
+    return found
+
+
+def recipe(asked: SelectOptions) -> Result:
+    """Return the options to run again, as they were resolved here; those that play no part go.
+
+    Notes
+    -----
+    The options of a stage that a strategy does not read are left out, so that a recipe asks for
+    no encoder or model that it does not need.
+    """
+    plain = configs.part_of(selecting.SelectConfig, asked).model_dump(mode="json")
+    said: Result = {name: plain[name] for name in ("strategy", "size")} | plain
+    said["tokenizer"] = asked.tokenizer
+    fields = SelectOptions.model_fields
+    said = {n: v for n, v in said.items() if v is not None or fields[n].default is not None}
+    encodes: SelectOptions | IndexOptions | None = asked if asked.needs_embeddings else None
+    if asked.needs_incidence:
+        options = _index_options(asked)
+        own = options.model_dump(mode="json")[options.level]
+        said["index"] = {options.level: own | _endpoint(own)}
+        if options.level == "micro" and options.tokenizer != asked.tokenizer:
+            said["index"]["tokenizer"] = options.tokenizer
+        encodes = options if options.level == "macro" or own.get("merge") == "encoder" else None
+    if encodes is not None:
+        said["encoder"], said["embed"] = _encoding(encodes.embed, encodes.encoder)
+    if asked.quality in judging.SCORERS:
+        judge = configs.build(QualityConfig, asked.judge, "select, key `judge`")
+        dtype = models.resolve(judge.device, judge.dtype)[1]
+        said["judge"] = judge.model_dump(mode="json") | {"dtype": dtype}
+    return said
+
+
+def _encoding(given: Mapping[str, Any], encoder: str | None) -> tuple[str, Result]:
+    """Return the encoder and its options, with the precision and revision they came to here."""
+    config = configs.build(EmbedConfig, given, "select, key `embed`", {"encoder": encoder})
+    files = locate(config.encoder, config.revision, download=False)
+    options = config.model_dump(mode="json", exclude={"encoder", "components", "workers"})
+    options |= {"precision": embedding.place(config).precision}
+    if files is not None and files.commit is not None:
+        options["revision"] = files.commit
+    return config.encoder, options
+
+
+def _endpoint(options: Mapping[str, Any]) -> Result:
+    """Return the block of a model that tags, with a word where its address was: that is private."""
+    given = options.get("endpoint")
+    return {} if given is None else {"endpoint": {**given, "url": "URL"}}
 
 
 def _index_options(asked: SelectOptions) -> IndexOptions:

@@ -126,7 +126,7 @@ class Work:
         elif config.level == "macro":
             inputs["embeddings"] = self.embeddings(corpus, encoding)
         else:
-            inputs["encode"], inputs["encoder"] = text_encoder(encoding)
+            inputs["encode"], inputs["encoder"], inputs["encoder_facts"] = text_encoder(encoding)
             inputs["answers"] = self.root / "answers"
             if self._corpus_there:
                 place = index_part.words_place(corpus, config.component, WHOLE, self.root)

@@ -140,11 +140,15 @@ class Draft:
         seeds: Mapping[str, int] | None = None,
         result: Mapping[str, Any] | None = None,
         run: Mapping[str, Any] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write the manifest, sync, give the folder its name; return the manifest.
 
         `rows` accounts for rows (see `rows_account`); `result` holds figures that are equal between
-        equal runs; `run` holds what is not (seconds, device) and is covered by no hash.
+        equal runs; `run` holds what is not (seconds, device, paths) and is covered by no hash.
+        `lineage` and `recipe` say what it was made from and how to make it again
+        (`core.lineage`); they are in the manifest where they are given.
         """
         body = self.work.as_json() | {
             "key": self.work.key,
@@ -153,6 +157,8 @@ class Draft:
             "result": dict(result or {}),
             "files": inventory(self.path),
         }
+        body |= {"lineage": dict(lineage)} if lineage else {}
+        body |= {"recipe": dict(recipe)} if recipe else {}
         body["digest"] = content_key(body)
         now = time.time()
         body["run"] = {

@@ -289,10 +289,14 @@ def work_of(corpus: Path, config: EmbedConfig, files: Files, placement: Placemen
         "embed",
         VERSION,
         {"corpus": corpora.key(corpus), "encoder": files.revision},
-        {
-            "components": list(config.components),
-            "precision": placement.precision,
-            "backend": placement.backend,
-            "prompt_name": config.prompt_name,
-        },
+        {"components": list(config.components), **options_of(config, placement)},
     )
+
+
+def options_of(config: EmbedConfig, placement: Placement) -> dict[str, Any]:
+    """Return the options, as resolved here, that decide a text's vector."""
+    return {
+        "precision": placement.precision,
+        "backend": placement.backend,
+        "prompt_name": config.prompt_name,
+    }

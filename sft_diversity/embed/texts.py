@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,21 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.embed.base import Encoder
 from sft_diversity.embed.locate import locate
-from sft_diversity.embed.stage import EmbedConfig, encoder_for, key_of, place
+from sft_diversity.embed.stage import (
+    VERSION,
+    EmbedConfig,
+    encoder_for,
+    key_of,
+    options_of,
+    place,
+)
 from sft_diversity.embed.units import encode
 
 
-def text_encoder(config: EmbedConfig) -> tuple[Callable[[Sequence[str]], Vectors], str]:
-    """Return a function from m texts to unit vectors, float32, shape (m, d), and its key.
+def text_encoder(
+    config: EmbedConfig,
+) -> tuple[Callable[[Sequence[str]], Vectors], str, dict[str, Any]]:
+    """Return a function from m texts to unit vectors, float32, shape (m, d), its key, its lineage.
 
     The encoder is loaded at the first call. The key changes with whatever changes the vectors. A
     text's vector does not depend on the texts it comes with, nor on the number of workers.
@@ -50,4 +60,10 @@ def text_encoder(config: EmbedConfig) -> tuple[Callable[[Sequence[str]], Vectors
             torch.set_num_threads(before)
         return core_vectors.unit(out)
 
-    return vectors_of, key_of(config, files, placement)
+    made = {
+        "stage": "encoder",
+        "version": VERSION,
+        "inputs": {"encoder": files.revision},
+        "config": options_of(config, placement),
+    }
+    return vectors_of, key_of(config, files, placement), made

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from sft_diversity.core import lineage
 from sft_diversity.export.licences import identifier
 from sft_diversity.export.rows import is_dialogue
 
@@ -231,18 +232,25 @@ def _lineage(manifest: Mapping[str, Any]) -> str:
         f"key `{manifest.get('key')}`"
     ]
     lines += [f"- input {name}: `{key}`" for name, key in sorted(manifest["inputs"].items())]
-    said = "`selection.json`" if manifest["stage"] == "select" else "`corpus.json`"
-    lines.append(f"- {said} holds its whole manifest: inputs, settings, seeds, row account")
-    command = {
-        "select": "sftdiv select CORPUS --config selection.yaml --out DIR",
-        "ingest": "sftdiv ingest --config corpus.yaml --out DIR",
-        "clean": "sftdiv clean CORPUS --config clean.yaml --out DIR",
-        "rewrite": "sftdiv rewrite CORPUS --endpoint URL --config rewrite.yaml --out DIR",
-    }.get(str(manifest["stage"]), "")
-    settings = yaml.safe_dump(dict(manifest.get("config", {})), sort_keys=True, allow_unicode=True)
+    name = "selection" if manifest["stage"] == "select" else "corpus"
     lines.append(
-        f"\nTo make it again, from the same inputs: `{command}` with\n\n```yaml\n{settings}```"
+        f"- `{name}.json` holds its whole manifest: inputs, settings, seeds, row account, and the "
+        "stages before it with theirs"
     )
+    command, text = lineage.again(manifest)
+    lines.append(f"\nTo make it again: `{command}`, where `{name}.yaml` is\n\n```yaml\n{text}```")
+    if manifest["stage"] == "select":
+        lines.append(
+            "\nA file or folder in it goes by its last name: put yours. `made_from` has the key of "
+            "everything that decided the rows; `select` names what differs from it, and says "
+            "whether the ids are equal."
+        )
+    for before in lineage.corpora_of(manifest):
+        command, text = lineage.again(before, "CORPUS")
+        lines.append(
+            f"\n<details><summary>The corpus, by {before['stage']} version {before['version']}"
+            f"</summary>\n\n`{command}`\n\n```yaml\n{text}```\n\n</details>"
+        )
     return "\n".join(lines)
 
 

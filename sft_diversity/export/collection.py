@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, lineage
 from sft_diversity.core.errors import UsageError
 from sft_diversity.export import repo_card
 from sft_diversity.export.record import Record, described, write
@@ -126,7 +126,10 @@ def entry(staged: Staged) -> dict[str, Any]:
             for one in metadata
             for group in range(one.num_row_groups)
         )
-    else:
+    if of["stage"] == "select":
+        command = lineage.again(of, staged.config)[0]
+        found["command"] = command.replace("selection.yaml", f"{staged.config}/selection.yaml")
+    if file_type != "parquet":
         with shards[0].open("rb") as handle:
             found["columns"] = list(json.loads(handle.readline()))
     return found

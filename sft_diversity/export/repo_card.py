@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -20,15 +19,6 @@ _COLUMNS = {
     "pick": "`pick`: its place in the selection, 0 first",
     "messages": "`messages`: the whole dialogue, a list of role and content",
     "prompt": "`prompt` and `completion`: the last assistant turn, given all before it",
-}
-#: Settings that are left out of a command where nothing reads them.
-_READ: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-    "objective": lambda s: _of_a_level(s),
-    "fill": lambda s: _of_a_level(s) and s.get("objective") != "entropy",
-    "min_tokens": lambda s: s.get("objective") == "entropy",
-    "embedded": lambda s: s.get("strategy") in ("k-center", "facility-location", "deita"),
-    "threshold": lambda s: s.get("strategy") == "deita",
-    "quality_floor": lambda s: s.get("quality") is not None,
 }
 
 
@@ -254,14 +244,14 @@ def _tokens(value: Any) -> str:
 
 
 def _reproducing(name: str, configs: Entries) -> str:
-    chosen = {config: one for config, one in configs.items() if one["of"] == "select"}
+    chosen = {config: one["command"] for config, one in configs.items() if "command" in one}
     parts = []
     if chosen:
-        commands = "\n".join(command(config, one["settings"]) for config, one in chosen.items())
+        commands = "\n".join(chosen.values())
         export = f"sftdiv export {' '.join(chosen)} --to hub:{name}"
         parts.append(
-            "With the corpus, the tokenizer and the encoder that were used, these make the same "
-            f"bytes:\n\n```bash\n{commands}\n{export}\n```"
+            "With the corpus, and the files that a `selection.yaml` names, these make the same "
+            f"ids, and name what differs:\n\n```bash\n{commands}\n{export}\n```"
         )
     lines = ["| config | made by | of corpus | digest |", "| --- | --- | --- | --- |"]
     for config, one in configs.items():
@@ -278,37 +268,5 @@ def _reproducing(name: str, configs: Entries) -> str:
     return "\n\n".join(parts)
 
 
-def command(config: str, settings: Mapping[str, Any]) -> str:
-    """Return the command that makes a subset with these settings."""
-    first = ("strategy", "size", "diversity", "seed")
-    named = [*first, *(key for key in sorted(settings) if key not in first)]
-    words = ["sftdiv select CORPUS"]
-    for key in named:
-        value = settings.get(key)
-        if value is not None and (key not in _READ or _READ[key](settings)):
-            words.append(_option(key, value))
-    words.append(f"--out {config}")
-    return _wrapped(words)
-
-
 def _of_a_level(settings: Mapping[str, Any]) -> bool:
     return str(settings.get("strategy")).partition("-")[0] in ("macro", "meso", "micro")
-
-
-def _option(key: str, value: Any) -> str:
-    flag = "--" + key.replace("_", "-")
-    if isinstance(value, bool):
-        return flag if value else f"--no-{flag[2:]}"
-    if value == "given":  # a file or folder; its hash is among the inputs
-        return f"{flag} {key.upper()}"
-    said = str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
-    return f"{flag} {shlex.quote(said)}"
-
-
-def _wrapped(words: Iterable[str], width: int = 88) -> str:
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) > width:
-            lines.append("   ")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return " \\\n".join(lines)

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, schema, stopping
+from sft_diversity.core import folder, lineage, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.export import card, clients, formats, hub, licences
 from sft_diversity.export.shards import BATCH_ROWS, Stream, write_shard
 
-VERSION = 3
+VERSION = 4
 _STAGES = {"select": "selection.json", "finetune": "training.json"}
 _STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
 _MODEL_PARTS = (
@@ -97,9 +97,10 @@ def export(
     """Export a finished subset, corpus or model to the folder `to`, or to `hub:org/name`.
 
     A subset or corpus becomes `data/train-00000-of-0000N.parquet` (or `.jsonl`), a dataset card
-    README.md, the selection's manifest as `selection.json` (a corpus's as `corpus.json`), and what
-    trainers need to read it (`clients`); a model becomes its own files and `training.json`. Each
-    shard is read back and compared before it counts. A dataset repository takes several.
+    README.md, the selection's manifest as `selection.json` and the options to make it again as
+    `selection.yaml` (a corpus's as `corpus.json`, `.yaml`), and what trainers need to read it
+    (`clients`); a model becomes its own files and `training.json`. Each shard is read back and
+    compared before it counts. A dataset repository takes several.
 
     Returns
     -------
@@ -248,7 +249,9 @@ def _export_samples(
             size = found.fit * (shard + 1) // shards - found.fit * shard // shards
             name = f"data/train-{shard:05}-of-{shards:05}.{config.file_type}"
             write_shard(draft, name, stream.take(size), config.format, statistics, bar.advance)
-    draft.write_json(_STAGES[manifest["stage"]], {k: v for k, v in manifest.items() if k != "run"})
+    name = _STAGES[manifest["stage"]]
+    draft.write_json(name, {k: v for k, v in manifest.items() if k != "run"})
+    _write_text(draft, name.replace(".json", ".yaml"), lineage.again(manifest)[1])
     title = str(draft.work.config["title"])
     trainers = clients.clients(config.format, title, found)
     for one in trainers:
@@ -267,6 +270,7 @@ def _export_samples(
         | {"shards": shards, "unknown_licences": unknown, "format": config.format}
         | {"file_type": config.file_type, "not_alternating": found.broken_turns}
         | {"clients": {one.name: one.file for one in trainers}},
+        lineage={str(manifest["stage"]): lineage.entry(manifest)},
     )
 
 

@@ -36,6 +36,7 @@ class Sources:
     encoder: str | None = None
     answers: Path | None = None  # folder of a model's kept answers; default: beside the output
     ready: Path | None = None  # folder of finished parts of the corpus, see `levels.part`
+    encoder_facts: Mapping[str, Any] | None = None  # what made the encoder's key, for the lineage
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, progress
+from sft_diversity.core import folder, incidence, lineage, progress
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.levels import tagging
@@ -114,6 +114,7 @@ def index(
     encoder: str | None = None,
     answers: Path | None = None,
     ready: Path | None = None,
+    encoder_facts: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = progress.say,
 ) -> dict[str, Any]:
     """Make the incidence of `config.strategy`; return the manifest.
@@ -134,13 +135,17 @@ def index(
         Folder of a model's kept answers, for meso by tags; default: `OUT.answers` beside `out`.
     ready : Path, optional
         Folder of finished parts (`levels.part`): meso does not read their rows' words again.
+    encoder_facts : mapping, optional
+        What made the encoder's revision, as a lineage says it.
 
     Raises
     ------
     UsageError
         If the level lacks an input, or an input belongs to another component.
     """
-    sources = Sources(corpus, config.component, embeddings, tokens, encode, encoder, answers, ready)
+    sources = Sources(
+        corpus, config.component, embeddings, tokens, encode, encoder, answers, ready, encoder_facts
+    )
     draft = folder.open_draft(out, _work(sources, config))
     say(f"index {config.strategy}: {draft.state}, {draft.reason}")
     if draft.reused:
@@ -155,7 +160,21 @@ def index(
     shutil.rmtree(draft.path / PARTS, ignore_errors=True)
     rows = made.incidence.n_samples
     result = _figures(config, made)
-    return draft.commit(rows=folder.rows_account(rows, rows, {}), result=result, run=made.run)
+    return draft.commit(
+        rows=folder.rows_account(rows, rows, {}),
+        result=result,
+        run=made.run,
+        lineage=_lineage(sources, draft.work),
+    )
+
+
+def _lineage(sources: Sources, work: folder.Work) -> lineage.Lineage:
+    """Return what the level read besides the corpus."""
+    read = {"tokens": sources.tokens, "embeddings": sources.embeddings}
+    found = lineage.of(**{n: place for n, place in read.items() if place and n in work.inputs})
+    if "encoder" in work.inputs and sources.encoder_facts is not None:
+        found["encoder"] = dict(sources.encoder_facts)
+    return found
 
 
 def _options(config: IndexConfig) -> Any:

@@ -41,6 +41,7 @@ class Pool:
     tokens: Mapping[Component, Tokens]
     keys: Mapping[str, str]
     index_keys: Mapping[str, str]
+    places: Mapping[str, Path] = field(default_factory=dict)
     incidences: dict[str, Incidence] = field(default_factory=dict)
     scores: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     embeddings: dict[Component, Path] = field(default_factory=dict)
@@ -159,8 +160,11 @@ def open_pool(
     indexes: Mapping[str, Path],
     embeddings: Mapping[Component, Path] | None = None,
     scores: Mapping[str, npt.NDArray[np.float64]] | None = None,
+    judged: Mapping[str, Path] | None = None,
 ) -> Pool:
     """Open a corpus with its token passes; incidences by strategy, embeddings, quality scores.
+
+    `judged` has the folders that the scores are from.
 
     Raises
     ------
@@ -182,7 +186,22 @@ def open_pool(
     for component, path in (embeddings or {}).items():
         _checked(path, "embed", key)
         keys[f"embeddings-{component}"] = vectors.key(path, component)
-    return Pool(corpus, passes, keys, index_keys, found, dict(scores or {}), dict(embeddings or {}))
+    groups = {"tokens": tokens, "embeddings": embeddings, "index": indexes, "quality": judged}
+    places = {
+        f"{group}-{name}": place
+        for group, made in groups.items()
+        for name, place in dict(made or {}).items()
+    }
+    return Pool(
+        corpus,
+        passes,
+        keys,
+        index_keys,
+        places | {"corpus": corpus},
+        found,
+        dict(scores or {}),
+        dict(embeddings or {}),
+    )
 
 
 def _checked(path: Path, stage: str, corpus_key: str) -> str:

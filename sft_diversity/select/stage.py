@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, schema
+from sft_diversity.core import folder, lineage, progress, schema
 from sft_diversity.core.folder import Work, open_draft, rows_account
 from sft_diversity.core.hashing import content_key
 from sft_diversity.select import constraints, figures
@@ -21,7 +21,7 @@ from sft_diversity.select.compiled import Rows
 from sft_diversity.select.config import SelectConfig
 from sft_diversity.select.pool import Pool, open_pool
 
-VERSION = 2
+VERSION = 3
 STAGE = "select"
 _ROWS_PER_FILE = 100_000
 
@@ -31,8 +31,11 @@ def select(
     out: Path,
     config: SelectConfig,
     say: Callable[[str], None] = progress.say,
+    recipe: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Choose a subset, write it to `out`, return the manifest.
+
+    `recipe` are all options to run again, those of what the pool was made from too.
 
     `out` holds `samples/*.parquet` (schema SUBSET, in pick order). The manifest's `result` has
     every achieved figure.
@@ -56,11 +59,32 @@ def select(
         for name, licence in corpora.licences(pool.corpus).items()
         if name in result["sources"]
     }
+    result["ids_key"] = content_key(samples["id"].to_pylist())
+    asked, paths = lineage.public(recipe or config.model_dump(mode="json"))
     return draft.commit(
         rows=rows_account(pool.n_samples, len(rows), {"not_picked": pool.n_samples - len(rows)}),
         seeds={"seed": config.seed},
         result=result,
+        run={"paths": paths} if paths else {},
+        lineage=_lineage(pool, config),
+        recipe=asked,
     )
+
+
+def facts(pool: Pool, config: SelectConfig) -> dict[str, Any]:
+    """Return what will decide the subset's rows, as a recipe states it (`lineage.facts`)."""
+    return lineage.facts(_work(pool, config).as_json() | {"lineage": _lineage(pool, config)})
+
+
+def _lineage(pool: Pool, config: SelectConfig) -> lineage.Lineage:
+    read = {"corpus": "corpus", **{f"tokens-{name}": f"tokens-{name}" for name in pool.tokens}}
+    if config.needs_embeddings:
+        read[f"embeddings-{config.component}"] = f"embeddings-{config.component}"
+    if config.needs_incidence:
+        read["incidence"] = f"index-{config.strategy}"
+    if config.quality in pool.scores:
+        read["quality"] = f"quality-{config.quality}"
+    return lineage.of(**{n: pool.places[at] for n, at in read.items() if at in pool.places})
 
 
 def files_of(subset: Path) -> list[Path]:

@@ -83,7 +83,7 @@ def test_padding_on_either_side_and_dummy_rows(left, row):
 
 def test_texts_in_memory_get_the_vectors_of_the_stage(tiny):
     texts = [text for pair in make.pairs(7) for text in pair]
-    encode_texts, key = text_encoder(EmbedConfig(encoder=str(tiny)))
+    encode_texts, key, _ = text_encoder(EmbedConfig(encoder=str(tiny)))
     alone, other = (text_encoder(EmbedConfig(encoder=str(tiny), workers=w)) for w in (1, None))
     together = encode_texts(texts)
     assert together.tobytes() == alone[0](texts).tobytes()

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import re
-import shlex
-from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from sft_diversity.export import collection, repo_card, stage
+from sft_diversity.export import collection, stage
 from sft_diversity.export.record import Record
-from sft_diversity.select.config import SelectConfig
 from tests.export import fixtures
 
 
@@ -67,30 +64,8 @@ def test_figures_sources_and_commands_are_in_the_text(card):
     assert "Look before you use or pass on: a (no licence stated); b (no licence" in card.text
     assert 'load_dataset("me/rows", "micro-response-100", split="train")' in card.text
     assert "6 rows have several assistant turns" in card.text
+    assert "sftdiv select CORPUS --config random/selection.yaml --out random" in card.text
     assert "sftdiv export micro-response-5 micro-response-100 random --to hub:me/rows" in card.text
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"strategy": "micro-response", "size": 10, "diversity": 33.3333333},
-        {"strategy": "macro-instruction", "size": 5, "fill": "balance", "max_per_kind": 3},
-        {"strategy": "micro-response", "size": 5, "objective": "entropy", "min_tokens": 4},
-        {"strategy": "deita", "size": 5, "quality": "length", "threshold": 0.5},
-        {"strategy": "k-center", "size": 5, "embedded": "instruction", "seed": 7},
-        {"strategy": "random", "size": 5, "quota": "source=a b:0.5,c:0.5", "quality": "meta.x"},
-    ],
-)
-def test_the_command_of_a_card_has_every_setting_that_counts(options):
-    """Read as options again, the command gives the settings it was written from."""
-    config = SelectConfig(**options)
-    text = repo_card.command("out", config.model_dump(mode="json"))
-    words = shlex.split(text.replace("\\\n", ""))  # a shell joins such lines, shlex does not
-    assert words[:3] == ["sftdiv", "select", "CORPUS"]
-    assert words[-2:] == ["--out", "out"]
-    pairs = zip(words[3:-2:2], words[4:-2:2], strict=True)
-    read: dict[str, Any] = {name[2:].replace("-", "_"): value for name, value in pairs}
-    assert SelectConfig.model_validate(read, strict=False) == config
 
 
 def test_many_configs_have_one_column_of_rows_in_the_source_table(tmp_path):

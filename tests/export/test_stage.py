@@ -95,7 +95,7 @@ def test_nothing_of_this_machine_is_in_what_others_see(made):
     seen = contents(made / "out")
     assert sorted(seen) == [
         "README.md", "axolotl.yaml", "data/train-00000-of-00001.parquet", "dataset_info.json",
-        "manifest", "selection.json", "trl_sft.sh",
+        "manifest", "selection.json", "selection.yaml", "trl_sft.sh",
     ]  # fmt: skip
     for raw in seen.values():
         assert str(made).encode() not in raw

@@ -1,0 +1,158 @@
+"""What a card says "to make it again" makes the same ids in the same order, and names what differs.
+
+Every case selects, exports, takes command and YAML out of the card as a reader would, and runs them
+with a fresh work folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from sft_diversity.cli import app
+from tests import tiny
+from tests.embed import make
+from tests.levels import making
+
+SIZE = 24
+MICRO = {"index": {"micro": {"band_min": 2, "band_max": 90}}}
+TOKENS = ["--tokenizer", "words.json"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a corpus and all that options name: tokenizers, encoder, model, id files."""
+    root = tmp_path_factory.mktemp("recipe")
+    rng = np.random.default_rng(0)
+    texts = []
+    for n in range(160):
+        topic, frame = making.TOPICS[n % 8], making.FRAMES[n % 6]
+        words = rng.choice(tiny.TEXT.split(), 4 + n % 17)
+        answer = f"{making.FRAMES[n % 5]} {' '.join(words)}".replace("{}", topic)
+        texts.append((f"{frame} ({n})".replace("{}", topic), answer))
+    making.corpus(root / "corpus", texts)
+    make.encoder(root / "encoder")
+    tiny.save(root / "model")
+    making.tokenizer_file(root / "words.json", 420)
+    making.tokenizer_file(root / "others.json", 270)
+    ids = pq.read_table(root / "corpus/samples", columns=["id"])["id"].to_pylist()
+    (root / "keep.txt").write_text("\n".join(ids[3:40:9]))
+    (root / "not.txt").write_text("\n".join(ids[50:54]))
+    return root
+
+
+CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "tokenizer": (["--strategy", "micro-response", "--diversity", "67", *TOKENS], MICRO),
+    "balance": (
+        ["--strategy", "micro-instruction", "--fill", "balance", "--seed", "5"],
+        {"index": {"micro": {"band_min": 3, "band_max": 30}}},
+    ),
+    "clusters": (
+        ["--strategy", "macro-response", "--diversity", "50", "--encoder", "encoder"],
+        {"index": {"macro": {"k": 9, "seed": 4}}, "embed": {"precision": "float32"}},
+    ),
+    "capped": (
+        ["--strategy", "macro-instruction", "--max-per-kind", "6", "--encoder", "encoder"],
+        {"index": {"macro": {"k": 8}}},
+    ),
+    "phrases": (
+        ["--strategy", "meso-instruction", "--diversity", "33", "--fill", "uniform"],
+        {"index": {"meso": {"max_units": 2, "merge": "none", "max_share": 0.4}}},
+    ),
+    "merged": (
+        ["--strategy", "meso-response", "--diversity", "67", "--encoder", "encoder"],
+        {"index": {"meso": {"threshold": 0.6}}, "embed": {"precision": "float32"}},
+    ),
+    "entropy": (
+        ["--strategy", "micro-response", "--objective", "entropy", "--min-tokens", "3", *TOKENS],
+        {"diversity": 40.0, "seed": 3},
+    ),
+    "limits": (
+        [
+            "--strategy", "micro-response", "--diversity", "50", "--match-length", "tokenizer",
+            "--must-include", "keep.txt", "--exclude", "not.txt", *TOKENS,
+        ],
+        MICRO,
+    ),
+    "k-center": (["--strategy", "k-center", "--encoder", "encoder", "--seed", "2"], {}),
+    "judged": (
+        ["--strategy", "random", "--quality", "ifd", "--quality-floor", "40", "--seed", "9"],
+        {"judge": {"model": "model", "max_length": 64}},
+    ),
+}  # fmt: skip
+
+
+def sftdiv(*words: str, code: int = 0):
+    """Run a command in this process; return what it printed."""
+    run = CliRunner().invoke(app, list(words))
+    assert run.exit_code == code, (run.exception, run.stderr)
+    return run
+
+
+def picks(subset: Path) -> list[str]:
+    files = sorted((subset / "samples").glob("*.parquet"))
+    return [one for file in files for one in pq.read_table(file, columns=["id"])["id"].to_pylist()]
+
+
+def pasted(card: Path) -> tuple[list[str], dict[str, Any]]:
+    """Return the command and the YAML under "To make it again" of a card."""
+    text = card.read_text("utf-8")
+    again = text[text.index("To make it again") :]
+    command = re.search(r"`(sftdiv select [^`]*)`", again)
+    block = re.search(r"```yaml\n(.*?)```", again, re.DOTALL)
+    assert command is not None
+    assert block is not None
+    return shlex.split(command[1])[1:], yaml.safe_load(block[1])
+
+
+def first(place: Path, name: str) -> Path:
+    """Select and export a case, unless that is done."""
+    flags, config = CASES[name]
+    (place / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    if name == "limits":
+        first(place, "tokenizer")
+    config_and_out = ["--config", f"{name}.yaml", "--out", name, "--size", str(SIZE)]
+    sftdiv("select", "corpus", *config_and_out, *flags)
+    sftdiv("export", name, "--to", f"{name}-export")
+    return place / f"{name}-export"
+
+
+def again(place: Path, name: str, *more: str) -> tuple[list[str], dict[str, Any], str]:
+    """Do what the card says; return the ids, the JSON result, and what was said."""
+    command, recipe = pasted(first(place, name) / "README.md")
+    (place / "selection.yaml").write_text(yaml.safe_dump(recipe))
+    out = f"{name}{''.join(more).replace('.', '')}-again"
+    words = [{"CORPUS": "corpus", "DIR": out}.get(word, word) for word in command]
+    run = sftdiv(*words, "--json", "--work", f"work-{out}", *more)
+    return picks(place / out), json.loads(run.stdout), run.stderr
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_card_makes_the_same_ids_in_the_same_order(place, monkeypatch, name):
+    monkeypatch.chdir(place)
+    ids, result, said = again(place, name)
+    assert ids == picks(place / name)
+    assert len(ids) == SIZE
+    assert result["recipe"] == {"differs": [], "ids_equal": True}
+    assert "select: the ids are those of the recipe" in said
+
+
+def test_what_differs_from_the_recipe_is_named(place, monkeypatch):
+    monkeypatch.chdir(place)
+    ids, result, said = again(place, "tokenizer", "--tokenizer", "others.json")
+    assert ids != picks(place / "tokenizer")
+    (line,) = result["recipe"]["differs"]
+    assert line.startswith("incidence of micro-response, tokens-instruction, tokens-response: ")
+    assert re.search(r": tokenizer is [0-9a-f]{12}… here, [0-9a-f]{12}… there$", line)
+    assert f"select: not made from what the recipe was: {line}" in said
+    assert "select: the ids are not those of the recipe" in said
+    assert result["recipe"]["ids_equal"] is False
