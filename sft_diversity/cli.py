@@ -346,7 +346,7 @@ def report_command(
 @app.command("clean")
 @options_of(workflow.CleanOptions)
 def clean_command(
-    corpus: Corpus,
+    corpus: Annotated[Path, typer.Argument(help="A corpus, subset or export, or a raw file.")],
     out: Out,
     against: Annotated[
         list[str] | None,

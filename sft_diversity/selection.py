@@ -15,8 +15,6 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import folder, lineage
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.progress import say
-from sft_diversity.embed import stage as embedding
-from sft_diversity.embed.locate import locate
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.score import model as models
 from sft_diversity.score import quality as judging
@@ -24,7 +22,7 @@ from sft_diversity.score.quality import QualityConfig
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
 from sft_diversity.select.compiled import Rows
-from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work
+from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work, encoding_recipe
 
 Result = dict[str, Any]
 
@@ -151,23 +149,12 @@ def recipe(asked: SelectOptions) -> Result:
             said["index"]["tokenizer"] = options.tokenizer
         encodes = options if options.level == "macro" or own.get("merge") == "encoder" else None
     if encodes is not None:
-        said["encoder"], said["embed"] = _encoding(encodes.embed, encodes.encoder)
+        said |= encoding_recipe(encodes.embed, encodes.encoder)
     if asked.quality in judging.SCORERS:
         judge = configs.build(QualityConfig, asked.judge, "select, key `judge`")
         dtype = models.resolve(judge.device, judge.dtype)[1]
         said["judge"] = judge.model_dump(mode="json") | {"dtype": dtype}
     return said
-
-
-def _encoding(given: Mapping[str, Any], encoder: str | None) -> tuple[str, Result]:
-    """Return the encoder and its options, with the precision and revision they came to here."""
-    config = configs.build(EmbedConfig, given, "select, key `embed`", {"encoder": encoder})
-    files = locate(config.encoder, config.revision, download=False)
-    options = config.model_dump(mode="json", exclude={"encoder", "components", "workers"})
-    options |= {"precision": embedding.place(config).precision}
-    if files is not None and files.commit is not None:
-        options["revision"] = files.commit
-    return config.encoder, options
 
 
 def _endpoint(options: Mapping[str, Any]) -> Result:

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
+from sft_diversity.clean import stage as cleaning
+from sft_diversity.clean.config import CleanConfig
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
@@ -18,6 +20,7 @@ from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
 from sft_diversity.embed import part as embedding_part
 from sft_diversity.embed import stage as embedding
+from sft_diversity.embed.locate import locate
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.embed.texts import text_encoder
 from sft_diversity.ingest import stage as ingesting
@@ -56,7 +59,10 @@ class Work:
         self._corpus_there = True
 
     def corpus(self, sources: Sequence[str | Path], options: Mapping[str, Any]) -> Path:
-        """Return the one source if it is a corpus, else what `ingest` makes of them."""
+        """Return the one source if it is a corpus, else what `ingest` makes of them.
+
+        A subset or an export is read back with the sources, licences and `meta` that it had.
+        """
         if len(sources) == 1 and corpora.is_corpus(Path(sources[0])):
             return Path(sources[0])
         config = configs.build(IngestConfig, options, "key `ingest`")
@@ -194,6 +200,22 @@ class Work:
             lambda: judging.quality(corpus, out, config, say),
         )
 
+    def clean(
+        self,
+        corpus: Path,
+        out: Path,
+        config: CleanConfig,
+        embeddings: Mapping[str, Path],
+        encoding: Mapping[str, Any],
+    ) -> Path:
+        """Return the corpus without near-duplicates and contaminated samples."""
+        return self._made(
+            "clean",
+            out,
+            lambda: cleaning.plan(corpus, out, config, embeddings),
+            lambda: cleaning.clean(corpus, out, config, embeddings, say, encoding),
+        )
+
     def note(self, stage: str, out: Path, planned: Mapping[str, Any]) -> None:
         """Add a step to the plan."""
         done = planned.get("cached") or planned.get("state") == "reused"
@@ -233,6 +255,17 @@ def _index_configs(options: IndexOptions) -> tuple[indexing.IndexConfig, EmbedCo
     if config.level == "macro":
         encoding = encoding.model_copy(update={"components": (config.component,)})
     return config, encoding
+
+
+def encoding_recipe(given: Mapping[str, Any], encoder: str | None) -> dict[str, Any]:
+    """Return encoder and options of `embed`, with the precision and commit they come to here."""
+    config = configs.build(EmbedConfig, given, "key `embed`", {"encoder": encoder})
+    files = locate(config.encoder, config.revision, download=False)
+    options = config.model_dump(mode="json", exclude={"encoder", "components", "workers"})
+    options |= {"precision": embedding.place(config).precision}
+    if files is not None and files.commit is not None:
+        options["revision"] = files.commit
+    return {"encoder": config.encoder, "embed": options}
 
 
 def made_from(subset: Path, root: Path, corpus: Path | None = None) -> dict[str, Path]:

@@ -44,7 +44,7 @@ from sft_diversity.score import suites
 from sft_diversity.select import explaining
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
-from sft_diversity.work import ENCODER, IndexOptions, Work, made_from
+from sft_diversity.work import ENCODER, IndexOptions, Work, encoding_recipe, made_from
 
 WORK = Path(".sftdiv")
 Result = dict[str, Any]
@@ -62,6 +62,7 @@ class CleanOptions(CleanConfig):
 
     encoder: str | None = Field(default=None, description=ENCODER)
     embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
+    ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
 
 
 class ReportOptions(reporting.ReportConfig):
@@ -346,20 +347,24 @@ def clean(
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Take near-duplicates and contaminated samples out of a corpus; see `CleanOptions`."""
+    """Take near-duplicates and contaminated samples out of a corpus; see `CleanOptions`.
+
+    `corpus` may also be a subset, an export or raw files, which are ingested first.
+    """
     asked = _options(CleanOptions, config, options)
     plain = configs.part_of(CleanConfig, asked)
     kept = Work(Path(work), dry_run)
+    made = kept.corpus([corpus], asked.ingest)
     embeddings: dict[str, Path] = {}
+    encoding: dict[str, Any] = {}
     if asked.cosine is not None:
+        encoding = encoding_recipe(asked.embed, asked.encoder)
         for name in cleaning.components(plain):
             named = {"encoder": asked.encoder, "components": (name,)}
-            encoding = configs.build(EmbedConfig, asked.embed, "key `embed`", named)
-            embeddings[name] = kept.embeddings(Path(corpus), encoding)
-    if dry_run:
-        kept.note("clean", Path(out), cleaning.plan(Path(corpus), Path(out), plain, embeddings))
-        return {"plan": kept.plan}
-    return folder.figures(cleaning.clean(Path(corpus), Path(out), plain, embeddings, say), out)
+            wanted = configs.build(EmbedConfig, asked.embed, "key `embed`", named)
+            embeddings[name] = kept.embeddings(made, wanted)
+    place = kept.clean(made, Path(out), plain, embeddings, encoding)
+    return {"plan": kept.plan} if dry_run else folder.figures(folder.read_manifest(place), out)
 
 
 def rewrite(

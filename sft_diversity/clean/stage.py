@@ -19,7 +19,7 @@ from sft_diversity.clean.chain import chain
 from sft_diversity.clean.config import CleanConfig
 from sft_diversity.clean.evalfiles import Opened, open_all
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, schema, stopping, vectors
+from sft_diversity.core import folder, lineage, progress, schema, stopping, vectors
 from sft_diversity.core.errors import DataError, UsageError
 
 VERSION = 1
@@ -89,6 +89,7 @@ def clean(
     config: CleanConfig,
     embeddings: Mapping[str, Path] | None = None,
     say: Callable[[str], None] = progress.say,
+    encoding: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the corpus without its near-duplicates and contaminated samples; return the manifest.
 
@@ -99,6 +100,8 @@ def clean(
     ----------
     embeddings : mapping, optional
         Component to output of `embed` for this very corpus; needed with `cosine`.
+    encoding : mapping, optional
+        Options that made them, for the recipe.
 
     Returns
     -------
@@ -129,7 +132,14 @@ def clean(
     rows = sum(source["rows"]["in"] for source in result["sources"])
     dropped = Counter(removed["reason"].to_pylist())
     account = folder.rows_account(rows, rows - len(removed), dropped)
-    manifest = draft.commit(rows=account, seeds={"minhash": config.seed}, result=result)
+    read = {f"embeddings {name}": place for name, place in dict(embeddings or {}).items()}
+    manifest = draft.commit(
+        rows=account,
+        seeds={"minhash": config.seed},
+        result=result,
+        lineage=lineage.of(corpus=corpus, **read),
+        recipe=lineage.public({**work.config, **dict(encoding or {})})[0],
+    )
     say(_summary(manifest))
     return manifest
 

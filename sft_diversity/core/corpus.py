@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,8 +56,20 @@ def key(corpus: Path) -> str:
 
 def licences(corpus: Path) -> dict[str, str]:
     """Return the licence of each source that the corpus states one for."""
-    listed = manifest(corpus)["result"].get("sources", [])
-    return {entry["name"]: entry["licence"] for entry in listed if entry.get("licence")}
+    return licences_of(manifest(corpus))
+
+
+def licences_of(made: Mapping[str, Any]) -> dict[str, str]:
+    """Return the licence of each source that the manifest of a corpus, subset or export states."""
+    result = made.get("result", {})
+    listed = result.get("sources", [])
+    of_corpus = {
+        str(one["name"]): str(one["licence"])
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict) and one.get("name") and one.get("licence")
+    }
+    exported = made.get("config", {}).get("licences", {}) if made.get("stage") == "export" else {}
+    return {**exported, **result.get("licences", {}), **of_corpus}
 
 
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:

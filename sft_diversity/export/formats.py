@@ -68,7 +68,7 @@ def sharegpt(turns: Turns) -> dict[str, Any]:
 
 
 class Format(NamedTuple):
-    """A layout: its columns beside `id, source, pick`; why it cannot hold a dialogue, if so.
+    """A layout: its columns beside `id, source, pick, meta`; why it cannot hold a dialogue, if so.
 
     `row` makes the columns' values of a dialogue; without it they are columns of `rows.EXPORTED`.
     """
@@ -95,7 +95,7 @@ FORMATS: dict[str, Format] = {
 def columns(name: str, wanted: pa.Schema) -> list[str]:
     """Return the columns of an export of samples with the schema `wanted`."""
     kept = [column for column in ("id", "source", "pick") if column in wanted.names]
-    return [*kept, *(one.name for one in FORMATS[name].fields)]
+    return [*kept, *(one.name for one in FORMATS[name].fields), "meta"]
 
 
 def formatted(chat: pa.Table, name: str) -> pa.Table:

@@ -86,11 +86,8 @@ def stated(
     known = [manifest]
     if corpus is not None and manifest["stage"] != "finetune":
         known.append(corpora.manifest(corpus))
-    found |= manifest.get("result", {}).get("licences", {})  # a subset's manifest carries them
     for one in known:
-        for entry in _listed(one):
-            if entry.get("licence"):
-                found[str(entry["name"])] = str(entry["licence"])
+        found |= corpora.licences_of(one)
     return dict(sorted((found | dict(given)).items()))
 
 

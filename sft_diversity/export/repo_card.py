@@ -17,6 +17,7 @@ _COLUMNS = {
     "id": "`id`: hash of the sample's text",
     "source": "`source`: the data set it comes from",
     "pick": "`pick`: its place in the selection, 0 first",
+    "meta": "`meta`: what its source had besides, a JSON object",
     "messages": "`messages`: the whole dialogue, a list of role and content",
     "prompt": "`prompt` and `completion`: the last assistant turn, given all before it",
 }

@@ -19,6 +19,7 @@ EXPORTED = pa.schema(
         ("messages", schema.MESSAGES),
         ("prompt", schema.MESSAGES),
         ("completion", schema.MESSAGES),
+        ("meta", pa.string()),
     ]
 )
 EXPORTED_SUBSET = EXPORTED.insert(2, pa.field("pick", pa.int32()))

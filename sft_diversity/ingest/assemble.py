@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft_diversity.core import seeding
 from sft_diversity.core.errors import DataError
@@ -217,15 +219,43 @@ def _samples(rows: pa.Table, labels: Sequence[str], sources: Sequence[str]) -> p
     file = rows["file"].to_numpy()
     found = {
         "id": hex_ids(rows["id"]),
-        "source": columns.named(file, sources),
-        "source_file": columns.named(file, labels),
-        "source_row": rows["row"],
+        **_places(rows, columns.named(file, sources), columns.named(file, labels)),
         "messages": whole_messages(rows),
         "instruction": rows["instruction"],
         "response": rows["response"],
         "meta": rows["meta"],
     }
     return pa.Table.from_arrays(list(found.values()), schema=SAMPLES).combine_chunks()
+
+
+def _places(rows: pa.Table, sources: pa.Array, labels: pa.Array) -> dict[str, pa.Array]:
+    """Return source, file and row of every sample: those of an earlier corpus where it held it."""
+    here = {"source": sources, "source_file": labels, "source_row": rows["row"].combine_chunks()}
+    had = {name: rows[name].combine_chunks() for name in here}
+    own = pc.not_equal(had["source"], "")
+    if not pc.any(own).as_py():
+        return here
+    told = pc.and_(own, pc.not_equal(had["source_file"], ""))
+    masks = {"source": own, "source_file": told, "source_row": told}
+    return {name: pc.if_else(masks[name], had[name], here[name]) for name in here}
+
+
+def origins(runs: Sequence[pa.Table], verdicts: Verdicts) -> dict[int, dict[str, Counter[str]]]:
+    """Return how many rows of every file came from which earlier source, by verdict.
+
+    Only files with such rows are there; rows without an earlier source count under "".
+    """
+    reasons = verdicts.rows["reason"].fill_null("kept")
+    found: dict[int, dict[str, Counter[str]]] = {}
+    start = 0
+    for run in runs:
+        stop = start + len(run)
+        if pc.any(pc.not_equal(run["source"], "")).as_py():
+            columns_of = run["file"].to_pylist(), run["source"].to_pylist(), reasons[start:stop]
+            for file, source, reason in zip(*columns_of, strict=True):
+                found.setdefault(file, {}).setdefault(source, Counter())[reason] += 1
+        start = stop
+    return found
 
 
 def dropped(

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_diversity.core.corpus import MAKERS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key, file_sha256
@@ -19,6 +20,8 @@ _KINDS = {
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
 }  # fmt: skip
 _PACKED = (".gz", ".zst", ".zstd")
+#: Where a folder of ours has its rows.
+_ROWS = {"export": "data", "select": "samples"} | dict.fromkeys(MAKERS, "samples")
 _WILD = re.compile(r"[*?\[]")
 _OTHER_SPLIT = re.compile(r"(^|[-_./])(test|validation|valid|val|dev|eval)([-_.0-9]|$)")
 
@@ -107,6 +110,23 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
         raise UsageError(f"ingest: source {source.name}: {full}: {reason}") from None
 
 
+def public_path(config: IngestConfig, number: int, files: list[File]) -> str:
+    """Return a source's path as another may write it: from the folder that its labels start from.
+
+    Of a Hub source it has the commit.
+    """
+    source = config.sources[number]
+    if files and files[0].kind == "hub":
+        return PREFIX + files[0].label
+    named = Path(source.path).expanduser()
+    if config.root is not None and not named.is_absolute():
+        return source.path
+    wild = next((i for i, part in enumerate(named.parts) if _WILD.search(part)), None)
+    if wild is None or named.exists():
+        return named.name or named.resolve().name
+    return str(Path(*named.parts[wild:]))
+
+
 def hub_id_of(path: str, root: str | None) -> str | None:
     """Return what follows `hub:` if a path means the Hub: says so, or could mean nothing here."""
     if path.startswith(PREFIX):
@@ -170,8 +190,8 @@ def _folder(folder: Path, source: SourceConfig) -> list[Path]:
         return _saved(folder / str(split), where)
     if (folder / "state.json").is_file():
         return _saved(folder, where)
-    if stage_of(folder) == "export":
-        folder = folder / "data"  # what lies beside is about the rows, not rows
+    ours = _ROWS.get(stage_of(folder) or "")
+    folder = folder / ours if ours else folder  # what lies beside is about the rows, not rows
     found = sorted(
         path
         for path in folder.rglob("*")

@@ -37,16 +37,27 @@ _SPEAKERS = {
 }
 
 
+class Origin(NamedTuple):
+    """Where a sample was that an earlier corpus held: its id, source, file ("": not told), row."""
+
+    id: bytes
+    source: str
+    file: str
+    row: int
+
+
 class Sample(NamedTuple):
     """What a row says: its turns, and the columns that have no place in them.
 
     `task` is instruction and input of the last exchange before they were joined, where the format
-    has them apart: duplicates are told by the three texts.
+    has them apart: duplicates are told by the three texts. `origin` is that of a row that this
+    package wrote (`own.known`).
     """
 
     turns: list[Turn]
     task: tuple[str, str] | None
     meta: dict[str, Any]
+    origin: Origin | None = None
 
 
 Reader = Callable[[dict[str, Any]], Sample]

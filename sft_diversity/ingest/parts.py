@@ -16,7 +16,7 @@ import orjson
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import Draft
-from sft_diversity.ingest import formats, hub, json_rows, mapping, streams, tables
+from sft_diversity.ingest import formats, hub, json_rows, mapping, own, streams, tables
 from sft_diversity.ingest.config import IngestConfig, SourceConfig
 from sft_diversity.ingest.files import File
 from sft_diversity.ingest.formats import Reader, Sample, Turn
@@ -133,7 +133,7 @@ class _FileReader:
                 found = self._format, formats.named(self._format, row.value)
             if found is not None:
                 self._format, reader = found
-                self._reader = mapping.replacer(self._source.replace, reader)
+                self._reader = own.known(mapping.replacer(self._source.replace, reader))
         if self._reader is not None:
             for held in waiting:
                 self._take(held)
@@ -197,7 +197,13 @@ class _FileReader:
             where = self._source.name, self._file.label, str(self._rows - 1)
             texts += [name.encode() for name in where]
         meta = _as_json(sample.meta) if sample.meta else b"{}"
-        self._runs.add(RunRow(digest(texts), key, *place, False, asked, answered, meta, messages))
+        id, was = digest(texts), sample.origin
+        origin = (
+            (b"", b"", -1) if was is None else (was.source.encode(), was.file.encode(), was.row)
+        )
+        if was is not None and turns is sample.turns:  # settled before: only itself is its twin
+            id = key = was.id
+        self._runs.add(RunRow(id, key, *place, False, asked, answered, meta, messages, *origin))
 
     def _quarantine(self, row: Row, verdict: BadRow) -> None:
         self._quarantined += 1

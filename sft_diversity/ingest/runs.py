@@ -33,6 +33,9 @@ RUN = pa.schema(
         ("response", pa.string()),
         ("meta", pa.string()),
         ("messages", MESSAGES),
+        ("source", pa.string()),  # these three of rows that an earlier corpus held, else ""
+        ("source_file", pa.string()),
+        ("source_row", pa.int64()),
     ]
 )
 
@@ -52,6 +55,9 @@ class RunRow(NamedTuple):
     response: bytes
     meta: bytes
     messages: list[tuple[bytes, bytes]] | None
+    source: bytes = b""
+    source_file: bytes = b""
+    source_row: int = -1
 
 
 class RunWriter:
@@ -75,7 +81,7 @@ class RunWriter:
         if not self._rows:
             return
         self._rows.sort()  # by id; file and row, which differ, decide before any text is compared
-        id, key, file, row, empty, instruction, response, meta, messages = zip(
+        id, key, file, row, empty, instruction, response, meta, messages, *origin = zip(
             *self._rows, strict=True
         )
         arrays = [
@@ -88,6 +94,9 @@ class RunWriter:
             columns.texts(response),
             columns.texts(meta),
             _messages(messages),
+            columns.texts(origin[0]),
+            columns.texts(origin[1]),
+            columns.numbers(np.array(origin[2], np.int64)),
         ]
         name = f"{self._prefix}-{len(self.names):04d}.arrow"
         with (

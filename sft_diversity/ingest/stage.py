@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import corpus, folder, machine, progress, resources, schema, stopping
+from sft_diversity.core import (
+    corpus,
+    folder,
+    lineage,
+    machine,
+    progress,
+    resources,
+    schema,
+    stopping,
+)
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.folder import Draft, Work, open_draft, rows_account
-from sft_diversity.ingest import assemble, hub
+from sft_diversity.ingest import assemble, hub, own
 from sft_diversity.ingest.config import Format, IngestConfig, SourceConfig
-from sft_diversity.ingest.files import File, files_of, key_of, sources_from
+from sft_diversity.ingest.files import File, files_of, key_of, public_path, sources_from
 from sft_diversity.ingest.parts import PARTS, Part, parts_of, read_part
 from sft_diversity.ingest.runs import read_run
 from sft_diversity.ingest.worker import helping
 
-VERSION = 1
+VERSION = 2
 QUARANTINE = "quarantine.jsonl"
 _MAX_WRITERS = 4  # each holds a shard of some thousand rows
 _ROWS_PER_S, _BYTES_PER_ROW = 15_000, 200  # packed text on one 3 GHz core: for estimates only
@@ -140,7 +150,13 @@ def ingest(
     _check_bad(draft, parts, counts, prepared, config)
     result, rows = _second_pass(draft, counts, prepared, config)
     _forget_parts(draft)
-    manifest = draft.commit(rows=rows, seeds={"seed": config.seed}, result=result)
+    manifest = draft.commit(
+        rows=rows,
+        seeds={"seed": config.seed},
+        result=result,
+        lineage=_lineage(prepared, config),
+        recipe=_recipe(prepared, config),
+    )
     _failed_quarantine(out).unlink(missing_ok=True)
     say(_summary(rows, out))
     return manifest
@@ -153,6 +169,10 @@ class _Prepared:
     files: list[File]
     digests: list[str]
     work: Work
+
+    def of(self, source: int) -> list[File]:
+        """Return the files of a source, by its number."""
+        return [file for file in self.files if file.source == source]
 
 
 def _prepare(config: IngestConfig) -> _Prepared:
@@ -167,6 +187,24 @@ def _prepare(config: IngestConfig) -> _Prepared:
     for source in options["sources"]:
         del source["path"]
     return _Prepared(files, digests, Work("ingest", VERSION, inputs, options))
+
+
+def _lineage(prepared: _Prepared, config: IngestConfig) -> lineage.Lineage:
+    """Return the lineage of sources that are folders of ours."""
+    found: lineage.Lineage = {}
+    for i, source in enumerate(config.sources):
+        places = own.folders(prepared.of(i))
+        names = [source.name] if len(places) == 1 else [f"{source.name}/{p.name}" for p in places]
+        found |= lineage.of(**dict(zip(names, places, strict=True)))
+    return found
+
+
+def _recipe(prepared: _Prepared, config: IngestConfig) -> dict[str, Any]:
+    kept_out = {"root", "max_bad_fraction"}  # as in the key: equal corpora have equal manifests
+    options = config.model_dump(mode="json", exclude=kept_out, exclude_defaults=True)
+    for i, source in enumerate(options["sources"]):
+        source["path"] = public_path(config, i, prepared.of(i))
+    return options
 
 
 def _on_the_hub(prepared: _Prepared, config: IngestConfig) -> list[tuple[str, str]]:
@@ -252,12 +290,14 @@ def _second_pass(
             bar.advance()
             stopping.safe_point("ingest")
     draft.write_table("dropped.parquet", assemble.dropped(runs, verdicts, labels, names))
-    return _accounts(counts, verdicts, prepared, config)
+    carried = assemble.origins(runs, verdicts)
+    return _accounts(counts, verdicts, carried, prepared, config)
 
 
 def _accounts(
     counts: list[dict[str, Any]],
     verdicts: assemble.Verdicts,
+    carried: dict[int, dict[str, Counter[str]]],
     prepared: _Prepared,
     config: IngestConfig,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -271,22 +311,74 @@ def _accounts(
         bad = sum(per_file[k]["quarantined"] for k in mine)
         for what, number in {**verdict, "read": read, "bad": bad}.items():
             total[what] = total.get(what, 0) + number
-        listed.append(
-            {
-                "name": source.name,
-                "domain": source.domain,
-                "licence": _licence(source, [prepared.files[k] for k in mine]),
-                "formats": sorted({per_file[k]["format"] for k in mine}),
-                "rows": rows_account(read, verdict.pop("kept"), verdict, bad),
-                "files": [
-                    {"file": prepared.files[k].label, "sha256": prepared.digests[k]}
-                    | {what: per_file[k][what] for what in ("rows", "quarantined")}
-                    for k in mine
-                ],
-            }
-        )
+        said = {
+            "domain": source.domain,
+            "licence": _licence(source, [prepared.files[k] for k in mine]),
+            "formats": sorted({per_file[k]["format"] for k in mine}),
+        }
+        stated = own.licences(prepared.of(i))
+        before = {name for k in mine for name in carried.get(k, {})} - {""}
+        for name in sorted(before):
+            held = {k: carried[k][name] for k in mine if name in carried.get(k, {})}
+            counted = sum(held.values(), Counter())
+            verdict = {what: n - counted[what] for what, n in verdict.items()}
+            read -= counted.total()
+            kept = counted.pop("kept", 0)
+            listed.append(
+                {
+                    "name": name,
+                    **said,
+                    "licence": source.licence or stated.get(name) or said["licence"],
+                }
+                | {"rows": rows_account(kept + counted.total(), kept, counted)}
+                | {"files": [_file_of(prepared, k, n.total(), 0) for k, n in held.items()]}
+            )
+        if read or not before:
+            rows = {k: per_file[k]["rows"] - _before(carried.get(k, {})) for k in mine}
+            listed.append(
+                {"name": source.name, **said}
+                | {"rows": rows_account(read, verdict.pop("kept"), verdict, bad)}
+                | {
+                    "files": [
+                        _file_of(prepared, k, rows[k], per_file[k]["quarantined"]) for k in mine
+                    ]
+                }
+            )
     read, bad, kept = total.pop("read"), total.pop("bad"), total.pop("kept")
-    return {"sources": listed}, rows_account(read, kept, total, bad)
+    return {"sources": _merged(listed)}, rows_account(read, kept, total, bad)
+
+
+def _before(counts: dict[str, Counter[str]]) -> int:
+    """Return how many rows of a file an earlier corpus held."""
+    return sum(counted.total() for name, counted in counts.items() if name)
+
+
+def _file_of(prepared: _Prepared, number: int, rows: int, bad: int) -> dict[str, Any]:
+    named = {"file": prepared.files[number].label, "sha256": prepared.digests[number]}
+    return named | {"rows": rows, "quarantined": bad}
+
+
+def _merged(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one entry a name: two subsets of one corpus share its sources."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in listed:
+        first = found.setdefault(one["name"], one)
+        if first is one:
+            continue
+        rows, more = first["rows"], one["rows"]
+        dropped = Counter(rows["dropped"]) + Counter(more["dropped"])
+        bad = rows["quarantined"] + more["quarantined"]
+        first["rows"] = rows_account(
+            rows["in"] + more["in"], rows["kept"] + more["kept"], dropped, bad
+        )
+        licences = dict.fromkeys(said["licence"] for said in (first, one) if said["licence"])
+        first |= {
+            "domain": first["domain"] or one["domain"],
+            "licence": ", ".join(licences) or None,
+            "formats": sorted({*first["formats"], *one["formats"]}),
+            "files": first["files"] + one["files"],
+        }
+    return list(found.values())
 
 
 def _forget_parts(draft: Draft) -> None:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, schema, stopping
+from sft_diversity.core import folder, lineage, progress, schema, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.endpoint.base import Outcome, Request
 from sft_diversity.endpoint.client import Client
@@ -150,7 +150,9 @@ def rewrite(
     run["cost_in_all"] = round(target.cost(*tokens), 6)
     _forget_parts(draft)
     account = folder.rows_account(found.rows, sum(kept.values()), dropped)
-    manifest = draft.commit(rows=account, result=result, run=run)
+    manifest = draft.commit(
+        rows=account, result=result, run=run, lineage=lineage.of(samples=source)
+    )
     say(_summary(manifest))
     return manifest
 
@@ -162,8 +164,8 @@ def _find(source: Path) -> _Source:
         raise UsageError(f"rewrite: {source} is neither a corpus nor a subset; name one of them")
     manifest = folder.read_manifest(source)
     files = sorted((source / "samples").glob("*.parquet"))
-    licences = manifest["result"].get("licences", {})
-    return _Source(files, folder.contents_key(manifest, "samples/"), licences)
+    key = folder.contents_key(manifest, "samples/")
+    return _Source(files, key, corpora.licences_of(manifest))
 
 
 def _work(found: _Source, config: RewriteConfig) -> folder.Work:

@@ -119,7 +119,7 @@ def test_alpaca_holds_system_and_earlier_turns():
     row = formats.formatted(exported(fixtures.samples([turns])), "alpaca").to_pylist()[0]
     assert row == {
         "id": f"{0:032x}", "source": "a", "instruction": "c", "input": "", "output": "d",
-        "system": "s", "history": [["a", "b"]],
+        "system": "s", "history": [["a", "b"]], "meta": "{}",
     }  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_jsonl_is_one_object_a_line_and_the_same_bytes_again(corpus, tmp_path):
     raw = (tmp_path / "one" / name).read_bytes()
     assert raw == (tmp_path / "two" / name).read_bytes()
     rows = [json.loads(line) for line in raw.decode("utf-8").split("\n")[:-1]]
-    assert [list(row) for row in rows] == [["id", "source", "messages"]] * 6
+    assert [list(row) for row in rows] == [["id", "source", "messages", "meta"]] * 6
     assert [row["messages"] for row in rows] == [row["messages"] for row in samples(corpus)]
     assert "日本 🗾 \u2028" in raw.decode("utf-8")  # not escaped
 
