@@ -93,9 +93,9 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 def sftdiv(*words: str, code: int = 0):
     """Run a command in this process; return what it printed."""
-    run = CliRunner().invoke(app, list(words))
-    assert run.exit_code == code, (run.exception, run.stderr)
-    return run
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == code, (done.exception, done.stderr)
+    return done
 
 
 def picks(subset: Path) -> list[str]:
@@ -117,6 +117,8 @@ def pasted(card: Path) -> tuple[list[str], dict[str, Any]]:
 def first(place: Path, name: str) -> Path:
     """Select and export a case, unless that is done."""
     flags, config = CASES[name]
+    if name == "judged":  # named by its whole path, which must not get out
+        config = config | {"judge": config["judge"] | {"model": str(place / "model")}}
     (place / f"{name}.yaml").write_text(yaml.safe_dump(config))
     if name == "limits":
         first(place, "tokenizer")
@@ -128,12 +130,17 @@ def first(place: Path, name: str) -> Path:
 
 def again(place: Path, name: str, *more: str) -> tuple[list[str], dict[str, Any], str]:
     """Do what the card says; return the ids, the JSON result, and what was said."""
-    command, recipe = pasted(first(place, name) / "README.md")
+    words, recipe = pasted(first(place, name) / "README.md")
+    return run(place, f"{name}{len(more)}-again", words, recipe, *more)
+
+
+def run(
+    place: Path, out: str, words: list[str], recipe: dict[str, Any], *more: str
+) -> tuple[list[str], dict[str, Any], str]:
     (place / "selection.yaml").write_text(yaml.safe_dump(recipe))
-    out = f"{name}{''.join(more).replace('.', '')}-again"
-    words = [{"CORPUS": "corpus", "DIR": out}.get(word, word) for word in command]
-    run = sftdiv(*words, "--json", "--work", f"work-{out}", *more)
-    return picks(place / out), json.loads(run.stdout), run.stderr
+    words = [{"CORPUS": "corpus", "DIR": out}.get(word, word) for word in words]
+    done = sftdiv(*words, "--json", "--work", f"work-{out}", *more)
+    return picks(place / out), json.loads(done.stdout), done.stderr
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -144,6 +151,31 @@ def test_the_card_makes_the_same_ids_in_the_same_order(place, monkeypatch, name)
     assert len(ids) == SIZE
     assert result["recipe"] == {"differs": [], "ids_equal": True}
     assert "select: the ids are those of the recipe" in said
+
+
+def test_a_cell_of_a_grid_has_a_recipe_of_its_own(place, monkeypatch):
+    monkeypatch.chdir(place)
+    grid = ["--grid", "diversity=0,67 seed=0,3", "--size", str(SIZE), *CASES["balance"][0]]
+    (place / "grid.yaml").write_text(yaml.safe_dump(CASES["balance"][1]))
+    sftdiv("select", "corpus", "--config", "grid.yaml", "--out", "grid", *grid)
+    sftdiv("export", "grid/d67-s3", "--to", "grid-export")
+    words, recipe = pasted(place / "grid-export/README.md")
+    assert (recipe["diversity"], recipe["seed"]) == (67, 3)
+    ids, _, said = run(place, "cell-again", words, recipe)
+    assert ids == picks(place / "grid/d67-s3")
+    assert "select: the ids are those of the recipe" in said
+
+
+def test_an_export_holds_no_path_and_the_subset_of_its_own_does(place, monkeypatch):
+    monkeypatch.chdir(place)
+    made = first(place, "judged")
+    for file in (path for path in made.rglob("*") if path.is_file() and path.suffix != ".parquet"):
+        held = json.loads(file.read_text()) if file.name == "manifest.json" else file.read_text()
+        if isinstance(held, dict):
+            held = json.dumps({k: v for k, v in held.items() if k != "run"})
+        assert str(place) not in held, file
+    paths = json.loads((place / "judged/manifest.json").read_text())["run"]["paths"]
+    assert paths["judge.model"] == str(place / "model")
 
 
 def test_what_differs_from_the_recipe_is_named(place, monkeypatch):

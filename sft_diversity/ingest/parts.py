@@ -197,13 +197,14 @@ class _FileReader:
             where = self._source.name, self._file.label, str(self._rows - 1)
             texts += [name.encode() for name in where]
         meta = _as_json(sample.meta) if sample.meta else b"{}"
-        id, was = digest(texts), sample.origin
-        origin = (
-            (b"", b"", -1) if was is None else (was.source.encode(), was.file.encode(), was.row)
-        )
-        if was is not None and turns is sample.turns:  # settled before: only itself is its twin
-            id = key = was.id
-        self._runs.add(RunRow(id, key, *place, False, asked, answered, meta, messages, *origin))
+        run = RunRow(digest(texts), key, *place, False, asked, answered, meta, messages)
+        was = sample.origin
+        if was is not None:
+            file = was.file.encode()
+            run = run._replace(source=was.source.encode(), source_file=file, source_row=was.row)
+            if turns is sample.turns:  # settled before: only itself is its twin
+                run = run._replace(id=was.id, key=was.id)
+        self._runs.add(run)
 
     def _quarantine(self, row: Row, verdict: BadRow) -> None:
         self._quarantined += 1
