@@ -188,3 +188,18 @@ def test_what_differs_from_the_recipe_is_named(place, monkeypatch):
     assert f"select: not made from what the recipe was: {line}" in said
     assert "select: the ids are not those of the recipe" in said
     assert result["recipe"]["ids_equal"] is False
+
+
+def test_card_and_report_tell_every_stage_of_the_corpus(place, monkeypatch):
+    monkeypatch.chdir(place)
+    sftdiv("clean", "corpus", "--out", "cleaned", "--jaccard", "0.9")
+    sftdiv("select", "cleaned", "--strategy", "random", "--size", "8", "--out", "of-cleaned")
+    sftdiv("export", "of-cleaned", "--to", "of-cleaned-export")
+    sftdiv("report", "of-cleaned", "--out", "page.html", "--layout", "none", "--no-measure")
+    card = (place / "of-cleaned-export/README.md").read_text("utf-8")
+    page = (place / "page.html").read_text("utf-8")
+    for text in (card, page):
+        assert "sftdiv ingest --config corpus.yaml" in text
+        assert "sftdiv clean CORPUS --config corpus.yaml" in text
+        assert "jaccard: 0.9" in text
+    assert "The corpus, by ingest version 0" in card

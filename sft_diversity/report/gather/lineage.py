@@ -28,6 +28,11 @@ def lineage(name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def stages_before(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what made the corpus of a data set, as its manifest tells it, the last stage first."""
+    return [lineage("CORPUS", one) for one in made.corpora_of(manifest)[::-1]]
+
+
 def _again(name: str, manifest: Mapping[str, Any]) -> tuple[str, str]:
     if manifest["stage"] == "study":
         config = yaml.safe_dump(manifest.get("config", {}), sort_keys=False, allow_unicode=True)

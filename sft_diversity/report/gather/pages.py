@@ -129,8 +129,11 @@ def _map(
 
 
 def _lineage(subsets: Sequence[Subset], pool: Pool) -> list[dict[str, Any]]:
+    """Return what made the data sets, then what made their corpus, the last stage first."""
     told = [lineage.lineage(subset.name, subset.manifest) for subset in subsets]
+    before = lineage.stages_before(subsets[0].manifest) if subsets else []
     if pool.found.corpus is not None and all(s.place != pool.found.corpus for s in subsets):
         manifest = read_manifest(pool.found.corpus)
         told.append(lineage.lineage(pool.found.corpus.resolve().name, manifest))
-    return told
+        before = before[1:]
+    return told + before
