@@ -32,13 +32,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--root", help="folder of the source files, instead of the config's")
+    parser.add_argument("--dry-run", action="store_true", help="check all that is asked for; stop")
     asked = parser.parse_args(arguments)
     config = configs.load(asked.config, CurateConfig)
-    corpus = asked.out / "corpus"
-    workflow.ingest(out=corpus, config=asked.config.parent / config.ingest, root=asked.root)
+    corpus, subsets, work = asked.out / "corpus", asked.out / "subsets", asked.out / "work"
+    workflow.check_subsets(corpus, config.subsets, out=subsets, work=work)
+    source = asked.config.parent / config.ingest
+    workflow.ingest(out=corpus, config=source, root=asked.root, dry_run=asked.dry_run)
+    if asked.dry_run:
+        return
+    workflow.check_subsets(corpus, config.subsets, out=subsets, work=work)  # sizes too
     for name, options in config.subsets.items():
-        subset = asked.out / "subsets" / name
-        workflow.select(corpus, out=subset, work=asked.out / "work", **options)
+        subset = subsets / name
+        workflow.select(corpus, out=subset, work=work, **options)
         workflow.export(subset, to=str(asked.out / "export" / name))
         print(f"{name}: {asked.out / 'export' / name}")
 

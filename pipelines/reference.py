@@ -59,10 +59,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--root", help="folder of the source files, instead of the config's")
     parser.add_argument("--eval-dir", help="folder of the evaluation sets, instead of the default")
+    parser.add_argument("--dry-run", action="store_true", help="check all that is asked for; stop")
     asked = parser.parse_args(arguments)
     config = configs.load(asked.config, ReferenceConfig)
     corpus, here = asked.out / "corpus", asked.config.parent
-    workflow.ingest(out=corpus, config=here / config.ingest, root=asked.root)
+    _check(config, asked.out)
+    source = here / config.ingest
+    workflow.ingest(out=corpus, config=source, root=asked.root, dry_run=asked.dry_run)
+    if asked.dry_run:
+        return
+    _check(config, asked.out)  # sizes too
     rows = []
     for number, (name, run) in enumerate(config.runs.items(), start=1):
         say(f"== run {number} of {len(config.runs)}: {name}")
@@ -72,6 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
     table = render(rows, config.against)
     (asked.out / "table.md").write_text(table, "utf-8")
     print(table)
+
+
+def _check(config: ReferenceConfig, out: Path) -> None:
+    """Refuse subsets and models that cannot be made, before any is."""
+    chosen = {name: run for name, run in config.runs.items() if run.strategy is not None}
+    subsets = {name: _options(run, config) for name, run in chosen.items()}
+    workflow.check_subsets(out / "corpus", subsets, out=out / "subsets", work=out / "work")
+    for run in config.runs.values():
+        workflow.check_training(**config.finetune | run.finetune)
 
 
 def _one(name: str, run: Run, config: ReferenceConfig, asked: argparse.Namespace) -> dict[str, Any]:
@@ -97,12 +112,18 @@ def _select(subset: Path, run: Run, config: ReferenceConfig, out: Path) -> dict[
         out / "corpus",
         out=subset,
         work=out / "work",
-        strategy=run.strategy,
-        size=config.size,
-        diversity=run.diversity,
-        seed=run.seed,
         match_length=match,
+        **_options(run, config),
     )
+
+
+def _options(run: Run, config: ReferenceConfig) -> dict[str, Any]:
+    return {
+        "strategy": run.strategy,
+        "size": config.size,
+        "diversity": run.diversity,
+        "seed": run.seed,
+    }
 
 
 def _compare(rows: list[dict[str, Any]], against: str, out: Path) -> None:

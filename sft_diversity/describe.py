@@ -16,8 +16,12 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.embed import stage as embedding
 from sft_diversity.embed.locate import locate
 from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.ingest import stage as ingesting
+from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.levels import tokens as counting
 from sft_diversity.levels.tokenizing import load_tokenizer, tokenizer_revision
 from sft_diversity.levels.tokens import tokenizer_name
 from sft_diversity.measure.stage import Dataset
@@ -47,6 +51,10 @@ class Describer:
         self._encoding = configs.build(
             EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
         )
+        counting.check(counting.TokensConfig(tokenizer=options.tokenizer))
+        embedding.check(self._encoding)
+        if options.reference is not None:
+            corpora.manifest(Path(options.reference))
         self._found: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = {}
 
     def describe(self, sources: Sequence[str | Path]) -> list[Dataset]:
@@ -60,6 +68,10 @@ class Describer:
             f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name
             for path in paths
         ]
+        ingest = configs.build(IngestConfig, self._options.ingest, "key `ingest`")
+        for path in paths:
+            if folder.stage_of(path) is None:
+                ingesting.check_rows((path,), ingest)
         found = (self._one(path, name) for path, name in zip(paths, named, strict=True))
         return [dataset for dataset in found if dataset is not None]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import machine, resources
+from sft_diversity.core import extras, machine, resources
 from sft_diversity.core.errors import SftdivError
 
 _GB = 1e9
@@ -28,6 +28,7 @@ def doctor(work: Path = Path(".sftdiv")) -> dict[str, Any]:
         _accelerator(),
         *_told(),
         _faiss(),
+        _extras(),
         _resource("encoder", resources.packaged_encoder, "needed by macro and meso"),
         _resource("base model", resources.tiny_base, "needed where no --model or --tokenizer"),
         _disk(work),
@@ -94,6 +95,18 @@ def _faiss() -> dict[str, str]:
             "faiss", "missing", "none", "pip install 'sft-diversity[cpu]' or [gpu]; macro needs it"
         )
     return _check("faiss", "ok", found[0])
+
+
+def _extras() -> dict[str, str]:
+    """Say which further extras are whole; none is needed until an option asks for it."""
+    modules: dict[str, list[str]] = {}
+    for module, (_, extra) in extras.EXTRAS.items():
+        if module != "faiss":
+            modules.setdefault(extra, []).append(module)
+    lacking = [name for name, every in modules.items() if not all(map(extras.has, every))]
+    there = ", ".join(name for name in modules if name not in lacking) or "none"
+    way_out = f"pip install 'sft-diversity[{','.join(lacking)}]', or what of it you use"
+    return _check("extras", "note" if lacking else "ok", there, way_out if lacking else "")
 
 
 def _resource(name: str, find: Callable[[], Path], use: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ Many subsets of a grid or a study come from one open pool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ from pydantic import Field
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, lineage
 from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import say
 from sft_diversity.embed.stage import EmbedConfig
 from sft_diversity.score import model as models
 from sft_diversity.score import quality as judging
 from sft_diversity.score.quality import QualityConfig
+from sft_diversity.select import constraints
 from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
 from sft_diversity.select.compiled import Rows
+from sft_diversity.select.config import percent_hint
 from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work, encoding_recipe
 
 Result = dict[str, Any]
@@ -55,10 +58,38 @@ def asked_for(
     cells = grids.cells(grids.parse(options.pop("grid", None) or in_file))
     set_here = {name: value for name, value in options.items() if value is not None}
     where = f"config {config}" if config else "options"
-    return cells, {
+    asked = {
         name: configs.build(SelectOptions, {**given, **set_here, **cell}, where)
         for name, cell in cells.items()
     }
+    if hint := percent_hint(one.diversity for one in asked.values()):
+        say(hint)
+    return cells, asked
+
+
+def check(kept: Work, asked: Sequence[SelectOptions], corpus: Path | None = None) -> None:
+    """Refuse subsets that cannot be made, before a token or an embedding is.
+
+    What is asked of the work folder is what `make_inputs` asks. Without a corpus, which is then not
+    made yet, sizes and columns are not looked at.
+
+    Raises
+    ------
+    UsageError, DataError
+        See `constraints.check`, and the checks of the stages before.
+    """
+    limits = set(constraints.LimitOptions.model_fields)
+    for one in _distinct(asked, limits):
+        constraints.check(one, corpus)
+    drawn = {"diversity", "seed", "fill", "min_tokens", "threshold", "made_from"}
+    drawn |= limits - {"quality"}
+    for one in _distinct(asked, set(SelectOptions.model_fields) - drawn):
+        make_inputs(kept.ahead(), corpus or kept.root, [one])
+
+
+def _distinct(asked: Sequence[SelectOptions], fields: set[str]) -> Iterable[SelectOptions]:
+    """Return one of those that are alike in some fields."""
+    return {content_key(one.model_dump(mode="json", include=fields)): one for one in asked}.values()
 
 
 def make_inputs(

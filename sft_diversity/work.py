@@ -58,8 +58,21 @@ class Work:
         self._rows = 0  # of a corpus that is only planned
         self._corpus_there = True
 
-    def corpus(self, sources: Sequence[str | Path], options: Mapping[str, Any]) -> Path:
+    def ahead(self) -> Work:
+        """Return one that makes and plans nothing: what cannot be made, it refuses when asked for.
+
+        So that a caller can walk over all that it is going to ask for before any of it is made.
+        """
+        rehearsal = Work(self.root, dry_run=True)
+        rehearsal._corpus_there = False
+        return rehearsal
+
+    def corpus(
+        self, sources: Sequence[str | Path], options: Mapping[str, Any], least: int = 0
+    ) -> Path:
         """Return the one source if it is a corpus, else what `ingest` makes of them.
+
+        Raw sources that cannot hold `least` samples are refused.
 
         A subset or an export is read back with the sources, licences and `meta` that it had.
         """
@@ -68,6 +81,8 @@ class Work:
         config = configs.build(IngestConfig, options, "key `ingest`")
         named = [str(source) for source in sources]
         out = self._place("corpus", sources=named, options=config.model_dump(mode="json"))
+        if not corpora.is_corpus(out):
+            ingesting.check_rows(sources, config, least)
         if self.dry_run:
             planned = ingesting.plan(sources, out, config)
             self._rows, self._corpus_there = planned["rows"], planned["cached"]
@@ -79,6 +94,7 @@ class Work:
     def tokens(self, corpus: Path, component: Component, tokenizer: str | None) -> Path:
         """Return the token pass of a component."""
         config = TokensConfig(component=component, tokenizer=tokenizer)
+        counting.check(config)
         out = self._place(
             "tokens", corpus=self._key(corpus), options=config.model_dump(mode="json")
         )
@@ -103,6 +119,8 @@ class Work:
             "embeddings", corpus=self._key(corpus), options=config.model_dump(mode="json")
         )
         out = Path(named) if named else place
+        folder.check_out(out, "embed")
+        embedding.check(config)
         return self._made(
             "embed",
             out,
@@ -116,6 +134,7 @@ class Work:
 
     def embeddings_part(self, corpus: Path, config: EmbedConfig, part: Part) -> Path:
         """Embed one part of a corpus into the cache of vectors; return the part's record."""
+        embedding.check(config)
         return self._made(
             "embed",
             embedding_part.place(corpus, config, part, self.root),
@@ -126,15 +145,20 @@ class Work:
     def index(self, corpus: Path, options: IndexOptions, named: str | Path | None = None) -> Path:
         """Return the incidence of a strategy, with all that its level reads."""
         config, encoding = _index_configs(options)
+        if named:
+            folder.check_out(Path(named), indexing.STAGE)
+        indexing.check(config, corpora.rows(corpus) if corpora.is_corpus(corpus) else None)
         inputs: dict[str, Any] = {}
         if config.level == "micro":
             inputs["tokens"] = self.tokens(corpus, config.component, options.tokenizer)
         elif config.level == "macro":
             inputs["embeddings"] = self.embeddings(corpus, encoding)
         else:
-            inputs["encode"], inputs["encoder"], inputs["encoder_facts"] = text_encoder(encoding)
+            embedding.check(encoding)
             inputs["answers"] = self.root / "answers"
             if self._corpus_there:
+                encode = text_encoder(encoding)
+                inputs["encode"], inputs["encoder"], inputs["encoder_facts"] = encode
                 place = index_part.words_place(corpus, config.component, WHOLE, self.root)
                 inputs["ready"] = place.parent
         out = (
@@ -171,6 +195,7 @@ class Work:
                 lambda: index_part.words_part(corpus, config, part, self.root, say),
             )
         counted = TokensConfig(component=config.component, tokenizer=options.tokenizer)
+        counting.check(counted)
         return self._made(
             "tokens",
             out,
@@ -190,6 +215,7 @@ class Work:
 
     def quality(self, corpus: Path, config: QualityConfig) -> Path:
         """Return the likelihoods of a corpus's samples under a local model."""
+        judging.check(config)
         out = self._place(
             "quality", corpus=self._key(corpus), options=config.model_dump(mode="json")
         )

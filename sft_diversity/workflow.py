@@ -19,6 +19,7 @@ from sft_diversity import selection
 from sft_diversity.clean import stage as cleaning
 from sft_diversity.clean.config import CleanConfig
 from sft_diversity.core import config as configs
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, resources
 from sft_diversity.core import parts as splitting
 from sft_diversity.core.config import Config
@@ -153,11 +154,16 @@ def select(
     cells, asked = selection.asked_for(config, options)
     if out is None:
         raise UsageError("select: name the folder to write (--out)")
-    kept = Work(Path(work), dry_run)
-    corpus = kept.corpus(source, next(iter(asked.values())).ingest)
-    open_pool = selection.make_inputs(kept, corpus, list(asked.values()))
-    one_only = list(cells) == [""]
+    kept, every = Work(Path(work), dry_run), list(asked.values())
     places = {name: Path(out) / name for name in asked}
+    for place in places.values():
+        folder.check_out(place, selecting.STAGE, source)
+    selection.check(kept, every)
+    corpus = kept.corpus(source, every[0].ingest, least=max(one.size for one in every))
+    if corpora.is_corpus(corpus):  # not so where a dry run is to make it
+        selection.check(kept, every, corpus)
+    open_pool = selection.make_inputs(kept, corpus, every)
+    one_only = list(cells) == [""]
     if dry_run:
         for name, one in asked.items():
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
@@ -169,6 +175,28 @@ def select(
         return figures[""] | seconds
     shared = grids.overlaps(picks, cells) | {"samples": n_samples}
     return {"subsets": figures, "overlap": shared, "out": str(out)} | seconds
+
+
+def check_subsets(
+    corpus: str | Path,
+    cells: Mapping[str, Mapping[str, Any]],
+    *,
+    out: str | Path,
+    work: str | Path = WORK,
+) -> dict[str, selection.SelectOptions]:
+    """Refuse subsets that `subsets` could not make; return the options of each.
+
+    A corpus that is not made yet is left out of account: its size and its columns.
+    """
+    asked = {
+        name: configs.build(selection.SelectOptions, options, f"subset {name}")
+        for name, options in cells.items()
+    }
+    for name in asked:
+        folder.check_out(Path(out) / name, selecting.STAGE)
+    made = Path(corpus) if corpora.is_corpus(Path(corpus)) else None
+    selection.check(Work(Path(work)), list(asked.values()), made)
+    return asked
 
 
 def subsets(
@@ -185,12 +213,9 @@ def subsets(
     dict
         The figures of each, as `select` returns them.
     """
-    asked = {
-        name: configs.build(selection.SelectOptions, options, f"subset {name}")
-        for name, options in cells.items()
-    }
-    open_pool = selection.make_inputs(Work(Path(work)), Path(corpus), list(asked.values()))
+    asked = check_subsets(corpus, cells, out=out, work=work)
     places = {name: Path(out) / name for name in asked}
+    open_pool = selection.make_inputs(Work(Path(work)), Path(corpus), list(asked.values()))
     with progress("select", len(asked), "subsets") as bar:
         return selection.choose(open_pool(), asked, places, lambda name: bar.advance())[0]
 
@@ -237,6 +262,8 @@ def measure(
     asked = _options(MeasureOptions, config, options)
     plain = configs.part_of(MeasureConfig, asked)
     kept = Work(Path(work), dry_run)
+    if out:
+        folder.check_out(Path(out), measuring.STAGE)
     described = Describer(kept, asked).describe(datasets)
     place = Path(out) if out else measuring.place(described, plain, Path(work))
     if dry_run:
@@ -263,6 +290,11 @@ def finetune(
     return folder.figures(finetuning.finetune(Path(subset), Path(out), asked, say), out)
 
 
+def check_training(**options: Any) -> None:
+    """Refuse options of `finetune` whose model, packages or GPU are not there."""
+    finetuning.check_options(_options(FinetuneConfig, None, options))
+
+
 def score(
     model: str | Path,
     *,
@@ -274,6 +306,7 @@ def score(
 ) -> Result:
     """Score a model: suite heldout, pairwise or harness; options are those of `score.suites`."""
     asked = suites.config_of(Path(config) if config else None, options)
+    folder.check_out(Path(out), "score")
     if dry_run:
         return {"plan": [_step(suites.plan(model, asked) | {"out": str(out)})]}
     return folder.figures(suites.score(model, Path(out), asked, Path(work) / "answers", say), out)
@@ -291,6 +324,8 @@ def fit(
     """Fit a table of scores, or a study's; options are those of `FitConfig`."""
     asked = _options(fitting.FitConfig, config, options)
     table, place = Path(metrics) if metrics else None, Path(out) if out else None
+    if place:
+        folder.check_out(place, fitting.STAGE)
     if dry_run:
         return {"plan": [_step(fitting.plan(Path(results), asked, table, place))]}
     fitted = fitting.fit(Path(results), asked, table, place, say)
@@ -316,6 +351,7 @@ def report(
     found = locate(places, Path(work), Path(corpus) if corpus else None)
     measures = None if dry_run or not asked.measure else _measures(places, Path(work))
     one_file = Path(out).suffix == ".html"
+    reporting.check_out(Path(out), one_file)
     kept = reporting.place(places, found, measures, plain, Path(work)) if one_file else Path(out)
     if dry_run:
         return {"plan": [_step(reporting.plan(places, kept, found, plain) | {"out": str(out)})]}
@@ -354,6 +390,7 @@ def clean(
     asked = _options(CleanOptions, config, options)
     plain = configs.part_of(CleanConfig, asked)
     kept = Work(Path(work), dry_run)
+    cleaning.check(Path(corpus), Path(out), plain)
     made = kept.corpus([corpus], asked.ingest)
     embeddings: dict[str, Path] = {}
     encoding: dict[str, Any] = {}
@@ -378,6 +415,7 @@ def rewrite(
 ) -> Result:
     """Let one model write the responses of a corpus or subset; see `RewriteConfig`."""
     asked = _options(rewriting.RewriteConfig, config, options)
+    rewriting.check(Path(source), Path(out), asked)
     if dry_run:
         return {"plan": [_step(rewriting.plan(Path(source), Path(out), asked))]}
     answers = Path(work) / "answers"
@@ -397,6 +435,7 @@ def export(
     """
     asked = _options(exporting.ExportConfig, config, options)
     named = [Path(source) for source in sources]
+    exporting.check(named, to)
     if dry_run:
         return {"plan": [_step(exporting.plan(one, to, asked) | {"out": to}) for one in named]}
     return folder.figures(exporting.export(named, to, asked, say), to)

@@ -34,6 +34,12 @@ def components(config: CleanConfig) -> tuple[str, ...]:
     return corpora.COMPONENTS if config.component == "both" else (config.component,)
 
 
+def check(source: Path, out: Path, config: CleanConfig) -> None:
+    """Refuse a place or evaluation files that would not do, before any embedding."""
+    folder.check_out(out, REPORT if config.report_only else STAGE, [source])
+    open_all(config.against)
+
+
 def plan(
     corpus: Path,
     out: Path,
@@ -141,6 +147,8 @@ def clean(
         recipe=lineage.public({**work.config, **dict(encoding or {})})[0],
     )
     say(_summary(manifest))
+    for line in corpora.emptied(manifest):
+        say(f"clean: warning: {line}; see removed.jsonl")
     return manifest
 
 

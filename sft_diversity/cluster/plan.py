@@ -20,7 +20,7 @@ from typing import Any
 from sft_diversity.cluster import launch
 from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.cluster.profile import Profile
-from sft_diversity.core import machine
+from sft_diversity.core import machine, resources
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.parts import Part
 
@@ -62,6 +62,8 @@ def steps(argv: tuple[str, ...], profile: Profile) -> tuple[Step, ...]:
         If the command is wrong; what `--dry-run` of it says.
     """
     verb = argv[0]
+    if verb == "run" and "--dry-run" in _recipe(argv):
+        _look(argv, "--dry-run")
     if verb in _UNPLANNED:
         return (Step(verb, (Task(verb, argv, {"kind": "exit"}),)),)
     return graph(argv, dry_run(argv), profile)
@@ -81,8 +83,22 @@ def dry_run(argv: Sequence[str]) -> dict[str, Any]:
     SftdivError
         What the command says about itself.
     """
+    found: dict[str, Any] = json.loads(_look(argv, "--dry-run", "--json").splitlines()[-1])
+    return found
+
+
+def _recipe(argv: Sequence[str]) -> str:
+    """Return the text of the recipe that `run` names; "" where there is none."""
+    name = argv[1] if len(argv) > 1 else ""
+    shipped = resources.shipped("pipelines") / f"{name}.py"
+    path = Path(name) if name.endswith(".py") else shipped
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
+def _look(argv: Sequence[str], *options: str) -> str:
+    """Return what the command prints with these options besides."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "sft_diversity", *argv, "--dry-run", "--json"],
+        [sys.executable, "-P", "-m", "sft_diversity", *argv, *options],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
@@ -91,8 +107,7 @@ def dry_run(argv: Sequence[str]) -> dict[str, Any]:
         said = (errors or lines or ["no reason given"])[-1].removeprefix("error: ")
         kind: type[SftdivError] = UsageError if done.returncode == 2 else DataError
         raise kind(said)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return done.stdout
 
 
 def _single(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step]:

@@ -22,6 +22,7 @@ from typing import Any
 from sft_diversity.cluster import entry, secrets
 from sft_diversity.cluster.base import Seen, Tasks
 from sft_diversity.cluster.jobs import Job, Step
+from sft_diversity.core import extras
 from sft_diversity.core.errors import DataError, UsageError
 
 _ENDED = {
@@ -183,12 +184,9 @@ def worker(job: Job, step: Step, offset: int) -> list[str]:
 
 
 def _submitit() -> Any:
-    try:
-        from submitit.slurm import slurm
-    except ImportError:
-        raise UsageError(
-            "submit: Slurm needs submitit: pip install 'sft-diversity[slurm]'"
-        ) from None
+    extras.require("submitit", "submit: executor slurm", "use --executor local")
+    from submitit.slurm import slurm
+
     return slurm
 
 

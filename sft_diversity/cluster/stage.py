@@ -16,6 +16,7 @@ from sft_diversity.cluster.local import Local
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.cluster.slurm import Slurm
 from sft_diversity.core import config as configs
+from sft_diversity.core import extras
 from sft_diversity.core.errors import UsageError
 
 WORK = Path(".sftdiv")
@@ -61,8 +62,10 @@ def submit(
         chosen = "slurm" if shutil.which("sbatch") else "local"
     argv = plan.checked(list(command))
     secrets.refuse([*argv, asked.model_dump_json()], asked.environment)
-    fetched = [] if dry_run else offline.stage(argv, asked)
+    if chosen == "slurm":
+        extras.require("submitit", "submit: executor slurm", "use --executor local")
     steps = plan.steps(argv, asked)
+    fetched = [] if dry_run else offline.stage(argv, asked)
     shown = [{"name": s.name, "tasks": len(s.tasks), "after": list(s.after)} for s in steps]
     if dry_run:
         return {"executor": chosen, "command": list(argv), "steps": shown}

@@ -49,6 +49,11 @@ def shards(corpus: Path) -> list[Path]:
     return sorted((corpus / "samples").glob("*.parquet"))
 
 
+def rows(corpus: Path) -> int:
+    """Return the samples of a corpus, from its shards' footers."""
+    return sum(pq.read_metadata(path).num_rows for path in shards(corpus))
+
+
 def key(corpus: Path) -> str:
     """Return the content key of the corpus: a hash of its shards, not of how they were made."""
     return folder.contents_key(manifest(corpus), "samples/")
@@ -70,6 +75,17 @@ def licences_of(made: Mapping[str, Any]) -> dict[str, str]:
     }
     exported = made.get("config", {}).get("licences", {}) if made.get("stage") == "export" else {}
     return {**exported, **result.get("licences", {}), **of_corpus}
+
+
+def emptied(made: Mapping[str, Any]) -> Iterator[str]:
+    """Say of each source in a corpus's manifest that gave no sample why it did not."""
+    for source in made["result"]["sources"]:
+        rows = source["rows"]
+        lost = {**rows["dropped"], "bad": rows["quarantined"]}
+        reasons = sorted((what for what in lost if lost[what]), key=lambda what: -lost[what])
+        why = ", ".join(f"{lost[what]:,} {what}" for what in reasons) or "it is empty"
+        if not rows["kept"]:
+            yield f"source {source['name']}: none of its {rows['in']:,} rows is kept: {why}"
 
 
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -183,29 +183,68 @@ class Draft:
         self.path = self.out
 
 
+def check_out(out: Path, stage: str, sources: Iterable[str | Path] = ()) -> None:
+    """Refuse a place that `open_draft` would refuse; touches nothing.
+
+    Parameters
+    ----------
+    sources : iterable of path or str
+        What the stage reads: a folder among them, and whatever lies in it, is no place to write to.
+
+    Raises
+    ------
+    UsageError
+        If `out` exists and is not an output of this stage, or lies in another output or a source.
+    DataError
+        If nothing can be written there.
+    """
+    way_out = "name another folder or remove it"
+    if out.exists() and stage_of(out) != stage and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{stage}: {out} exists and is no output of `{stage}`; {way_out}")
+    real = out.resolve()
+    for source in map(Path, sources):
+        if source.is_dir() and _reads(source.resolve(), real):
+            raise UsageError(
+                f"{stage}: {out} lies in {source}, which is read; name a folder outside of it"
+            )
+    for above in real.parents:
+        holder = _manifest_or_none(above) or {}
+        if "digest" in holder and not holder.get("grows"):
+            raise UsageError(
+                f"{stage}: {out} lies in {above}, an output of `{holder.get('stage')}`, which is "
+                "finished; name a folder outside of it"
+            )
+    if stage_of(out) != stage:  # what may be reused need not be written
+        near = next(place for place in real.parents if os.access(place, os.F_OK))
+        if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+            why = "may not be written to" if near.is_dir() else "is a file"
+            raise DataError(f"{stage}: cannot write {out}: {near} {why}; name another folder")
+
+
+def _reads(source: Path, place: Path) -> bool:
+    """Whether who reads all of `source` reads `place` too: hidden folders are left alone."""
+    inside = place.is_relative_to(source)
+    return inside and not any(part[0] == "." for part in place.relative_to(source).parts)
+
+
 def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
     """Begin, take up again, or find finished the output folder `out` for `work`.
 
     Raises
     ------
     UsageError
-        If `out` exists and is not an output of this stage: it is never overwritten.
+        If `out` exists and is not an output of this stage: it is never overwritten. Or if it lies
+        inside another output.
     DataError
         If the folder cannot be made.
     """
+    check_out(out, work.stage)
     reason = ""
-    if out.exists():
-        done = _manifest_or_none(out)
-        if done is None or done.get("stage") != work.stage:
-            if not out.is_dir() or any(out.iterdir()):
-                raise UsageError(
-                    f"{work.stage}: {out} exists and is no output of `{work.stage}`; "
-                    "name another folder or remove it"
-                )
-        elif done.get("key") == work.key:
+    done = _manifest_or_none(out)
+    if done is not None and done.get("stage") == work.stage:
+        if done.get("key") == work.key:
             return Draft(out, work, out, "reused", f"{out} is up to date")
-        else:
-            reason = f"recomputed because {work.difference(done)}"
+        reason = f"recomputed because {work.difference(done)}"
     partial = out.parent / f".{out.name}.partial"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_diversity.core import models
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.resources import packaged_encoder
@@ -42,7 +43,7 @@ class Files:
 
 
 def locate(encoder: str, revision: str | None = None, *, download: bool = True) -> Files | None:
-    """Return the encoder's files; None if they are not here and `download` is off.
+    """Return the encoder's files; None if the Hub has them, not we, and `download` is off.
 
     Parameters
     ----------
@@ -54,7 +55,8 @@ def locate(encoder: str, revision: str | None = None, *, download: bool = True) 
     Raises
     ------
     UsageError
-        If it is none of these, or holds no safetensors.
+        If it is none of these, or holds no safetensors; without a download also if the Hub does
+        not know it.
     DataError
         If the Hub does not give it.
     """
@@ -92,6 +94,7 @@ def _from_hub(encoder: str, revision: str | None, download: bool) -> Path | None
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as fault:
         if not download:
+            models.check_on_hub(encoder, revision, "embed: encoder")
             return None
         reason = " ".join(str(fault).split())[:200]
         raise DataError(

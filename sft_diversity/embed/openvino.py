@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core.errors import UsageError
 from sft_diversity.embed.sentence_transformer import SentenceTransformerEncoder
 
 _INPUTS = ("input_ids", "attention_mask")
@@ -42,13 +41,7 @@ class OpenVinoEncoder(SentenceTransformerEncoder):
 
 
 def _compile(encoder: SentenceTransformerEncoder, precision: str) -> Any:
-    try:
-        import openvino
-    except ImportError:
-        raise UsageError(
-            "embed: backend `openvino` is not installed; pip install 'sft-diversity[openvino]', "
-            "or use backend torch"
-        ) from None
+    import openvino
     import torch
 
     class Pipeline(torch.nn.Module):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, machine, parts, progress, schema, stopping
+from sft_diversity.core import extras, folder, machine, parts, progress, schema, stopping
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
@@ -65,8 +65,10 @@ def place(config: EmbedConfig) -> Placement:
     Raises
     ------
     UsageError
-        If CUDA is asked for and not there, or a backend cannot do what is asked.
+        If CUDA is asked for and not there, or a backend is not installed or cannot do it.
     """
+    if config.backend == "openvino":
+        extras.require("openvino", "embed: backend openvino", "use backend torch")
     device = machine.device_for("embed", config.device)
     if config.backend == "openvino" and config.device == "cuda":
         raise UsageError("embed: backend `openvino` runs on the CPU; leave out --device cuda")
@@ -76,6 +78,19 @@ def place(config: EmbedConfig) -> Placement:
     limit = machine.gpus() if device == "cuda" else machine.cores()
     workers = min(config.workers or limit, limit)
     return Placement(config.backend, device, precision, workers)
+
+
+def check(config: EmbedConfig) -> Placement:
+    """Refuse an encoder or a backend that is not there; return where the encoder will run.
+
+    Raises
+    ------
+    UsageError
+        See `place`, and `locate` without a download.
+    """
+    placement = place(config)
+    locate(config.encoder, config.revision, download=False)
+    return placement
 
 
 def embed(

@@ -72,6 +72,16 @@ class ExportConfig(Config):
     work: Path = Field(default=Path(".sftdiv"), description="where an export for the Hub is staged")
 
 
+def check(sources: Sequence[Path], to: str) -> None:
+    """Refuse sources that cannot be exported together, and a place that cannot be written to."""
+    for source in sources:
+        _exportable(source)
+    if hub.repository(to) is None:
+        if len(sources) > 1:
+            raise UsageError(f"export: a folder takes one source, not {len(sources)}; or use hub:")
+        folder.check_out(Path(to), "export")
+
+
 def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:
     """Return what `export` would do: rows, shards, bytes; touches nothing."""
     manifest = _exportable(source)
@@ -117,12 +127,11 @@ def export(
         refuses.
     """
     sources = [source] if isinstance(source, Path) else list(source)
+    check(sources, to)
     manifests = [_exportable(one) for one in sources]
     name = hub.repository(to)
     _check_licences(manifests, config, name, say)
     if name is None:
-        if len(sources) > 1:
-            raise UsageError(f"export: a folder takes one source, not {len(sources)}; or use hub:")
         return _stage(sources[0], manifests[0], Path(to), config, say)
     models = sum(one["stage"] == "finetune" for one in manifests)
     if models and len(sources) > 1:

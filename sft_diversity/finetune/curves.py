@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from sft_diversity.core import extras
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.finetune.schedules import (
@@ -105,16 +106,15 @@ def draw(options: ScheduleOptions, path: Path) -> None:
 
     Raises
     ------
+    UsageError
+        If matplotlib is not installed.
     DataError
-        If matplotlib is not installed or the file cannot be written.
+        If the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DataError(
-            "schedule: a picture needs matplotlib; pip install 'sft-diversity[plot]'"
-        ) from None
+    extras.require("matplotlib", "schedule: a picture")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     result = compare(options, _DRAWN)
     shown, (asked, *beside) = result["shown"], result["curves"]
     figure = Figure(figsize=(9.0, 5.0), dpi=150, layout="constrained")

@@ -12,6 +12,7 @@ from sft_diversity.core import folder, resources
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.loading import LOADING
+from sft_diversity.core.models import has_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,6 +60,13 @@ def find_base(model: str | None, revision: str | None = None) -> Base:
         config = json.loads((path / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as fault:
         raise UsageError(f"finetune: {path} has no readable config.json: {fault}") from None
+    if not any(path.glob("*.safetensors")):
+        raise UsageError(
+            f"finetune: {path} has no weights as safetensors, and pickled ones are not loaded; "
+            "convert them, or name another --model"
+        )
+    if not has_tokenizer(path):
+        raise UsageError(f"finetune: {path} has no tokenizer; put the model's own there")
     text = config.get("text_config", config)
     return Base(
         path=path,

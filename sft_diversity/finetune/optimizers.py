@@ -10,11 +10,10 @@ norms and no biases. The trainer makes these groups.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sft_diversity.core import machine
+from sft_diversity.core import extras, machine
 from sft_diversity.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +45,9 @@ def check(name: Name) -> None:
     Raises
     ------
     DataError
-        If an 8-bit optimizer finds no CUDA GPU or no bitsandbytes.
+        If an 8-bit optimizer finds no CUDA GPU.
+    UsageError
+        If it finds no bitsandbytes.
     """
     if not name.endswith(_8BIT):
         return
@@ -55,8 +56,7 @@ def check(name: Name) -> None:
             f"finetune: {name} needs a CUDA GPU, and there is none; use "
             f"{name.removesuffix(_8BIT)}, which is the same with 32-bit state"
         )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise DataError(f"finetune: {name} needs bitsandbytes; pip install 'sft-diversity[8bit]'")
+    extras.require("bitsandbytes", f"finetune: {name}", f"use {name.removesuffix(_8BIT)}")
 
 
 def resolve(

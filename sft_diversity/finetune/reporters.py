@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from sft_diversity.core.errors import DataError
+from sft_diversity.core import extras
 
 PROJECT = "sftdiv"
 Name = Literal["trackio", "tensorboard", "wandb"]
@@ -19,12 +18,11 @@ def check(names: Sequence[Name]) -> None:
 
     Raises
     ------
-    DataError
-        Naming the command that installs it.
+    UsageError
+        Naming the extra that brings it.
     """
     for name in names:
-        if find_spec(name) is None:
-            raise DataError(f"finetune: report_to {name} needs its package; pip install {name}")
+        extras.require(name, f"finetune: report_to {name}", f"pip install {name} alone")
 
 
 def aim(names: Sequence[Name], run_name: str) -> None:

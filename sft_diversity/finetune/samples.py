@@ -80,9 +80,19 @@ def find(subset: Path) -> Source:
     UsageError
         If there is no such folder, or it holds none.
     """
+    root, stage = root_of(subset), folder.stage_of(subset)
+    files = sorted(root.glob("*.parquet"))
+    if stage in ("select", "ingest"):
+        key = folder.contents_key(folder.read_manifest(subset), "samples/")
+    else:
+        key = content_key([[path.name, file_sha256(path)] for path in files])
+    return Source(files, key, stage or "folder")
+
+
+def root_of(subset: Path) -> Path:
+    """Return the folder that the sample files lie in; raise as `find` does."""
     if not subset.is_dir():
         raise UsageError(f"finetune: {subset} is not a folder; name the output of `sftdiv select`")
-    stage = folder.stage_of(subset)
     roots = [subset / "samples", subset / "data", subset]
     root = next((path for path in roots if any(path.glob("*.parquet"))), None)
     if root is None:
@@ -90,12 +100,7 @@ def find(subset: Path) -> Source:
             f"finetune: {subset} has no Parquet files (looked in samples/, data/ and itself); "
             "name the output of `sftdiv select`, `ingest` or `export`"
         )
-    files = sorted(root.glob("*.parquet"))
-    if stage in ("select", "ingest"):
-        key = folder.contents_key(folder.read_manifest(subset), "samples/")
-    else:
-        key = content_key([[path.name, file_sha256(path)] for path in files])
-    return Source(files, key, stage or "folder")
+    return root
 
 
 def estimate_tokens(source: Source, max_length: int) -> npt.NDArray[np.float64]:

@@ -15,6 +15,7 @@ from sft_diversity.core.folder import (
     MANIFEST,
     Draft,
     Work,
+    check_out,
     open_draft,
     read_manifest,
     rows_account,
@@ -61,9 +62,8 @@ def finetune(
     A killed run resumes at its last whole checkpoint; on a CPU the final weights are then the same
     bit for bit (same machine, same number of threads).
     """
-    reporters.check(config.report_to)
-    optimizers.check(config.optimizer)
     crew = team.join()
+    crew.by_leader(lambda: check(subset, out, config))
     say = say if crew.leads else _silence
     crew.by_leader(lambda: find_base(config.model, config.revision).key)  # one downloads, not all
     source, base = samples.find(subset), find_base(config.model, config.revision)
@@ -119,6 +119,28 @@ def finetune(
     return crew.by_leader(finish)
 
 
+def check(subset: Path, out: Path, config: FinetuneConfig) -> None:
+    """Refuse what this machine has not, and places that would not do; nothing is read or fetched.
+
+    Raises
+    ------
+    UsageError, DataError
+        If a package or a GPU that the options need is not there, `subset` holds no samples, or
+        `out` cannot be written to.
+    """
+    reporters.check(config.report_to)
+    optimizers.check(config.optimizer)
+    check_out(out, "finetune")
+    samples.root_of(subset)
+
+
+def check_options(config: FinetuneConfig) -> None:
+    """Refuse options whose model, packages or GPU are not there."""
+    reporters.check(config.report_to)
+    optimizers.check(config.optimizer)
+    find_base(config.model, config.revision)
+
+
 def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     """Say what `finetune` would do, touching nothing.
 
@@ -128,7 +150,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         `stage, out, cached, checkpoint, rows, seconds, bytes`: `checkpoint` is the step it would
         resume at, or None; seconds and bytes are estimates.
     """
-    optimizers.check(config.optimizer)
+    check(subset, out, config)
     source, base = samples.find(subset), find_base(config.model, config.revision)
     course.resolve_settings(base, config)
     work = _work(source, base, config)

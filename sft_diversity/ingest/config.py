@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sft_diversity.core.config import Config
+from sft_diversity.ingest.rows import Limits
 
 Format = Literal[
     "auto",
@@ -167,6 +168,12 @@ class IngestConfig(Config):
         if filling and self.size is None:
             raise ValueError(f"source {filling[0]} fills up to `size`, which is not set")
         return self
+
+    @property
+    def limits(self) -> Limits:
+        """How much of a file is read before it is called bad."""
+        expanded = int(self.max_expanded_gb * (1 << 30))
+        return Limits(self.max_row_bytes, expanded, self.truncated == "keep")
 
     @property
     def max_row_bytes(self) -> int:

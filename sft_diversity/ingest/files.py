@@ -7,13 +7,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from sft_diversity.core.corpus import MAKERS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.hub import PREFIX
-from sft_diversity.ingest import hub
+from sft_diversity.ingest import hub, streams, tables
 from sft_diversity.ingest.config import IngestConfig, SourceConfig
+from sft_diversity.ingest.rows import Limits
 
 _KINDS = {
     ".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv",
@@ -151,9 +154,7 @@ def _file(number: int, path: Path, base: Path, source: SourceConfig) -> File:
 
 
 def _sniffed(path: Path) -> str | None:
-    from sft_diversity.ingest.streams import head
-
-    start = head(path, 4096).lstrip()
+    start = streams.head(path, 4096).lstrip()
     if start[:4] == b"PAR1":
         return "parquet"
     if start[:6] == b"ARROW1":
@@ -226,6 +227,32 @@ def _strings(path: Path, key: str, inner: str | None = None) -> list[str]:
         return [str(item[inner]) if inner else str(item) for item in found]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"ingest: {path}: not as `save_to_disk` writes it") from None
+
+
+def most_rows(file: File, enough: int, limits: Limits) -> int:
+    """Return how many rows a file can have at most, counted no further than `enough`.
+
+    A row of JSON has a brace and one of CSV a line; rows of Parquet and Arrow are counted, those
+    on the Hub are not. A file that cannot be read is left to the reading of it: `enough`.
+
+    Notes
+    -----
+    Time is one unpacking of the file, at most.
+    """
+    try:
+        if file.kind in ("parquet", "arrow"):
+            return tables.number_of_rows(file.path, file.kind)
+        if file.kind == "hub":
+            return enough
+        marks = (b"{",) if file.kind == "json" else (b"\n", b"\r")
+        rows = 0 if file.kind == "json" else 1
+        for chunk in streams.chunks(file.path, limits):
+            rows += sum(chunk.count(mark) for mark in marks)
+            if rows >= enough:
+                break
+        return rows
+    except (OSError, DataError, streams.TruncatedFile, pa.ArrowException):
+        return enough
 
 
 def key_of(files: list[File], digests: list[str]) -> str:

@@ -91,11 +91,7 @@ class _FileReader:
         self._source = config.sources[file.source]
         self._first_only = config.turns == "first"
         self._unique = config.dedup == "exact"
-        self._limits = Limits(
-            config.max_row_bytes,
-            int(config.max_expanded_gb * (1 << 30)),
-            config.truncated == "keep",
-        )
+        self._limits = config.limits
         self._rows = self._quarantined = 0
         self._format: str = self._source.format
         self._reader: Reader | None = _given_reader(self._source)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from sft_diversity.core import (
     corpus,
     folder,
@@ -20,12 +22,20 @@ from sft_diversity.core import (
     schema,
     stopping,
 )
-from sft_diversity.core.errors import BadRowsError, UsageError
+from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.folder import Draft, Work, open_draft, rows_account
 from sft_diversity.ingest import assemble, hub, own
 from sft_diversity.ingest.config import Format, IngestConfig, SourceConfig
-from sft_diversity.ingest.files import File, files_of, key_of, public_path, sources_from
+from sft_diversity.ingest.files import (
+    File,
+    files_of,
+    key_of,
+    most_rows,
+    public_path,
+    sources_from,
+)
 from sft_diversity.ingest.parts import PARTS, Part, parts_of, read_part
+from sft_diversity.ingest.rows import REASONS
 from sft_diversity.ingest.runs import read_run
 from sft_diversity.ingest.worker import helping
 
@@ -58,6 +68,32 @@ def resolve(
     return config
 
 
+def check_rows(
+    sources: Sequence[str | Path], config: IngestConfig, least: int = 0, format: Format = "auto"
+) -> None:
+    """Refuse sources that cannot hold `least` samples, as far as that shows without reading them.
+
+    Raises
+    ------
+    UsageError
+        If a source is not there.
+    DataError
+        If they hold fewer rows, or `size` of the config is below it.
+    """
+    config = resolve(sources, config, format)
+    rows = 0
+    for number in range(len(config.sources)):
+        for file in files_of(config, number):
+            if rows < least:
+                rows += most_rows(file, least - rows, config.limits)
+    rows = min(rows, config.size or rows)
+    if rows < least:
+        raise DataError(
+            f"select: size is {least:,} but the sources have {rows:,} rows at most; lower --size "
+            "or name more sources"
+        )
+
+
 def plan(
     sources: Sequence[str | Path], out: Path, config: IngestConfig, format: Format = "auto"
 ) -> dict[str, Any]:
@@ -70,6 +106,7 @@ def plan(
         `bytes` (estimated disk), `out`.
     """
     config = resolve(sources, config, format)
+    check_out(out, config)
     prepared = _prepare(config)
     size = sum(file.bytes for file in prepared.files)
     rows = size // _BYTES_PER_ROW
@@ -133,12 +170,14 @@ def ingest(
     stopped run goes on with the next part (a large file, or several small ones).
     """
     config = resolve(sources, config, format)
+    check_out(out, config)
     prepared = _prepare(config)
     for line in hub.moving(_on_the_hub(prepared, config)):
         say(line)
     draft = open_draft(out, prepared.work)
     if draft.reused:
         say(f"ingest: reused: {draft.reason}")
+        _warn(folder.read_manifest(out), say)
         return folder.read_manifest(out)
     parts = parts_of(prepared.files)
     if draft.state == "resumed":
@@ -159,7 +198,15 @@ def ingest(
     )
     _failed_quarantine(out).unlink(missing_ok=True)
     say(_summary(rows, out))
+    _warn(manifest, say)
     return manifest
+
+
+def check_out(out: Path, config: IngestConfig) -> None:
+    """Refuse a place that the corpus cannot be written to, such as one inside a source."""
+    root = Path(config.root or ".")
+    places = [root / Path(source.path).expanduser() for source in config.sources]
+    folder.check_out(out, "ingest", places)
 
 
 @dataclass(frozen=True)
@@ -257,9 +304,27 @@ def _check_bad(
             shutil.copyfile(draft.path / QUARANTINE, kept)
             raise BadRowsError(
                 f"ingest: source {source.name}: {bad:,} of {rows:,} rows are bad "
-                f"({bad / rows:.1%}), `max_bad_fraction` allows {config.max_bad_fraction:.1%}; "
-                f"see {kept}, mend the source or raise the limit"
+                f"({bad / rows:.1%}), {_commonest(kept, source.name)}; `max_bad_fraction` allows "
+                f"{config.max_bad_fraction:.1%}; see {kept}, mend the source or raise the limit"
             )
+
+
+def _commonest(quarantine: Path, source: str) -> str:
+    """Say why most of a source's bad rows are bad, with the first of them."""
+    count: Counter[str] = Counter()
+    first: dict[str, dict[str, Any]] = {}
+    with quarantine.open("rb") as lines:
+        for line in lines:
+            row = orjson.loads(line)
+            if row["source"] == source:
+                count[row["reason"]] += 1
+                first.setdefault(row["reason"], row)
+    reason, number = count.most_common(1)[0]
+    row = first[reason]
+    detail = f" ({row['detail']})" if row["detail"] else ""
+    how_many = "all" if len(count) == 1 else f"{number:,}"
+    where = f"row {row['row']} of {row['file']}"
+    return f"{how_many} for {reason}: {REASONS[reason]}, as in {where}{detail}"
 
 
 def _failed_quarantine(out: Path) -> Path:
@@ -386,6 +451,11 @@ def _forget_parts(draft: Draft) -> None:
     old = draft.path / f"{PARTS}.old"
     (draft.path / PARTS).rename(old)
     shutil.rmtree(old)
+
+
+def _warn(manifest: dict[str, Any], say: Say) -> None:
+    for line in corpus.emptied(manifest):
+        say(f"ingest: warning: {line}; see dropped.parquet and {QUARANTINE}")
 
 
 def _summary(rows: dict[str, Any], out: Path) -> str:

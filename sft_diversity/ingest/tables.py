@@ -35,6 +35,13 @@ def columnar_rows(path: Path, kind: str) -> Iterator[Row]:
         ) from None
 
 
+def number_of_rows(path: Path, kind: str) -> int:
+    """Return the rows of a Parquet or Arrow file."""
+    if kind == "parquet":
+        return int(pq.read_metadata(path).num_rows)
+    return sum(batch.num_rows for batch in _arrow(path))
+
+
 def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=_BATCH)

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core import extras
 from sft_diversity.core import vectors as core_vectors
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import DataError
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.levels.kmeans import Clusters, assign, compact
 
@@ -48,10 +49,9 @@ def hdbscan(
     Campello, Moulavi & Sander 2013, doi:10.1007/978-3-642-37456-2_14; McInnes, Healy & Melville
     2018, arXiv:1802.03426.
     """
-    try:
-        from fast_hdbscan import HDBSCAN
-    except ImportError:
-        raise _missing("fast-hdbscan") from None
+    require_hdbscan(reduce)
+    from fast_hdbscan import HDBSCAN
+
     points = reduced(vectors, reduce, dimensions or DIMENSIONS[reduce], seed)
     model = HDBSCAN(min_cluster_size=min_cluster_size)
     labels: npt.NDArray[np.int32] = model.fit_predict(points).astype(np.int32)
@@ -61,6 +61,12 @@ def hdbscan(
             f"{len(vectors):,}; lower `min_cluster_size`, or use method kmeans"
         )
     return labels
+
+
+def require_hdbscan(reduce: Reduce) -> None:
+    """Refuse where a package of the extra `hdbscan` is not installed."""
+    for module in ("fast_hdbscan", *(("umap",) if reduce == "umap" else ())):
+        extras.require(module, "index: macro by hdbscan", "use method kmeans")
 
 
 def reduced(vectors: Vectors, reduce: Reduce, dimensions: int, seed: int) -> Vectors:
@@ -75,10 +81,8 @@ def reduced(vectors: Vectors, reduce: Reduce, dimensions: int, seed: int) -> Vec
 
         reducer: Any = PCA(dimensions, svd_solver="covariance_eigh")
     else:
-        try:
-            from umap import UMAP
-        except ImportError:
-            raise _missing("umap-learn") from None
+        from umap import UMAP
+
         reducer = UMAP(
             n_neighbors=15,
             n_components=dimensions,
@@ -114,10 +118,3 @@ def _mean_directions(vectors: Vectors, labels: npt.NDArray[np.int32], k: int) ->
     held = labels >= 0
     np.add.at(sums, labels[held], vectors[held])
     return core_vectors.unit(sums)
-
-
-def _missing(package: str) -> UsageError:
-    return UsageError(
-        f"macro: method hdbscan needs {package}; pip install 'sft-diversity[hdbscan]', "
-        "or use method kmeans"
-    )

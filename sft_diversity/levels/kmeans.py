@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core import machine, seeding
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core import extras, machine, seeding
+from sft_diversity.core.errors import DataError
 from sft_diversity.core.vectors import Vectors
 
 #: Rows assigned at a time: memory stays at block × k similarities.
@@ -124,14 +124,16 @@ def compact(nearest: npt.NDArray[np.int32], centroids: Vectors, device: str = "c
 
 def load_faiss() -> Any:
     """Import FAISS, or say which extra brings it."""
-    try:
-        import faiss
-    except ImportError:
-        raise UsageError(
-            "macro: FAISS is not installed; pip install 'sft-diversity[cpu]', "
-            "or 'sft-diversity[gpu]' on a machine with an NVIDIA GPU (never both)"
-        ) from None
+    require_faiss()
+    import faiss
+
     return faiss
+
+
+def require_faiss() -> None:
+    """Refuse where FAISS is not installed."""
+    gpu = "'sft-diversity[gpu]' on a machine with an NVIDIA GPU (never both)"
+    extras.require("faiss", "index: macro", gpu)
 
 
 def gpus_of(faiss: Any) -> int:

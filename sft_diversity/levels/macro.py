@@ -13,12 +13,12 @@ from pydantic import Field
 from sft_diversity.core import folder
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import UsageError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.levels.base import Made, Sources
-from sft_diversity.levels.hdbscan import Noise, Reduce, hdbscan, settle_noise
-from sft_diversity.levels.kmeans import Clusters, default_k, spherical_kmeans
+from sft_diversity.levels.hdbscan import Noise, Reduce, hdbscan, require_hdbscan, settle_noise
+from sft_diversity.levels.kmeans import Clusters, default_k, require_faiss, spherical_kmeans
 
 _EXAMPLES = 3
 
@@ -50,6 +50,16 @@ class MacroOptions(Config):
         "or hold no kind (drop)",
     )
     seed: int = Field(default=0, ge=0, description="seed of the clustering")
+
+
+def check(options: MacroOptions, rows: int | None) -> None:
+    """Refuse a clustering whose package is not installed, or of more clusters than `rows`."""
+    if options.method == "hdbscan":
+        require_hdbscan(options.reduce)
+        return
+    require_faiss()
+    if options.k is not None and rows is not None and options.k > rows:
+        raise DataError(f"index: macro.k is {options.k:,} but there are {rows:,} samples; lower it")
 
 
 class Macro:

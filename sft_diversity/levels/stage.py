@@ -15,7 +15,8 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, lineage, progress
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import SftdivError
-from sft_diversity.levels import tagging
+from sft_diversity.endpoint.config import completions_url
+from sft_diversity.levels import macro, tagging
 from sft_diversity.levels.base import PARTS, VERSION, Encode, Level, Made, Sources
 from sft_diversity.levels.macro import Macro, MacroOptions
 from sft_diversity.levels.meso import Meso, MesoOptions
@@ -66,6 +67,22 @@ class IndexConfig(Config):
     def component(self) -> corpora.Component:
         """`instruction` or `response`."""
         return "instruction" if self.strategy.endswith("-instruction") else "response"
+
+
+def check(config: IndexConfig, rows: int | None = None) -> None:
+    """Refuse what cannot be made of a corpus of `rows` samples, before its inputs are made.
+
+    Raises
+    ------
+    UsageError
+        If a package is not installed, or the endpoint of tags is no URL.
+    DataError
+        If there are fewer samples than clusters asked for.
+    """
+    if config.level == "macro":
+        macro.check(config.macro, rows)
+    elif config.level == "meso" and config.meso.endpoint is not None:
+        completions_url(config.meso.endpoint.url, STAGE)
 
 
 def plan(

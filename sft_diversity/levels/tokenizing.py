@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core import models
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 
 _FILE = "tokenizer.json"
+_WAY_OUT = f"name a model folder, a {_FILE} file or a Hub id"
 #: Texts and characters that one call of the tokenizer gets: bounds the memory of its answer.
 _BATCH_TEXTS, _BATCH_CHARS = 2_048, 4_000_000
 
@@ -127,6 +129,29 @@ def tokenizer_revision(name: str) -> str | None:
     return file_sha256(file) if file.is_file() and file.name.endswith(".json") else None
 
 
+def check(name: str) -> None:
+    """Refuse what can be no tokenizer, by its name and files; nothing is loaded or fetched.
+
+    Raises
+    ------
+    UsageError
+        If there is no such tokenizer.
+    """
+    path = Path(name)
+    file = path / _FILE if path.is_dir() else path
+    if file.is_file():
+        said = file.read_bytes()
+        if not said.lstrip().startswith(b"{") or b'"model"' not in said:
+            raise UsageError(f"index: {file} is no tokenizer file; {_WAY_OUT}")
+    elif path.is_dir():
+        if not models.has_tokenizer(path):
+            raise UsageError(f"index: {path} has no {_FILE} nor another tokenizer; {_WAY_OUT}")
+    elif models.looks_local(name) or path.suffix == ".json":
+        raise UsageError(f"index: no tokenizer {name!r}: it is not there; {_WAY_OUT}")
+    else:
+        models.check_on_hub(name, None, "index: tokenizer")
+
+
 def load_tokenizer(name: str) -> Tokenizer:
     """Return the tokenizer in a folder, of a `tokenizer.json` file, or of a Hub id.
 
@@ -149,10 +174,7 @@ def load_tokenizer(name: str) -> Tokenizer:
         loaded = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as fault:
         reason = str(fault).strip().split("\n", 1)[0][:200]
-        raise UsageError(
-            f"index: no tokenizer {name!r} ({reason}); "
-            "name a model folder, a tokenizer.json file or a Hub id"
-        ) from None
+        raise UsageError(f"index: no tokenizer {name!r} ({reason}); {_WAY_OUT}") from None
     backend = getattr(loaded, "backend_tokenizer", None)
     if backend is None:
         raise UsageError(

@@ -20,6 +20,7 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.parts import Slice
+from sft_diversity.levels import tokenizing
 from sft_diversity.levels.base import PARTS
 from sft_diversity.levels.tokenizing import (
     TokenCounts,
@@ -50,6 +51,11 @@ class TokensConfig(Config):
 def tokenizer_name(tokenizer: str | None) -> str:
     """Return the tokenizer to load: the named one, else the offline base model's folder."""
     return tokenizer or str(resources.tiny_base())
+
+
+def check(config: TokensConfig) -> None:
+    """Refuse a tokenizer that is not there, before anything is made."""
+    tokenizing.check(tokenizer_name(config.tokenizer))
 
 
 def plan(corpus: Path, out: Path, config: TokensConfig) -> dict[str, Any]:

@@ -40,6 +40,14 @@ def plan(sources: Sequence[Path], out: Path, found: Found, config: ReportConfig)
     }
 
 
+def check_out(out: Path, one_file: bool) -> None:
+    """Refuse a place that the page, or its folder, cannot be written to."""
+    page_there = one_file and out.is_file()
+    folder.check_out(out.with_name(f".{out.name}.writing") if page_there else out, STAGE)
+    if one_file and out.is_dir():
+        raise UsageError(f"report: {out} is a folder; name a page that ends in .html")
+
+
 def place(
     sources: Sequence[Path], found: Found, measures: dict[str, Any] | None,
     config: ReportConfig, root: Path,

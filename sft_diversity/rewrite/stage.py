@@ -22,7 +22,7 @@ from sft_diversity.core import folder, lineage, progress, schema, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.endpoint.base import Outcome, Request
 from sft_diversity.endpoint.client import Client
-from sft_diversity.endpoint.config import CallOptions, EndpointConfig
+from sft_diversity.endpoint.config import CallOptions, EndpointConfig, completions_url
 from sft_diversity.rewrite import rows as rowing
 from sft_diversity.rewrite.turns import PROMPTS, Way
 
@@ -75,6 +75,12 @@ class _Source:
     @property
     def rows(self) -> int:
         return sum(pq.read_metadata(path).num_rows for path in self.files)
+
+
+def check(source: Path, out: Path, config: RewriteConfig) -> None:
+    """Refuse a place that cannot be written to, and an endpoint that is no URL."""
+    folder.check_out(out, STAGE, [source])
+    completions_url(config.endpoint, STAGE)
 
 
 def plan(source: Path, out: Path, config: RewriteConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.loading import LOADING
+from sft_diversity.core.models import check_on_hub, looks_local
 from sft_diversity.endpoint.config import is_url
 
 _PARTS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
@@ -50,7 +51,13 @@ def find(model: Path | str) -> Source:
 
 
 def check(model: Path | str) -> None:
-    """Refuse a name that can be no model, without fetching anything."""
+    """Refuse a name that is no model here, nor in the Hub's cache or on the Hub; fetch nothing.
+
+    Raises
+    ------
+    UsageError
+        Saying what it is instead.
+    """
     path, text = Path(model), str(model)
     if is_url(model):
         raise UsageError(
@@ -60,8 +67,14 @@ def check(model: Path | str) -> None:
     if path.is_dir():
         if not any((path / name).is_file() for name in ("config.json", _ADAPTER)):
             raise UsageError(f"score: {path} holds no model (no config.json); name a model folder")
-    elif text.startswith((".", "/", "~")) or text.count("/") > 1 or not text:
+        base = _adapted(path)
+        if base is not None:
+            check(base)
+    elif looks_local(text):
         raise UsageError(f"score: {text} is no folder; name a model folder or a Hub id")
+    else:
+        repository, _, revision = text.partition("@")
+        check_on_hub(repository, revision or None, "score: model")
 
 
 def _adapted(path: Path) -> str | None:

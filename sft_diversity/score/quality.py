@@ -47,9 +47,13 @@ class QualityConfig(Config):
     )
 
 
+def check(config: QualityConfig) -> None:
+    """Refuse a judging model that is not there."""
+    models.check(config.model or resources.tiny_base())
+
+
 def plan(corpus: Path, out: Path, config: QualityConfig) -> dict[str, Any]:
     """Return what `quality` would do; loads no model."""
-    models.check(config.model or resources.tiny_base())
     rows = sum(pq.read_metadata(path).num_rows for path in corpora.shards(corpus))
     done = folder.stage_of(out) == STAGE
     seconds = 0.0 if done else round(rows * 220 / _TOKENS_PER_S, 1)

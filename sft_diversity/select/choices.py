@@ -28,11 +28,7 @@ def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     DataError
         If the pool has fewer samples that qualify than `size`.
     """
-    if config.size > pool.n_samples:
-        raise DataError(
-            f"select: size is {config.size:,} but the corpus has {pool.n_samples:,} samples; "
-            "lower --size or ingest more"
-        )
+    constraints.check_size(config.size, pool.n_samples)
     if config.needs_incidence:
         rows, made = _by_kinds(pool, config)
     elif config.needs_embeddings:

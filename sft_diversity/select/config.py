@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -30,6 +30,15 @@ Strategy = Literal[
 ]
 BASELINES = ("random", "longest")
 EMBEDDED = ("k-center", "facility-location", "deita")  # baselines that read embeddings
+
+
+def percent_hint(diversities: Iterable[float]) -> str | None:
+    """Return a hint where shares were given for percent: one of them lies between 0 and 1."""
+    shares = sorted({one for one in diversities if 0 < one <= 1})
+    if not shares or shares == [1.0]:
+        return None
+    given, meant = (", ".join(f"{by * one:g}" for one in shares) for by in (1, 100))
+    return f"select: diversity is {given} %: percent are meant; for shares of {given} give {meant}"
 
 
 class SelectConfig(LimitOptions):

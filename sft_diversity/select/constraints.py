@@ -27,6 +27,8 @@ from sft_diversity.select.quotas import Factor, make_quotas
 
 BINS = 10
 CORPUS = "corpus"  # in the place of a subset or of shares: as in the eligible samples
+_ID_FILES = ("match_length", "must_include", "exclude")
+_MADE_LATER = ("length", "perplexity", "ifd")  # qualities that are no columns of the corpus
 _MEAN_WITHIN = 0.01  # of the reference's mean length, under a length match
 _BUDGET_WITHIN = 0.0025  # of a token budget
 
@@ -110,6 +112,61 @@ class Eligible:
     kept: Rows
     quality: Floats | None
     dropped: dict[str, int]
+
+
+def check(asked: LimitOptions, corpus: Path | None = None) -> None:
+    """Refuse what no subset could keep to, before any token is counted.
+
+    Without a corpus, which is then not made yet, only the files that options name are looked at.
+
+    Raises
+    ------
+    UsageError, DataError
+        If a file, a column or a value is not there, ids are of another corpus, or fewer samples may
+        be picked than `size`. What depends on lengths and kinds shows later.
+
+    Notes
+    -----
+    Reads the ids of the corpus, and the columns that options name, where any do.
+    """
+    files = [name for name in _ID_FILES if getattr(asked, name) not in (None, CORPUS)]
+    for name in files:
+        _ids_of(getattr(asked, name), name.replace("_", "-"))
+    quotas = _parsed_quota(asked.quota)
+    if corpus is None:
+        return
+    check_size(asked.size, corpora.rows(corpus))
+    if not files and not quotas and asked.quality is None:
+        return
+    ids = corpora.read(corpus, ["id"])["id"].combine_chunks()
+    source = Source(corpus, ids, np.zeros(len(ids), np.int32), {})
+    early = asked.quality not in (None, *_MADE_LATER)
+    found = eligible(source, asked if early else asked.model_copy(update={"quality": None}))
+    rows = np.flatnonzero(found.mask)
+    if asked.size > len(rows):
+        why = ", ".join(f"{n:,} {reason}" for reason, n in found.dropped.items() if n)
+        raise DataError(
+            f"select: size is {asked.size:,} but only {len(rows):,} of {len(ids):,} samples may be "
+            f"picked ({why}); lower --size or exclude fewer"
+        )
+    if len(found.kept) > asked.size:
+        raise UsageError(
+            f"select: size is {asked.size:,} but {len(found.kept):,} samples must be included; "
+            "raise the size"
+        )
+    if "match_length" in files:
+        _rows_of(str(asked.match_length), ids, "match-length", strict=True)
+    for column, shares in quotas:
+        _column_factor(source, column, shares, rows)
+
+
+def check_size(size: int, rows: int) -> None:
+    """Refuse a size above the samples of a corpus."""
+    if size > rows:
+        raise DataError(
+            f"select: size is {size:,} but the corpus has {rows:,} samples; "
+            "lower --size or ingest more"
+        )
 
 
 def eligible(source: Source, asked: LimitOptions) -> Eligible:
@@ -223,33 +280,39 @@ def content_of(named: str) -> str:
 
 def _rows_of(named: str, ids: pa.Array, option: str, *, strict: bool) -> Rows:
     """Return the rows whose ids a subset folder, a Parquet file or a text file names."""
-    place = Path(named)
-    if place.is_dir():
-        manifest = folder.read_manifest(place, None)
-        files = sorted((place / "samples").glob("*.parquet"))
-        if not files:
-            raise UsageError(f"select: {option}: {place} ({manifest['stage']}) holds no samples")
-        wanted = pa.concat_tables([pq.read_table(f, columns=["id"]) for f in files])["id"]
-    elif place.suffix == ".parquet" and place.is_file():
-        wanted = pq.read_table(place, columns=["id"])["id"]
-    elif place.is_file():
-        lines = place.read_text("utf-8").split("\n")
-        wanted = pa.array([line.strip() for line in lines if line.strip()], pa.string())
-    else:
-        raise UsageError(
-            f"select: {option}: {place} is not there; give a subset folder, a Parquet file with a "
-            "column `id`, or a text file with an id a line"
-        )
-    places = pc.index_in(wanted, value_set=ids)
+    places = pc.index_in(_ids_of(named, option), value_set=ids)
     if strict and places.null_count:
         raise DataError(
-            f"select: {option}: {place} has {places.null_count:,} samples that are not in this "
+            f"select: {option}: {named} has {places.null_count:,} samples that are not in this "
             "corpus; use ids of the same corpus"
         )
     rows = places.drop_null().to_numpy().astype(np.int64)
     _, first = np.unique(rows, return_index=True)
     distinct: Rows = rows[np.sort(first)]
     return distinct
+
+
+def _ids_of(named: str, option: str) -> pa.Array | pa.ChunkedArray:
+    """Return the ids that a subset folder, a Parquet file or a text file names, in its order."""
+    place = Path(named)
+    if place.is_dir():
+        manifest = folder.read_manifest(place, None)
+        files = sorted((place / "samples").glob("*.parquet"))
+        if not files:
+            raise UsageError(f"select: {option}: {place} ({manifest['stage']}) holds no samples")
+        return pa.concat_tables([pq.read_table(f, columns=["id"]) for f in files])["id"]
+    try:
+        if place.suffix == ".parquet" and place.is_file():
+            return pq.read_table(place, columns=["id"])["id"].cast(pa.string())
+        if place.is_file():
+            lines = place.read_text("utf-8").split("\n")
+            return pa.array([line.strip() for line in lines if line.strip()], pa.string())
+    except (KeyError, UnicodeDecodeError, pa.ArrowException):
+        raise UsageError(f"select: {option}: {place} holds no ids; give {_IDS}") from None
+    raise UsageError(f"select: {option}: {place} is not there; give {_IDS}")
+
+
+_IDS = "a subset folder, a Parquet file with a column `id`, or a text file with an id a line"
 
 
 def _length_bins(lengths: Lengths, reference: Lengths) -> tuple[Factor, list[float]]:

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity import workflow
+from sft_diversity import selection, workflow
+from sft_diversity.core import config as configs
 from sft_diversity.core import incidence, stopping
-from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.corpus import COMPONENTS, is_corpus
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.core.folder import (
     Draft,
     Work,
+    check_out,
     contents_key,
     open_draft,
     read_manifest,
@@ -25,7 +27,15 @@ from sft_diversity.core.folder import (
     stage_of,
 )
 from sft_diversity.core.progress import progress, say
+from sft_diversity.embed import stage as embedding
+from sft_diversity.embed.stage import EmbedConfig
+from sft_diversity.finetune import stage as finetuning
 from sft_diversity.finetune.models import Base, find_base
+from sft_diversity.ingest import stage as ingesting
+from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.score import stage as scoring
+from sft_diversity.select.config import percent_hint
+from sft_diversity.selection import SelectOptions
 from sft_diversity.study import cells as grid
 from sft_diversity.study.cells import Cell
 from sft_diversity.study.config import StudyConfig
@@ -37,7 +47,40 @@ _SIZES = pa.schema(
     + [(name, pa.int32()) for name in ("tokens", "labels", "tokens_kept", "labels_kept")]
 )
 _TEMPLATE_TOKENS = 16  # about what roles and end of turn add to both components
+LOCK = ".lock"
+_FROM_INDEXES = ("exclude", "match_length")
 _FROM_SELECT = ("tokenizer", "encoder", "embed")  # what indexes and embeddings share with select
+
+
+def check(study: StudyConfig, place: Path, work: Path) -> None:
+    """Refuse a study that could not be made, before a sample is read.
+
+    Raises
+    ------
+    UsageError, DataError
+        If `place` holds something else, the corpus is smaller than a size of the grid, or a
+        tokenizer, an encoder, a model, a package or an evaluation set is not there.
+    """
+    if not (place / LOCK).is_file():
+        check_out(place, "study", [study.corpus] if study.corpus else [])
+    corpus = Path(study.corpus or place / "corpus")
+    if study.corpus is None and not is_corpus(corpus):
+        ingest = configs.build(workflow.IngestOptions, study.ingest, "study, block `ingest`")
+        plain = configs.part_of(IngestConfig, ingest)
+        ingesting.check_rows((), plain, max(study.grid["size"]), ingest.format)
+    # lengths and samples that are left out are known once the indexes are made
+    asked = [
+        {k: v for k, v in grid.select_options(cell, study, place).items() if k not in _FROM_INDEXES}
+        for cell in grid.cells(study)
+    ]
+    options = [configs.build(SelectOptions, one, "study, block `select`") for one in asked]
+    selection.check(Made(work), options, corpus if study.corpus or is_corpus(corpus) else None)
+    if study.metrics:
+        embedding.check(configs.build(EmbedConfig, _encoding(study), "study, metrics"))
+    if hint := percent_hint(study.grid["diversity"]):
+        say(hint)
+    finetuning.check_options(study.finetuning)
+    scoring.file_keys(*scoring.sets_of(study.scoring))
 
 
 def corpus_of(study: StudyConfig, place: Path) -> Path:
@@ -59,10 +102,15 @@ def make_subsets(
 
 def make_embeddings(study: StudyConfig, corpus: Path, work: Path) -> None:
     """Embed both components, for the metrics."""
-    given = {"encoder": study.measure.get("encoder") or study.select.get("encoder")}
-    options = study.measure.get("embed") or study.select.get("embed") or {}
     for component in COMPONENTS:
-        workflow.embed(corpus, work=work, components=(component,), **{**given, **options})
+        workflow.embed(corpus, work=work, components=(component,), **_encoding(study))
+
+
+def _encoding(study: StudyConfig) -> dict[str, Any]:
+    """Return the options of `embed` for the metrics."""
+    encoder = study.measure.get("encoder") or study.select.get("encoder")
+    given = {} if encoder is None else {"encoder": encoder}
+    return given | (study.measure.get("embed") or study.select.get("embed") or {})
 
 
 def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:

@@ -79,12 +79,14 @@ def study(
         grid.cells(asked),
         grid.runs(asked),
     )
+    if run is not None and not dry_run:
+        return runs.one(place, run)
+    if not collect_only:
+        prepare.check(asked, place, here.work)
     if dry_run:
         return _planned(here)
-    if run is not None:
-        return runs.one(place, run)
     place.mkdir(parents=True, exist_ok=True)
-    with runs.lock(place / ".lock", str(place), wait_s=5.0):
+    with runs.lock(place / prepare.LOCK, str(place), wait_s=5.0):
         made, sizes = _prepare(here)
         frozen = runs.freeze(asked, here.runs, here.work, place)
         left, unmeasured = _left(here, frozen)

@@ -103,6 +103,20 @@ def test_what_is_no_command_for_a_job_is_refused(command, reason):
         plan.checked(command)
 
 
+def test_a_recipe_that_would_fail_is_refused_before_it_is_submitted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("ingest.yaml").write_text("sources: [{name: pool, path: pool.jsonl}]\n")
+    Path("pool.jsonl").write_text('{"instruction": "q", "output": "a"}\n')
+    subset = "{strategy: micro-response, size: 1, tokenizer: ./nope}"
+    Path("recipe.yaml").write_text(f"ingest: ingest.yaml\nsubsets: {{one: {subset}}}\n")
+    with pytest.raises(UsageError, match=r"no tokenizer.*: it is not there"):
+        stage.submit(
+            ["run", "curate", "--config", "recipe.yaml", "--out", "made"], executor="local"
+        )
+    assert not (tmp_path / ".sftdiv").exists()
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_command_that_would_fail_is_refused_before_it_is_submitted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((UsageError, DataError), match="nosuch"):

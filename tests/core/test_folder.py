@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sft_diversity.core import folder
-from sft_diversity.core.errors import UsageError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import Work, open_draft, rows_account, verify
 
 WORK = Work("demo", 1, {"corpus": "abc"}, {"size": 3})
@@ -82,6 +82,36 @@ def test_a_folder_that_is_not_ours_is_never_overwritten(tmp_path):
     with pytest.raises(UsageError, match="is no output of `demo`"):
         open_draft(tmp_path / "x", WORK)
     assert (tmp_path / "x/thesis.txt").read_text() == "mine"
+
+
+def test_nothing_is_written_into_a_finished_output_or_a_source_but_into_what_grows(tmp_path):
+    done = open_draft(tmp_path / "done", WORK)
+    done.commit()
+    with pytest.raises(UsageError, match=r"lies in .*done, an output of `demo`, which is finished"):
+        open_draft(tmp_path / "done" / "deep" / "x", WORK)
+    assert folder.verify(tmp_path / "done")["faults"] == []
+    (tmp_path / "raw").mkdir()
+    folder.check_out(tmp_path / "raw" / "x", "demo")
+    with pytest.raises(UsageError, match=r"lies in .*raw, which is read"):
+        folder.check_out(tmp_path / "raw" / "x", "demo", [tmp_path / "raw"])
+    folder.check_out(tmp_path / "raw" / ".work" / "x", "demo", [tmp_path / "raw"])  # is not read
+    manifest = tmp_path / "raw" / "manifest.json"
+    manifest.write_text(json.dumps({"stage": "study", "digest": "x", "grows": True}))
+    folder.check_out(tmp_path / "raw" / "x", "demo")
+    manifest.write_text('{"name": "a web page"}')
+    folder.check_out(tmp_path / "raw" / "x", "demo")
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_unless_it_is_there(tmp_path, monkeypatch):
+    open_draft(tmp_path / "done", WORK).commit()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="file is a file; name another folder"):
+        folder.check_out(tmp_path / "file" / "x", "demo")
+    real = os.access  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and real(path, mode))
+    with pytest.raises(DataError, match="may not be written to"):
+        folder.check_out(tmp_path / "new", "demo")
+    folder.check_out(tmp_path / "done", "demo")
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ def test_what_is_neither_folder_nor_hub_id_is_refused():
         locate("/nowhere/at/all")
 
 
-def test_a_hub_encoder_that_is_not_cached_is_unknown_to_a_plan(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert locate("nobody/nothing-of-that-name", download=False) is None
+def test_a_hub_encoder_that_is_not_to_be_had_is_refused_by_a_plan_too():
+    with pytest.raises(UsageError, match=r"nothing-of-that-name` is no folder.* offline mode is"):
+        locate("nobody/nothing-of-that-name", download=False)
 
 
 def test_a_hub_encoder_that_cannot_be_had_is_an_error_in_one_line(tmp_path, monkeypatch):

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from sft_diversity.core import folder
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.errors import UsageError
 from sft_diversity.finetune import reporters
 from sft_diversity.finetune.stage import finetune
 
 
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch):
-    monkeypatch.setattr(reporters, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="report_to wandb needs its package; pip install wandb"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"\[reporters\]', or pip install wandb alone"):
         reporters.check(["wandb"])
 
 

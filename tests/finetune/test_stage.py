@@ -369,3 +369,19 @@ def test_the_card_says_lineage_schedule_and_what_the_gradients_were_like(
     if optimizer == "lion":
         assert result["final_kkt_gap"] == pytest.approx(log[-1]["kkt_gap"])
         assert f"{log[-1]['box_share']:.1%}" in card
+
+
+@pytest.mark.parametrize(
+    ("lacking", "reason"),
+    [("*.safetensors", "has no weights as safetensors"), ("tokenizer*", "has no tokenizer; put")],
+)
+def test_a_model_folder_that_lacks_a_part_is_refused_by_a_plan_too(
+    subset, config, base, tmp_path, lacking, reason
+):
+    shutil.copytree(base, tmp_path / "base")
+    for path in (tmp_path / "base").glob(lacking):
+        path.unlink()
+    for ask in (plan, finetune):
+        with pytest.raises(UsageError, match=reason):
+            ask(subset, tmp_path / "out", config(model=str(tmp_path / "base")))
+    assert not (tmp_path / "out").exists()

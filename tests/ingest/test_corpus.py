@@ -1,10 +1,12 @@
 """What is kept: duplicates, empties, draws, ids, shards and accounts."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -13,9 +15,9 @@ from hypothesis import strategies as st
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus, folder
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.hashing import text_key
-from sft_diversity.ingest.stage import IngestConfig, ingest, plan
+from sft_diversity.ingest.stage import IngestConfig, check_rows, ingest, plan
 from sft_diversity.ingest.text import normalise
 from tests.ingest.making import quarantine, responses, row, run, samples, write_lines
 
@@ -268,3 +270,52 @@ def test_the_reference_corpus_has_the_published_counts(tmp_path):
     for one in samples(tmp_path / "out"):
         assert "<|endoftext|>" not in one["instruction"] + one["response"]
         assert one["source"] != "flan_cot" or "\\n" not in one["instruction"] + one["response"]
+
+
+def test_a_source_of_which_nothing_is_kept_gets_a_warning_each_time(tmp_path):
+    rows = [{"instruction": f"q{i}", "output": "a"} for i in range(5)]
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    empty = [{"instruction": f"q{i}", "output": " "} for i in range(3)]
+    (tmp_path / "third.jsonl").write_text("\n".join(map(json.dumps, [*empty, rows[0]])), "utf-8")
+    for _ in range(2):  # made, and found
+        told: list[str] = []
+        paths = [tmp_path / f"{name}.jsonl" for name in ("first", "second", "third")]
+        ingest(paths, tmp_path / "out", IngestConfig(), told.append)
+        assert [line for line in told if "warning" in line] == [
+            "ingest: warning: source second: none of its 5 rows is kept: 5 duplicate; "
+            "see dropped.parquet and quarantine.jsonl",
+            "ingest: warning: source third: none of its 4 rows is kept: 3 empty, 1 duplicate; "
+            "see dropped.parquet and quarantine.jsonl",
+        ]
+
+
+def test_too_many_bad_rows_are_told_with_the_commonest_reason_and_the_first_of_them(tmp_path):
+    rows = [{"instruction": "q", "output": 3 if i == 0 else None} for i in range(60)]
+    (tmp_path / "bad.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    reason = (
+        r"source bad: 60 of 60 rows are bad \(100.0%\), 59 for null-text: null \(or NaN\) where "
+        r"text is due, as in row 1 of bad.jsonl \(output: null\); `max_bad_fraction` allows 1.0%"
+    )
+    with pytest.raises(BadRowsError, match=reason):
+        ingest([tmp_path / "bad.jsonl"], tmp_path / "out", IngestConfig())
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl.gz", "csv", "parquet", "arrow"])
+def test_a_file_is_never_said_to_have_fewer_rows_than_it_has(tmp_path, ending):
+    table = pa.table({"instruction": [f"{{q}} {i}" for i in range(9)], "output": ["a"] * 9})
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, path)
+    elif ending == "arrow":
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    elif ending == "csv":
+        path.write_text("instruction,output\n" + "q,a\n" * 9, "utf-8")
+    else:
+        text = json.dumps(table.to_pylist()) if ending == "json" else ""
+        text = text or "\n".join(map(json.dumps, table.to_pylist()))
+        path.write_bytes(gzip.compress(text.encode()) if ending == "jsonl.gz" else text.encode())
+    check_rows([path], IngestConfig(), 9)
+    with pytest.raises(DataError, match=r"size is 40 but the sources have (9|11|18) rows at most"):
+        check_rows([path], IngestConfig(), 40)

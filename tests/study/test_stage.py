@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sft_diversity.core import folder, machine
-from sft_diversity.core.errors import UsageError
+from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.study import processes, runs
 from sft_diversity.study.stage import study
 from tests.study import making
@@ -179,6 +179,32 @@ def test_one_run_alone_then_collect(config, tmp_path):
     assert found["results"][0]["score"] == made["scores"]["score"]
     with pytest.raises(UsageError, match="no run 'other'"):
         study(config, out=out, run="other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"grid": {"strategy": ["micro-response"], "size": [24, 500], "diversity": [0]}},
+         "size is 500 but the sources have 120 rows at most"),
+        ({"select": {"tokenizer": "./nope"}}, "no tokenizer './nope'"),
+        ({"metrics": True, "measure": {"encoder": "./nope"}}, "encoder is `./nope`"),
+        ({"finetune": {"model": "./nope"}}, "./nope is no folder and cannot be fetched"),
+        ({"score": {"eval_dir": "./nope"}}, "nope"),
+    ],
+)  # fmt: skip
+def test_a_study_that_cannot_be_made_is_refused_before_a_sample_is_read(tmp_path, changes, reason):
+    path, out = making.write(tmp_path, **changes), tmp_path / "out"
+    for dry_run in (True, False):
+        with pytest.raises(SftdivError, match=reason):
+            study(path, out=out, dry_run=dry_run)
+    assert not out.exists()
+
+
+def test_a_study_keeps_off_a_folder_of_something_else(config, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="exists and is no output of `study`"):
+        study(config, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sft_diversity.core import extras
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 
@@ -18,11 +18,7 @@ _CODE = re.compile(r"^[^#\n]*!function\b", re.MULTILINE)
 
 def require() -> None:
     """Refuse to go on without lm-evaluation-harness."""
-    if importlib.util.find_spec("lm_eval") is None:
-        raise UsageError(
-            "score: the suite harness needs the package lm-eval; "
-            "pip install 'sft-diversity[harness]'"
-        )
+    extras.require("lm_eval", "score: the suite harness")
 
 
 def own_files_key(folder: Path | None, trust_code: bool) -> str:

@@ -68,6 +68,13 @@ def check(name: str, model_name: str | None, option: str) -> None:
         models.check(name)
 
 
+def check_baseline(config: PairwiseConfig) -> None:
+    """Refuse a baseline that is not there, as `check` does."""
+    path = Path(config.against)
+    if config.against != "reference" and not path.is_file() and folder.stage_of(path) != STAGE:
+        check(config.against, config.against_model, "--against-model")
+
+
 def model_of(
     name: str, model_name: str | None, key_env: str | None, config: PairwiseConfig, kept: Path
 ) -> Answerer:

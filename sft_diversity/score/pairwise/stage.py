@@ -18,7 +18,7 @@ from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.hashing import file_sha256, text_key
 from sft_diversity.endpoint.base import Answer, Request
 from sft_diversity.endpoint.client import Client
-from sft_diversity.endpoint.config import is_url
+from sft_diversity.endpoint.config import completions_url, read_key
 from sft_diversity.score.pairwise import answers as answering
 from sft_diversity.score.pairwise import judge as judging
 from sft_diversity.score.pairwise import prompts as prompting
@@ -39,9 +39,9 @@ _ANSWER_S, _VERDICT_S = 0.8, 8.0
 def plan(model: Path | str, config: PairwiseConfig) -> dict[str, Any]:
     """Return what `pairwise` would do, with a guess of the judge's tokens; asks nothing."""
     answering.check(str(model), config.model_name, "--model-name")
-    if is_url(config.against):
-        answering.check(config.against, config.against_model, "--against-model")
+    answering.check_baseline(config)
     judge = config.judge_endpoint()
+    completions_url(judge.url, STAGE)
     template = judging.load_prompt(config.judge_prompt)
     sets, place = _sets_of(config)
     found = {one.name: prompting.read(one, place, config) for one in sets}
@@ -99,7 +99,10 @@ def score(
         If more calls than `max_bad_fraction` gave no verdict; they are in `OUT.quarantine.jsonl`.
     """
     answering.check(str(model), config.model_name, "--model-name")
+    answering.check_baseline(config)
     judge = config.judge_endpoint()
+    completions_url(judge.url, STAGE)
+    read_key(judge, STAGE)  # it is asked last
     template = judging.load_prompt(config.judge_prompt)
     sets, place = _sets_of(config)
     kept = kept or Path(f"{out}.answers")

@@ -292,6 +292,11 @@ def test_what_cannot_be_is_one_line(files, tmp_path):
     fails("needs a judge; name it with --judge-url", judge_url=None)
     fails("no folder", name="./nowhere", model_name=None)
     fails("no folder", against="./nowhere")
+    fails("NO_SUCH_KEY of api_key_env is not set", judge_key_env="NO_SUCH_KEY")
+    with pytest.raises(UsageError, match="no folder"):
+        stage.plan("http://x/v1", config(files, "http://127.0.0.1:9/v1", against="./nowhere"))
+    with pytest.raises(UsageError, match="is no URL"):
+        stage.plan("http://x/v1", config(files, "127.0.0.1:9/v1"))
     bad = tmp_path / "judge.txt"
     bad.write_text("{prompt} {answer_a}")
     fails(r"lacks \{answer_b\}", judge_prompt=bad)
