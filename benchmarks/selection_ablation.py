@@ -26,7 +26,7 @@ from sft_diversity.core.seeding import generator
 from sft_diversity.select import figures
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.cover import cover
-from sft_diversity.select.dial import largest_reached, make_dial
+from sft_diversity.select.dial import make_dial
 from sft_diversity.select.draws import draw
 from sft_diversity.select.engine import choose_at, evenness
 from sft_diversity.select.peeling import Peeling, peel
@@ -137,15 +137,23 @@ def by_any(made: Incidence, size: int) -> Iterator[tuple[int, Rows]]:
 
     def reached(step: int) -> bool:
         part, rows = cut(total - step)
-        found = cover(part.indptr, part.indices, made.n_kinds, rows, size, goal=total - step)
+        found = cover(part.indptr, part.indices, made.n_kinds, rows, size)
         return found.covered == total - step
 
     low = total - next(k for k in range(1, total + 1) if len(cut(k)[1]) >= size)
-    high = largest_reached(reached, low, window=4)
+    high, fails = low, -1
+    while high - fails > 1:  # nearly monotone in k
+        middle = (high + fails) // 2
+        high, fails = (middle, fails) if reached(middle) else (high, middle)
     for diversity in DIVERSITIES:
         step = round(low + diversity / 100 * (high - low))
         part, rows = cut(total - step)
-        yield diversity, draw(part.indptr, part.indices, made.n_kinds, rows, size, 0)
+        yield (
+            diversity,
+            draw(
+                part.indptr, part.indices, made.n_kinds, rows, size, generator(0, "select", "draws")
+            ),
+        )
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

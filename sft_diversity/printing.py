@@ -100,16 +100,25 @@ def cleaned(result: dict[str, Any]) -> str:
 
 def grid(result: dict[str, Any]) -> str:
     """Return a line a subset, then the overlaps between seeds and strategies."""
-    rows = [("subset", "kinds", "aimed", "pool", "evenness", "entropy", "instr.", "resp.")]
+    head = ("subset", "kinds", "aimed", "random at", "free", "pool", "evenness", "entropy")
+    rows = [(*head, "instr.", "resp.")]
     for name, made in result["subsets"].items():
-        kinds = [
+        kinds, aimed, free, pool = (
             f"{made[key]:,}" if key in made else "-"
-            for key in ("kinds_covered", "kinds_target", "pool")
-        ]
+            for key in ("kinds_covered", "kinds_target", "free_picks", "pool")
+        )
+        place = made.get("random_percent")
+        at = "-" if place is None else f"{place:.0f} %"
         even = f"{made['evenness']:.3f}" if "evenness" in made else "-"
         means = [f"{made[f'{part}_tokens']:.1f}" for part in ("instruction", "response")]
-        rows.append((name, *kinds, even, f"{made['entropy_bits']:.3f}", *means))
+        figures = (kinds, aimed, at, free, pool, even, f"{made['entropy_bits']:.3f}")
+        rows.append((name, *figures, *means))
     lines = [columns(rows)]
+    if any(row[4] not in ("free", "-") for row in rows):
+        lines.append(
+            "random at: where as many random samples stand on the dial; free: picks after the one "
+            "that brought the last kind, the fewer the less seeds vary"
+        )
     shared = result["overlap"]
     if shared["seeds"]:
         lines.append("\nsamples that two seeds have in common, on average")
@@ -161,12 +170,13 @@ def selected(result: dict[str, Any]) -> str:
         lines.append(
             f"kinds {result['kinds_covered']:,} of {result['kinds_target']:,} aimed at "
             f"(dial {result['k_min']:,} to {result['k_max']:,}, {result['kinds_total']:,} in all); "
-            f"pool {result['pool']:,} samples, {result['no_kind']:,} hold no kind"
+            f"pool {result['pool']:,} samples, {result['free_picks']:,} picks free after the last "
+            f"kind; {result['no_kind']:,} samples hold no kind"
         )
+        lines.append(random_line(result, "holds", f"{result['random_kinds']:,.0f} kinds"))
         lines.append(
-            f"certificate: at least {_floored(result['share_of_optimum'])} of what any "
-            f"{result['rows']:,} samples of the pool cover; the dial's ends are within "
-            f"{result['k_min_bound']:,} and {result['k_max_bound']:,}"
+            f"certificate: 100 % is at least {_floored(result['share_of_optimum'])} of what any "
+            f"{result['rows']:,} eligible samples hold (at most {result['coverage_bound']:,} kinds)"
         )
         if "objective_bound" in result:
             share = result["objective_value"] / result["objective_bound"]
@@ -183,6 +193,7 @@ def selected(result: dict[str, Any]) -> str:
             f"dial {result['low_bits']:.3f} to {result['high_bits']:.3f}; "
             f"no {result['rows']:,} samples exceed {result['entropy_bound']:.3f}"
         )
+        lines.append(random_line(result, "has", f"{result['random_bits']:.3f} bits"))
     lines.append(
         f"entropy {result['entropy_bits']:.3f} bits a token; mean tokens: instruction "
         f"{result['instruction_tokens']:.1f}, response {result['response_tokens']:.1f}"
@@ -191,6 +202,13 @@ def selected(result: dict[str, Any]) -> str:
     mix = [f"{name} {n / total:.0%}" for name, n in list(result["sources"].items())[:6]]
     lines.append("sources: " + ", ".join(mix))
     return "\n".join(lines)
+
+
+def random_line(result: dict[str, Any], verb: str, amount: str) -> str:
+    """Say where random samples stand on the dial."""
+    place = result["random_percent"]
+    at = "the dial has no range here" if place is None else f"{place:.0f} % of the dial"
+    return f"a random {result['rows']:,} {verb} {amount}: {at}"
 
 
 def measured(result: dict[str, Any]) -> str:

@@ -68,7 +68,8 @@ def select(place, out, *more):
 
 CONTRACT = {
     "rows", "strategy", "objective", "fill", "diversity", "seed", "kinds_total", "k_min", "k_max",
-    "kinds_target", "kinds_covered", "coverage_bound", "pool", "evenness", "entropy_bits",
+    "kinds_target", "kinds_covered", "coverage_bound", "share_of_optimum", "random_kinds",
+    "random_percent", "free_picks", "pool", "evenness", "entropy_bits",
     "instruction_tokens", "response_tokens", "seconds", "out",
 }  # fmt: skip
 

@@ -21,7 +21,8 @@ _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n
 #: Figures of a selection that a reader looks for, in this order.
 _FIGURES = (
     "strategy", "objective", "fill", "diversity", "seed", "kinds_total", "k_min", "k_max",
-    "kinds_target", "kinds_covered", "coverage_bound", "pool", "evenness", "entropy_bits",
+    "kinds_target", "kinds_covered", "coverage_bound", "share_of_optimum", "random_kinds",
+    "random_bits", "random_percent", "free_picks", "pool", "evenness", "entropy_bits",
     "instruction_tokens", "response_tokens",
 )  # fmt: skip
 

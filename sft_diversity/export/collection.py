@@ -21,7 +21,8 @@ CARD = "README.md"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}")
 _FIGURES = (
     "rows", "objective", "fill", "kinds_total", "kinds_covered", "kinds_target", "coverage_bound",
-    "k_min", "k_max", "pool", "evenness", "entropy_bits", "instruction_tokens", "response_tokens",
+    "k_min", "k_max", "random_kinds", "random_percent", "free_picks", "pool", "evenness",
+    "entropy_bits", "instruction_tokens", "response_tokens",
 )  # fmt: skip
 
 

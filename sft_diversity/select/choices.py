@@ -8,6 +8,7 @@ import numpy as np
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.select import baselines, constraints, figures
+from sft_diversity.select.chance import Chance
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.config import SelectConfig
 from sft_diversity.select.embedded import repr_filter
@@ -44,17 +45,27 @@ def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     dial, said = pool.dial(config)
     chosen = choose_at(dial, config.diversity, fill=config.fill, seed=config.seed)
     names = (
-        "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "k_min_bound", "k_max_bound",
-        "kinds_target", "kinds_covered", "coverage_bound", "share_of_optimum", "pool", "eligible",
+        "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "k_min_bound", "kinds_target",
+        "kinds_covered", "coverage_bound", "share_of_optimum", "free_picks", "pool", "eligible",
         "no_kind",
     )  # fmt: skip
     made = {name: getattr(chosen, name) for name in names} | {"evenness": round(chosen.evenness, 6)}
+    made |= _random("kinds", dial.chance, chosen.random_percent, 1)
     eligible = pool.eligible(config)
     if eligible is not None:  # those that may not be picked stand apart
         made["no_kind"] = int(eligible.mask.sum()) - chosen.eligible
     if chosen.objective is not None:
         made |= {"objective_value": chosen.objective, "objective_bound": chosen.objective_bound}
     return chosen.rows, made | _limited(pool, config, dial.limits, said, chosen.rows)
+
+
+def _random(unit: str, chance: Chance, percent: float | None, digits: int) -> dict[str, Any]:
+    """Return where random samples stand on the dial, for a result."""
+    return {
+        f"random_{unit}": round(chance.mean, digits),
+        "random_sd": None if chance.sd is None else round(chance.sd, digits),
+        "random_percent": None if percent is None else round(percent, 1),
+    }
 
 
 def _limited(
@@ -75,6 +86,7 @@ def _by_entropy(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]
         "tilt_bits": round(chosen.tilt_bits, 6),
         "high_bits": round(chosen.high_bits, 6),
         "entropy_bound": float(np.ceil(dial.bound_bits * 1e6) / 1e6),
+        **_random("bits", dial.chance, dial.percent(dial.chance.mean), 6),
         "target_missed": chosen.missed,
         "beta": round(chosen.beta, 6),
         "greedy_picks": chosen.greedy_picks,

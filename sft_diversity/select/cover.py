@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sft_diversity.select.compiled import Ints, Kinds, Rows
-from sft_diversity.select.greedy import greedy
+from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
+from sft_diversity.select.greedy import greedy, row_gain
 from sft_diversity.select.limits import FREE, Limits
+from sft_diversity.select.quotas import Groups
 from sft_diversity.select.transpose import count_kinds
 
 FIRST_ONLY = np.array([1.0, 0.0])  # a kind counts once
@@ -40,7 +41,7 @@ def cover(
     rows: Rows,
     size: int,
     *,
-    goal: int = 0,
+    target: int | None = None,
     limits: Limits = FREE,
 ) -> Cover:
     """Pick rows one by one, each the one with most kinds that no pick holds yet.
@@ -53,22 +54,69 @@ def cover(
         Candidates; of equal gains the earlier wins, so a permutation here is a tie-break.
     size : int
         Rows at most, those kept included; fewer are returned when nothing is left to gain.
-    goal : int
-        Stop early once it is clear that `goal` kinds cannot be reached.
+    target : int, optional
+        Stop at this many kinds, never above: where the best row would bring too many, the best of
+        those that do not takes its place. Fewer kinds where no row fits the rest.
     limits : Limits
         Rows kept, none of them in `rows`, come first; cap and quotas hold, a total plays no part.
 
     Notes
     -----
-    Within 1 - 1/e of the best coverage with `size` rows, within 1/2 under quotas; see `greedy` for
-    cost and source.
+    Without target within 1 - 1/e of the best coverage with `size` rows, within 1/2 under quotas;
+    see `greedy` for cost and source. A target adds one pass over `rows` for each of its last picks.
     """
     kept = limits.kept
     held = count_kinds(indptr, indices, kept, n_kinds)
     group, room = limits.room(kept)
-    missing = goal - int(np.count_nonzero(held))
+    known = int(np.count_nonzero(held))
     more = greedy(
-        indptr, indices, rows, size - len(kept), FIRST_ONLY, held,
-        cap=limits.cap, goal=missing, group=group, room=room,
+        indptr, indices, rows, size - len(kept), FIRST_ONLY, held, cap=limits.cap,
+        most=np.inf if target is None else target - known, group=group, room=room,
     )  # fmt: skip
-    return Cover(np.concatenate([kept, more]), int(np.count_nonzero(held)), held)
+    picks = np.concatenate([kept, more])
+    if target is not None:
+        last = np.empty(size - len(picks), np.int64)
+        missing = target - int(np.count_nonzero(held))
+        taken = _close(indptr, indices, rows, missing, held, limits.cap, group, room, last)
+        picks = np.concatenate([picks, last[:taken]])
+    return Cover(picks, int(np.count_nonzero(held)), held)
+
+
+@compiled
+def _close(
+    indptr: Ints,
+    indices: Kinds,
+    rows: Rows,
+    missing: int,
+    held: Ints,
+    cap: int,
+    group: Groups,
+    room: Ints,
+    picks: Rows,
+) -> int:
+    """Fill `picks` with rows that bring `missing` kinds together; return how many.
+
+    Each is the earliest of those that bring most without bringing too many; a row picked before
+    brings nothing and is never taken again. `held` and `room` follow.
+    """
+    taken = 0
+    while missing > 0 and taken < len(picks):
+        best, most = -1, 0
+        for row in rows:
+            if len(group) > 0 and room[group[row]] <= 0:
+                continue
+            gain = int(row_gain(indptr, indices, row, FIRST_ONLY, held, cap))
+            if most < gain <= missing:
+                best, most = row, gain
+                if gain == missing:
+                    break
+        if best < 0:
+            break
+        for kind in indices[indptr[best] : indptr[best + 1]]:
+            held[kind] += 1
+        if len(group) > 0:
+            room[group[best]] -= 1
+        picks[taken] = best
+        taken += 1
+        missing -= most
+    return taken

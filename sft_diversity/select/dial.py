@@ -1,33 +1,56 @@
-"""The range of the dial: the smallest and the largest k for a subset of N, and k at p %."""
+"""The range of the dial: the fewest and the most kinds that N samples hold, and p % between."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
 from sft_diversity.select.bound import coverage_bound
+from sft_diversity.select.chance import Chance, chance_kinds
 from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows
 from sft_diversity.select.cover import cover
+from sft_diversity.select.draws import draw
+from sft_diversity.select.finish import REFERENCE_SEED, finish, most_kinds
 from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.peeling import Peeling, peel
 from sft_diversity.select.transpose import count_kinds
 
-PROBES = 16  # steps tried evenly over the whole range
-WINDOW = 64  # steps in a row that must fail above k_max
-# under limits most pools cannot be covered, and each try is a whole cover
-LIMITED_WINDOW = 32
-BOUNDS = 2  # pools whose coverage is bounded to bound k_max
+PROBES = 16  # pools tried evenly over the peeling
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position of the dial.
+
+    Attributes
+    ----------
+    step : int
+        Of the peeling: its pool is what is picked from.
+    target : int
+        Kinds that a subset holds there, exactly.
+    whole : bool
+        Whether these are all kinds of the pool.
+    """
+
+    step: int
+    target: int
+    whole: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Dial:
-    """The range of k for one incidence, size and limits; diversities, fills and seeds share it.
+    """The range of kinds for one incidence, size and limits; diversities, fills, seeds share it.
+
+    c(step) is what a greedy cover of the pool of `step` with N samples holds, finished to exactly N
+    within the limits. Where it is all kinds of the pool, that pool is drawn from freely; in larger
+    pools c goes on growing, with small dips, up to what 100 % means.
 
     Attributes
     ----------
@@ -36,12 +59,12 @@ class Dial:
         N.
     limits : Limits
         What the range and every subset keep to.
-    kinds : int64 array, shape (steps + 1,)
-        k of each step: kinds of the pool and of the rows kept; falling.
-    low_step, high_step : int
-        Steps of the peeling at 0 % and 100 %.
-    free_k_min, free_k_max : int
-        Kinds at 0 % and 100 % without the limits.
+    kinds : int64 array, shape (low_step + 1,)
+        Kinds of each step's pool and of the rows kept; falling.
+    low_step : int
+        Step of the smallest pool from which a subset can be finished.
+    free_k_min, free_k_max : int or None
+        Kinds at 0 % and 100 % without the limits; None where these are none.
     """
 
     peeling: Peeling
@@ -49,31 +72,59 @@ class Dial:
     limits: Limits
     kinds: Ints
     low_step: int
-    high_step: int
-    free_k_min: int
-    free_k_max: int
+    _free: tuple[int, int] | None = None
+    _covered: dict[int, int] = field(default_factory=dict)
+    _exact: dict[int, Place | None] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def k_min(self) -> int:
-        """Kinds at 0 %."""
-        return int(self.kinds[self.low_step])
+        """Kinds at 0 %: those of the smallest pool, as far as N samples hold them."""
+        return self.covered(self.low_step)
+
+    @cached_property
+    def k_max(self) -> int:
+        """Kinds at 100 %: the most that any probed pool gives, the whole eligible one among them.
+
+        From the whole pool down, until no smaller pool has as many kinds.
+        """
+        most = self.k_min
+        for step in self.probes:
+            if self.kinds[step] <= most:
+                break
+            most = max(most, self.covered(step))
+        return most
 
     @property
-    def k_max(self) -> int:
-        """Kinds at 100 %."""
-        return int(self.kinds[self.high_step])
+    def free_k_min(self) -> int:
+        """Kinds at 0 % without the limits."""
+        return self.k_min if self._free is None else self._free[0]
+
+    @property
+    def free_k_max(self) -> int:
+        """Kinds at 100 % without the limits."""
+        return self.k_max if self._free is None else self._free[1]
+
+    @cached_property
+    def probes(self) -> list[int]:
+        """Steps that are tried first, ascending: the whole eligible pool to the smallest."""
+        steps: list[int] = np.unique(np.linspace(0, self.low_step, PROBES + 1).astype(int)).tolist()
+        return steps
+
+    @cached_property
+    def bound(self) -> int:
+        """No `size` eligible samples within the limits hold more kinds than this."""
+        return coverage_bound(*self.shape, self.candidates(0), self.size, limits=self.limits)
 
     @cached_property
     def k_min_bound(self) -> int:
-        """No pool of fewer kinds, whatever the peeling, holds the samples of a subset.
+        """No `size` eligible samples within the limits hold fewer kinds than this.
 
         The kinds of N samples are at least as many as the longest of them holds, and the samples
         that hold each add up to what the N hold together.
         """
         peeling, kept = self.peeling, self.limits.kept
         known = np.count_nonzero(count_kinds(*self.shape[:2], kept, peeling.n_kinds))
-        rows = self.limits.candidates(peeling.pool(0))
-        held = np.sort(np.diff(peeling.indptr)[rows])[: self.size - len(kept)]
+        held = np.sort(np.diff(peeling.indptr)[self.candidates(0)])[: self.size - len(kept)]
         if len(held) == 0:
             return int(known)
         degrees = np.bincount(peeling.indices, minlength=peeling.n_kinds)
@@ -81,34 +132,45 @@ class Dial:
         return max(int(known), int(held[-1]), int(np.searchsorted(reach, held.sum())) + 1)
 
     @cached_property
-    def k_max_bound(self) -> int:
-        """No pool of the peeling with more kinds than this can be covered by a subset.
+    def chance(self) -> Chance:
+        """What random samples within the limits hold; see `chance_kinds`."""
+        return chance_kinds(self.peeling, self.size, self.limits)
 
-        Pools are nested, so a bound on the kinds that N samples of one pool hold rules out every
-        smaller pool with more kinds; from the whole pool down, `BOUNDS` times at most, since each
-        costs as much as all the rest of a small subset.
-        """
-        step = 0
-        for _ in range(BOUNDS):
-            if step == self.high_step:
-                break
-            rows = self.limits.candidates(self.peeling.pool(step))
-            bound = coverage_bound(*self.shape, rows, self.size, limits=self.limits)
-            if bound >= self.kinds[step]:
-                break
-            step = min(self.high_step, int(np.searchsorted(-self.kinds, -bound)))
-        return int(self.kinds[step])
+    def percent(self, kinds: float) -> float | None:
+        """Return where so many kinds are on the dial, not clipped; None where it has no range."""
+        if self.k_max == self.k_min:
+            return None
+        return 100 * (kinds - self.k_min) / (self.k_max - self.k_min)
 
     @property
     def shape(self) -> tuple[Ints, Kinds, int]:
         """The incidence as kernels take it."""
         return self.peeling.shape
 
-    def step(self, diversity: float) -> int:
-        """Return the step whose k is nearest to k_min + diversity/100 · (k_max - k_min).
+    def candidates(self, step: int) -> Rows:
+        """Return the rows of the pool of `step` without those kept."""
+        return self.limits.candidates(self.peeling.pool(step))
 
-        Of two equally near the larger k. Its pool is the whole eligible pool where k_max is the
-        number of all kinds and `diversity` is 100.
+    def covered(self, step: int) -> int:
+        """Return c(step), or -1 where no subset can be finished from that pool."""
+        if step not in self._covered:
+            if self._plainly_whole(step):
+                self._covered[step] = int(self.kinds[step])
+            else:
+                rows = most_kinds(*self.shape, self.candidates(step), self.size, self.limits)
+                self._covered[step] = -1 if rows is None else self._held(rows)
+        return self._covered[step]
+
+    def whole(self, step: int) -> bool:
+        """Whether N samples hold all kinds of the pool of `step`."""
+        return self.covered(step) == int(self.kinds[step])
+
+    def place(self, diversity: float) -> Place:
+        """Return where `diversity` percent is: k = k_min + diversity/100 · (k_max - k_min) kinds.
+
+        The pool whose k is nearest (of two the larger), where N samples hold such pools whole. Else
+        the smallest pool found from which N samples hold k kinds and no more; where none do, the
+        same for the nearest k for which some do, of two equally near the larger.
 
         Raises
         ------
@@ -120,13 +182,105 @@ class Dial:
                 f"select: diversity is {diversity:g} but it is a percentage; give 0 to 100"
             )
         k = self.k_min + diversity / 100 * (self.k_max - self.k_min)
-        return int(np.abs(self.kinds - k).argmin())
+        whole = self._whole_place(k)
+        if whole is not None:
+            return whole
+        middle = int(np.floor(k + 0.5))
+        for off in range(self.k_max - self.k_min + 1):
+            for target in (middle + off, middle - off):
+                found = self._held_exactly(target)
+                if found is not None:
+                    return found
+        raise AssertionError("both ends of the dial are held by the sets that define them")
+
+    def reference(self, place: Place) -> Rows:
+        """Return the subset that shows that `place` exists; ties by lowest row."""
+        rows = self.candidates(place.step)
+        if place.whole and self._plainly_whole(place.step):
+            picks = draw(*self.shape, rows, self.size, _reference_rng(), limits=self.limits)
+            if self._held(picks) == place.target:
+                return picks
+        finished = self._finished(rows, place.target)
+        if finished is None:  # an end of the range, where a cap or a total costs kinds
+            finished = most_kinds(*self.shape, rows, self.size, self.limits)
+        assert finished is not None
+        return finished
+
+    def _held_exactly(self, target: int) -> Place | None:
+        """Return the place of `target` kinds; None where no set found holds just so many."""
+        if not self.k_min <= target <= self.k_max:
+            return None
+        if target not in self._exact:
+            self._exact[target] = self._find(target)
+        return self._exact[target]
+
+    def _find(self, target: int) -> Place | None:
+        whole = self._whole_place(target)
+        if whole is not None:
+            return whole if whole.target == target else None  # the pool's own k is near
+        step = self._smallest_pool(target)
+        if self.covered(step) == target:
+            return Place(step, target, False)
+        found = self._finished(self.candidates(step), target)
+        return None if found is None else Place(step, target, False)
+
+    def _smallest_pool(self, target: int) -> int:
+        """Return the step of a pool that gives `target` kinds while the next smaller does not.
+
+        c is nearly monotone: the smallest probe that gives so many, then bisection towards the next
+        smaller one.
+        """
+        gives = [step for step in self.probes if self.covered(step) >= target][-1]
+        smaller = [step for step in self.probes if step > gives]
+        lacks = smaller[0] if smaller else gives + 1
+        return _bisect(lambda step: self.covered(step) >= target, gives, lacks)
+
+    def _finished(self, rows: Rows, target: int) -> Rows | None:
+        """Return a subset of `rows` that holds `target` kinds, ties by lowest row, if found."""
+        first = cover(*self.shape, rows, self.size, target=target, limits=self.limits).rows
+        return finish(
+            *self.shape, rows, self.size, self.limits, first=first, target=target,
+            fill=lambda free, picks: capping.fit(*self.shape, free, self.size, self.limits, picks),
+            seed=REFERENCE_SEED,
+        )  # fmt: skip
+
+    def _plainly_whole(self, step: int) -> bool:
+        """Whether all kinds of the pool are held for certain, without a greedy cover.
+
+        A sample for each kind is enough where N allows it; else kind-aware rounds are tried, which
+        cost a tenth of a cover.
+        """
+        limits = self.limits
+        if limits.cap != NO_CAP or limits.total is not None:
+            return False
+        if len(limits.kept) == 0 and limits.quotas is None and self.kinds[step] <= self.size:
+            return True
+        rows = self.candidates(step)
+        picks = draw(*self.shape, rows, self.size, _reference_rng(), limits=limits)
+        return len(picks) == self.size and self._held(picks) == self.kinds[step]
+
+    def _held(self, rows: Rows) -> int:
+        return int(np.count_nonzero(count_kinds(*self.shape[:2], rows, self.shape[2])))
+
+    def _whole_place(self, k: float) -> Place | None:
+        """Return the pool whose kinds are nearest to `k`, of two the larger, if it is held whole.
+
+        None also where a larger pool lies on the other side of `k` that is not: then there are sets
+        that hold k kinds.
+        """
+        near = int(np.abs(self.kinds - k).argmin())
+        target = int(self.kinds[near])
+        if target > self.k_max or not self.whole(near):
+            return None
+        if target < k and near > 0 and not self.whole(near - 1):
+            return None
+        return Place(near, target, True)
 
 
 def make_dial(
     source: Incidence | Peeling, size: int, *, limits: Limits = FREE, free: Dial | None = None
 ) -> Dial:
-    """Find the range of k for subsets of `size` samples.
+    """Find the range of the dial for subsets of `size` samples.
 
     Parameters
     ----------
@@ -153,76 +307,46 @@ def make_dial(
 
     Notes
     -----
-    k_min is exact: the smallest k that occurs whose pool holds N samples within the limits; under
-    a cap, the smallest k, by bisection, whose pool holds N that fit (see `capping.fits`); with a
-    total, the smallest k found whose cover leaves enough free to reach it.
-    k_max: see `largest_reached`; the cover keeps quotas and what was kept, and what it leaves to
-    pick can reach the total. A cap leaves k_max alone, because covering every kind under a cap is
-    mostly impossible; it only rises to k_min where that is larger.
+    About `PROBES` greedy covers, one where N samples hold all kinds; a position between the ends
+    where they do not costs about ten more.
     """
     peeling = source if isinstance(source, Peeling) else peel(source)
     _check(peeling, size, limits)
-    low = _largest_step(partial(_feasible, peeling, size, limits), len(peeling.kinds_after) - 1)
+    low = _bisect(partial(_feasible, peeling, size, limits), 0, len(peeling.kinds_after))
     kinds = _kinds(peeling, limits)
-    reached = cache(partial(_reached, peeling, size, limits, kinds))
-    if limits.total is not None:
-        low = _first_reached(reached, low)
-    high = largest_reached(reached, low, WINDOW if limits is FREE else LIMITED_WINDOW)
+    dial = Dial(peeling, size, limits, kinds[: low + 1], low)
     if limits is FREE:
-        return Dial(peeling, size, limits, kinds, low, high, int(kinds[low]), int(kinds[high]))
+        return dial
+    dial = _finishable(dial, kinds)
     if free is None and size <= peeling.eligible:
         free = make_dial(peeling, size)
     ends = (int(kinds[0]), int(kinds[0])) if free is None else (free.k_min, free.k_max)
-    return Dial(peeling, size, limits, kinds, low, high, *ends)
+    return Dial(peeling, size, limits, dial.kinds, dial.low_step, ends, dial._covered)
 
 
-def largest_reached(reached: Callable[[int], bool], low: int, window: int = WINDOW) -> int:
-    """Return the smallest step (largest k) from 0 to `low` for which `reached` holds.
+def _finishable(dial: Dial, kinds: Ints) -> Dial:
+    """Return the dial whose smallest pool is one from which a subset can be finished.
 
-    `reached` is nearly but not quite monotone in k: more kinds need more samples, but a larger
-    pool also has samples that hold more. So every `PROBES`-th part of the range is tried from the
-    top, bisection goes between the first success and the failure before it, and then every step
-    above is tried until `window` in a row have failed, starting over at each success.
-
-    Returns
-    -------
-    int
-        A step that is reached, and none of the `window` steps above it is: exact where the range
-        has no more than `window` steps. `low` if no success is found.
-
-    Notes
-    -----
-    On the reference corpus the largest k lay up to 32 steps above what bisection found. Cost at
-    most about `PROBES + log2(low) + window` greedy covers, one where step 0 is reached; those far
-    above k_max give up early.
+    Where the smallest that seems feasible does not do, larger ones are tried in growing strides,
+    then bisected.
     """
-    probes = np.unique(np.linspace(0, low, PROBES + 1).astype(int)).tolist()
-    best = low
-    fails = -1
-    for probe in probes:
-        if reached(probe):
-            best = probe
-            break
-        fails = probe
-    while best - fails > 1:
-        middle = (best + fails) // 2
-        if reached(middle):
-            best = middle
-        else:
-            fails = middle
-    step = best - 1
-    while step >= max(0, best - window):
-        if reached(step):
-            best = step
-        step -= 1
-    return best
+    low, stride = dial.low_step, 1
+    lacks = low + 1
+    step = low
+    while dial.covered(step) < 0:
+        if step == 0:
+            raise DataError(
+                f"select: no {dial.size:,} samples were found that keep the limits together; "
+                "loosen one of them or change the size"
+            )
+        lacks, step = step, max(0, low - stride)
+        stride *= 2
+    step = _bisect(lambda at: dial.covered(at) >= 0, step, lacks)
+    return Dial(dial.peeling, dial.size, dial.limits, kinds[: step + 1], step, None, dial._covered)
 
 
-def _largest_step(holds: Callable[[int], bool], low: int) -> int:
-    """Return a step from 0 to `low` that holds while the next does not; step 0 must hold."""
-    if holds(low):
-        return low
-    works, fails = 0, low
+def _bisect(holds: Callable[[int], bool], works: int, fails: int) -> int:
+    """Return a step from `works`, which holds, to below `fails` that holds while the next fails."""
     while fails - works > 1:
         middle = (works + fails) // 2
         if holds(middle):
@@ -232,23 +356,8 @@ def _largest_step(holds: Callable[[int], bool], low: int) -> int:
     return works
 
 
-def _first_reached(reached: Callable[[int], bool], low: int) -> int:
-    """Return a step at or a little below `low` (more kinds) that is reached; `low` if none is."""
-    fails, stride = low + 1, 1
-    step = low
-    while not reached(step):
-        if step == 0:
-            return low
-        fails = step
-        step = max(0, low - stride)
-        stride *= 2
-    while fails - step > 1:
-        middle = (step + fails) // 2
-        if reached(middle):
-            step = middle
-        else:
-            fails = middle
-    return step
+def _reference_rng() -> np.random.Generator:
+    return generator(REFERENCE_SEED, "select", "draws")
 
 
 def _kinds(peeling: Peeling, limits: Limits) -> Ints:
@@ -271,17 +380,6 @@ def _feasible(peeling: Peeling, size: int, limits: Limits, step: int) -> bool:
 def _fits(peeling: Peeling, size: int, limits: Limits, rows: Rows) -> bool:
     """Whether the rows kept and some of `rows` make `size` under the cap."""
     return limits.cap == NO_CAP or capping.fits(*peeling.shape, rows, size, limits)
-
-
-def _reached(peeling: Peeling, size: int, limits: Limits, kinds: Ints, step: int) -> bool:
-    """Whether a greedy cover of the pool of `step` with `size` samples holds all its kinds."""
-    rows = limits.candidates(peeling.pool(step))
-    goal = int(kinds[step])
-    found = cover(*peeling.shape, rows, size, goal=goal, limits=limits.uncapped)
-    if found.covered < goal or limits.total is None:
-        return found.covered == goal
-    low, high = limits.reach(found.rows, rows[~np.isin(rows, found.rows)], size)
-    return low <= limits.total.most and high >= limits.total.least
 
 
 def _check(peeling: Peeling, size: int, limits: Limits) -> None:

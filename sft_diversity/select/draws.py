@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core.seeding import generator
 from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
-from sft_diversity.select.cover import cover
 from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.quotas import Groups
 from sft_diversity.select.transpose import count_kinds, transpose
@@ -19,16 +17,16 @@ def draw(
     n_kinds: int,
     rows: Rows,
     size: int,
-    seed: int,
+    rng: np.random.Generator,
     *,
     limits: Limits = FREE,
+    first: Rows | None = None,
 ) -> Rows:
     """Draw in rounds r = 1, 2, …: each kind with fewer than r picks gets one more at random.
 
     Kinds take turns rarest among `rows` first, ties by lowest kind; the draw is uniform over the
-    samples of the kind that are not picked yet. Round 1 covers every kind; where it would need
-    more than `size` rows for that, a greedy cover takes its place, whether or not it reaches all
-    kinds itself. Later rounds even the counts.
+    samples of the kind that are not picked yet. Round 1 covers every kind where it needs no more
+    than `size` rows for that; later rounds even the counts.
 
     Parameters
     ----------
@@ -37,16 +35,18 @@ def draw(
     rows : int64 array, shape (m,)
         The pool; each row holds at least one kind.
     size : int
-        Rows to pick, those kept included; at most m more.
-    seed : int
+        Rows to pick, those of `first` included; at most m more.
+    rng : numpy.random.Generator
     limits : Limits
-        As for `cover`; the kinds of rows kept count.
+        As for `cover`.
+    first : int64 array, optional
+        Picks made already, within the limits; by default the rows that the limits keep.
 
     Returns
     -------
     int64 array, shape (size,), fewer only under a cap or quotas
-        Distinct rows, `kept` first, then in pick order. From one pool and seed a smaller size
-        gives a prefix, as long as the cover did not have to step in.
+        Distinct rows, `first`, then in pick order. From one pool, `first` and seed a smaller size
+        gives a prefix.
 
     Notes
     -----
@@ -54,41 +54,20 @@ def draw(
     over kinds" is the study's (arXiv 2505.24768); rounds, order and ties are this project's
     reading.
     """
+    first = limits.kept if first is None else first
     starts, members = transpose(indptr, indices, rows, n_kinds)
-    present = np.diff(starts)
-    turns = np.argsort(present, kind="stable")[np.count_nonzero(present == 0) :]
-    held = count_kinds(indptr, indices, limits.kept, n_kinds)
-    target = int(np.count_nonzero(present + held))
-
-    def rounds(members: Kinds, first: Rows, stream: str) -> tuple[Rows, int]:
-        """Continue from the picks `first`; return all picks and how many kinds they hold."""
-        picks = np.concatenate([first, np.empty(size - len(first), np.int64)])
-        held = count_kinds(indptr, indices, first, n_kinds)
-        group, room = limits.room(first)
-        picked = np.zeros(len(indptr) - 1, np.bool_)
-        picked[first] = True
-        rng = generator(seed, "select", stream)
-        taken = _draw_rounds(
-            indptr, indices, starts, members, present.copy(), turns.copy(), picks, len(first),
-            picked, held, limits.cap, group, room, rng,
-        )  # fmt: skip
-        return picks[:taken], int(np.count_nonzero(held))
-
-    picks, covered = rounds(members, limits.kept, "draws")
-    if covered == target:
-        return picks
-
-    # ties fall by a seeded permutation; where that misses a kind, by lowest row, as when the range
-    # of the dial was found
-    order = generator(seed, "select", "cover").permutation(rows)
-    first = cover(indptr, indices, n_kinds, order, size, limits=limits)
-    if first.covered < target:
-        plain = cover(indptr, indices, n_kinds, rows, size, goal=target, limits=limits)
-        first = plain if plain.covered == target else first
-    # listed anew: the rounds reorder the lists, and a copy kept for this would be as large
-    _, members = transpose(indptr, indices, rows, n_kinds)
-    picks, _ = rounds(members, first.rows, "draws after cover")
-    return picks
+    live = np.diff(starts)
+    turns = np.argsort(live, kind="stable")[np.count_nonzero(live == 0) :]
+    picks = np.concatenate([first, np.empty(size - len(first), np.int64)])
+    held = count_kinds(indptr, indices, first, n_kinds)
+    group, room = limits.room(first)
+    picked = np.zeros(len(indptr) - 1, np.bool_)
+    picked[first] = True
+    taken = _draw_rounds(
+        indptr, indices, starts, members, live, turns, picks, len(first), picked, held,
+        limits.cap, group, room, rng,
+    )  # fmt: skip
+    return picks[:taken]
 
 
 @compiled

@@ -13,12 +13,13 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
 from sft_diversity.select.balance import balance
-from sft_diversity.select.bound import balance_bound, coverage_bound
-from sft_diversity.select.compiled import Ints, Rows
+from sft_diversity.select.bound import balance_bound
+from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
 from sft_diversity.select.cover import cover
-from sft_diversity.select.dial import Dial, make_dial
+from sft_diversity.select.dial import Dial, Place, make_dial
 from sft_diversity.select.draws import draw
 from sft_diversity.select.exchange import exchange
+from sft_diversity.select.finish import finish, shuffled
 from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.peeling import Peeling
 from sft_diversity.select.transpose import count_kinds
@@ -45,11 +46,19 @@ class Selection:
     free_k_min, free_k_max : int
         The same without the limits.
     kinds_target : int
-        Kinds of the pool: the k nearest to the dial that occurs.
+        Kinds aimed at: those nearest to the dial that some subset is found to hold exactly.
     kinds_covered : int
-        Kinds that the picks hold, at most `kinds_target`.
+        Kinds that the picks hold: the target, but for fill `uniform`.
     coverage_bound : int
-        No `size` samples of the pool hold more kinds than this.
+        No `size` eligible samples within the limits hold more kinds than this, whatever the dial.
+    random_kinds : float
+        What `size` random eligible samples within the limits hold; see `chance.chance_kinds`.
+    random_sd : float or None
+        Its standard deviation, where it is a mean of draws; None where it is exact.
+    random_percent : float or None
+        Where that is on the dial; below 0 and above 100 it is not clipped. None: no range.
+    free_picks : int
+        Picks after the one that brought the last kind: where they are few, seeds vary little.
     pool : int
         Samples that could be picked: where it is near `size`, seeds have little to vary.
     eligible : int
@@ -72,19 +81,22 @@ class Selection:
     kinds_target: int
     kinds_covered: int
     coverage_bound: int
+    random_kinds: float
+    random_sd: float | None
+    random_percent: float | None
+    free_picks: int
     pool: int
     eligible: int
     no_kind: int
     evenness: float
     k_min_bound: int
-    k_max_bound: int
     objective: float | None
     objective_bound: float | None
 
     @property
     def share_of_optimum(self) -> float:
-        """Kinds covered, at least this part of what any `size` samples of the pool cover."""
-        return floor(1e6 * self.kinds_covered / max(1, self.coverage_bound)) / 1e6
+        """The dial's upper end, at least this part of what any `size` eligible samples hold."""
+        return floor(1e6 * self.k_max / max(1, self.coverage_bound)) / 1e6
 
 
 def choose(
@@ -117,8 +129,8 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
         Percent, 0 to 100.
     fill : "draws", "balance" or "uniform"
         How the picks are taken from the pool: kind-aware rounds (see `draw`), lazy greedy on
-        Σ log(1 + c_j) (see `balance`), or uniformly at random. Draws and balance hold every kind
-        of the pool where greedy cover can; uniform holds what it happens to hold.
+        Σ log(1 + c_j) (see `balance`), or uniformly at random. Draws and balance hold exactly the
+        kinds aimed at; uniform holds what it happens to hold.
     seed : int
         Varies the draws, and the ties of balance. Same dial, diversity, fill and seed: same rows.
 
@@ -136,31 +148,15 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
     Linear in the entries of the pool for draws and uniform; see `greedy` for balance.
     """
     _check(fill, seed)
-    step = dial.step(diversity)
-    candidates = dial.limits.candidates(dial.peeling.pool(step))
-    rows = _fill(dial, candidates, int(dial.kinds[step]), fill, seed)
-    return described(dial, diversity, rows, fill=fill, seed=seed)
-
-
-def described(
-    dial: Dial, diversity: float, rows: Rows, *, fill: Fill = "draws", seed: int = 0
-) -> Selection:
-    """Return what the picks `rows` reach at `diversity` percent of the dial, however made."""
-    step = dial.step(diversity)
+    place = dial.place(diversity)
+    rows = _fill(dial, place, fill, seed)
     peeling, limits = dial.peeling, dial.limits
-    pool = peeling.pool(step)
-    candidates = limits.candidates(pool)
-    target = int(dial.kinds[step])
-    held = count_kinds(peeling.indptr, peeling.indices, rows, peeling.n_kinds)
-    covered = int(np.count_nonzero(held))
-    bound = target
-    if covered < target:
-        bound = coverage_bound(*dial.shape, candidates, dial.size, limits=limits)
+    held = count_kinds(*peeling.shape[:2], rows, peeling.n_kinds)
     objective = objective_bound = None
     if fill == "balance":
         objective = round(float(np.log1p(held).sum()), 6)
         objective_bound = balance_bound(
-            peeling.indptr, peeling.indices, candidates, dial.size, held, limits=limits
+            *peeling.shape[:2], dial.candidates(place.step), dial.size, held, limits=limits
         )
     return Selection(
         rows=rows,
@@ -172,15 +168,18 @@ def described(
         k_max=dial.k_max,
         free_k_min=dial.free_k_min,
         free_k_max=dial.free_k_max,
-        kinds_target=target,
-        kinds_covered=covered,
-        coverage_bound=bound,
-        pool=len(pool),
+        kinds_target=place.target,
+        kinds_covered=int(np.count_nonzero(held)),
+        coverage_bound=dial.bound,
+        random_kinds=dial.chance.mean,
+        random_sd=dial.chance.sd,
+        random_percent=dial.percent(dial.chance.mean),
+        free_picks=_after_the_last_kind(*peeling.shape, rows),
+        pool=int(peeling.pool_sizes[place.step]),
         eligible=peeling.eligible,
         no_kind=peeling.no_kind,
         evenness=evenness(held),
         k_min_bound=dial.k_min_bound,
-        k_max_bound=dial.k_max_bound,
         objective=objective,
         objective_bound=objective_bound,
     )
@@ -198,54 +197,62 @@ def evenness(held: Ints) -> float:
     return float(-(shares * np.log(shares)).sum() / np.log(len(shares)))
 
 
-def _fill(dial: Dial, rows: Rows, target: int, fill: Fill, seed: int) -> Rows:
-    """Return exactly `dial.size` rows: those kept, and others of the candidates `rows`."""
-    limits = dial.limits
+def _fill(dial: Dial, place: Place, fill: Fill, seed: int) -> Rows:
+    """Return exactly `dial.size` rows of the place's pool: those kept, and others.
 
-    def in_order(stream: str) -> Rows:
-        return generator(seed, "select", stream).permutation(rows)
-
-    if fill == "draws":
-        picks = draw(*dial.shape, rows, dial.size, seed, limits=limits)
-    elif fill == "balance":
-        order = in_order("balance")
-        picks = balance(*dial.shape, order, dial.size, target=target, limits=limits)
-    else:
-        order = in_order("uniform")
-        picks = capping.fit(*dial.shape, order, dial.size, limits)
-    if len(picks) < dial.size:
-        picks = capping.complete(*dial.shape, rows, picks, dial.size, limits)
-    return picks if limits.total is None else _steered(dial, rows, picks, seed)
-
-
-def _steered(dial: Dial, rows: Rows, picks: Rows, seed: int) -> Rows:
-    """Return picks whose total length is within its range, by exchanges that lose no kind.
-
-    Where too few picks are free to go, a cover takes the place of the fill, completed with the
-    longest or shortest rows: so much is known to reach the range at k_max. Where the cover's own
-    rows are in the way, as they can be near k_min, the rows kept alone are completed so, and kinds
-    may be lost.
+    The first of these ways that leads to just the kinds aimed at, within the limits: the fill alone
+    (where all kinds of the pool are wanted), after a cover whose ties fall by the seed, after the
+    cover by lowest row, as when the range was found, and the set that showed that the place exists.
     """
-    limits = dial.limits
-    total = limits.total
-    assert total is not None
-    picks = exchange(*dial.shape, rows, picks, limits, seed)
-    if total.least <= total.of(picks) <= total.most:
+    shape, size, limits = dial.shape, dial.size, dial.limits
+    rows = dial.candidates(place.step)
+    if fill == "uniform":
+        return _uniform(dial, place, rows, seed)
+    order = shuffled(rows, seed, "balance" if fill == "balance" else "cover")
+
+    def finished(first: Rows, stream: str) -> Rows | None:
+        def filling(free: Rows, first: Rows) -> Rows:
+            if fill == "balance":
+                return balance(*shape, free, size, limits=limits, first=first)
+            rng = generator(seed, "select", stream)
+            return draw(*shape, free, size, rng, limits=limits, first=first)
+
+        pool = order if fill == "balance" else rows
+        return finish(
+            *shape, pool, size, limits, first=first, fill=filling, target=place.target, seed=seed
+        )
+
+    picks = finished(limits.kept, "draws") if place.whole else None
+    for ties in (order, rows):
+        if picks is None:
+            first = cover(*shape, ties, size, target=place.target, limits=limits).rows
+            picks = finished(first, "draws after cover")
+    return dial.reference(place) if picks is None else picks
+
+
+def _uniform(dial: Dial, place: Place, rows: Rows, seed: int) -> Rows:
+    """Return random rows within the limits; the reference where these cannot be kept so."""
+    shape, size, limits = dial.shape, dial.size, dial.limits
+    picks = capping.fit(*shape, shuffled(rows, seed, "uniform"), size, limits)
+    if len(picks) < size:
+        picks = capping.complete(*shape, rows, picks, size, limits)
+    if limits.total is None:
         return picks
-    lacks = total.of(picks) < total.least
-    order = generator(seed, "select", "steered").permutation(rows)
-    order = order[
-        np.argsort(np.asarray(total.lengths)[order] * (-1 if lacks else 1), kind="stable")
-    ]
-    covering = cover(*dial.shape, rows, dial.size, limits=limits).rows
-    for first, lossless in ((covering, True), (limits.kept, False)):
-        picks = capping.fit(*dial.shape, order, dial.size, limits, first)
-        if len(picks) < dial.size:  # under a cap
-            picks = capping.complete(*dial.shape, rows, picks, dial.size, limits)
-        picks = exchange(*dial.shape, rows, picks, limits, seed, lossless=lossless)
-        if total.least <= total.of(picks) <= total.most:
-            break
-    return picks
+    picks = exchange(*shape, rows, picks, limits, seed)
+    return picks if limits.total.met(picks) else dial.reference(place)
+
+
+@compiled
+def _after_the_last_kind(indptr: Ints, indices: Kinds, n_kinds: int, rows: Rows) -> int:
+    """Return how many of `rows`, in order, come after the last that holds a kind not met before."""
+    met = np.zeros(n_kinds, np.bool_)
+    last = -1
+    for at in range(len(rows)):
+        for kind in indices[indptr[rows[at]] : indptr[rows[at] + 1]]:
+            if not met[kind]:
+                met[kind] = True
+                last = at
+    return len(rows) - 1 - last
 
 
 def _check(fill: str, seed: int) -> None:

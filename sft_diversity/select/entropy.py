@@ -10,6 +10,8 @@ import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.seeding import generator
+from sft_diversity.select.chance import DRAWS, Chance, drawn
 from sft_diversity.select.compiled import Floats, Rows
 from sft_diversity.select.entropy_bound import entropy_bound
 from sft_diversity.select.entropy_greedy import maximise_entropy, token_counts
@@ -65,6 +67,18 @@ class EntropyDial:
     def bound_bits(self) -> float:
         """Entropy that no subset of this size exceeds; see `entropy_bound`."""
         return entropy_bound(self.incidence, self.rows, self.size, self.greedy)
+
+    @cached_property
+    def chance(self) -> Chance:
+        """Entropy of random eligible samples, in bits per token: a mean of draws."""
+        orders = (generator(i, "select", "chance").permutation(self.rows) for i in range(DRAWS))
+        return drawn([entropy_bits(self.incidence, order[: self.size]) for order in orders])
+
+    def percent(self, bits: float) -> float | None:
+        """Return where so many bits are on the dial, not clipped; None where it has no range."""
+        if self.high_bits == self.low_bits:
+            return None
+        return 100 * (bits - self.low_bits) / (self.high_bits - self.low_bits)
 
 
 @dataclass(frozen=True)

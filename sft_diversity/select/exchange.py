@@ -25,6 +25,7 @@ def exchange(
     seed: int,
     *,
     lossless: bool = True,
+    gainless: bool = False,
 ) -> Rows:
     """Exchange picks for other rows of the pool until their total length is within its range.
 
@@ -46,6 +47,8 @@ def exchange(
     seed : int
     lossless : bool
         False lets kinds be lost.
+    gainless : bool
+        True lets no kind come in that no pick holds.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def exchange(
         before = now
         now = _pass(
             indptr, indices, order, starts, lengths, group, picks, picked, held,
-            limits.cap, lossless, turns, draws, now, total.least, total.most,
+            limits.cap, lossless, gainless, turns, draws, now, total.least, total.most,
         )  # fmt: skip
         if now == before:
             break
@@ -99,6 +102,7 @@ def _pass(
     held: Ints,
     cap: int,
     lossless: bool,
+    gainless: bool,
     turns: Ints,
     draws: Floats,
     now: int,
@@ -125,7 +129,7 @@ def _pass(
             coming = order[low + int(draw * (high - low))]
             if picked[coming]:
                 continue
-            if _may_replace(indptr, indices, held, leaving, coming, cap, lossless):
+            if _may_replace(indptr, indices, held, leaving, coming, cap, lossless, gainless):
                 for kind in indices[indptr[leaving] : indptr[leaving + 1]]:
                     held[kind] -= 1
                 for kind in indices[indptr[coming] : indptr[coming + 1]]:
@@ -158,13 +162,16 @@ def _may_replace(
     coming: int,
     cap: int,
     lossless: bool,
+    gainless: bool,
 ) -> bool:
-    """Whether the exchange keeps the cap and, if it must, every kind."""
+    """Whether the exchange keeps the cap and, if it must, every kind, and brings no new one."""
     for kind in indices[indptr[leaving] : indptr[leaving + 1]]:
         if lossless and held[kind] == 1 and not _holds(indptr, indices, coming, kind):
             return False
     for kind in indices[indptr[coming] : indptr[coming + 1]]:
         if held[kind] >= cap and not _holds(indptr, indices, leaving, kind):
+            return False
+        if gainless and held[kind] == 0:
             return False
     return True
 

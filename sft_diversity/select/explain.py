@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.select.compiled import Ints, Rows
-from sft_diversity.select.peeling import Peeling
+from sft_diversity.select.dial import Dial
 from sft_diversity.select.transpose import count_kinds
 
 Names = Sequence[str]
@@ -50,27 +50,25 @@ def picked(made: Incidence, names: Names, picks: Rows, at: int) -> dict[str, Any
     }
 
 
-def rejected(
-    peeling: Peeling, result: Mapping[str, Any], names: Names, picks: Rows, row: int
-) -> dict[str, Any]:
+def rejected(dial: Dial, diversity: float, names: Names, picks: Rows, row: int) -> dict[str, Any]:
     """Explain why `row` was not picked.
 
     Parameters
     ----------
-    peeling : Peeling
-        Of what the subset was chosen by.
-    result : mapping
-        Of the subset: `k_min`, `k_max` and `kinds_target`, the k of its pool.
+    dial : Dial
+        Of what the subset was chosen by, at its size.
+    diversity : float
+        Percent at which it was chosen.
 
     Returns
     -------
     dict
         `reason`: `no_kind`, `not_in_pool` or `not_drawn`. Not in the pool: the `kind` that was
-        dropped with it, how many `samples` hold that, the `k` from which on it is in, and the
-        `diversity` that this is in percent, None above the dial's end. Not drawn: the `new_kinds`
+        dropped with it, how many `samples` hold that, the `k` of the smallest pool that it is in,
+        and the `diversity` in percent at which that pool is drawn from. Not drawn: the `new_kinds`
         it would add, its `balance_gain`, and the `chance` of a sample of the pool.
     """
-    step = peeling.nearest_step(result["kinds_target"])
+    peeling, step = dial.peeling, dial.place(diversity).step
     kinds = peeling.indices[peeling.indptr[row] : peeling.indptr[row + 1]]
     if len(kinds) == 0:
         return {"reason": "no_kind"}
@@ -81,14 +79,13 @@ def rejected(
     if left <= step:
         gone = kinds[peeling.kind_left[kinds] == left]
         rarest = int(gone[np.argmin(degrees[gone])])
-        k = int(peeling.kinds_after[left - 1])
-        percent = 100 * (k - result["k_min"]) / max(1, result["k_max"] - result["k_min"])
+        percent = dial.percent(dial.covered(left - 1)) or 0.0
         return {
             "reason": "not_in_pool",
             "kind": names[rarest],
             "samples": int(degrees[rarest]),
-            "k": k,
-            "diversity": round(max(0.0, percent), 1) if k <= result["k_max"] else None,
+            "k": int(peeling.kinds_after[left - 1]),
+            "diversity": round(min(100.0, max(0.0, percent)), 1),
             **near,
         }
     held = count_kinds(peeling.indptr, peeling.indices, picks, peeling.n_kinds)[kinds]

@@ -20,7 +20,8 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.select import differ
 from sft_diversity.select import explain as explainer
 from sft_diversity.select.compiled import Rows
-from sft_diversity.select.peeling import peel
+from sft_diversity.select.dial import make_dial
+from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.stage import STAGE, files_of
 
 _TEXT = 300  # characters shown
@@ -80,9 +81,10 @@ def explain(subset: Path, id: str, found: Mapping[str, Path]) -> dict[str, Any]:
             told |= {"reason": "constrained", "limits": limits}
             told["nearest_by_kinds"] = explainer.nearest_by_kinds(opened.made, opened.rows, place)
         else:
-            told |= explainer.rejected(
-                peel(opened.made), opened.result, opened.names, opened.rows, place
-            )
+            cap = config["max_per_kind"]
+            capped = FREE if cap is None else Limits(cap=cap)
+            dial = make_dial(opened.made, config["size"], limits=capped)
+            told |= explainer.rejected(dial, config["diversity"], opened.names, opened.rows, place)
     component = "instruction" if config["strategy"].endswith("-instruction") else "response"
     embedded = found.get(f"embeddings-{component}")
     if embedded is not None:

@@ -20,7 +20,7 @@ def greedy(
     held: Ints,
     *,
     cap: int = NO_CAP,
-    goal: float = 0.0,
+    most: float = np.inf,
     group: Groups = NO_GROUP,
     room: Ints = NO_ROOM,
 ) -> Rows:
@@ -40,15 +40,15 @@ def greedy(
         c_j, picks that hold kind j; changed in place, so a start other than empty is possible.
     cap : int
         Rows that hold a kind with `c_j >= cap` are passed over.
-    goal : float
-        Give up as soon as the gains still possible cannot bring the sum of gains to `goal`.
+    most : float
+        Stop before the pick that would bring the sum of gains above `most`.
     group, room : int arrays, shapes (n,) and (parts,), optional
         Part of every row, and the picks that each part may still give; `room` is counted down.
 
     Returns
     -------
     int64 array, shape (at most size,)
-        Picks in order. Shorter when no row adds anything any more, or the goal is out of reach.
+        Picks in order. Shorter when no row adds anything any more, or the best one too much.
 
     Notes
     -----
@@ -64,7 +64,7 @@ def greedy(
     order = _longest_first(lengths)
     picks = np.empty(min(size, len(rows)), np.int64)
     taken = _lazy_greedy(
-        indptr, indices, rows, order, ceiling, steps, held, cap, goal, group, room, picks
+        indptr, indices, rows, order, ceiling, steps, held, cap, most, group, room, picks
     )
     return picks[:taken]
 
@@ -85,7 +85,7 @@ def _lazy_greedy(
     steps: Floats,
     held: Ints,
     cap: int,
-    goal: float,
+    most: float,
     group: Groups,
     room: Ints,
     picks: Rows,
@@ -125,7 +125,7 @@ def _lazy_greedy(
             else:
                 _sink(gains, places, stamps, length, gain, place, taken)
             continue
-        if gain == bound and (gain <= 0.0 or total + gain * (len(picks) - taken) < goal):
+        if gain == bound and (gain <= 0.0 or total + gain > most):
             break
         if not new:
             length -= 1

@@ -31,6 +31,10 @@ class Total:
         """Return the sum over `rows`."""
         return int(self.lengths[rows].sum())
 
+    def met(self, rows: Rows) -> bool:
+        """Whether the sum over `rows` is within the ends."""
+        return self.least <= self.of(rows) <= self.most
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -72,10 +72,6 @@ class Peeling:
         """Return the kinds of `step`, ascending, shape (kinds_after[step],)."""
         return np.flatnonzero(self.kind_left > step)
 
-    def nearest_step(self, k: float) -> int:
-        """Return the step whose k is nearest to `k`; of two equally near, the larger k."""
-        return int(np.abs(self.kinds_after - k).argmin())
-
 
 def peel(incidence: Incidence, quotas: Quotas | None = None, kept: Rows = NO_ROWS) -> Peeling:
     """Drop the rarest kind again and again, together with the samples that hold it.

@@ -54,6 +54,26 @@ def test_ties_fall_by_the_order_given():
     assert found.rows.tolist() == [2, 0]
 
 
+@given(row_lists(), st.integers(1, 9), st.integers(0, 7))
+def test_a_target_is_never_passed_and_met_where_single_rows_can_close_the_rest(drawn, size, target):
+    rows, n_kinds = drawn
+    made = incidence(rows, n_kinds)
+    found = cover(made.indptr, made.indices, n_kinds, np.arange(len(rows)), size, target=target)
+    picks = found.rows.tolist()
+    assert len(set(picks)) == len(picks) <= size
+    assert found.covered == covered(rows, picks) <= target
+    if found.covered < target and len(picks) < size:
+        held = set().union(*(rows[i] for i in picks))
+        gains = {len(row - held) for row in rows}
+        assert not gains & set(range(1, target - found.covered + 1))
+
+
+def test_a_target_is_closed_by_the_largest_gain_that_fits():
+    made = incidence([{0, 1, 2, 3}, {4, 5, 6}, {4}, {4, 5}, {7}], 8)
+    found = cover(made.indptr, made.indices, 8, np.arange(5), 4, target=6)
+    assert found.rows.tolist() == [0, 3]
+
+
 @given(row_lists(), st.integers(1, 3))
 def test_a_cap_is_never_exceeded(drawn, cap):
     rows, n_kinds = drawn

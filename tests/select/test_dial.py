@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,43 +7,74 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.select.compiled import NO_CAP
-from sft_diversity.select.dial import WINDOW, largest_reached, make_dial
+from sft_diversity.select.dial import PROBES, make_dial
 from sft_diversity.select.limits import Limits
 from sft_diversity.select.peeling import peel
-from tests.select.small import covered, greedy_plainly, incidence, peel_plainly, row_lists
+from tests.select.small import (
+    best_coverage,
+    covered,
+    greedy_plainly,
+    incidence,
+    peel_plainly,
+    random_rows,
+    row_lists,
+)
 
 FIRST_ONLY = np.array([1.0, 0.0])
 
 
 @given(row_lists(max_rows=12, max_kinds=9), st.integers(1, 6))
-def test_both_ends_equal_a_scan_over_every_k(drawn, size):
+def test_both_ends_equal_a_scan_over_every_pool(drawn, size):
     rows, n_kinds = drawn
-    steps = peel_plainly(rows)
-    if len(steps[0][0]) < size:
+    pools = [sorted(pool) for pool, _ in peel_plainly(rows) if len(pool) >= size]
+    if not pools:
         return
-    held = [(len(kinds), sorted(pool)) for pool, kinds in steps if len(pool) >= size]
-    reached = [
-        k for k, pool in held if covered(rows, greedy_plainly(rows, pool, size, FIRST_ONLY)) == k
-    ]
+    reach = [covered(rows, greedy_plainly(rows, pool, size, FIRST_ONLY)) for pool in pools]
     dial = make_dial(incidence(rows, n_kinds), size)
-    assert dial.k_min == held[-1][0]
-    assert dial.k_max == max(reached, default=dial.k_min)
+    assert len(pools) <= PROBES  # so that every pool is probed
+    # a pool whose kinds N samples hold counts as held even where greedy misses one
+    assert dial.k_min >= reach[-1]
+    assert dial.k_max >= max(reach)
+    assert dial.k_max <= best_coverage(rows, pools[0], size)
+    if dial.k_max > max(reach):
+        assert any(dial.k_max == covered(rows, pool) for pool in pools)
 
 
-@given(st.sets(st.integers(0, 3 * WINDOW)), st.integers(0, 3 * WINDOW))
-def test_what_is_found_is_reached_and_the_window_above_it_is_not(reached, low):
-    best = largest_reached(lambda step: step in reached, low)
-    assert best in reached or best == low
-    assert not any(step in reached for step in range(max(0, best - WINDOW), best))
+def test_small_n_goes_on_beyond_the_pools_that_it_covers_whole():
+    # one sample holds ten kinds that no other does; of the rest any two cover their pool
+    rows = [set(range(10, 20)), *({kind % 3} for kind in range(30))]
+    dial = make_dial(incidence(rows, 20), 2)
+    assert (dial.k_min, dial.k_max) == (1, 11)
+    assert dial.bound == 11
+    assert not dial.place(100).whole
 
 
-def test_a_cover_that_exists_only_for_a_larger_pool_is_found():
+@pytest.mark.parametrize("size", [3, 20, 80])
+def test_every_place_is_shown_by_a_set_that_holds_its_kinds_exactly(size):
+    rows = random_rows(600, 300, seed=size)
+    dial = make_dial(incidence(rows, 300), size)
+    targets = []
+    for percent in range(101):
+        place = dial.place(percent)
+        picks = dial.reference(place).tolist()
+        assert len(set(picks)) == size
+        assert set(picks) <= set(dial.peeling.pool(place.step).tolist())
+        assert covered(rows, picks) == place.target
+        assert place.whole == (place.target == dial.kinds[place.step])
+        targets.append(place.target)
+    assert targets == sorted(targets)
+    assert (targets[0], targets[-1]) == (dial.k_min, dial.k_max)
+    wanted = dial.k_min + np.arange(101) / 100 * (dial.k_max - dial.k_min)
+    assert np.abs(targets - wanted).max() <= 0.02 * (dial.k_max - dial.k_min) + 1
+
+
+def test_the_whole_eligible_pool_is_100_percent_where_n_samples_hold_all_kinds():
     # with all kinds one row covers everything; without kind 5, whose only row it is, it is gone
     rows = [{0, 1, 2, 3, 4, 5}, *({kind} for kind in range(5) for _ in range(3))]
     dial = make_dial(incidence(rows, 6), 2)
     assert dial.k_max == 6
-    assert dial.step(100) == 0
-    assert dial.peeling.pool_sizes[0] == len(rows)  # nothing dropped: the whole eligible pool
+    assert dial.place(100).step == 0
+    assert dial.peeling.pool_sizes[0] == len(rows)  # nothing dropped
 
 
 def test_percent_gives_the_nearest_k_that_occurs():
@@ -49,8 +82,15 @@ def test_percent_gives_the_nearest_k_that_occurs():
     rows = [{kind} for kind in range(5) for _ in range(2**kind)]
     dial = make_dial(incidence(rows, 5), 16)
     assert (dial.k_min, dial.k_max) == (1, 5)
-    k = dial.peeling.kinds_after
-    assert [int(k[dial.step(p)]) for p in (0, 20, 50, 80, 100)] == [1, 2, 3, 4, 5]
+    assert [dial.place(p).target for p in (0, 20, 50, 80, 100)] == [1, 2, 3, 4, 5]
+
+
+def test_a_place_does_not_depend_on_what_was_asked_before():
+    rows = random_rows(400, 200, seed=2)
+    made = incidence(rows, 200)
+    asked = make_dial(made, 10)
+    at = [asked.place(percent) for percent in range(0, 101, 4)]
+    assert [make_dial(made, 10).place(percent) for percent in range(100, -1, -4)] == at[::-1]
 
 
 def test_a_peeling_serves_several_sizes():
@@ -75,7 +115,7 @@ def test_sizes_and_caps_below_one_are_wrong_usage(size, cap):
 @pytest.mark.parametrize("diversity", [-1, 100.5, float("nan")])
 def test_a_diversity_that_is_no_percentage_is_wrong_usage(diversity):
     with pytest.raises(UsageError, match="percentage"):
-        make_dial(incidence([{0}], 1), 1).step(diversity)
+        make_dial(incidence([{0}], 1), 1).place(diversity)
 
 
 def test_a_cap_raises_the_low_end_until_the_pool_holds_enough():
@@ -84,3 +124,15 @@ def test_a_cap_raises_the_low_end_until_the_pool_holds_enough():
     assert dial.free_k_min == 1
     assert dial.k_min == 2  # four of two kinds
     assert dial.k_max == dial.free_k_max == 3
+
+
+def test_under_a_cap_the_upper_end_is_what_a_capped_set_holds():
+    # kinds 1 to 4 come with kind 0 alone: a cap of 2 on it leaves two of them
+    rows = [{0, kind} for kind in range(1, 5)] + [{5}, {6}]
+    dial = make_dial(incidence(rows, 7), 4, limits=Limits(cap=2))
+    best = max(
+        covered(rows, picks)
+        for picks in combinations(range(6), 4)
+        if sum(0 in rows[i] for i in picks) <= 2
+    )
+    assert dial.k_max == best == 5

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.select.compiled import NO_CAP
+from sft_diversity.select.cover import cover
 from sft_diversity.select.dial import make_dial
 from sft_diversity.select.engine import choose, choose_at, evenness
 from sft_diversity.select.limits import Limits
@@ -31,15 +32,23 @@ def test_every_subset_is_exact_and_its_figures_are_true(drawn, size, level, fill
         return
     picks = chosen.rows.tolist()
     dial = make_dial(incidence(rows, n_kinds), size, limits=Limits(cap=cap))
-    pool = dial.peeling.pool(dial.step(level)).tolist()
+    place = dial.place(level)
+    pool = dial.peeling.pool(place.step).tolist()
     assert len(picks) == len(set(picks)) == size
     assert set(picks) <= set(pool)
     assert all(rows[i] for i in picks)  # a sample without a kind stands for nothing
     assert chosen.pool == len(pool)
-    assert chosen.kinds_target == covered(rows, pool)
+    assert chosen.kinds_target == place.target
     assert chosen.kinds_covered == covered(rows, picks)
+    if fill != "uniform":
+        assert chosen.kinds_covered == chosen.kinds_target
     assert chosen.k_min <= chosen.kinds_target <= chosen.k_max <= chosen.kinds_total
-    assert best_coverage(rows, pool, size) <= chosen.coverage_bound <= chosen.kinds_target
+    every = [i for i, row in enumerate(rows) if row]
+    if cap == NO_CAP:
+        assert best_coverage(rows, every, size) <= chosen.coverage_bound
+    assert chosen.k_max <= chosen.coverage_bound
+    last = size - chosen.free_picks
+    assert covered(rows, picks[:last]) == chosen.kinds_covered > covered(rows, picks[: last - 1])
     held = np.bincount([kind for i in picks for kind in rows[i]], minlength=n_kinds)
     assert held.max() <= (cap or size)
 
@@ -62,6 +71,30 @@ def test_the_same_seed_gives_the_same_rows_another_seed_others(fill):
     one, same, other = (choose_at(dial, 100, fill=fill, seed=seed) for seed in (1, 1, 2))
     assert one.rows.tolist() == same.rows.tolist()
     assert set(one.rows.tolist()) != set(other.rows.tolist())
+
+
+@pytest.mark.parametrize("fill", ["draws", "balance"])
+@pytest.mark.parametrize("size", [5, 20, 60])
+def test_where_n_is_small_kinds_are_exact_rise_and_end_at_plain_greedy_or_above(fill, size):
+    made = incidence(random_rows(3000, 800, seed=9), 800)
+    dial = make_dial(made, size)
+    pool = dial.peeling.pool(0)
+    plain = cover(*dial.shape, pool, size).covered
+    reached = [choose_at(dial, level, fill=fill, seed=4) for level in LEVELS]
+    kinds = [one.kinds_covered for one in reached]
+    assert kinds == [one.kinds_target for one in reached]
+    assert (np.diff(kinds) > 0).all()
+    assert kinds[-1] >= plain > reached[-1].random_kinds
+    assert len({one.coverage_bound for one in reached}) == 1
+    assert len({one.share_of_optimum for one in reached}) == 1
+
+
+def test_random_is_placed_on_the_dial_without_clipping():
+    made = incidence([{i % 10, 10 + i % 7} for i in range(700)], 17)
+    chosen = choose(made, 70, 0)
+    share = (chosen.random_kinds - chosen.k_min) / (chosen.k_max - chosen.k_min)
+    assert chosen.random_percent == pytest.approx(100 * share)
+    assert choose(incidence([{0}] * 5, 1), 2, 0).random_percent is None  # no range
 
 
 def test_one_call_equals_peeling_and_dial_made_beforehand():

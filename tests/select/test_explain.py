@@ -21,7 +21,7 @@ def test_every_sample_is_explained_as_it_was_chosen(drawn, size, level, seed):
         return
     chosen = choose_at(dial, level, seed=seed)
     picks = chosen.rows
-    pool = set(dial.peeling.pool(dial.step(level)).tolist())
+    pool = set(dial.peeling.pool(dial.place(level).step).tolist())
     seen = set()
     for at, row in enumerate(picks.tolist()):
         told = picked(made, names, picks, at)
@@ -35,7 +35,7 @@ def test_every_sample_is_explained_as_it_was_chosen(drawn, size, level, seed):
             assert told["nearest_by_kinds"]["jaccard"] == round(best, 4)
     assert len(seen) == chosen.kinds_covered
     for row in set(range(len(rows))) - set(picks.tolist()):
-        told = rejected(dial.peeling, vars(chosen), names, picks, row)
+        told = rejected(dial, level, names, picks, row)
         if not rows[row]:
             assert told == {"reason": "no_kind"}
         elif row in pool:
@@ -44,9 +44,10 @@ def test_every_sample_is_explained_as_it_was_chosen(drawn, size, level, seed):
         else:
             assert told["reason"] == "not_in_pool"
             assert int(told["kind"][1:]) in rows[row]
-            step = int(np.flatnonzero(dial.kinds == told["k"])[0])
+            step = int(np.flatnonzero(dial.peeling.kinds_after == told["k"])[0])
             assert row in dial.peeling.pool(step)
             assert row not in dial.peeling.pool(step + 1)
+            assert 0 <= told["diversity"] <= 100
 
 
 def test_the_nearest_pick_by_embedding_has_the_greatest_cosine():

@@ -43,9 +43,10 @@ def test_no_pool_gives_no_picks():
     assert picks_of([{0}], 1, [], 3, LOGS) == []
 
 
-def test_an_unreachable_goal_stops_early():
-    made = incidence([{0, 1}, {2}, {3}, {4}], 5)
-    held = np.zeros(5, np.int64)
-    rows = np.arange(4)
-    picks = greedy(made.indptr, made.indices, rows, 2, FIRST_ONLY, held, goal=4)
-    assert len(picks) == 1  # 2 held and one pick of 1 to go: 4 is out of reach
+def test_it_stops_before_the_sum_of_gains_would_pass_what_is_allowed():
+    made = incidence([{0, 1}, {2, 3}, {4}], 5)
+    for most, picked in ((5, [0, 1, 2]), (4, [0, 1]), (3, [0]), (1, [])):
+        held = np.zeros(5, np.int64)
+        rows = np.arange(3)
+        picks = greedy(made.indptr, made.indices, rows, 3, FIRST_ONLY, held, most=most)
+        assert picks.tolist() == picked

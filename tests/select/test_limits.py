@@ -72,7 +72,8 @@ def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill
         return
     chosen = choose_at(dial, level, fill=fill, seed=seed)
     picks = chosen.rows.tolist()
-    pool = dial.peeling.pool(dial.step(level)).tolist()
+    place = dial.place(level)
+    pool = dial.peeling.pool(place.step).tolist()
     assert len(set(picks)) == len(picks) == size
     assert picks[: len(limits.kept)] == limits.kept.tolist()
     assert set(picks[len(limits.kept) :]) <= set(pool)
@@ -82,14 +83,18 @@ def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill
     held = np.bincount([k for i in picks for k in rows[i]], minlength=n_kinds)
     assert held.max() <= limits.cap
     assert chosen.kinds_covered == covered(rows, picks)
-    assert chosen.kinds_target == covered(rows, {*pool, *limits.kept.tolist()})
+    if limits.total is not None:
+        assert limits.total.met(chosen.rows)
+    if fill != "uniform":
+        assert chosen.kinds_covered == chosen.kinds_target == place.target
+    every = [i for i in range(len(rows)) if rows[i]]
     free_of_total = Limits(kept=limits.kept, quotas=limits.quotas)
+    best = max(covered(rows, s) for s in feasible(rows, every, size, free_of_total))
+    fewest = min(covered(rows, s) for s in feasible(rows, every, size, free_of_total))
+    assert chosen.k_max <= best <= chosen.coverage_bound
+    assert chosen.share_of_optimum * chosen.coverage_bound <= chosen.k_max
+    assert chosen.k_min_bound <= fewest
     sets = feasible(rows, pool, size, free_of_total)
-    best = max(covered(rows, s) for s in sets)
-    assert chosen.kinds_covered <= best <= chosen.coverage_bound
-    assert best * chosen.share_of_optimum <= chosen.kinds_covered
-    assert dial.k_min_bound <= dial.k_min or len(limits.kept)
-    assert chosen.k_max <= chosen.k_max_bound
     if fill == "balance":
         values = []
         for s in sets:

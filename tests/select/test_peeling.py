@@ -32,9 +32,6 @@ def test_a_kind_emptied_by_a_drop_leaves_with_it_so_that_k_does_not_occur():
     peeling = peel(incidence([{0, 1}, {2}, {2}], 3))
     assert peeling.kinds_after.tolist() == [3, 1, 0]
     assert peeling.pool_sizes.tolist() == [3, 2, 0]
-    assert peeling.nearest_step(3) == 0
-    assert peeling.nearest_step(2) == 0  # 3 and 1 are equally near: the larger k
-    assert peeling.nearest_step(1.4) == 1
 
 
 def test_equally_rare_kinds_go_by_lowest_number():

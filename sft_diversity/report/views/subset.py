@@ -98,6 +98,10 @@ def summary(page: Row) -> str:
     dialled = "kinds_target" in result or "target_bits" in result
     dial_text = f" at {config['diversity']:g} % diversity" if dialled else ""
     said = [f"{page['rows']:,} samples{of}, chosen by {config['strategy']}{dial_text}."]
+    if result.get("random_percent") is not None:
+        said.append(
+            f"As many random samples stand at {result['random_percent']:.0f} % of that dial."
+        )
     moved = [row for row in page["sources"] if row["corpus_share"] is not None]
     if moved:
         far = max(moved, key=lambda row: abs(row["share"] - row["corpus_share"]))
