@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.resources import packaged_encoder
 from sft_diversity.core.vectors import Vectors
@@ -119,7 +119,7 @@ def _measure(asked: argparse.Namespace) -> dict[str, Any]:
         "device": card,
         "torch_cuda": torch.version.cuda,
         "faiss": faiss.__version__,
-        "faiss_gpus": kmeans._gpus(faiss),
+        "faiss_gpus": kmeans.gpus_of(faiss),
         "rows": asked.rows,
         "embed": embedded,
         "kmeans": clustered,
@@ -235,13 +235,15 @@ def _cluster(vectors: Vectors, k: int, on_gpu: bool) -> dict[str, Any]:
 
 
 def _on(device: str, vectors: Vectors, k: int) -> Clusters:
-    own = kmeans._gpus
+    own = os.environ.get(machine.DETECT)
     if device == "cpu":
-        setattr(kmeans, "_gpus", lambda _: 0)  # noqa: B010
+        os.environ[machine.DETECT] = "gpus=0"
     try:
         return spherical_kmeans(vectors, k, seed=0)
     finally:
-        setattr(kmeans, "_gpus", own)  # noqa: B010
+        os.environ.pop(machine.DETECT, None)
+        if own is not None:
+            os.environ[machine.DETECT] = own
 
 
 def _mean_cosine(vectors: Vectors, clusters: Clusters) -> float:

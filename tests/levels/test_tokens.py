@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -77,7 +78,11 @@ def trained(kind: str):
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    options = {"special_tokens": ["[UNK]", *SPECIAL], "show_progress": False, "vocab_size": 200}
+    options: dict[str, Any] = {
+        "special_tokens": ["[UNK]", *SPECIAL],
+        "show_progress": False,
+        "vocab_size": 200,
+    }
     if kind == "byte-level BPE":
         made, trainer = Tokenizer(models.BPE()), trainers.BpeTrainer(**options)
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
