@@ -54,3 +54,8 @@ def test_like_lengths_share_a_micro_batch():
 
 def test_half_an_epoch_reads_half_the_samples():
     assert len(reading_order(np.ones(10, dtype=int), 4, 0, epochs=0.5)) == pytest.approx(5)
+
+
+def test_epochs_read_in_orders_of_their_own():
+    epochs = np.split(reading_order(np.ones(40, dtype=int), 4, 3, epochs=4), 4)
+    assert len({tuple(epoch) for epoch in epochs}) == 4

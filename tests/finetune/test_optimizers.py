@@ -38,6 +38,24 @@ def test_lion_is_the_algorithm_of_its_paper_step_by_step(foreach):
         torch.testing.assert_close(parameter.detach(), x, rtol=0, atol=1e-13)
 
 
+def test_adamw_is_the_algorithm_of_its_paper_step_by_step():
+    generator = torch.Generator().manual_seed(2)
+    lr, decay = 1e-2, 0.1
+    parameter = torch.nn.Parameter(torch.randn(7, 5, dtype=torch.float64, generator=generator))
+    kind, defaults = optimizers.optimizer_class("adamw", lr)
+    ours = kind([{"params": [parameter], "weight_decay": decay}], **defaults)
+    x = parameter.detach().clone()
+    m, v = torch.zeros_like(x), torch.zeros_like(x)
+    for step in range(1, 51):
+        g = torch.randn(7, 5, dtype=torch.float64, generator=generator)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        x = x - lr * decay * x
+        x = x - lr * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+        parameter.grad = g.clone()
+        ours.step()
+        torch.testing.assert_close(parameter.detach(), x, rtol=0, atol=1e-12)
+
+
 def descend(starts, momenta, steps, lr=1.0, factor=lambda step: 1.0):
     """LION on x²/2 with exact gradients, all starts at once; returns x after each step."""
     parameter = torch.nn.Parameter(torch.tensor(starts, dtype=torch.float64))

@@ -385,3 +385,20 @@ def test_a_model_folder_that_lacks_a_part_is_refused_by_a_plan_too(
         with pytest.raises(UsageError, match=reason):
             ask(subset, tmp_path / "out", config(model=str(tmp_path / "base")))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_clipped_share_is_that_of_steps_whose_gradient_is_above_the_limit(
+    tmp_path, subset, config
+):
+    def run(name, limit):
+        made = finetune(subset, tmp_path / name, config(epochs=1, max_grad_norm=limit))
+        lines = (tmp_path / name / "training.jsonl").read_text().splitlines()
+        return made["result"]["clipped_share"], [json.loads(line)["grad_l2"] for line in lines]
+
+    share, norms = run("free", 0.0)
+    assert share == 0
+    limit = (min(norms) + max(norms)) / 2
+    share, norms = run("clipped", limit)
+    assert share == sum(norm > limit for norm in norms) / len(norms)
+    assert 0 < share < 1
+    assert share != 0.5  # or the share of the other steps would be the same

@@ -188,3 +188,28 @@ def test_results_on_other_records_are_refused():
         compare(table([{}]), table([{"set": "other"}]))
     with pytest.raises(DataError, match="differ in reference_bytes"):
         compare(table([{}]), table([{"reference_bytes": 41}]))
+
+
+def test_every_figure_in_bits_is_that_in_nats_over_ln_2():
+    """With four bytes a token wherever: then bits per byte are nats a token over 4 ln 2."""
+    rng = np.random.default_rng(3)
+    kinds = ["transfer", "in-mix"]
+    a, b = (
+        table(
+            [
+                {"tokens": int(n), "bytes": 4 * int(n), "nll": float(n * rng.uniform(1, 3)),
+                 "kind": kinds[i % 2], "domain": str(i % 3)}
+                for i, n in enumerate(np.random.default_rng(4).integers(1, 60, 40))
+            ]
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    one = Figures(a, 200, 0)
+    domains = {name: one.where("domain", name) for name in "012"}
+    whole = [one.ratio(everything(one)), one.group_mean(domains), *compare(a, b).values()]
+    for found in whole:
+        for nats, bits in (
+            ("nll_per_token", "bits_per_byte"), ("nll_low", "bits_low"), ("nll_high", "bits_high"),
+        ):  # fmt: skip
+            assert found[bits] == pytest.approx(found[nats] / (4 * math.log(2)), rel=1e-9)
+    assert len(whole) == 5

@@ -117,6 +117,14 @@ def test_the_fit_equals_statsmodels_but_for_the_ridge():
     assert winrate.fit(share, x, np.ones((1, len(x))))[0] == pytest.approx(found.params, abs=1e-4)
 
 
+def test_length_enters_as_the_tanh_of_its_difference_over_the_standard_deviation():
+    share, delta, _ = case(3)
+    drawn = draw([str(i) for i in range(len(share))], 200, 0)
+    found = winrate.length_controlled(share, delta, drawn)[0]
+    intercept = winrate.fit(share, np.tanh(delta / np.std(delta)), np.ones((1, len(share))))[0, 0]
+    assert found == pytest.approx(1 / (1 + np.exp(-intercept)), abs=1e-12)
+
+
 def test_a_judge_that_only_likes_length_is_seen_through():
     rng = np.random.default_rng(0)
     covered, rates = 0, []
