@@ -1,6 +1,7 @@
 """Tables, plots and results of `schedule_budgets.py`.
 
     python benchmarks/schedule_budgets_report.py --scratch DIR
+    python benchmarks/schedule_budgets_report.py        # the tables of the committed results alone
 
 A schedule's rate in a cell (optimizer × budget) is the one of lowest mean validation loss over the
 first three seeds. Differences of test loss are paired by seed; intervals are Student's, 95 %, and
@@ -146,6 +147,19 @@ def interval(gap: dict[str, Any]) -> str:
     return f"**{text}**" if gap["low"] > 0 or gap["high"] < 0 else text
 
 
+def surviving(report: dict[str, Any]) -> str:
+    """Return how many differences survive Holm, and those that do."""
+    tested = [gap for gap in report["differences"] if gap.get("p_holm") is not None]
+    kept = [gap for gap in tested if gap["p_holm"] < 0.05]
+    lines = [
+        f"- {OPTIMIZERS[gap['optimizer']]}, {gap['budget']}: {gap['of']} less {gap['from']} "
+        f"{1000 * gap['mean']:+.0f} ({1000 * gap['low']:+.0f} to {1000 * gap['high']:+.0f}), "
+        f"p {gap['p_holm']:.3f}"
+        for gap in kept
+    ]
+    return "\n".join([f"{len(kept)} of {len(tested)} differences survive Holm:", *lines])
+
+
 def _grid(title: str) -> tuple[Any, list[tuple[Cell, Any]]]:
     from matplotlib.figure import Figure
 
@@ -201,8 +215,12 @@ def draw_rates(done: Done, path: Path) -> None:
 def main() -> None:
     """Write results and plots, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path)
     asked = parser.parse_args()
+    if asked.scratch is None:
+        report = json.loads(RESULTS.read_text("utf-8"))
+        print(tables(report), surviving(report), sep="\n\n")
+        return
     done = plan.read_runs(asked.scratch / "runs.jsonl")
     report = summary(done)
     settings = {
@@ -229,7 +247,7 @@ def main() -> None:
     RESULTS.write_text(head[:-2] + f',\n "runs": [\n  {body}\n ]\n}}\n', "utf-8")
     draw_differences(done, PLOTS / "schedules-differences.png")
     draw_rates(done, PLOTS / "schedules-rates.png")
-    print(tables(report))
+    print(tables(report), surviving(report), sep="\n\n")
     print(json.dumps(settings))
 
 

@@ -2,6 +2,8 @@
 
 python benchmarks/study_page.py STUDY --out docs/experiments/miniature
 
+STUDY may be that folder itself: then its committed records are fitted anew.
+
 Writes `results.csv` and `metrics.csv` as the study has them, `fit.json`, `levels.md`
 (mean and spread of the score by regime, strategy and level, slopes beside the published ones,
 what each level's runs read) and `scores.png`.
@@ -70,7 +72,7 @@ def score_table(draws: pl.DataFrame, figure: str = "score") -> str:
 
 
 def slope_table(fit: dict[str, Any]) -> str:
-    """Return each slope with its interval beside the published one."""
+    """Return each slope with its interval beside the published one; * stands after correction."""
     rows = []
     for row in sorted(fit["slopes"], key=lambda row: (row["regime"] != "B", row["strategy"])):
         best = row["best_level"]
@@ -79,16 +81,25 @@ def slope_table(fit: dict[str, Any]) -> str:
             [
                 str(row["regime"]),
                 row["strategy"],
-                f"{100 * row['slope']:+.4f}",
+                f"{100 * row['slope']:+.4f}{_star(row)}",
                 f"{100 * row['ci_low']:+.4f} to {100 * row['ci_high']:+.4f}",
                 "-" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3f}",
                 f"{row['pearson_r']:+.2f}",
-                "-" if best is None else f"{best:g} %" + (f" ({share:.0%})" if share else ""),
+                "-"
+                if best is None
+                else f"{best:g} %"
+                + (f" ({share:.0%})" if share else "")
+                + _star(row["best_margin"]),
+                f"{row['ends']['difference']:+.4f}{_star(row['ends'])}",
                 f"{row['published']['10000']:+.2f}",
             ]
         )
-    head = ["regime", "strategy", "slope", "95 %", "p, Holm", "r", "best level", "published"]
-    return table(head, rows)
+    head = ["regime", "strategy", "slope", "95 %", "p, Holm", "r", "best level"]
+    return table([*head, "ends", "published"], rows)
+
+
+def _star(tested: dict[str, Any] | None) -> str:
+    return " \\*" if tested and tested["claimed"] else ""
 
 
 def read_table(draws: pl.DataFrame) -> str:
@@ -145,7 +156,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    for name in ("results.csv", "metrics.csv"):
+    for name in ("results.csv", "metrics.csv") if given.study != given.out else ():
         if (given.study / name).exists() and (given.study / name).read_text("utf-8").strip():
             shutil.copyfile(given.study / name, given.out / name)
     results = pl.read_csv(given.out / "results.csv", infer_schema_length=None)
@@ -153,7 +164,8 @@ def main() -> None:
     fit = fitting.fit(given.out / "results.csv", FitConfig(), metrics if metrics.exists() else None)
     (given.out / "fit.json").write_text(json.dumps(fit, indent=1, sort_keys=True) + "\n", "utf-8")
     draws = by_draw(results)
-    parts = ["## Score", score_table(draws), "## Slopes", slope_table(fit)]
+    parts = ["## Verdict", "\n".join(f"- {said}" for said in fit["verdict"])]
+    parts += ["## Score", score_table(draws), "## Slopes", slope_table(fit)]
     if "response_tokens" in draws.columns:
         parts += ["## What was read", read_table(draws)]
     (given.out / "levels.md").write_text("\n\n".join(parts) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""What `fit` prints for people: a block a regime and size, at most 100 columns, then sentences."""
+"""What `fit` prints for people: the answer, a block a regime and size, then sentences."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ Row = Mapping[str, Any]
 
 
 def fitted(result: dict[str, Any]) -> str:
-    """Return slopes, differences from random and correlations by regime and size; the verdict."""
-    alpha = 1 - result["confidence"]
-    blocks = []
+    """Return what pays, tables by regime and size, the rest of the verdict; 100 columns at most."""
+    blocks = [_wrapped(answer) for answer in result["headlines"]]
     places = sorted(
         {_place(row) for row in result["slopes"]}, key=lambda place: (place[0] != "B", place)
     )
@@ -29,11 +28,12 @@ def fitted(result: dict[str, Any]) -> str:
         blocks.append(f"{where}\n{_slopes(slopes, result['confidence'])}")
         against = [row for row in compared if row["baseline"] == "random"]
         if against:
-            blocks.append(_against(against, alpha))
+            blocks.append(_against(against))
         if metrics:
-            blocks.append(_metrics(metrics, alpha))
+            blocks.append(_metrics(metrics))
     blocks.append(_legend(result))
-    blocks.append(_sentences([*result["verdict"], *result["notes"]], places))
+    rest = [said for said in result["verdict"] if said not in result["headlines"]]
+    blocks.append(_sentences([*rest, *result["notes"]], places))
     return "\n\n".join([*blocks, *([result["out"]] if "out" in result else [])])
 
 
@@ -43,23 +43,24 @@ def _slopes(rows: Sequence[Row], confidence: float) -> str:
     for row in rows:
         share = (row["best_level_share"] or {}).get(f"{row['best_level'] or 0:g}")
         best = "-" if row["best_level"] is None else f"{row['best_level']:g} %"
+        clear = _mark(row["best_margin"])
         table.append(
             (
                 _short(row["strategy"], 17),
                 _signed(row["slope"], 100),
                 _interval(row["ci_low"], row["ci_high"], 100),
                 (row["ci_kind"] or " ")[0],
-                _p(row["p_adjusted"]),
+                _p(row["p_adjusted"]) + _mark(row),
                 _r(row["pearson_r"]),
                 _r(row["spearman_r"]),
-                best if share is None else f"{best}, {share:.0%}",
+                (best if share is None else f"{best}, {share:.0%}") + clear,
                 _published(row),
             )
         )
     return numbers(table)
 
 
-def _against(rows: Sequence[Row], alpha: float) -> str:
+def _against(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(row["strategy"] for row in rows))
     found = {(row["strategy"], row["chosen"]): row for row in rows}
     table = [("minus random", "highest", "interval", "best", "", "interval")]
@@ -67,12 +68,12 @@ def _against(rows: Sequence[Row], alpha: float) -> str:
         top = found.get((name, "highest")) or found.get((name, "only"))
         best = found.get((name, "best"))
         level = "" if best is None else f"{best['level']:g} %"
-        pairs = (_difference(top, alpha), _difference(best, alpha))
+        pairs = (_difference(top), _difference(best))
         table.append((_short(name, 17), *pairs[0], level, *pairs[1]))
     return numbers(table)
 
 
-def _metrics(rows: Sequence[Row], alpha: float) -> str:
+def _metrics(rows: Sequence[Row]) -> str:
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
     found = {(row["metric"], row["strategy"]): row for row in rows}
     table = [("r with the score", *(_code(name) for name in strategies))]
@@ -83,8 +84,7 @@ def _metrics(rows: Sequence[Row], alpha: float) -> str:
             if row is None or row["r"] is None:
                 cells.append("- ")
             else:
-                mark = "*" if row["p_adjusted"] is not None and row["p_adjusted"] < alpha else " "
-                cells.append(_r(row["r"]) + mark)
+                cells.append(_r(row["r"]) + _mark(row))
         table.append((_short(metric, 28), *cells))
     return numbers(table)
 
@@ -93,9 +93,9 @@ def _legend(result: Row) -> str:
     name = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[result["correction"]]
     text = (
         f"Slope: change of {result['score']} over 100 % of diversity; interval by t or bootstrap "
-        f"(t, b), the wider; p and * corrected ({name}); r and rho over level means; best level "
-        "with its share of resamples. Published slopes are benchmark points over 100 %, another "
-        "unit; ~: of the nearest published size. What each figure means: docs/fit.md"
+        f"(t, b), the wider; p corrected ({name}), * stands after it; r and rho over level means; "
+        "best level with its share of resamples. Published slopes are benchmark points over "
+        "100 %, another unit; ~: of the nearest published size. What each figure means: docs/fit.md"
     )
     return _wrapped(text)
 
@@ -122,12 +122,14 @@ def _published(row: Row) -> str:
     return f"{mark}{known[nearest]:+.2f}"
 
 
-def _difference(row: Row | None, alpha: float) -> tuple[str, str]:
+def _difference(row: Row | None) -> tuple[str, str]:
     if row is None:
         return "- ", ""
-    p = row["p_adjusted"]
-    mark = "*" if p is not None and p < alpha else " "
-    return _signed(row["difference"]) + mark, _interval(row["low"], row["high"])
+    return _signed(row["difference"]) + _mark(row), _interval(row["low"], row["high"])
+
+
+def _mark(tested: Row | None) -> str:
+    return "*" if tested is not None and tested["claimed"] else " "
 
 
 def _place(row: Row) -> tuple[str, int]:

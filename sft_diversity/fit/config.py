@@ -13,6 +13,9 @@ class FitConfig(Config):
     """How a table of scores is fitted."""
 
     score: str = Field(default="score", min_length=1, description="column to fit, higher is better")
+    score_kind: str = Field(
+        default="", description="what the score is, and its unit; that of a study is known"
+    )
     lower_is_better: bool = Field(default=False, description="fit minus that column")
     confidence: float = Field(
         default=0.95, ge=0.5, le=0.999, description="of every interval; p below its rest counts"

@@ -9,6 +9,7 @@ from itertools import permutations
 
 import numpy as np
 
+from sft_diversity.fit import student
 from sft_diversity.fit.levels import Floats, constant
 
 _EXACT = 8  # points up to which all orders are tried
@@ -32,8 +33,6 @@ def ols(x: Floats, y: Floats, confidence: float) -> Line:
 
     `x` must not be constant. With two points there is no interval.
     """
-    from scipy import stats
-
     at = x - x.mean()
     up = y - y.mean()
     square = float(at @ at)
@@ -44,8 +43,8 @@ def ols(x: Floats, y: Floats, confidence: float) -> Line:
         return Line(slope, intercept, None, df, None, None, None)
     rest = up - slope * at
     se = math.sqrt(float(rest @ rest) / df / square)
-    reach = float(stats.t.ppf(0.5 + confidence / 2, df)) * se
-    p = float(2 * stats.t.sf(abs(slope) / se, df)) if se > 0 else 0.0
+    reach = student.critical(confidence, df) * se
+    p = student.p_value(slope / se, df) if se > 0 else 0.0
     return Line(slope, intercept, se, df, slope - reach, slope + reach, p)
 
 
@@ -60,24 +59,22 @@ def pearson(x: Floats, y: Floats) -> float | None:
 
 def fisher(r: float | None, df: int, confidence: float) -> tuple[float | None, float | None]:
     """Return Fisher's interval of a (partial) correlation whose t has `df` degrees of freedom."""
-    from scipy import stats
+    from scipy import special
 
     if r is None or df < 2 or abs(r) == 1:
         return None, None
-    reach = float(stats.norm.ppf(0.5 + confidence / 2)) / math.sqrt(df - 1)
+    reach = float(special.ndtri(0.5 + confidence / 2)) / math.sqrt(df - 1)
     middle = math.atanh(r)
     return math.tanh(middle - reach), math.tanh(middle + reach)
 
 
 def r_p_value(r: float | None, df: int) -> float | None:
     """Return the two-sided p-value of a (partial) correlation by its t with `df` degrees."""
-    from scipy import stats
-
     if r is None or df < 1:
         return None
     if abs(r) == 1:
         return 0.0
-    return float(2 * stats.t.sf(abs(r) * math.sqrt(df / (1 - r * r)), df))
+    return student.p_value(r * math.sqrt(df / (1 - r * r)), df)
 
 
 def spearman(x: Floats, y: Floats) -> tuple[float | None, float | None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import lru_cache
 
 import numpy as np
 
+from sft_diversity.fit import student
 from sft_diversity.fit.levels import Floats
 
 _NODES_S, _NODES_Z = 96, 160
@@ -29,24 +31,22 @@ def p_value(t: float, sizes: tuple[int, ...], baseline: float, df: int) -> float
     Notes
     -----
     Dunnett 1955, doi:10.1080/01621459.1955.10501294, for unequal sizes, by Gauss–Legendre
-    quadrature over the baseline's mean and the pooled spread; about 1e-8 exact, 2 ms.
+    quadrature over the baseline's mean and the pooled spread; about 1e-8 exact, 0.5 ms.
     """
-    from scipy import stats
-
     if len(sizes) == 1:
-        return float(2 * stats.t.sf(abs(t), df))
+        return student.p_value(t, df)
     return max(0.0, 1.0 - _within(abs(t), sizes, baseline, df))
 
 
 @lru_cache(maxsize=1024)
 def critical(confidence: float, sizes: tuple[int, ...], baseline: float, df: int) -> float:
     """Return the |t| that all levels stay within with chance `confidence`."""
-    from scipy import optimize, stats
+    from scipy import optimize
 
-    low = float(stats.t.ppf(0.5 + confidence / 2, df))
+    low = student.critical(confidence, df)
     if len(sizes) == 1:
         return low
-    high = float(stats.t.isf((1 - confidence) / 2 / len(sizes), df))  # Bonferroni's is wider
+    high = student.critical(1 - (1 - confidence) / len(sizes), df)  # Bonferroni's is wider
 
     def short(t: float) -> float:
         return _within(t, sizes, baseline, df) - confidence
@@ -60,22 +60,23 @@ def _within(t: float, sizes: tuple[int, ...], baseline: float, df: int) -> float
     z, weight_z = _normal()
     s, weight_s = _spread(df)
     inside = np.ones((len(s), len(z)))
-    for size in sizes:
+    for size, levels in Counter(sizes).items():
         shared = 0.0 if math.isinf(baseline) else size / (size + baseline)
         own = math.sqrt(1 - shared)
         middle = math.sqrt(shared) * z[None, :]
         reach = t * s[:, None]
-        inside *= special.ndtr((middle + reach) / own) - special.ndtr((middle - reach) / own)
+        held = special.ndtr((middle + reach) / own) - special.ndtr((middle - reach) / own)
+        inside *= held**levels
     return float(weight_s @ inside @ weight_z)
 
 
 @lru_cache(maxsize=1)
 def _normal() -> tuple[Floats, Floats]:
-    """Return nodes and weights of a standard normal."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES_Z)
+    """Return nodes above 0 and weights of a standard normal, for functions that are even in it."""
+    nodes, weights = (part[_NODES_Z // 2 :] for part in np.polynomial.legendre.leggauss(_NODES_Z))
     z = _Z_END * nodes
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return z, _Z_END * weights * density
+    return z, 2 * _Z_END * weights * density
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ _NO_SLOPE: dict[str, Any] = dict.fromkeys(
     (
         "slope", "intercept", "ci_low", "ci_high", "ci_kind", "t_low", "t_high", "t_df", "t_over",
         "boot_low", "boot_high", "p", "pearson_r", "pearson_low", "pearson_high", "spearman_r",
-        "spearman_p", "bayes", "curvature",
+        "spearman_p", "bayes", "ends", "curvature",
     )
 )  # fmt: skip
 
@@ -54,6 +54,7 @@ def fit_slope(levels: Levels, config: FitConfig) -> dict[str, Any]:
         "points": points,
         **(_line(levels, drawn, config) if len(means) > 1 else _NO_SLOPE),
         **best.best_level(levels, drawn),
+        "best_margin": best.best_margin(levels, config.confidence),
         "published": published.slopes_of(group.strategy),
     }
 
@@ -86,6 +87,7 @@ def _line(levels: Levels, drawn: Floats | None, config: FitConfig) -> dict[str, 
         "spearman_r": rho,
         "spearman_p": rho_p,
         "bayes": bayes(x, y),
+        "ends": best.ends(levels, config.confidence),
         "curvature": best.curvature(levels),
     }
 

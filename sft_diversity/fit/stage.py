@@ -16,7 +16,7 @@ from sft_diversity.fit.table import fit_table
 
 __all__ = ["FitConfig", "fit", "fit_table", "plan"]
 
-VERSION = 1
+VERSION = 2
 STAGE = "fit"
 _SLOPES = (
     "regime", "strategy", "size", "n", "slope", "ci_low", "ci_high", "ci_kind", "p", "p_adjusted",

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from typing import Any
 
 import polars as pl
 
 from sft_diversity.fit import published
 from sft_diversity.fit.baselines import comparisons
+from sft_diversity.fit.claims import claims, judge
 from sft_diversity.fit.config import FitConfig
-from sft_diversity.fit.correction import adjust
-from sft_diversity.fit.correlations import POOLED, correlate, metrics_of
+from sft_diversity.fit.correlations import correlate, metrics_of
 from sft_diversity.fit.gaps import gaps
+from sft_diversity.fit.headline import headlines
 from sft_diversity.fit.levels import group_levels
 from sft_diversity.fit.noise import training_noise
 from sft_diversity.fit.runs import Account, draws_of
+from sft_diversity.fit.scores import score_kind
 from sft_diversity.fit.slopes import fit_slope
 from sft_diversity.fit.verdict import verdict
-
-Row = dict[str, Any]
 
 
 def fit_table(
@@ -40,9 +39,11 @@ def fit_table(
     Returns
     -------
     dict
-        `slopes`, `baselines`, `metrics`, `training_noise`: lists of figures; `verdict` and
-        `notes`: sentences; `rows`: what became of the rows; `correction` and `confidence`;
-        `published_unit`. JSON values only; what cannot be said is None.
+        `slopes`, `baselines`, `metrics`, `training_noise`: lists of figures; `claims`: what
+        stands after correction; `verdict` and `notes`: sentences; `headlines`: the sentences of
+        the verdict that answer what pays, one a regime and size; `rows`: what became of the rows;
+        `score_kind`, `correction`, `confidence`, `published_unit`. JSON values only; what cannot
+        be said is None.
 
     Raises
     ------
@@ -51,27 +52,19 @@ def fit_table(
 
     Notes
     -----
-    p-values are corrected within a regime and a kind of question: all slopes, all tests of
-    curvature, all comparisons with one baseline by one choice of level, all metrics within
-    strategies, all pooled metrics. About 0.1 s a strategy at 10,000 resamples of 12 draws.
+    p-values are corrected within a regime and a kind of claim (see `claims.judge`). About 0.1 s a
+    strategy at 10,000 resamples of 12 draws.
     """
     draws, account = draws_of(frame, config.score, -1.0 if config.lower_is_better else 1.0)
     levels = group_levels(draws)
-    slopes = [fit_slope(one, config) for one in levels]
-    _correct(slopes, [row["regime"] for row in slopes], config)
-    curved = [row for row in slopes if row["curvature"]]
-    _correct([row["curvature"] for row in curved], [row["regime"] for row in curved], config)
-    compared = comparisons(draws, levels, config)
-    _correct(compared, [(r["regime"], r["baseline"], r["chosen"]) for r in compared], config)
-    correlated: list[Row] = []
+    correlated: list[dict[str, Any]] = []
     if metrics is not None:
         known = metrics_of(metrics)
         correlated, without = correlate(draws, known, config)
-        _correct(correlated, [(r["regime"], r["strategy"] == POOLED) for r in correlated], config)
         _note_metrics(account, known.left_out, without)
     result: dict[str, Any] = {
-        "slopes": slopes,
-        "baselines": compared,
+        "slopes": [fit_slope(one, config) for one in levels],
+        "baselines": comparisons(draws, levels, config),
         "metrics": correlated,
         "training_noise": training_noise(draws, levels, config.confidence),
         "rows": {
@@ -81,22 +74,17 @@ def fit_table(
             "repeated": account.repeated,
         },
         "score": f"-{config.score}" if config.lower_is_better else config.score,
+        "score_kind": score_kind(frame, config),
         "correction": config.correction,
         "confidence": config.confidence,
         "published_unit": published.UNIT,
     }
+    judge(result, config)
+    result["claims"] = claims(result)
     result["notes"] = account.notes + gaps(draws, levels, account)
+    result["headlines"] = headlines(result)
     result["verdict"] = verdict(result)
     return result
-
-
-def _correct(rows: Sequence[Row], families: Sequence[Hashable], config: FitConfig) -> None:
-    """Put `p_adjusted` into every row, corrected among the rows of its family."""
-    for family in set(families):
-        members = [row for row, own in zip(rows, families, strict=True) if own == family]
-        adjusted = adjust([row["p"] for row in members], config.correction)
-        for row, p in zip(members, adjusted, strict=True):
-            row["p_adjusted"] = p
 
 
 def _note_metrics(account: Account, left_out: list[str], without: int) -> None:

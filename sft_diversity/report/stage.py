@@ -18,7 +18,7 @@ from sft_diversity.report.gather.study import is_study
 from sft_diversity.report.locate import Found
 from sft_diversity.report.page import look, render
 
-VERSION = 1
+VERSION = 2
 STAGE = "report"
 PAGE, DATA = "report.html", "report.json"
 _READ = ("results.csv", "metrics.csv", "fit.json", "failures.jsonl", "manifest.json")

@@ -18,7 +18,7 @@ from sft_diversity.study.cells import Cell, Run
 from sft_diversity.study.config import StudyConfig, load
 from sft_diversity.study.costs import Cost
 
-VERSION = 1
+VERSION = 2
 Result = dict[str, Any]
 
 

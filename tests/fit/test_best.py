@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from sft_diversity.fit.best import best_level, curvature
+from sft_diversity.fit.best import best_level, best_margin, curvature, ends
 from sft_diversity.fit.levels import resample
 from tests.fit.making import LEVELS, levels_of, simulated
 
@@ -84,3 +84,39 @@ def test_resampled_means_spread_as_means_of_draws_do():
 def test_a_single_draw_takes_the_spread_of_the_other_levels():
     drawn = resample(levels_of([0.0, 2.0], [5.0]), 100_000, rng())
     assert drawn[:, 1].std() == pytest.approx(np.sqrt(2), rel=0.01)
+
+
+def pairwise(levels, one, other):
+    """statsmodels' t test of two level means, the spread pooled over all levels."""
+    at = np.repeat(range(len(levels.at)), [len(own) for own in levels.draws])
+    design = (at[:, None] == range(len(levels.at))).astype(float)
+    contrast = np.zeros(len(levels.at))
+    contrast[one], contrast[other] = 1, -1
+    return sm.OLS(np.concatenate(levels.draws), design).fit().t_test(contrast)
+
+
+@pytest.mark.parametrize("draws", [3, (3, 2, 4, 1)])
+def test_ends_and_margin_are_contrasts_of_pooled_spread(draws):
+    levels = simulated(rng(3), 0.02, draws=draws)
+    found = ends(levels, 0.95)
+    theirs = pairwise(levels, 3, 0)
+    assert (found["level"], found["other"]) == (100.0, 0.0)
+    assert found["difference"] == pytest.approx(theirs.effect[0])
+    assert (found["low"], found["high"]) == pytest.approx(tuple(theirs.conf_int()[0]))
+    assert found["p"] == pytest.approx(float(theirs.pvalue), rel=1e-6)
+
+
+def test_the_best_level_is_held_against_the_one_hardest_to_tell_from_it():
+    levels = levels_of([0.0, 1.0], [5.0, 5.5, 6.0], [4.5], [2.0, 3.0])
+    found = best_margin(levels, 0.95)
+    others = [float(pairwise(levels, 1, other).pvalue) for other in (0, 2, 3)]
+    assert found["level"] == 1.0
+    assert found["other"] == 2.0  # the one draw there is the least sure
+    assert found["p"] == pytest.approx(max(others), rel=1e-6)
+
+
+def test_what_has_no_spread_or_no_middle_has_no_contrast():
+    assert ends(levels_of([1.0, 2.0], [3.0, 4.0]), 0.95) is None  # the slope says it
+    assert ends(levels_of([1.0], [2.0], [3.0]), 0.95) is None
+    assert best_margin(levels_of([1.0], [2.0], [3.0]), 0.95) is None
+    assert best_margin(levels_of([1.0, 1.0], [1.0, 1.0]), 0.95) is None

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -144,8 +145,16 @@ def test_a_study_shows_each_score_and_the_verdict_of_regime_b_first(pages):
     text = (pages / "study" / PAGE).read_text()
     page = json.loads((pages / "study" / DATA).read_text())
     assert page["regime"] == "B"
-    lead = text.index('<ul class="lead">')
-    assert "Regime B" in text[lead : lead + 200]
+    (answer,) = (said for said in page["fit"]["headlines"] if said.startswith("Regime B"))
+    assert answer == page["fit"]["verdict"][0]
+    opening = text[text.index('id="verdict"') : text.index("<table>")]
+    assert [unescape(said) for said in re.findall(r'<p class="lead">(.*?)</p>', opening)] == [
+        answer
+    ]
+    assert unescape(text).count(answer) == 1  # the rest is the rest
+    for i, row in enumerate(page["fit"]["slopes"]):
+        row["claimed"] = i == 1
+    assert render(page).count('<td class="differ">') == 1  # what is claimed, whatever its interval
     dots = re.findall(r"<title>draw: ", text)
     assert len(dots) == 2 * 24  # once on the common scale, once on its own
     assert "KKT gap" in text

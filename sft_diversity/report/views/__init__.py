@@ -4,7 +4,6 @@ Templates call what is named here as `view.NAME`.
 """
 
 from sft_diversity.report.views.study import (
-    apart,
     baselines,
     budget,
     correlations,
@@ -36,7 +35,6 @@ from sft_diversity.report.views.subset import (
 )
 
 __all__ = [
-    "apart",
     "baselines",
     "budget",
     "correlations",

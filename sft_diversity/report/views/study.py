@@ -38,12 +38,6 @@ def slopes(page: Row) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: (row["size"], _as_published(row["strategy"])))
 
 
-def apart(fit: Row) -> bool:
-    """Whether the interval of a slope excludes 0."""
-    low, high = fit.get("ci_low"), fit.get("ci_high")
-    return low is not None and high is not None and (low > 0 or high < 0)
-
-
 def failed(page: Row) -> str:
     """Return how many runs failed."""
     n = len(page["failures"])
@@ -78,10 +72,11 @@ def reach(page: Row) -> dict[Any, float]:
 
 
 def verdict(page: Row) -> tuple[list[str], list[str]]:
-    """Return the sentences to open with, and all others: those of the verdict's regime first."""
+    """Return what pays, one sentence a size of the verdict's regime, and all other sentences."""
     said = list(page["fit"].get("verdict", []))
-    own = [s for s in said if page["regime"] and s.startswith(f"Regime {page['regime']}")]
-    lead = (own or said)[:4]
+    answers = page["fit"].get("headlines") or said[:1]  # a fit made before there were headlines
+    own = [s for s in answers if page["regime"] and s.startswith(f"Regime {page['regime']}")]
+    lead = own or answers
     return lead, [s for s in said if s not in lead]
 
 
