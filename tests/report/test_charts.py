@@ -47,11 +47,11 @@ def test_a_name_is_escaped_wherever_it_stands():
     assert not re.search("<[abcde]>", svg)
 
 
-def test_an_interval_is_coloured_only_if_it_excludes_zero():
-    assert "up" in small.interval(1.0, 0.5, 1.5, 2.0)
-    assert "down" in small.interval(-1.0, -1.5, -0.5, 2.0)
-    assert "open" in small.interval(1.0, -0.5, 1.5, 2.0)
-    assert "circle" not in small.interval(None, None, None, 2.0)
+def test_an_interval_is_coloured_only_where_it_is_claimed():
+    assert "up" in small.interval(1.0, 0.5, 1.5, 2.0, True)
+    assert "down" in small.interval(-1.0, -1.5, -0.5, 2.0, True)
+    assert "open" in small.interval(1.0, 0.5, 1.5, 2.0, False)
+    assert "circle" not in small.interval(None, None, None, 2.0, False)
 
 
 def test_heat_is_as_strong_as_the_value_on_either_side():

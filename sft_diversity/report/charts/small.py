@@ -34,10 +34,12 @@ def shift(first: float, second: float, longest: float) -> Markup:
     ).format(_BAR, way, a, b)
 
 
-def interval(value: float | None, low: float | None, high: float | None, reach: float) -> Markup:
+def interval(
+    value: float | None, low: float | None, high: float | None, reach: float, claimed: bool
+) -> Markup:
     """Return a dot with its interval on a line from −reach to reach, 0 in the middle.
 
-    An interval that goes on beyond the line ends in an arrow.
+    An interval that goes on beyond the line ends in an arrow. Only what is `claimed` has a colour.
     """
     width = 120
     middle, unit = width / 2, (width / 2 - 6) / (reach or 1.0)
@@ -47,8 +49,7 @@ def interval(value: float | None, low: float | None, high: float | None, reach: 
 
     parts = [Markup('<path class="zero" d="M{} 0v16"/>').format(middle)]
     if value is not None:
-        apart = low is not None and high is not None and (low > 0 or high < 0)
-        style = ("up" if value > 0 else "down") if apart else "open"
+        style = ("up" if value > 0 else "down") if claimed else "open"
         if low is not None and high is not None:
             parts.append(
                 Markup('<path class="reach {}" d="M{:.1f} 8H{:.1f}"/>').format(
