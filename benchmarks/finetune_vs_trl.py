@@ -53,7 +53,8 @@ def lay_out(subset: Path, model: str | None, steps: int, grouped: bool) -> tuple
     base = find_base(model)
     tokenizer = load_tokenizer(base)
     chat.ensure_template(tokenizer)
-    run = course.lay_out(samples.find(subset), base, tokenizer, config, on_cpu=True)
+    rendered = samples.render(samples.find(subset), tokenizer, config.max_length, "trim")
+    run = course.lay_out(rendered, base, config, on_cpu=True)
     if not grouped:
         drawn = run.order.reshape(-1, MICRO).tolist()
         object.__setattr__(run, "batches", drawn)

@@ -30,8 +30,11 @@ class FinetuneConfig(Config):
     max_length: int = Field(512, gt=1, description="tokens kept of a sample, from its start")
     on_truncation: samples.OnTruncation = Field(
         "keep",
-        description="a longer sample: error; drop it; keep its start (an error where no "
+        description="a longer sample: error; drop it; keep its start (unusable where no "
         "label is left); or trim, which keeps the start and drops what has no label",
+    )
+    max_bad_fraction: float = Field(
+        0.05, ge=0, le=1, description="share of samples that may be left out as unusable"
     )
     optimizer: optimizers.Name = Field(
         "adamw", description="adamw, lion, sgd, and on CUDA adamw-8bit, lion-8bit"

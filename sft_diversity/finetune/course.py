@@ -11,8 +11,6 @@ from sft_diversity.finetune import batches, optimizers, samples, schedules, uba
 from sft_diversity.finetune.batches import Rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from sft_diversity.finetune.config import FinetuneConfig
     from sft_diversity.finetune.models import Base
 
@@ -72,29 +70,22 @@ class Course:
 
 
 def lay_out(
-    source: samples.Source,
+    rendered: samples.Rendered,
     base: Base,
-    tokenizer: PreTrainedTokenizerBase,
     config: FinetuneConfig,
     on_cpu: bool,
     processes: int = 1,
 ) -> Course:
-    """Tokenise, fix the reading order, resolve the learning rate.
+    """Fix the reading order, resolve the learning rate.
 
     A step reads `config.batch_size` samples, however many `processes` share them.
 
     Raises
     ------
     UsageError
-        If `max_length` is beyond what the model reads, or `lr_min` is above the peak rate.
+        As `resolve_settings`, or if the schedule does not fit the steps.
     """
     settings = resolve_settings(base, config)
-    if config.max_length > base.context:
-        raise UsageError(
-            f"finetune: max_length is {config.max_length}, but {base.name} reads at most "
-            f"{base.context} tokens; lower max_length"
-        )
-    rendered = samples.render(source, tokenizer, config.max_length, config.on_truncation)
     order = batches.reading_order(
         rendered.response_tokens, config.batch_size, config.train_seed, **config.budget
     )
@@ -118,8 +109,14 @@ def resolve_settings(base: Base, config: FinetuneConfig) -> optimizers.Settings:
     Raises
     ------
     UsageError
-        If `lr_min` is above the learning rate, given or default.
+        If `lr_min` is above the learning rate, given or default, or `max_length` beyond what the
+        model reads.
     """
+    if config.max_length > base.context:
+        raise UsageError(
+            f"finetune: max_length is {config.max_length}, but {base.name} reads at most "
+            f"{base.context} tokens; lower max_length"
+        )
     settings = optimizers.resolve(
         config.optimizer, base.width, config.lora, config.lr, config.weight_decay
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sft_diversity.core.folder import Draft, dump_json
+from sft_diversity.finetune import samples
 from sft_diversity.finetune.models import load_base
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
         "total_tokens": course.total_tokens,
         "truncated_share": round(rendered.truncated / rendered.rows, 6),
         "dropped_share": round(rendered.dropped / rendered.rows, 6),
+        "unusable": rendered.unusable_by_reason,
         "response_tokens_lost_share": round(rendered.lost_share, 6),
         "optimizer": config.optimizer,
         "lr": course.settings.lr,
@@ -141,9 +143,17 @@ def _mean(log: Log, name: str) -> float | None:
 
 
 def write_texts(
-    draft: Draft, base: Base, config: FinetuneConfig, log: Log, result: dict[str, Any]
+    draft: Draft,
+    base: Base,
+    config: FinetuneConfig,
+    log: Log,
+    result: dict[str, Any],
+    unusable: list[samples.Unusable],
 ) -> None:
-    """Write `training.jsonl` and the model card."""
+    """Write `training.jsonl`, the model card and, where there are any, the unusable samples."""
+    if unusable:
+        with draft.writing(samples.QUARANTINE) as path:
+            path.write_bytes(samples.lines(unusable))
     with draft.writing(LOG) as path:
         path.write_bytes(log_lines(log))
     with draft.writing("README.md") as path:
@@ -158,6 +168,13 @@ def schedule_name(config: FinetuneConfig) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _unusable(counts: dict[str, int]) -> str:
+    if not counts:
+        return "0"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    return f"{sum(counts.values()):,} (`{samples.QUARANTINE}`: {reasons})"
 
 
 def _card(draft: Draft, base: Base, config: FinetuneConfig, result: dict[str, Any]) -> str:
@@ -186,7 +203,8 @@ Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistan
 | optimizer steps | {result["steps"]:,} of {config.batch_size} samples |
 | response tokens read | {result["response_tokens"]:,} of {result["total_tokens"]:,} |
 | truncated | {result["truncated_share"]:.1%} at {config.max_length} tokens |
-| left out | {result["dropped_share"]:.1%} |
+| left out for length | {result["dropped_share"]:.1%} |
+| unusable, left out | {_unusable(result["unusable"])} |
 | response tokens lost | {result["response_tokens_lost_share"]:.1%} |
 | trained | {trained}, {draft.work.config["dtype"]} |
 | optimizer | {config.optimizer}, lr {result["lr"]:g}, weight decay {result["weight_decay"]:g} |

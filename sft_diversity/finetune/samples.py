@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import chat, folder
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.progress import progress
 
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 
 OnTruncation = Literal["error", "drop", "keep", "trim"]
 Tokens = npt.NDArray[np.int32]
+QUARANTINE = "quarantine.jsonl"
+
+#: Why a sample trains nothing, and what helps.
+REASONS = {
+    "not-rendered": "the chat template does not take the dialogue; mend or remove such samples",
+    "no-label": "its answers are empty under the chat template; remove such samples",
+    "cut-off": "no assistant token within max_length; raise max_length, or leave such samples out "
+    "with on_truncation trim or drop",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,15 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """A sample that trains nothing: its id, one of REASONS, and what was seen."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Rendered:
     """Samples ready to be trained on, in the order of the subset.
 
@@ -42,11 +62,15 @@ class Rendered:
     input_ids, labels : list of int32 array
         One array a sample; a label is -100 where there is no loss.
     rows : int
-        Rows read; those dropped for their length are in `dropped`.
+        Rows read.
     truncated : int
-        Samples cut at `max_length` (or dropped for it).
+        Samples longer than `max_length`.
+    dropped : int
+        Samples left out for their length, as `on_truncation` asks.
     lost_labels : int
         Response tokens that were cut off or dropped.
+    unusable : list of Unusable
+        Samples left out because they would train nothing, unasked.
     """
 
     input_ids: list[Tokens]
@@ -55,6 +79,12 @@ class Rendered:
     truncated: int
     dropped: int
     lost_labels: int = 0
+    unusable: list[Unusable] = field(default_factory=list)
+
+    @property
+    def unusable_by_reason(self) -> dict[str, int]:
+        """How many samples are unusable for which reason, the commonest first."""
+        return dict(Counter(one.reason for one in self.unusable).most_common())
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -122,16 +152,16 @@ def render(
     ----------
     on_truncation : {"error", "drop", "keep", "trim"}
         What becomes of a sample longer than `max_length`: it is an error, it is dropped, or its
-        start is kept. Where the start has no label, "keep" is an error and "trim" drops it.
+        start is kept. Where the start has no label, "keep" counts it as unusable and "trim" drops
+        it.
 
     Raises
     ------
     DataError
-        If a sample cannot be rendered, has no label though it is whole, is too long under
-        "error", or would train nothing under "keep"; the message names it.
+        If a sample is too long under "error"; the message names it.
     """
     kept: list[tuple[Tokens, Tokens]] = []
-    masked: list[str] = []
+    unusable: list[Unusable] = []
     truncated = rows = labels_read = 0
     total = sum(pq.read_metadata(path).num_rows for path in source.files)
     with progress("tokenise", total) as bar:
@@ -141,13 +171,12 @@ def render(
             try:
                 ids, labels = (np.array(x, np.int32) for x in chat.render(messages, tokenizer))
             except DataError as fault:
-                raise DataError(f"finetune: sample {identity}: {fault}") from None
+                unusable.append(Unusable(identity, "not-rendered", str(fault)))
+                continue
             labels_read += _count(labels)
             if not _count(labels[1:]):  # the first token is never predicted
-                raise DataError(
-                    f"finetune: sample {identity} has no token to train on: its assistant turns "
-                    "are empty under the tokenizer's chat template; remove it"
-                )
+                unusable.append(Unusable(identity, "no-label", f"{len(ids):,} tokens, no label"))
+                continue
             if len(ids) > max_length:
                 truncated += 1
                 if on_truncation == "error":
@@ -155,32 +184,62 @@ def render(
                         f"finetune: sample {identity} has {len(ids):,} tokens, max_length is "
                         f"{max_length:,}; raise max_length, or set on_truncation to keep or trim"
                     )
-                ids, labels = ids[:max_length], labels[:max_length]
                 if on_truncation == "drop":
                     continue
+                whole = labels
+                ids, labels = ids[:max_length], labels[:max_length]
                 if not _count(labels[1:]):
-                    masked.append(identity)
+                    if on_truncation == "keep":
+                        first = int(np.argmax(whole != chat.IGNORED))
+                        detail = f"{len(whole):,} tokens, the first label is at {first:,}"
+                        unusable.append(Unusable(identity, "cut-off", detail))
                     continue
             kept.append((ids, labels))
-    if masked and on_truncation == "keep":
-        raise DataError(
-            f"finetune: {len(masked):,} of {rows:,} samples have no assistant token among their "
-            f"first {max_length:,} and would train nothing, the first is {masked[0]}; raise "
-            "max_length, or set on_truncation to trim (leave these out) or drop (all too long)"
-        )
-    if not kept:
-        raise DataError(
-            f"finetune: none of {rows:,} samples is left to train on; "
-            f"raise max_length (now {max_length})"
-        )
     return Rendered(
         input_ids=[ids for ids, _ in kept],
         labels=[labels for _, labels in kept],
         rows=rows,
         truncated=truncated,
-        dropped=rows - len(kept),
+        dropped=rows - len(kept) - len(unusable),
         lost_labels=labels_read - sum(_count(labels) for _, labels in kept),
+        unusable=unusable,
     )
+
+
+def check(rendered: Rendered, max_length: int, max_bad_fraction: float, out: Path) -> None:
+    """Refuse samples of which too many, or all, would train nothing.
+
+    Raises
+    ------
+    BadRowsError
+        If more are unusable than `max_bad_fraction` allows; they are in `OUT.quarantine.jsonl`.
+    DataError
+        If none is left.
+    """
+    listed = out.parent / f"{out.name}.{QUARANTINE}"
+    listed.unlink(missing_ok=True)
+    rows, bad = rendered.rows, rendered.unusable
+    if len(bad) > max_bad_fraction * rows:
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_bytes(lines(bad))
+        reason, count = next(iter(rendered.unusable_by_reason.items()))
+        first = next(one for one in bad if one.reason == reason)
+        raise BadRowsError(
+            f"finetune: {len(bad):,} of {rows:,} samples would train nothing "
+            f"({len(bad) / rows:.1%}), `max_bad_fraction` allows {max_bad_fraction:.1%}; "
+            f"{count:,} are {reason}: {REASONS[reason]} (the first is {first.id}: {first.detail}); "
+            f"see {listed}"
+        )
+    if not rendered.input_ids:
+        raise DataError(
+            f"finetune: none of {rows:,} samples is left to train on; "
+            f"raise max_length (now {max_length})"
+        )
+
+
+def lines(unusable: list[Unusable]) -> bytes:
+    """Return samples as JSON lines of `id`, `reason` and `detail`."""
+    return b"".join(orjson.dumps(asdict(one)) + b"\n" for one in unusable)
 
 
 def _count(labels: Tokens) -> int:

@@ -25,11 +25,13 @@ from sft_diversity.finetune import checkpoints, course, optimizers, output, repo
 from sft_diversity.finetune.config import FinetuneConfig
 from sft_diversity.finetune.models import Base, find_base, load_tokenizer
 
-VERSION = 3
+VERSION = 4
 
 
 #: Options that change where or how fast, but not what is made.
-_NO_RESULT = {"model", "revision", "checkpoint_steps", "report_to", "run_name"}
+_NO_RESULT = {
+    "model", "revision", "checkpoint_steps", "report_to", "run_name", "max_bad_fraction"
+}  # fmt: skip
 
 
 def finetune(
@@ -52,8 +54,10 @@ def finetune(
     ------
     UsageError
         If a stopped run with checkpoints is in the way, of another subset, model or config.
+    BadRowsError
+        If more samples than `max_bad_fraction` would train nothing.
     DataError
-        If a sample has no labels, or the loss is lost.
+        If none is left, one is too long under `on_truncation: error`, or the loss is lost.
     Interrupted
         If a signal came: a checkpoint was written, the same call goes on from there.
 
@@ -78,7 +82,12 @@ def finetune(
     dtype = draft.work.config["dtype"]
     tokenizer = load_tokenizer(base)
     chat.ensure_template(tokenizer)
-    run = course.lay_out(source, base, tokenizer, config, not machine.gpus(), crew.size)
+    course.resolve_settings(base, config)  # refuses what cannot be before all is tokenised
+    rendered = samples.render(source, tokenizer, config.max_length, config.on_truncation)
+    crew.by_leader(
+        lambda: samples.check(rendered, config.max_length, config.max_bad_fraction, draft.out)
+    )
+    run = course.lay_out(rendered, base, config, not machine.gpus(), crew.size)
     shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
     say(_description(run, base, config, dtype) + shared)
 
@@ -102,11 +111,15 @@ def finetune(
             output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
         log = output.training_log(trainer.state.log_history, run.tokens_by_step(config.batch_size))
         result = output.figures(run, config, log)
-        output.write_texts(draft, base, config, log, result)
+        output.write_texts(draft, base, config, log, result, rendered.unusable)
         shutil.rmtree(folder)
-        kept, dropped = len(run.rendered.lengths), run.rendered.dropped
         return draft.commit(
-            rows=rows_account(run.rendered.rows, kept, {"too_long": dropped}),
+            rows=rows_account(
+                rendered.rows,
+                len(rendered.lengths),
+                {"too_long": rendered.dropped},
+                len(rendered.unusable),
+            ),
             seeds={"train_seed": config.train_seed},
             result=result,
             run={
@@ -224,7 +237,8 @@ def _description(run: course.Course, base: Base, config: FinetuneConfig, dtype: 
     return (
         f"finetune: {base.name} on {len(rendered.lengths):,} samples "
         f"({rendered.truncated / rendered.rows:.1%} cut at {config.max_length} tokens, "
-        f"{rendered.dropped:,} left out, {rendered.lost_share:.1%} of response tokens lost), "
+        f"{rendered.dropped:,} left out, {len(rendered.unusable):,} unusable, "
+        f"{rendered.lost_share:.1%} of response tokens lost), "
         f"{run.steps:,} steps of {config.batch_size}, "
         f"{run.response_tokens:,} response tokens of {run.total_tokens:,}; {config.optimizer}, "
         f"lr {run.settings.lr:g}, {output.schedule_name(config)}, {dtype}"

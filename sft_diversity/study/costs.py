@@ -50,7 +50,7 @@ def cost(sizes: pa.Table, training: FinetuneConfig) -> Cost:
         for name in ("tokens", "labels", "tokens_kept", "labels_kept")
     )
     long = tokens > training.max_length
-    stays = ~long if training.on_truncation == "drop" else labels_kept > 0
+    stays = (labels_kept > 0) & ~(long & (training.on_truncation == "drop"))
     order = batches.reading_order(labels_kept[stays], training.batch_size, 0, **training.budget)
     return Cost(
         steps=-(-len(order) // training.batch_size),

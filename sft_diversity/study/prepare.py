@@ -15,7 +15,7 @@ from sft_diversity import selection, workflow
 from sft_diversity.core import config as configs
 from sft_diversity.core import incidence, stopping
 from sft_diversity.core.corpus import COMPONENTS, is_corpus
-from sft_diversity.core.errors import SftdivError
+from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import (
     Draft,
     Work,
@@ -230,8 +230,8 @@ def _size(
 
     try:
         _, labels = chat.render(messages, tokenizer)
-    except SftdivError as fault:
-        raise type(fault)(f"study: sample {identity}: {fault}") from None
+    except DataError:  # fine-tuning leaves it out, and stops where there are too many
+        return identity, 0, 0, 0, 0
     said = [label != chat.IGNORED for label in labels]
     return identity, len(said), sum(said), min(len(said), max_length), sum(said[1:max_length])
 

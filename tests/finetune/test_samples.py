@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -7,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import chat
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.finetune import samples
 from tests import tiny
 from tests.finetune.conftest import dialogue, write_subset
@@ -31,9 +33,38 @@ def mixed(tmp_path):
     return samples.find(write_subset(tmp_path / "mixed", talks))
 
 
-def test_keep_names_what_would_train_nothing(mixed, tokenizer):
-    with pytest.raises(DataError, match=r"1 of 3 samples.*the first is 0+2;.*trim.*drop"):
-        samples.render(mixed, tokenizer, 100, "keep")
+def test_keep_sets_aside_what_would_train_nothing(mixed, tokenizer):
+    got = samples.render(mixed, tokenizer, 100, "keep")
+    assert (got.rows, len(got.input_ids), got.truncated, got.dropped) == (3, 2, 2, 0)
+    (one,) = got.unusable
+    assert (one.id, one.reason) == (f"{2:032x}", "cut-off")
+    assert re.fullmatch(r"\d+ tokens, the first label is at \d+", one.detail)
+
+
+def test_too_many_unusable_samples_are_an_error_that_names_the_commonest_reason(
+    mixed, tokenizer, tmp_path
+):
+    got, out = samples.render(mixed, tokenizer, 100, "keep"), tmp_path / "out"
+    samples.check(got, 100, 1 / 3, out)
+    assert not (tmp_path / "out.quarantine.jsonl").exists()
+    with pytest.raises(
+        BadRowsError, match=r"1 of 3 samples .*33\.3%.* 1 are cut-off.*first is 0+2"
+    ):
+        samples.check(got, 100, 0.05, out)
+    listed = json.loads((tmp_path / "out.quarantine.jsonl").read_text())
+    assert listed["reason"] == "cut-off"
+    samples.check(got, 100, 1.0, out)
+    assert not (tmp_path / "out.quarantine.jsonl").exists()
+
+
+def test_a_sample_that_the_template_refuses_is_set_aside_alone(tmp_path, tokenizer):
+    refused = [[{"role": "user", "content": "Unanswered?"}], dialogue(1)]
+    got = samples.render(
+        samples.find(write_subset(tmp_path / "s", refused)), tokenizer, 100, "error"
+    )
+    assert [(one.id, one.reason) for one in got.unusable] == [(f"{0:032x}", "not-rendered")]
+    assert "no assistant turn" in got.unusable[0].detail
+    assert len(got.input_ids) == 1
 
 
 def test_trim_keeps_starts_and_leaves_out_what_has_no_label(mixed, tokenizer):
@@ -68,7 +99,7 @@ def test_lost_response_tokens_are_counted(mixed, tokenizer, mode):
     assert got.lost_labels > 0
 
 
-def test_a_whole_sample_without_labels_is_named(mixed):
+def test_a_whole_sample_without_labels_is_set_aside(mixed):
     """A template may leave nothing to an empty answer; it would be a silent zero."""
     made = tiny.tokenizer()
     made.chat_template = (
@@ -81,13 +112,15 @@ def test_a_whole_sample_without_labels_is_named(mixed):
         [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": ""}],
     ]
     source = samples.find(write_subset(mixed.files[0].parents[2] / "empty", talks))
-    with pytest.raises(DataError, match=r"sample 0+1 has no token to train on.*remove it"):
-        samples.render(source, made, 100, "trim")
+    got = samples.render(source, made, 100, "trim")
+    assert [(one.id, one.reason) for one in got.unusable] == [(f"{1:032x}", "no-label")]
+    assert len(got.input_ids) == 1
 
 
-def test_nothing_left_is_an_error(mixed, tokenizer):
+def test_nothing_left_is_an_error(mixed, tokenizer, tmp_path):
+    got = samples.render(mixed, tokenizer, 5, "trim")
     with pytest.raises(DataError, match="none of 3 samples is left"):
-        samples.render(mixed, tokenizer, 5, "trim")
+        samples.check(got, 5, 0.05, tmp_path / "out")
 
 
 def test_what_fits_is_kept_whole(mixed, tokenizer):

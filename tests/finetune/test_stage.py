@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sft_diversity.core import chat, folder, machine, stopping
-from sft_diversity.core.errors import Interrupted, UsageError
+from sft_diversity.core.errors import BadRowsError, Interrupted, UsageError
 from sft_diversity.finetune import head
 from sft_diversity.finetune.batches import micro_batches, reading_order
 from sft_diversity.finetune.config import FinetuneConfig
@@ -136,6 +136,41 @@ def test_a_signal_saves_and_the_same_call_resumes_to_the_same_bytes(
     finetune(subset, tmp_path / "out", config(), said.append)
     assert "finetune: resumed at step 5" in said
     assert body(tmp_path / "out") == body(undisturbed)
+
+
+def test_an_unusable_sample_is_left_out_and_listed_and_the_rest_trains_as_without_it(
+    undisturbed, tmp_path, config, monkeypatch
+):
+    talks = [dialogue(i) for i in range(40)]
+    far = [{"role": "user", "content": "so " * 400}, {"role": "assistant", "content": "Yes."}]
+    subset = write_subset(tmp_path / "mixed", [*talks[:7], far, *talks[7:]])
+    calls = iter([False] * 4 + [True] * 99)  # resumed on the way
+    monkeypatch.setattr(stopping, "requested", lambda: next(calls))
+    monkeypatch.setattr(stopping, "_received", [signal.SIGTERM.name])
+    with pytest.raises(Interrupted):
+        finetune(subset, tmp_path / "out", config(), silent)
+    monkeypatch.undo()
+    finetune(subset, tmp_path / "out", config(), silent)
+    manifest, out = folder.read_manifest(tmp_path / "out"), tmp_path / "out"
+    assert manifest["rows"] == {
+        "in": 41, "kept": 40, "dropped": {}, "quarantined": 1,
+    }  # fmt: skip
+    assert manifest["result"]["unusable"] == {"cut-off": 1}
+    assert manifest["result"]["steps"] == STEPS
+    (listed,) = (out / "quarantine.jsonl").read_text().splitlines()
+    assert json.loads(listed)["id"] == f"{7:032x}"
+    assert "1 (`quarantine.jsonl`: 1 cut-off)" in (out / "README.md").read_text()
+    assert log_of(out) == log_of(undisturbed)
+    weights = "model.safetensors"
+    assert (out / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+def test_more_unusable_samples_than_allowed_stop_the_run_with_code_3(tmp_path, subset, config):
+    with pytest.raises(BadRowsError, match=r"of 40 samples .* are cut-off") as fault:
+        finetune(subset, tmp_path / "out", config(max_length=40), silent)
+    assert fault.value.exit_code == 3
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.quarantine.jsonl").is_file()
 
 
 def test_another_config_begins_anew_and_says_why(tmp_path, subset, config, undisturbed):

@@ -83,6 +83,8 @@ def trained(kind: str):
         "show_progress": False,
         "vocab_size": 200,
     }
+    made: Any
+    trainer: Any
     if kind == "byte-level BPE":
         made, trainer = Tokenizer(models.BPE()), trainers.BpeTrainer(**options)
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -38,6 +38,13 @@ def test_what_is_dropped_for_its_length_is_not_read():
     assert found.response_tokens == 10 * (4 + 6) / 2
 
 
+@pytest.mark.parametrize("mode", ["keep", "trim", "drop"])
+def test_what_cannot_be_trained_on_is_not_read(mode):
+    training = FinetuneConfig(epochs=1, batch_size=2, max_length=25, on_truncation=mode)
+    found = costs.cost(sizes([10, 0, 20], [4, 0, 6], [10, 0, 20], [4, 0, 6]), training)
+    assert (found.steps, found.response_tokens) == (1, 10)
+
+
 def table(*counts: int, regime: str = "B") -> tuple[list[Cell], dict[str, costs.Cost]]:
     cells = [Cell(regime, "micro-response", 100, d, 0) for d in range(len(counts))]  # type: ignore[arg-type]
     return cells, {
