@@ -12,9 +12,11 @@ from typing import Any
 
 import yaml
 
+from sft_diversity.core import chat
 from sft_diversity.export.formats import SHAREGPT, Survey
 
 LLAMA_FACTORY, AXOLOTL, TRL = "dataset_info.json", "axolotl.yaml", "trl_sft.sh"
+TEMPLATE = "chat_template.jinja"
 
 _AXOLOTL_HEAD = """\
 # How axolotl reads this folder. Add base_model and your training settings, then in this folder:
@@ -25,23 +27,37 @@ _TRL_SCRIPT = """\
 #!/bin/sh
 # Fine-tunes a model on this folder with TRL:
 #   sh trl_sft.sh MODEL OUT [further options of trl sft]
+# A base model whose tokenizer has no chat template gets that of chat_template.jinja.
 set -e
 model=$1
 out=$2
 shift 2
+here=$(dirname "$0")
+python=$(dirname "$(command -v trl)")/python
+[ -x "$python" ] || python=python3
+templated=$("$python" -c 'import sys, transformers
+tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
+print("yes" if tokenizer.chat_template else "no")' "$model")
+if [ "$templated" = no ]; then
+    set -- --chat_template_path "$here/chat_template.jinja" "$@"
+fi
 exec trl sft --model_name_or_path "$model" --output_dir "$out" \\
-    --dataset_name "$(dirname "$0")"{options} "$@"
+    --dataset_name "$here"{options} "$@"
 """
 
 
 @dataclass(frozen=True)
 class Client:
-    """A trainer: the file written for it with its text, or none; what the card says."""
+    """A trainer: the files written for it with their texts, if any; what the card says."""
 
     name: str
-    file: str | None
-    text: str
+    files: dict[str, str]
     note: str
+
+    @property
+    def file(self) -> str | None:
+        """The file that one names to the trainer."""
+        return next(iter(self.files), None)
 
 
 def clients(format: str, title: str, found: Survey) -> list[Client]:
@@ -69,7 +85,9 @@ def _trl(format: str) -> Client:
     note = f"`sh {TRL} MODEL OUT`"
     if format == "messages":
         note += "; the chat template must mark what the assistant says (`{% generation %}`)"
-    return Client("TRL", TRL, _TRL_SCRIPT.format(options=options[format]), note)
+    note += f"; a model without a chat template gets `{TEMPLATE}`"
+    files = {TRL: _TRL_SCRIPT.format(options=options[format]), TEMPLATE: chat.TEMPLATE}
+    return Client("TRL", files, note)
 
 
 def _llama_factory(format: str, title: str, found: Survey) -> Client:
@@ -101,7 +119,7 @@ def _llama_factory(format: str, title: str, found: Survey) -> Client:
             "or whose last turn is no answer"
         )
     text = json.dumps({name: entry}, indent=2) + "\n"
-    return Client("LLaMA-Factory", LLAMA_FACTORY, text, note)
+    return Client("LLaMA-Factory", {LLAMA_FACTORY: text}, note)
 
 
 def _axolotl(format: str, found: Survey) -> Client:
@@ -119,7 +137,7 @@ def _axolotl(format: str, found: Survey) -> Client:
         return _cannot("axolotl", "does not read lists of turns as prompt and completion")
     text = yaml.safe_dump({"datasets": [entry]}, sort_keys=False)
     note = f"`axolotl train {AXOLOTL}` in this folder, after `base_model` is added"
-    return Client("axolotl", AXOLOTL, _AXOLOTL_HEAD + text, note)
+    return Client("axolotl", {AXOLOTL: _AXOLOTL_HEAD + text}, note)
 
 
 def _chat_template(column: str, role: str, content: str) -> dict[str, Any]:
@@ -133,4 +151,4 @@ def _chat_template(column: str, role: str, content: str) -> dict[str, Any]:
 
 
 def _cannot(name: str, why: str) -> Client:
-    return Client(name, None, "", f"{why}; export with `--format messages`")
+    return Client(name, {}, f"{why}; export with `--format messages`")

@@ -264,8 +264,8 @@ def _export_samples(
     title = str(draft.work.config["title"])
     trainers = clients.clients(config.format, title, found)
     for one in trainers:
-        if one.file is not None:
-            _write_text(draft, one.file, one.text)
+        for name, text in one.files.items():
+            _write_text(draft, name, text)
     stated = draft.work.config["licences"]
     columns = formats.columns(config.format, wanted)
     text = card.dataset_card(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import folder, stopping
+from sft_diversity.core import chat, folder, stopping
 from sft_diversity.core.errors import DataError, Interrupted, UsageError
 from sft_diversity.export import stage
 from sft_diversity.export.rows import exported
@@ -94,8 +95,8 @@ def test_equal_exports_are_equal_bytes_and_verify(made, tmp_path):
 def test_nothing_of_this_machine_is_in_what_others_see(made):
     seen = contents(made / "out")
     assert sorted(seen) == [
-        "README.md", "axolotl.yaml", "data/train-00000-of-00001.parquet", "dataset_info.json",
-        "manifest", "selection.json", "selection.yaml", "trl_sft.sh",
+        "README.md", "axolotl.yaml", "chat_template.jinja", "data/train-00000-of-00001.parquet",
+        "dataset_info.json", "manifest", "selection.json", "selection.yaml", "trl_sft.sh",
     ]  # fmt: skip
     for raw in seen.values():
         assert str(made).encode() not in raw
@@ -180,15 +181,13 @@ def test_the_plan_touches_nothing(made, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def templated(folder_: Path):
-    """A tiny model whose tokenizer has our chat template, as `finetune` would save it."""
+def templated(folder_: Path, template: str = chat.TEMPLATE):
+    """A tiny model whose tokenizer has a chat template: ours, as `finetune` would save it."""
     from transformers import AutoTokenizer
-
-    from sft_diversity.core import chat
 
     model = tiny.save(folder_)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    chat.ensure_template(tokenizer)
+    tokenizer.chat_template = template
     tokenizer.save_pretrained(model)
     return tokenizer
 
@@ -216,19 +215,33 @@ def test_trl_puts_the_loss_on_the_completion_alone(made, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--dataset_config", "messages"]])
-def test_trl_sft_trains_two_steps_on_an_export(made, tmp_path, options):
-    templated(tmp_path / "model")
+@pytest.mark.parametrize(
+    ("layout", "options", "with_template"),
+    [
+        ("chat", [], False),
+        ("messages", [], False),
+        ("prompt-completion", [], False),
+        ("chat", ["--dataset_config", "messages", "--assistant_only_loss", "True"], True),
+    ],
+)
+def test_the_script_of_an_export_trains_two_steps(made, tmp_path, layout, options, with_template):
+    """Also a base model: one whose tokenizer has no chat template."""
+    own = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    if with_template:
+        templated(tmp_path / "model", own)
+    else:
+        tiny.save(tmp_path / "model")
+    export(made / "subset", tmp_path / "data", format=layout, leave_out_unfit=True)
     command = [
-        str(Path(sys.executable).with_name("trl")), "sft",
-        "--model_name_or_path", str(tmp_path / "model"),
-        "--dataset_name", str(made / "out"), "--max_steps", "2", "--use_cpu", "True",
-        "--bf16", "False", "--gradient_checkpointing", "False", "--report_to", "none",
-        "--output_dir", str(tmp_path / "out"), "--logging_steps", "1", *options,
+        "sh", str(tmp_path / "data/trl_sft.sh"), str(tmp_path / "model"), str(tmp_path / "out"),
+        "--max_steps", "2", "--use_cpu", "True", "--bf16", "False", "--report_to", "none",
+        "--gradient_checkpointing", "False", "--logging_steps", "1", *options,
     ]  # fmt: skip
-    if options:
-        command += ["--assistant_only_loss", "True"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "HF_HOME": str(tmp_path / "hf")}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.count("'loss'") == 2
     assert (tmp_path / "out/model.safetensors").is_file()
+    saved = (tmp_path / "out/chat_template.jinja").read_text("utf-8")
+    assert saved == (own if with_template else chat.TEMPLATE)
