@@ -20,7 +20,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.export import card, clients, formats, hub, licences
 from sft_diversity.export.shards import BATCH_ROWS, Stream, write_shard
 
-VERSION = 4
+VERSION = 5
 _STAGES = {"select": "selection.json", "finetune": "training.json"}
 _STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
 _MODEL_PARTS = (
