@@ -78,6 +78,7 @@ def trained(kind: str):
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
+    trainer: Any
     options: dict[str, Any] = {
         "special_tokens": ["[UNK]", *SPECIAL],
         "show_progress": False,
@@ -86,19 +87,16 @@ def trained(kind: str):
     made: Any
     trainer: Any
     if kind == "byte-level BPE":
-        made, trainer = Tokenizer(models.BPE()), trainers.BpeTrainer(**options)
+        made = Tokenizer(models.BPE())
+        trainer = trainers.BpeTrainer(**options)
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     elif kind == "Unigram":  # as SentencePiece without a dummy prefix, Gemma's way
-        made, trainer = (
-            Tokenizer(models.Unigram()),
-            trainers.UnigramTrainer(**options, unk_token="[UNK]"),
-        )
+        made = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(**options, unk_token="[UNK]")
         made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     else:
-        made, trainer = (
-            Tokenizer(models.WordPiece(unk_token="[UNK]")),
-            trainers.WordPieceTrainer(**options),
-        )
+        made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        trainer = trainers.WordPieceTrainer(**options)
         made.normalizer = normalizers.BertNormalizer()
         made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     letters = " ".join("abcdefghijklmnopqrstuvwxyz|<>/[]_,.:!")
