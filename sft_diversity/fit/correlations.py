@@ -17,7 +17,7 @@ from sft_diversity.fit.lines import fisher, pearson, r_p_value
 from sft_diversity.fit.runs import NEEDED, Draw, Group, keys, need, numeric
 
 POOLED = "pooled"
-_KEYS = {"regime", "train_seed", *NEEDED}
+_KEYS = {"regime", "train_seed", "draw", *NEEDED}
 Key = tuple[Group, float | None, str]
 
 

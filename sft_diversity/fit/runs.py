@@ -31,7 +31,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Draw:
-    """One subset: its level of diversity (None without a dial) and a score a training seed."""
+    """One subset: its level of diversity (None without a dial) and a score a training.
+
+    Subsets of a level that hardly differ may be one draw, each with its trainings.
+    """
 
     group: Group
     diversity: float | None
@@ -79,8 +82,9 @@ def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[D
     Parameters
     ----------
     frame : polars.DataFrame
-        Columns `strategy, size, diversity, seed`, the score, and maybe `regime` and `train_seed`;
-        as text or as numbers. Others are not read.
+        Columns `strategy, size, diversity, seed`, the score, and maybe `regime`, `train_seed` and
+        `draw` (rows of a level with the same one count as one draw; by default the seed); as text
+        or as numbers. Others are not read.
     score : str
         Name of the column of scores; `sign` is multiplied in.
 
@@ -95,8 +99,9 @@ def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[D
         raise DataError("fit: the table has a header but no rows; it needs one row a run")
     account = Account(frame.height)
     found: dict[tuple[Group, float | None, str, str], tuple[float, int]] = {}
-    seeds = (
-        frame["train_seed"].to_list() if "train_seed" in frame.columns else [None] * frame.height
+    seeds, shared = (
+        frame[name].to_list() if name in frame.columns else [None] * frame.height
+        for name in ("train_seed", "draw")
     )
     scores = frame[score].to_list()
     for number, key in enumerate(keys(frame), start=1):
@@ -114,7 +119,9 @@ def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[D
         found.setdefault(run, (sign * value, number))
     together: dict[tuple[Group, float | None, str], list[float]] = {}
     for run in sorted(found, key=_order):
-        together.setdefault(run[:3], []).append(found[run][0])
+        value, number = found[run]
+        draw = label(shared[number - 1]) or run[2]
+        together.setdefault((*run[:2], draw), []).append(value)
     return [Draw(*key, tuple(values)) for key, values in together.items()], account
 
 

@@ -20,6 +20,7 @@ TRAINING = (
 )  # fmt: skip
 SUBSET = (
     "instruction_tokens_mean", "response_tokens_mean", "kinds", "evenness", "entropy_bits", "pool",
+    "random_percent", "free_picks", "draw",
 )  # fmt: skip
 _SUBSET_NAMES = {
     "instruction_tokens": "instruction_tokens_mean",

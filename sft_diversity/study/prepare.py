@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ _SIZES = pa.schema(
     [("id", pa.string())]
     + [(name, pa.int32()) for name in ("tokens", "labels", "tokens_kept", "labels_kept")]
 )
+SAME_DRAW = 0.9
 _TEMPLATE_TOKENS = 16  # about what roles and end of turn add to both components
 LOCK = ".lock"
 _FROM_INDEXES = ("exclude", "match_length")
@@ -94,10 +96,39 @@ def corpus_of(study: StudyConfig, place: Path) -> Path:
 def make_subsets(
     study: StudyConfig, corpus: Path, place: Path, work: Path
 ) -> dict[str, dict[str, Any]]:
-    """Make all subsets in `place/subsets/CELL` from one pool; return their figures by cell."""
+    """Make all subsets in `place/subsets/CELL` from one pool; return their figures by cell.
+
+    `draw` is the seed of the first of those that count as one draw; see `draws_that_differ`.
+    """
     ids = _ids(study, corpus, place, work)
-    asked = {cell.name: grid.select_options(cell, study, ids) for cell in grid.cells(study)}
-    return workflow.subsets(corpus, asked, out=place / "subsets", work=work)
+    made = grid.cells(study)
+    asked = {cell.name: grid.select_options(cell, study, ids) for cell in made}
+    figures = workflow.subsets(corpus, asked, out=place / "subsets", work=work)
+    picks = {name: _read(place / "subsets" / name, ["id"])["id"] for name in asked}
+    draws = draws_that_differ(made, picks)
+    return {name: told | {"draw": draws[name]} for name, told in figures.items()}
+
+
+def draws_that_differ(
+    cells: Sequence[Cell], picks: Mapping[str, pa.ChunkedArray]
+) -> dict[str, int]:
+    """Return for each cell the seed of its draw: where seeds hardly vary, one for the whole level.
+
+    Draws of one level that share more than `SAME_DRAW` of their samples, on average over pairs, are
+    the same evidence: as draws of their own they would make intervals too narrow.
+    """
+    levels: dict[str, list[Cell]] = {}
+    for cell in cells:
+        levels.setdefault(cell.group, []).append(cell)
+    found: dict[str, int] = {}
+    for level in levels.values():
+        shared = [
+            pc.sum(pc.is_in(picks[one.name], value_set=picks[other.name])).as_py() / one.size
+            for one, other in itertools.combinations(level, 2)
+        ]
+        same = bool(shared) and sum(shared) / len(shared) > SAME_DRAW
+        found |= {cell.name: level[0].seed if same else cell.seed for cell in level}
+    return found
 
 
 def make_embeddings(study: StudyConfig, corpus: Path, work: Path) -> None:

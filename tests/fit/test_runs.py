@@ -36,6 +36,19 @@ def test_training_seeds_are_averaged_within_their_draw(tmp_path):
     assert (noise["sd"], noise["df"], noise["runs"]) == (pytest.approx(2**0.5), 1, 2)
 
 
+def test_subsets_that_hardly_differ_count_as_one_draw(tmp_path):
+    found, _ = draws(
+        tmp_path,
+        "strategy,size,diversity,seed,draw,score\n"
+        "m,10,0,0,0,1\nm,10,0,1,0,3\nm,10,0,2,,8\nm,10,100,1,1,5\n",
+    )
+    assert [(d.diversity, d.seed, d.scores) for d in found] == [
+        (0.0, "0", (1.0, 3.0)),
+        (0.0, "2", (8.0,)),
+        (100.0, "1", (5.0,)),
+    ]
+
+
 def test_rows_in_any_order_and_numbers_in_any_spelling_are_the_same(tmp_path):
     text = [
         "m,10000,0,0,1.5",
