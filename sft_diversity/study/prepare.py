@@ -50,6 +50,7 @@ _SIZES = pa.schema(
 SAME_DRAW = 0.9
 _TEMPLATE_TOKENS = 16  # about what roles and end of turn add to both components
 LOCK = ".lock"
+_OWN = (LOCK, "runs", "models")  # what makes a folder a study's: begun, or records or models copied
 _FROM_INDEXES = ("exclude", "match_length")
 _FROM_SELECT = ("tokenizer", "encoder", "embed")  # what indexes and embeddings share with select
 
@@ -63,7 +64,7 @@ def check(study: StudyConfig, place: Path, work: Path) -> None:
         If `place` holds something else, the corpus is smaller than a size of the grid, or a
         tokenizer, an encoder, a model, a package or an evaluation set is not there.
     """
-    if not (place / LOCK).is_file():
+    if not any((place / name).exists() for name in _OWN):
         check_out(place, "study", [study.corpus] if study.corpus else [])
     corpus = Path(study.corpus or place / "corpus")
     if study.corpus is None and not is_corpus(corpus):
