@@ -371,14 +371,10 @@ def explained(result: dict[str, Any]) -> str:
     if reason == "no_kind":
         lines.append("it holds no kind of this level, so it stands for nothing that could count")
     elif reason == "not_in_pool":
-        when = (
-            f"from {result['diversity']:.1f} % diversity on"
-            if result["diversity"] is not None
-            else "above the dial's end, at this size"
-        )
         lines.append(
             f"not in the pool: it left with the kind {_kinds([result['kind']])}, which "
-            f"{result['samples']:,} samples hold; it is in from k = {result['k']:,} on, {when}"
+            f"{result['samples']:,} samples hold; it is in pools of {result['k']:,} kinds and more, "
+            f"from {result['diversity']:.1f} % diversity on"
         )
     elif reason == "not_drawn":
         lines.append(
