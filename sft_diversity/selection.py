@@ -25,7 +25,7 @@ from sft_diversity.select import grid as grids
 from sft_diversity.select import stage as selecting
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.config import percent_hint
-from sft_diversity.work import ENCODER, TOKENIZER, IndexOptions, Work, encoding_recipe
+from sft_diversity.work import BAND, ENCODER, TOKENIZER, IndexOptions, Work, encoding_recipe
 
 Result = dict[str, Any]
 
@@ -33,6 +33,7 @@ Result = dict[str, Any]
 class SelectOptions(selecting.SelectConfig):
     """Options of `select`; those of what it is made from are for YAML files."""
 
+    band: str | None = Field(default=None, description=BAND)
     tokenizer: str | None = Field(default=None, description=TOKENIZER)
     encoder: str | None = Field(default=None, description=ENCODER)
     ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
@@ -62,6 +63,8 @@ def asked_for(
         name: configs.build(SelectOptions, {**given, **set_here, **cell}, where)
         for name, cell in cells.items()
     }
+    if not any(one.band is None or _reads_band(one) for one in asked.values()):
+        raise UsageError(f"{where}: band works with objective kinds of a micro strategy only")
     if hint := percent_hint(one.diversity for one in asked.values()):
         say(hint)
     return cells, asked
@@ -196,8 +199,14 @@ def _endpoint(options: Mapping[str, Any]) -> Result:
 
 def _index_options(asked: SelectOptions) -> IndexOptions:
     named = {"tokenizer": asked.tokenizer, "encoder": asked.encoder, "embed": asked.embed}
+    if _reads_band(asked):
+        named["band"] = asked.band
     options = {"strategy": asked.strategy, **asked.index}
     return configs.build(IndexOptions, options, "select, key `index`", named)
+
+
+def _reads_band(asked: SelectOptions) -> bool:
+    return asked.needs_incidence and asked.strategy.startswith("micro-")
 
 
 def _hush(line: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sft_diversity.clean import stage as cleaning
 from sft_diversity.clean.config import CleanConfig
@@ -33,6 +33,10 @@ from sft_diversity.score import quality as judging
 from sft_diversity.score.quality import QualityConfig
 
 TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
+BAND = (
+    "micro: samples that may hold a token type, LOW:HIGH; default: auto, 10:500 or wider where "
+    "fewer than four fifths of the samples then hold a kind"
+)
 ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
 Plan = dict[str, Any]
 WHOLE = Part(1, 1)
@@ -41,9 +45,20 @@ WHOLE = Part(1, 1)
 class IndexOptions(indexing.IndexConfig):
     """Options of `index`; `embed` is for YAML files."""
 
+    band: str | None = Field(default=None, description=BAND)  # a name for micro.band
     tokenizer: str | None = Field(default=None, description=TOKENIZER)
     encoder: str | None = Field(default=None, description=ENCODER)
     embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _band_of_micro(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("band") is None:
+            return given
+        options = {name: value for name, value in given.items() if name != "band"}
+        if not str(options.get("strategy", "micro-response")).startswith("micro-"):
+            raise ValueError("band works with a micro strategy only")
+        return options | {"micro": {**dict(options.get("micro", {})), "band": given["band"]}}
 
 
 class Work:

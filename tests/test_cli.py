@@ -43,7 +43,7 @@ def place(tmp_path_factory):
             row = {"instruction": f"Say {a} {i}.", "output": f"The {b} {c} is number {i} of {a}."}
             handle.write(json.dumps(row) + "\n")
     tiny.tokenizer().save_pretrained(root / "tokenizer")
-    (root / "micro.yaml").write_text("index: {micro: {band_min: 2, band_max: 60}}\n")
+    (root / "micro.yaml").write_text('index: {micro: {band: "2:60"}}\n')
     return root
 
 
@@ -123,6 +123,9 @@ def test_dry_run_plans_and_touches_nothing(place):
         (("--match-length", "nosuch"), 2, "select: match-length: nosuch is not there"),
         (("--quota", "source"), 2, "must be COLUMN=corpus or COLUMN=VALUE:SHARE"),
         (("--token-budget", "9"), 1, "the fewest tokens are"),
+        (("--band", "9:3"), 2, "`micro.band` is '9:3': LOW must be at least 1 and not above HIGH"),
+        (("--band", "121:999"), 1, "no token type is held by 121 to 999 of 120 samples; widen"),
+        (("--strategy", "random", "--band", "9:30"), 2, "band works with objective kinds of a"),
     ],
 )
 def test_wrong_use_is_one_line_with_its_exit_code(place, arguments, code, reason):

@@ -9,41 +9,48 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sft_diversity.core import folder, incidence
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.levels import band as bands
+from sft_diversity.levels.band import BLOCK
 from sft_diversity.levels.base import Made, Sources
-
-BLOCK = 100_000  # rows whose entries are in memory at a time
 
 
 class MicroOptions(Config):
     """The band of document frequencies."""
 
-    band_min: int = Field(
-        default=10, ge=1, description="fewest samples that hold a token type (included)"
-    )
-    band_max: int = Field(
-        default=500, ge=1, description="most samples that hold a token type (included)"
+    band: str = Field(
+        default=bands.AUTO,
+        description="samples that may hold a token type, LOW:HIGH, both ends in; auto: "
+        f"{bands.PUBLISHED}, widened until four fifths of the samples hold a kind",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _holds_no_tokenizer(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "tokenizer" in values:
+    def _no_key_of_old(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        if "tokenizer" in given:
             raise ValueError(
                 "the tokenizer is named by the option `tokenizer`, beside `micro` and not in it"
             )
-        return values
+        old = {"band_min": 10, "band_max": 500}
+        if old.keys() & given.keys():
+            ends = {**old, **given}
+            raise ValueError(
+                "band_min and band_max are one key now; "
+                f'give micro.band: "{ends["band_min"]}:{ends["band_max"]}"'
+            )
+        return given
 
-    @model_validator(mode="after")
-    def _band_is_not_empty(self) -> MicroOptions:
-        if self.band_min > self.band_max:
-            raise ValueError(f"band_min {self.band_min} is above band_max {self.band_max}")
-        return self
+    @field_validator("band", mode="before")
+    @classmethod
+    def _two_ends(cls, given: Any) -> str:
+        return str(bands.parse(given) or bands.AUTO)
 
 
 class Micro:
@@ -66,25 +73,35 @@ class Micro:
         assert sources.tokens is not None  # checked by `inputs`
         tokens = incidence.load(sources.tokens)
         kinds = pq.read_table(sources.tokens / "kinds.parquet")
-        keep = in_band(kinds["samples"].to_numpy(), options.band_min, options.band_max)
+        samples = kinds["samples"].to_numpy()
+        band = bands.parse(options.band) or bands.widened(tokens, samples)
+        keep = bands.within(samples, band)
         if not keep.any():
             raise DataError(
-                f"index: no token type is held by {options.band_min} to {options.band_max} of "
-                f"{tokens.n_samples:,} samples; widen the band"
+                f"index: no token type is held by {band.low:,} to {band.high:,} of "
+                f"{tokens.n_samples:,} samples; widen the band, --band LOW:HIGH"
             )
         banded = keep_kinds(tokens, keep)
+        with_token, with_kind = (
+            int(np.count_nonzero(np.diff(made.indptr))) for made in (tokens, banded)
+        )
         result: dict[str, Any] = {
             "token_types": len(keep),
-            "below_band": int((kinds["samples"].to_numpy() < options.band_min).sum()),
-            "above_band": int((kinds["samples"].to_numpy() > options.band_max).sum()),
+            "below_band": int((samples < band.low).sum()),
+            "above_band": int((samples > band.high).sum()),
+            "band": str(band),
+            "share_with_kind": round(with_kind / with_token, 6),
         }
+        auto = " (auto)" if options.band == bands.AUTO else ""
+        share = f"{with_kind / with_token:.1%} of the samples with a token hold a kind"
         ids = incidence.load_ids(sources.tokens)
-        return Made(banded, ids, kinds.filter(pa.array(keep)), result)
-
-
-def in_band(samples: npt.NDArray[np.int64], low: int, high: int) -> npt.NDArray[np.bool_]:
-    """Return which document frequencies lie in the band, both ends included."""
-    return (samples >= low) & (samples <= high)
+        return Made(
+            banded,
+            ids,
+            kinds.filter(pa.array(keep)),
+            result,
+            lines=(f"band {band}{auto}: {share}",),
+        )
 
 
 def keep_kinds(whole: Incidence, keep: npt.NDArray[np.bool_]) -> Incidence:

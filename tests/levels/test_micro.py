@@ -11,17 +11,15 @@ from sft_diversity.core import incidence
 from sft_diversity.core.config import build
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.levels.micro import MicroOptions, in_band, keep_kinds
+from sft_diversity.levels.micro import MicroOptions, keep_kinds
 from sft_diversity.levels.stage import IndexConfig, index
 from sft_diversity.levels.tokens import TokensConfig, tokens
 from tests import tiny
 from tests.levels import making
 
 
-def band(low, high):
-    return IndexConfig(
-        strategy="micro-instruction", micro=MicroOptions(band_min=low, band_max=high)
-    )
+def band(given):
+    return IndexConfig(strategy="micro-instruction", micro=MicroOptions(band=given))
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def made(tmp_path):
 
 def test_kinds_are_the_token_types_that_twelve_to_twenty_samples_hold(made, tmp_path):
     corpus, counted = made
-    manifest = index(corpus, tmp_path / "index", band(12, 20), tokens=counted)
+    manifest = index(corpus, tmp_path / "index", band("12:20"), tokens=counted)
     reference = tiny.tokenizer(400)
     texts = corpora.read(corpus, ["instruction"])["instruction"].to_pylist()
     ids = [reference(text, add_special_tokens=False)["input_ids"] for text in texts]
@@ -69,25 +67,46 @@ def test_dropping_kinds_keeps_the_others_rows(rows, data):
     assert small.n_kinds == keep.sum()
 
 
-def test_the_band_holds_both_its_ends():
-    assert in_band(np.array([9, 10, 500, 501]), 10, 500).tolist() == [False, True, True, False]
-
-
 def test_an_empty_band_is_an_error_that_says_to_widen_it(made, tmp_path):
     with pytest.raises(DataError, match="widen the band"):
-        index(made[0], tmp_path / "index", band(49, 60), tokens=made[1])
+        index(made[0], tmp_path / "index", band("49:60"), tokens=made[1])
 
 
-def test_a_band_upside_down_is_refused_by_name():
-    with pytest.raises(UsageError, match="band_min 9 is above band_max 3"):
-        build(MicroOptions, {"band_min": 9, "band_max": 3}, "options")
+def test_the_band_that_auto_chose_and_the_share_that_holds_a_kind_are_said(made, tmp_path):
+    lines = []
+    manifest = index(made[0], tmp_path / "index", band("auto"), tokens=made[1], say=lines.append)
+    result = manifest["result"]
+    assert manifest["config"]["band"] == "auto"
+    assert result["band"] == "2:500"  # fewer than 1,000 samples
+    held = result["samples"] - result["samples_without_kind"]
+    assert result["share_with_kind"] == round(held / result["samples"], 6)
+    assert f"band 2:500 (auto): {result['share_with_kind']:.1%}" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"band": "9:3"}, "`band` is '9:3': LOW must be at least 1 and not above HIGH"),
+        ({"band": "0:3"}, "`band` is '0:3': LOW must be at least 1"),
+        ({"band": "wide"}, "`band` is 'wide': must be auto or LOW:HIGH, two numbers of samples"),
+        ({"band": "-1:3"}, "`band` is '-1:3': must be auto or LOW:HIGH"),
+        ({"band": 160}, '`band` is 160: in YAML a band stands in quotes, "LOW:HIGH"'),
+        ({"band_min": 2}, 'are one key now; give micro.band: "2:500"'),
+        ({"band_min": 2, "band_max": 60}, 'are one key now; give micro.band: "2:60"'),
+    ],
+)
+def test_a_band_that_cannot_be_is_refused_in_one_line(given, said):
+    with pytest.raises(UsageError) as caught:
+        build(MicroOptions, given, "options")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_token_pass_must_be_of_the_component(made, tmp_path):
     with pytest.raises(UsageError, match="counts the instruction, not the response"):
         index(made[0], tmp_path / "index", IndexConfig(strategy="micro-response"), tokens=made[1])
     with pytest.raises(UsageError, match="run `tokens` first"):
-        index(made[0], tmp_path / "index", band(1, 2))
+        index(made[0], tmp_path / "index", band("1:2"))
 
 
 def test_a_tokenizer_among_the_micro_options_is_refused_with_its_place():

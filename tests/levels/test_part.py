@@ -15,7 +15,7 @@ from sft_diversity.core import folder, parts
 from sft_diversity.core.errors import UsageError
 from tests.levels import making
 
-MICRO = {"strategy": "micro-response", "micro": {"band_min": 2, "band_max": 40}}
+MICRO = {"strategy": "micro-response", "micro": {"band": "2:40"}}
 MESO = {"strategy": "meso-instruction", "meso": {"min_samples": 2, "merge": "none"}}
 
 

@@ -35,7 +35,7 @@ def subset(place):
     out = place / "subset"
     select(
         place / "pool.jsonl", out=out, strategy="micro-response", size=20,
-        index={"micro": {"band_min": 2, "band_max": 60}}, **options(place),
+        index={"micro": {"band": "2:60"}}, **options(place),
     )  # fmt: skip
     measure(place / "pool.jsonl", **options(place))
     return out
