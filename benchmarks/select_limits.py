@@ -72,13 +72,13 @@ def constraints(pool: selecting.Pool, size: int) -> dict[str, dict[str, Any]]:
     budget = {"token_budget": round(float(lengths.mean()) * size)}
     return {
         "none": {},
-        "match length": {"match_length": "corpus"},
+        "match length": {"match_length": "eligible"},
         "token budget": budget,
-        "quota on source": {"quota": "source=corpus"},
-        "length and source": {"match_length": "corpus", "quota": "source=corpus"},
+        "quota on source": {"quota": "source=eligible"},
+        "length and source": {"match_length": "eligible", "quota": "source=eligible"},
         "named in and out": named,
         "longer half": {"quality": "length", "quality_floor": 50.0},
-        "all joined": {"match_length": "corpus", "quota": "source=corpus", **named},
+        "all joined": {"match_length": "eligible", "quota": "source=eligible", **named},
     }
 
 

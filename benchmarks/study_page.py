@@ -26,7 +26,7 @@ from matplotlib import pyplot as plt
 from sft_diversity.fit import stage as fitting
 from sft_diversity.fit.config import FitConfig
 
-BASELINES = ("base", "random", "random-eligible", "longest")
+BASELINES = ("base", "random", "random-common", "longest")
 INK = {"micro-response": "#1f6f8b", "micro-instruction": "#b3541e", "macro-response": "#4f7942"}
 
 
@@ -136,7 +136,7 @@ def draw(draws: pl.DataFrame, fit: dict[str, Any], out: Path) -> None:
             panel.plot(here["diversity"], here["score"], "o", color=ink, markersize=3, alpha=0.6)
             means = here.group_by("diversity").agg(pl.col("score").mean()).sort("diversity")
             panel.plot(means["diversity"], means["score"], "_", color=ink, markersize=14)
-            for name, style in (("random", "--"), ("random-eligible", ":")):
+            for name, style in (("random", "--"), ("random-common", ":")):
                 wanted = (pl.col("strategy") == name) & pl.col("regime").is_in([regime])
                 value = draws.filter(wanted)["score"].mean()
                 if isinstance(value, float):

@@ -9,6 +9,7 @@ from typing import Any
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.progress import clock
 
+_SOURCES = 12  # named in a warning
 #: Metrics in the order of a table, with their titles; others follow under their own names.
 METRICS = {
     "tokens_mean": "tokens, mean",
@@ -119,6 +120,9 @@ def grid(result: dict[str, Any]) -> str:
             "random at: where as many random samples stand on the dial; free: picks after the one "
             "that brought the last kind, the fewer the less seeds vary"
         )
+    lines += dict.fromkeys(
+        line for made in result["subsets"].values() for line in _eligible_lines(made)
+    )
     shared = result["overlap"]
     if shared["seeds"]:
         lines.append("\nsamples that two seeds have in common, on average")
@@ -162,6 +166,43 @@ def limits_lines(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _eligible_lines(result: dict[str, Any]) -> list[str]:
+    """Say by which band kinds count, and which samples hold none, with their sources."""
+    lines = []
+    if "band" in result:
+        lines.append(
+            f"{result['strategy']}: band {result['band']}, {result['share_with_kind']:.1%} of the "
+            "samples with a token hold a kind"
+        )
+    if result.get("no_kind_picks"):
+        lines.append(
+            f"{result['strategy']}: {result['no_kind_picks']:,} of {result['rows']:,} picks hold "
+            "no kind"
+        )
+    if "no_kind_sources" in result:
+        without = result["no_kind"]
+        of = without + result["eligible"]
+        lines.append(
+            f"warning: {result['strategy']}: {without:,} of {of:,} samples ({without / of:.0%}) "
+            f"hold no kind and cannot be picked{_fallen(result['no_kind_sources'])}; --no-kind "
+            "fill picks their share at random"
+        )
+    return lines
+
+
+def _fallen(sources: dict[str, dict[str, int]]) -> str:
+    """Name the sources that lose more than half of their samples."""
+    worst = {name: one for name, one in sources.items() if 2 * one["no_kind"] > one["samples"]}
+    named = [
+        f"{name} (all {one['samples']:,})"
+        if one["no_kind"] == one["samples"]
+        else f"{name} ({one['no_kind']:,} of {one['samples']:,})"
+        for name, one in list(worst.items())[:_SOURCES]
+    ]
+    more = [f"{len(worst) - _SOURCES:,} sources more"] if len(worst) > _SOURCES else []
+    return f"; sources that fall out: {', '.join([*named, *more])}" if named else ""
+
+
 def selected(result: dict[str, Any]) -> str:
     if "subsets" in result:
         return grid(result)
@@ -173,10 +214,11 @@ def selected(result: dict[str, Any]) -> str:
             f"pool {result['pool']:,} samples, {result['free_picks']:,} picks free after the last "
             f"kind; {result['no_kind']:,} samples hold no kind"
         )
+        lines += _eligible_lines(result)
         lines.append(random_line(result, "holds", f"{result['random_kinds']:,.0f} kinds"))
         lines.append(
             f"certificate: 100 % is at least {_floored(result['share_of_optimum'])} of what any "
-            f"{result['rows']:,} eligible samples hold (at most {result['coverage_bound']:,} kinds)"
+            f"{result['rows'] - result['no_kind_picks']:,} eligible samples hold (at most {result['coverage_bound']:,} kinds)"
         )
         if "objective_bound" in result:
             share = result["objective_value"] / result["objective_bound"]
@@ -361,7 +403,9 @@ def explained(result: dict[str, Any]) -> str:
     what = f"pick {result['pick']:,}" if result["picked"] else "not picked"
     lines = [f"{result['id']} ({result['source']}): {what}, strategy {result['strategy']}"]
     lines += [f"  {part}: {_line(result[part])}" for part in ("instruction", "response")]
-    if result["picked"] and "gain" in result:
+    if result["picked"] and result.get("kinds") == 0:
+        lines.append("it holds no kind and was drawn at random among those that hold none")
+    elif result["picked"] and "gain" in result:
         lines.append(
             f"it holds {result['kinds']:,} kinds and brought {result['gain']:,} that no earlier "
             f"pick held: {_kinds(result['brought'])}"

@@ -14,6 +14,7 @@ from pydantic import Field
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, lineage
 from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import say
 from sft_diversity.embed.stage import EmbedConfig

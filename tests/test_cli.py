@@ -121,7 +121,7 @@ def test_dry_run_plans_and_touches_nothing(place):
         (("--diversity", "130"), 2, "less than or equal to 100"),
         (("--objective", "entropy", "--max-per-kind", "2"), 2, "max_per_kind works with"),
         (("--match-length", "nosuch"), 2, "select: match-length: nosuch is not there"),
-        (("--quota", "source"), 2, "must be COLUMN=corpus or COLUMN=VALUE:SHARE"),
+        (("--quota", "source"), 2, "must be COLUMN=corpus, COLUMN=eligible or"),
         (("--token-budget", "9"), 1, "the fewest tokens are"),
         (("--band", "9:3"), 2, "`micro.band` is '9:3': LOW must be at least 1 and not above HIGH"),
         (("--band", "121:999"), 1, "no token type is held by 121 to 999 of 120 samples; widen"),

@@ -23,7 +23,7 @@ _FIGURES = (
     "strategy", "objective", "fill", "diversity", "seed", "kinds_total", "k_min", "k_max",
     "kinds_target", "kinds_covered", "coverage_bound", "share_of_optimum", "random_kinds",
     "random_bits", "random_percent", "free_picks", "pool", "evenness", "entropy_bits",
-    "instruction_tokens", "response_tokens",
+    "band", "eligible", "no_kind", "no_kind_picks", "instruction_tokens", "response_tokens",
 )  # fmt: skip
 
 

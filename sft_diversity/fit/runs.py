@@ -13,7 +13,7 @@ import polars as pl
 from sft_diversity.core.errors import DataError
 
 #: Strategies without a dial. Any other strategy without a diversity is compared alike.
-BASELINES = ("random", "random-eligible", "longest", "base")
+BASELINES = ("random", "random-common", "longest", "base")
 #: The one strategy that no regime and no size can change: the model before fine-tuning.
 BASE = "base"
 NEEDED = ("strategy", "size", "diversity", "seed")

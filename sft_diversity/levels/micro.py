@@ -100,7 +100,7 @@ class Micro:
             ids,
             kinds.filter(pa.array(keep)),
             result,
-            lines=(f"band {band}{auto}: {share}",),
+            lines=(f"band {band}{auto}, {share}",),
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.select import baselines, constraints, figures
+from sft_diversity.select import baselines, constraints, figures, no_kind
 from sft_diversity.select.chance import Chance
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.config import SelectConfig
@@ -17,8 +17,9 @@ from sft_diversity.select.embedded.kcenter import k_center
 from sft_diversity.select.embedded.neighbours import neighbour_graph
 from sft_diversity.select.engine import choose_at
 from sft_diversity.select.entropy import choose_by_entropy
-from sft_diversity.select.limits import Limits
 from sft_diversity.select.pool import Pool
+
+WARNED = 0.1  # share of the samples without a kind above which their sources are named
 
 
 def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
@@ -44,19 +45,19 @@ def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
 def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     dial, said = pool.dial(config)
     chosen = choose_at(dial, config.diversity, fill=config.fill, seed=config.seed)
+    rows = np.concatenate([chosen.rows, pool.drawn_without_kind(config)])
     names = (
         "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "k_min_bound", "kinds_target",
         "kinds_covered", "coverage_bound", "share_of_optimum", "free_picks", "pool", "eligible",
         "no_kind",
     )  # fmt: skip
-    made = {name: getattr(chosen, name) for name in names} | {"evenness": round(chosen.evenness, 6)}
+    made: dict[str, Any] = {name: getattr(chosen, name) for name in names}
+    made["evenness"] = round(chosen.evenness, 6)
     made |= _random("kinds", dial.chance, chosen.random_percent, 1)
-    eligible = pool.eligible(config)
-    if eligible is not None:  # those that may not be picked stand apart
-        made["no_kind"] = int(eligible.mask.sum()) - chosen.eligible
     if chosen.objective is not None:
         made |= {"objective_value": chosen.objective, "objective_bound": chosen.objective_bound}
-    return chosen.rows, made | _limited(pool, config, dial.limits, said, chosen.rows)
+    made |= _eligible(pool, config, rows)
+    return rows, made | _limited(pool, config, said, rows)
 
 
 def _random(unit: str, chance: Chance, percent: float | None, digits: int) -> dict[str, Any]:
@@ -68,12 +69,28 @@ def _random(unit: str, chance: Chance, percent: float | None, digits: int) -> di
     }
 
 
-def _limited(
-    pool: Pool, config: SelectConfig, limits: Limits, said: dict[str, Any], rows: Rows
-) -> dict[str, Any]:
+def _eligible(pool: Pool, config: SelectConfig, rows: Rows) -> dict[str, Any]:
+    """Return what may be picked, what holds no kind, and how many of the picks are of that."""
+    allowed, empty = pool.allowed(config), pool.empty(config)
+    indexed = pool.index_figures[config.strategy]
+    made = {name: indexed[name] for name in ("band", "share_with_kind") if name in indexed} | {
+        "eligible": len(pool.pickable(config)),
+        "no_kind": len(empty),
+        "no_kind_picks": int(np.isin(rows, empty).sum()),
+    }
+    if config.no_kind == "out" and len(empty) > WARNED * len(allowed):
+        made["no_kind_sources"] = no_kind.by_source(pool.sources, empty, allowed)
+    return made
+
+
+def _limited(pool: Pool, config: SelectConfig, said: dict[str, Any], rows: Rows) -> dict[str, Any]:
     """Return how the constraints were met; nothing where there were none."""
-    eligible = pool.eligible(config)
-    told = dict(said) | constraints.achieved(pool.source, limits, config, rows, eligible)
+    if pool.eligible(config) is None and not said:
+        return {}
+    limits, _ = pool.limits(config)
+    told = dict(said) | constraints.achieved(
+        limits, rows, pool.eligible(config), pool.pickable(config)
+    )
     return {"limits": told} if told else {}
 
 
@@ -98,23 +115,21 @@ def _by_entropy(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]
 
 def _baseline(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     """Return random or the longest samples within the limits; no kind plays a part."""
-    eligible = pool.eligible(config)
-    rows = np.arange(pool.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
-    limits, said = pool.limits(config, rows)
+    rows = pool.pickable(config)
+    limits, said = pool.limits(config)
     if config.strategy == "longest":
         lengths = np.asarray(pool.tokens["response"].lengths)
         order = baselines.longest_first(rows, lengths)
     else:
         order = baselines.random_order(rows, config.seed)
     picks = baselines.first_within(order, config.size, limits, config.seed)
-    return picks, {"eligible": len(rows)} | _limited(pool, config, limits, said, picks)
+    return picks, {"eligible": len(rows)} | _limited(pool, config, said, picks)
 
 
 def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     """Return what a baseline on embeddings picks of the eligible samples."""
     free = config if config.strategy != "deita" else config.model_copy(update={"quality": None})
-    eligible = pool.eligible(free)
-    rows = np.arange(pool.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
+    rows = pool.allowed(free)
     if config.size > len(rows):
         raise DataError(
             f"select: size is {config.size:,} but only {len(rows):,} samples are eligible; "

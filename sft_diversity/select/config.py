@@ -56,6 +56,11 @@ class SelectConfig(LimitOptions):
     fill: Fill = Field(
         default="draws", description="how the pool is drawn from: draws, balance or uniform"
     )
+    no_kind: Literal["out", "fill"] = Field(
+        default="out",
+        description="samples that hold no kind: out, or fill, their share of the subset drawn at "
+        "random",
+    )
     min_tokens: int = Field(
         default=MIN_TOKENS, ge=1, description="entropy only: shorter texts are not eligible"
     )
@@ -84,6 +89,8 @@ class SelectConfig(LimitOptions):
             raise ValueError("objective entropy works with a micro strategy only")
         if self.max_per_kind is not None and (baseline or self.objective == "entropy"):
             raise ValueError("max_per_kind works with objective kinds of a level only")
+        if self.no_kind == "fill" and not self.needs_incidence:
+            raise ValueError("no_kind fill works with objective kinds of a level only")
         return self
 
     @property

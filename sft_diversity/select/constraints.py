@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,14 @@ from sft_diversity.select.limits import Limits, Total
 from sft_diversity.select.quotas import Factor, make_quotas
 
 BINS = 10
-CORPUS = "corpus"  # in the place of a subset or of shares: as in the eligible samples
+#: In the place of a subset or of shares: as in the whole corpus, as in what may be picked.
+CORPUS, ELIGIBLE = "corpus", "eligible"
 _ID_FILES = ("match_length", "must_include", "exclude")
 _MADE_LATER = ("length", "perplexity", "ifd")  # qualities that are no columns of the corpus
 _MEAN_WITHIN = 0.01  # of the reference's mean length, under a length match
 _BUDGET_WITHIN = 0.0025  # of a token budget
+#: Where the corpus's own shares cannot be met.
+_WAY_OUT = "{} holds to what may be picked, --no-kind fill picks more; or lower the size"
 
 Lengths = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
@@ -46,15 +49,16 @@ class LimitOptions(Config):
     match_length: str | None = Field(
         default=None,
         description="hold response lengths, in ten quantile bins and in the mean, to those of the "
-        "eligible samples (`corpus`) or of another subset (its folder)",
+        "corpus (`corpus`), of the samples that may be picked (`eligible`), or of another subset "
+        "(its folder)",
     )
     token_budget: int | None = Field(
         default=None, gt=0, description="response tokens of the whole subset, within 0.25 %"
     )
     quota: str | None = Field(
         default=None,
-        description="hold the mix of a column, exactly: source=corpus, or source=VALUE:SHARE,...; "
-        "any column or meta.KEY; several joined by ;",
+        description="hold the mix of a column, exactly: source=corpus, source=eligible (as in what "
+        "may be picked) or source=VALUE:SHARE,...; any column or meta.KEY; several joined by ;",
     )
     must_include: str | None = Field(
         default=None, description="ids that every subset holds: a subset, .parquet or text file"
@@ -129,7 +133,7 @@ def check(asked: LimitOptions, corpus: Path | None = None) -> None:
     -----
     Reads the ids of the corpus, and the columns that options name, where any do.
     """
-    files = [name for name in _ID_FILES if getattr(asked, name) not in (None, CORPUS)]
+    files = [name for name in _ID_FILES if getattr(asked, name) not in (None, CORPUS, ELIGIBLE)]
     for name in files:
         _ids_of(getattr(asked, name), name.replace("_", "-"))
     quotas = _parsed_quota(asked.quota)
@@ -218,19 +222,18 @@ def limits(
 
     Notes
     -----
-    `match_length` divides lengths at the deciles of its reference, the eligible responses or a
-    subset, and holds the mean within 1 %; `token_budget` is held within 0.25 %, together with the
-    bins where both are asked for.
+    `match_length` divides lengths at the deciles of its reference, the corpus, the eligible
+    samples or a subset, and holds the mean within 1 %; `token_budget` is held within 0.25 %,
+    together with the bins where both are asked for.
     """
     factors: list[Factor] = []
     said: dict[str, Any] = {}
     target, tolerance = 0.0, 0.0
     if asked.match_length is not None:
-        reference = source.lengths[rows]
-        if asked.match_length != CORPUS:
-            matched = _rows_of(asked.match_length, source.ids, "match-length", strict=True)
-            reference = source.lengths[matched]
-        factor, edges = _length_bins(source.lengths, np.asarray(reference))
+        reference = np.asarray(source.lengths[_reference(source, asked.match_length, rows)])
+        factor, edges = _length_bins(source.lengths, reference)
+        if asked.match_length == CORPUS:
+            factor = replace(factor, way_out=_WAY_OUT.format("--match-length eligible"))
         factors.append(factor)
         target, tolerance = float(reference.mean()) * asked.size, _MEAN_WITHIN
         said["length_bins"] = {"up_to": edges, "wanted": factor.numbers(asked.size).tolist()}
@@ -251,8 +254,17 @@ def limits(
     return Limits(cap, kept, quotas, total), said
 
 
+def _reference(source: Source, named: str, rows: Rows) -> Rows:
+    """Return the rows whose lengths a subset is to have."""
+    if named == CORPUS:
+        return np.arange(len(source.ids))
+    if named == ELIGIBLE:
+        return rows
+    return _rows_of(named, source.ids, "match-length", strict=True)
+
+
 def achieved(
-    source: Source, limits: Limits, asked: LimitOptions, rows: Rows, eligible: Eligible | None
+    limits: Limits, rows: Rows, eligible: Eligible | None, pickable: Rows
 ) -> dict[str, Any]:
     """Return what the picks `rows` came to: not eligible, kept, total, quality."""
     got: dict[str, Any] = {}
@@ -264,7 +276,7 @@ def achieved(
         got["tokens_met"] = limits.total.least <= tokens <= limits.total.most
     if eligible is not None and eligible.quality is not None:
         finite = np.isfinite(eligible.quality)
-        for name, of in (("subset", rows), ("eligible", eligible.mask), ("corpus", slice(None))):
+        for name, of in (("subset", rows), ("eligible", pickable), ("corpus", slice(None))):
             scores = eligible.quality[of][finite[of]]
             got.setdefault("quality_mean", {})[name] = round(float(scores.mean()), 6)
     return got
@@ -326,17 +338,17 @@ def _length_bins(lengths: Lengths, reference: Lengths) -> tuple[Factor, list[flo
     return Factor("response length", labels, group, shares), edges.tolist()
 
 
-def _parsed_quota(quota: str | None) -> list[tuple[str, dict[str, float] | None]]:
-    """Return each column of `quota` with the shares of its values; None: as in the corpus."""
-    parsed: list[tuple[str, dict[str, float] | None]] = []
+def _parsed_quota(quota: str | None) -> list[tuple[str, str | dict[str, float]]]:
+    """Return each column of `quota` with `corpus`, `eligible` or the shares of its values."""
+    parsed: list[tuple[str, str | dict[str, float]]] = []
     for part in (quota or "").split(";"):
         if not part.strip():
             continue
         column, equals, given = (piece.strip() for piece in part.partition("="))
         if not (column and equals and given):
             raise _bad_quota(part)
-        if given == CORPUS:
-            parsed.append((column, None))
+        if given in (CORPUS, ELIGIBLE):
+            parsed.append((column, given))
             continue
         shares = {}
         for pair in given.split(","):
@@ -355,20 +367,23 @@ def _parsed_quota(quota: str | None) -> list[tuple[str, dict[str, float] | None]
 
 def _bad_quota(part: str) -> UsageError:
     return UsageError(
-        f"select: quota is {part.strip()!r} but must be COLUMN=corpus or COLUMN=VALUE:SHARE,...; "
-        "several are joined by `;`"
+        f"select: quota is {part.strip()!r} but must be COLUMN=corpus, COLUMN=eligible or "
+        "COLUMN=VALUE:SHARE,...; several are joined by `;`"
     )
 
 
 def _column_factor(
-    source: Source, column: str, shares: dict[str, float] | None, rows: Rows
+    source: Source, column: str, shares: str | dict[str, float], rows: Rows
 ) -> Factor:
     values = pc.dictionary_encode(column_of(source.corpus, column).combine_chunks().cast("string"))
     names = values.dictionary.to_pylist()
     codes = values.indices.fill_null(-1).to_numpy().astype(np.int32)
-    if shares is None:
-        counts = np.bincount(codes[rows][codes[rows] >= 0], minlength=len(names))
-        return Factor(column, names, codes, counts.astype(np.float64))
+    if isinstance(shares, str):
+        of = codes if shares == CORPUS else codes[rows]
+        counts = np.bincount(of[of >= 0], minlength=len(names)).astype(np.float64)
+        if shares == ELIGIBLE:
+            return Factor(column, names, codes, counts)
+        return Factor(column, names, codes, counts, _WAY_OUT.format(f"--quota {column}=eligible"))
     unknown = [name for name in shares if name not in names]
     if unknown:
         raise DataError(

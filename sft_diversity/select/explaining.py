@@ -81,10 +81,15 @@ def explain(subset: Path, id: str, found: Mapping[str, Path]) -> dict[str, Any]:
             told |= {"reason": "constrained", "limits": limits}
             told["nearest_by_kinds"] = explainer.nearest_by_kinds(opened.made, opened.rows, place)
         else:
+            holding = opened.rows[np.diff(opened.made.indptr)[opened.rows] > 0]
+            beside = opened.result.get("no_kind_picks", 0)
             cap = config["max_per_kind"]
             capped = FREE if cap is None else Limits(cap=cap)
-            dial = make_dial(opened.made, config["size"], limits=capped)
-            told |= explainer.rejected(dial, config["diversity"], opened.names, opened.rows, place)
+            dial = make_dial(opened.made, config["size"] - beside, limits=capped)
+            told |= explainer.rejected(dial, config["diversity"], opened.names, holding, place)
+            if told["reason"] == "no_kind" and config["no_kind"] == "fill":
+                drawn, of = (opened.result[name] for name in ("no_kind_picks", "no_kind"))
+                told |= {"reason": "not_drawn", "new_kinds": [], "chance": round(drawn / of, 4)}
     component = "instruction" if config["strategy"].endswith("-instruction") else "response"
     embedded = found.get(f"embeddings-{component}")
     if embedded is not None:

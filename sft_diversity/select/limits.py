@@ -73,6 +73,16 @@ class Limits:
             return pool
         return pool[~np.isin(pool, self.kept)]
 
+    def after(self, picks: Rows) -> Limits:
+        """Return what is left to keep to beside `picks`, which count no more as picks."""
+        quotas, total = self.quotas, self.total
+        if quotas is not None:
+            quotas = replace(quotas, number=quotas.room(picks))
+        if total is not None:
+            there = total.of(picks)
+            total = replace(total, least=total.least - there, most=total.most - there)
+        return replace(self, quotas=quotas, total=total)
+
     def lacking(self, rows: Rows, size: int) -> str:
         """Say why `kept` and some of `rows` cannot make `size`, cap apart; empty where they can."""
         if len(rows) + len(self.kept) < size:

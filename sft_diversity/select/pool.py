@@ -17,7 +17,7 @@ from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.select import constraints
+from sft_diversity.select import constraints, no_kind
 from sft_diversity.select.compiled import NO_ROWS, Rows
 from sft_diversity.select.config import LIMITS, SelectConfig
 from sft_diversity.select.constraints import Eligible
@@ -42,6 +42,7 @@ class Pool:
     keys: Mapping[str, str]
     index_keys: Mapping[str, str]
     places: Mapping[str, Path] = field(default_factory=dict)
+    index_figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     incidences: dict[str, Incidence] = field(default_factory=dict)
     scores: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     embeddings: dict[Component, Path] = field(default_factory=dict)
@@ -66,6 +67,11 @@ class Pool:
         """What constraints are read from."""
         lengths = np.asarray(self.tokens["response"].lengths)
         return constraints.Source(self.corpus, self.ids, lengths, self.scores)
+
+    @property
+    def sources(self) -> pa.ChunkedArray:
+        """Source of every sample."""
+        return self._once("sources", lambda: corpora.read(self.corpus, ["source"])["source"])
 
     def hold_samples(self) -> None:
         """Read the whole corpus into memory: worth it where many subsets are written."""
@@ -102,34 +108,75 @@ class Pool:
             lambda: peel(self.incidences[config.strategy].only(eligible.mask)),
         )
 
-    def limits(self, config: SelectConfig, rows: Rows) -> tuple[Limits, dict[str, Any]]:
-        """Return what subsets of the eligible `rows` keep to."""
+    def allowed(self, config: SelectConfig) -> Rows:
+        """Return the rows that the options do not rule out, whether or not they hold a kind."""
+        eligible = self.eligible(config)
+        return np.arange(self.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
+
+    def empty(self, config: SelectConfig) -> Rows:
+        """Return the rows of `allowed` that hold no kind."""
+        rows = self.allowed(config)
+        sizes = np.diff(self.incidences[config.strategy].indptr)
+        empty: Rows = rows[sizes[rows] == 0]
+        return empty
+
+    def pickable(self, config: SelectConfig) -> Rows:
+        """Return the rows that may be picked: eligible ones."""
+        rows = self.allowed(config)
+        if not config.needs_incidence or config.no_kind == "fill":
+            return rows
         eligible = self.eligible(config)
         kept = NO_ROWS if eligible is None else eligible.kept
-        rows = np.union1d(rows, kept)
-        return constraints.limits(self.source, config, rows, kept)
+        return np.union1d(np.setdiff1d(rows, self.empty(config), assume_unique=True), kept)
+
+    def limits(self, config: SelectConfig) -> tuple[Limits, dict[str, Any]]:
+        """Return what subsets of the eligible rows keep to, made once for equal options."""
+        asked = tuple(getattr(config, name) for name in ("size", "max_per_kind", *LIMITS))
+        by = (config.strategy, config.no_kind) if config.needs_incidence else ()
+        eligible = self.eligible(config)
+        kept = NO_ROWS if eligible is None else eligible.kept
+        return self._once(
+            ("limits", *by, *asked, *config.eligibility),
+            lambda: constraints.limits(self.source, config, self.pickable(config), kept),
+        )
+
+    def drawn_without_kind(self, config: SelectConfig) -> Rows:
+        """Return the picks that the dial does not rule: without a kind, and not kept."""
+        if config.no_kind != "fill":
+            return NO_ROWS
+        rows, empty = self.allowed(config), self.empty(config)
+        holding = np.setdiff1d(rows, empty, assume_unique=True)
+        limits, _ = self.limits(config)
+        return no_kind.draw(empty, holding, config.size, limits, config.seed)
 
     def dial(self, config: SelectConfig) -> tuple[Dial, dict[str, Any]]:
-        """Return the range of the dial and how its limits read, made once for equal options."""
+        """Return the range of the dial and how its limits read, made once for equal options.
+
+        The dial rules the picks beside `drawn_without_kind`.
+        """
+        drawn = self.drawn_without_kind(config)
+        size = config.size - len(drawn)
 
         def free() -> Dial:
             return self._once(
-                ("dial", config.strategy, config.size),
-                lambda: make_dial(self.peeling(config, free=True), config.size),
+                ("dial", config.strategy, size),
+                lambda: make_dial(self.peeling(config, free=True), size),
             )
 
-        names = ("strategy", "size", "max_per_kind", *LIMITS)
+        names = ("strategy", "size", "max_per_kind", *LIMITS, "no_kind")
         asked = tuple(getattr(config, name) for name in names)
-        if self.eligible(config) is None and not any(asked[2:]):
+        if self.eligible(config) is None and not any(asked[2:-1]):
             return free(), {}
+        whole, said = self.limits(config)
+        if len(drawn) and whole.total is not None:  # what is left of the total is the draw's
+            asked = (*asked, config.seed)
 
         def limited() -> tuple[Dial, dict[str, Any]]:
-            peeling = self.peeling(config)
-            limits, said = self.limits(config, peeling.pool(0))
+            peeling, limits = self.peeling(config), whole.after(drawn)
             if limits.quotas is not None:  # peeled so that every pool can serve them
                 made = Incidence(peeling.indptr, peeling.indices, peeling.indices, peeling.n_kinds)
                 peeling = peel(made, limits.quotas, limits.kept)
-            return make_dial(peeling, config.size, limits=limits, free=free()), said
+            return make_dial(peeling, size, limits=limits, free=free()), said
 
         return self._once(("dial", *asked, *config.eligibility), limited)
 
@@ -179,10 +226,12 @@ def open_pool(
         keys[f"tokens-{component}"] = _checked(path, "tokens", key)
         lengths = np.load(path / "lengths.npy", mmap_mode="r", allow_pickle=False)
         passes[component] = Tokens(incidence.load(path), lengths)
-    found, index_keys = {}, {}
+    found, index_keys, index_figures = {}, {}, {}
     for strategy, path in indexes.items():
         index_keys[strategy] = _checked(path, "index", key)
         found[strategy] = incidence.load(path)
+        manifest = folder.read_manifest(path, "index")
+        index_figures[strategy] = manifest["config"] | manifest["result"]
     for component, path in (embeddings or {}).items():
         _checked(path, "embed", key)
         keys[f"embeddings-{component}"] = vectors.key(path, component)
@@ -198,6 +247,7 @@ def open_pool(
         keys,
         index_keys,
         places | {"corpus": corpus},
+        index_figures,
         found,
         dict(scores or {}),
         dict(embeddings or {}),

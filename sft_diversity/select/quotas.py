@@ -12,6 +12,7 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.select.compiled import NO_ROWS, Floats, Ints, Rows
 
 Groups = npt.NDArray[np.int32]
+_NAMED = 6  # groups that an error names
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,15 @@ class Factor:
         Group of every row; -1 for rows of none, which are not picked.
     shares : float64 array, shape (groups,)
         Not negative; their sum is the whole.
+    way_out : str
+        What to do where rows lack.
     """
 
     name: str
     labels: Sequence[str]
     group: Groups
     shares: Floats
+    way_out: str = "lower its share or the size"
 
     def numbers(self, size: int) -> Ints:
         """Return whole numbers that add up to `size`, by largest remainder."""
@@ -116,11 +120,13 @@ def make_quotas(factors: Sequence[Factor], rows: Rows, size: int, kept: Rows = N
         present = _count(factor.group[rows], len(number))
         short = np.flatnonzero(present < number)
         if len(short):
-            at = short[0]
-            raise DataError(
-                f"select: {factor.name} {factor.labels[at]} is to give {number[at]:,} samples but "
-                f"only {present[at]:,} are eligible; lower its share or the size"
-            )
+            lacking = [
+                f"{factor.name} {factor.labels[at]} is to give {number[at]:,} samples but only "
+                f"{present[at]:,} are eligible"
+                for at in short[:_NAMED]
+            ]
+            more = [f"{len(short) - _NAMED:,} more lack samples"] if len(short) > _NAMED else []
+            raise DataError(f"select: {'; '.join([*lacking, *more, factor.way_out])}")
         held = _count(factor.group[kept], len(number))
         if (held > number).any() or (factor.group[kept] < 0).any():
             at = int((held - number).argmax())

@@ -110,7 +110,7 @@ def _work(pool: Pool, config: SelectConfig) -> Work:
         inputs["incidence"] = pool.index_keys[config.strategy]
     for name in ("match_length", "must_include", "exclude"):
         given = options[name]
-        if given is not None and given != constraints.CORPUS:
+        if given is not None and given not in (constraints.CORPUS, constraints.ELIGIBLE):
             inputs[name] = constraints.content_of(given)
             options[name] = "given"  # a path is no content
     if config.quality in pool.scores:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.study.config import ELIGIBLE, Regime, StudyConfig
+from sft_diversity.study.config import COMMON, Regime, StudyConfig
 
 BASE = "base"
-RANDOM, RANDOM_ELIGIBLE, LONGEST = "random", "random-eligible", "longest"
-_DIAL_ONLY = ("objective", "fill", "max_per_kind", "min_tokens", "index")  # not for baselines
+RANDOM, RANDOM_COMMON, LONGEST = "random", "random-common", "longest"
+#: Not for baselines.
+_DIAL_ONLY = ("objective", "fill", "max_per_kind", "no_kind", "min_tokens", "band", "index")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def cells(study: StudyConfig) -> list[Cell]:
         for size in study.grid["size"]:
             for strategy, draws in (
                 (RANDOM, study.baselines.random),
-                (RANDOM_ELIGIBLE, study.baselines.random_eligible),
+                (RANDOM_COMMON, study.baselines.random_common),
                 (LONGEST, int(study.baselines.longest and regime == "A")),
             ):
                 found += [Cell(regime, strategy, size, None, seed) for seed in range(draws)]
@@ -102,10 +103,10 @@ def select_options(cell: Cell, study: StudyConfig, ids: Path) -> dict[str, Any]:
     options |= {"strategy": cell.strategy, "size": cell.size, "seed": cell.seed}
     if cell.regime in study.whole_samples:
         options["exclude"] = str(ids / f"{cell.regime}-long.parquet")
-    if cell.strategy == RANDOM_ELIGIBLE:
+    if cell.strategy == RANDOM_COMMON:
         options["strategy"] = RANDOM
         options["exclude"] = str(ids / f"{cell.regime}-others.parquet")
     if cell.regime == "B":
-        named = str(ids / "B-eligible.parquet")
-        options["match_length"] = named if study.match == ELIGIBLE else study.match
+        named = str(ids / "B-common.parquet")
+        options["match_length"] = named if study.match == COMMON else study.match
     return options

@@ -19,7 +19,7 @@ from sft_diversity.select import grid as grids
 Regime = Literal["A", "B"]
 Quantity = Literal["steps", "tokens"]
 AXES = ("strategy", "size", "diversity", "seed")
-ELIGIBLE = "eligible"
+COMMON = "common"
 _BLOCKS = ("ingest", "select", "finetune", "score", "measure")
 
 
@@ -28,7 +28,7 @@ class Baselines(Config):
 
     base: bool = Field(True, description="the model itself, not fine-tuned; scored once")
     random: int = Field(3, ge=0, description="draws over all samples")
-    random_eligible: int = Field(
+    random_common: int = Field(
         3, ge=0, description="draws over the samples that every strategy of the grid may pick"
     )
     longest: bool = Field(True, description="the longest responses; regime A only")
@@ -66,17 +66,17 @@ class StudyConfig(Config):
         description="A: equal samples × epochs; B: response lengths held as well",
     )
     match: str = Field(
-        ELIGIBLE,
+        COMMON,
         description="whose response lengths regime B holds: those of the samples that every "
-        "strategy of the grid may pick (eligible), of those that each may pick (corpus), or of a "
-        "subset (its folder)",
+        "strategy of the grid may pick (common), of those that each may pick (eligible), of the "
+        "corpus (corpus), or of a subset (its folder)",
     )
     whole_samples: tuple[Regime, ...] = Field(
         ("B",),
         description="regimes that leave out samples longer than finetune.max_length: what is cut "
         "off follows the dial, and lengths held in a subset are then not those that are trained on",
     )
-    baselines: Baselines = Field(Baselines(), description="base, random, random_eligible, longest")
+    baselines: Baselines = Field(Baselines(), description="base, random, random_common, longest")
     noise: Noise | None = Field(None, description="a cell with further training seeds")
     select: dict[str, Any] = Field({}, description="options of `select` for all subsets")
     finetune: dict[str, Any] = Field({}, description="options of `finetune` for all runs")

@@ -151,38 +151,45 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
     Returns
     -------
     Path
-        Folder of `REGIME-eligible.parquet`; `REGIME-others.parquet`, all the rest; and
+        Folder of `REGIME-common.parquet`; `REGIME-others.parquet`, all the rest; and
         `REGIME-long.parquet`, the part of these that is longer than training reads.
     """
     shared = {k: study.select[k] for k in _FROM_SELECT if k in study.select}
     own = study.select.get("index", {})
-    indexes = [
-        Path(workflow.index(corpus, work=work, **{**shared, **own, "strategy": strategy})["out"])
-        for strategy in study.grid["strategy"]
-    ]
+    indexes = []
+    for strategy in study.grid["strategy"]:
+        options = {**shared, **own, "strategy": strategy}
+        if strategy.startswith("micro-"):
+            options["band"] = study.select.get("band")
+        indexes.append(Path(workflow.index(corpus, work=work, **options)["out"]))
     kept = Made(work)
     passes = [kept.tokens(corpus, name, study.select.get("tokenizer")) for name in COMPONENTS]
     made = Work(
-        "eligible",
+        "common",
         VERSION,
         {at.name: contents_key(read_manifest(at)) for at in [*indexes, *passes]},
-        {"whole": list(study.whole_samples), "max_length": study.finetuning.max_length},
+        {
+            "whole": list(study.whole_samples),
+            "max_length": study.finetuning.max_length,
+            "no_kind": study.select.get("no_kind"),
+        },
     )
-    draft = open_draft(place / "eligible", made)
+    draft = open_draft(place / "common", made)
     if not draft.reused:
         ids = incidence.load_ids(indexes[0])
-        holds = [np.diff(incidence.load(at).indptr) > 0 for at in indexes]
+        filled = study.select.get("no_kind") == "fill"
+        holds = [(np.diff(incidence.load(at).indptr) > 0) | filled for at in indexes]
         tokens = sum(np.load(at / "lengths.npy", allow_pickle=False) for at in passes)
         long = np.asarray(tokens) + _TEMPLATE_TOKENS > study.finetuning.max_length
         for regime in ("A", "B"):
             left_out = long & (regime in study.whole_samples)
-            eligible = np.logical_and.reduce(holds) & ~left_out
-            for name, rows in (("eligible", eligible), ("others", ~eligible), ("long", left_out)):
+            common = np.logical_and.reduce(holds) & ~left_out
+            for name, rows in (("common", common), ("others", ~common), ("long", left_out)):
                 draft.write_table(
                     f"{regime}-{name}.parquet", pa.table({"id": ids.filter(pa.array(rows))})
                 )
         draft.commit(rows=rows_account(len(ids), len(ids), {}))
-    return place / "eligible"
+    return place / "common"
 
 
 def sizes(study: StudyConfig, made: Sequence[Cell], place: Path) -> dict[str, pa.Table]:

@@ -31,7 +31,7 @@ def test_a_study_of_four_runs_ends_with_its_report_and_the_tables_of_a_local_one
 ):
     place = tmp_path_factory.mktemp("study")
     grid = {"strategy": ["micro-response"], "size": [24], "diversity": [0, 100], "seed": [0, 1]}
-    none = {"base": False, "random": 0, "random_eligible": 0, "longest": False}
+    none = {"base": False, "random": 0, "random_common": 0, "longest": False}
     config = studies.write(place, grid=grid, baselines=none)
     profile = {"executor": "slurm", "memory_gb": 2.5, "offline": True}
     Path("cluster.yaml").write_text(yaml.safe_dump(profile), "utf-8")

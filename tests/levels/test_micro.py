@@ -80,7 +80,7 @@ def test_the_band_that_auto_chose_and_the_share_that_holds_a_kind_are_said(made,
     assert result["band"] == "2:500"  # fewer than 1,000 samples
     held = result["samples"] - result["samples_without_kind"]
     assert result["share_with_kind"] == round(held / result["samples"], 6)
-    assert f"band 2:500 (auto): {result['share_with_kind']:.1%}" in lines[-1]
+    assert f"band 2:500 (auto), {result['share_with_kind']:.1%}" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ def test_a_quality_floor_drops_the_worst_and_what_has_no_score(place):
 @pytest.mark.parametrize(
     ("options", "fault", "reason"),
     [
-        ({"quota": "source"}, UsageError, "must be COLUMN=corpus or COLUMN=VALUE:SHARE"),
-        ({"quota": "source=a:x"}, UsageError, "must be COLUMN=corpus or COLUMN=VALUE:SHARE"),
+        ({"quota": "source"}, UsageError, "must be COLUMN=corpus, COLUMN=eligible or"),
+        ({"quota": "source=a:x"}, UsageError, "must be COLUMN=corpus, COLUMN=eligible or"),
         ({"quota": "source=c:1"}, DataError, "source is never 'c'; it is a, b"),
         ({"quota": "colour=corpus"}, UsageError, "no column 'colour'; known: id, source"),
         ({"quota": "meta.colour=corpus"}, UsageError, "no sample has 'colour' in its meta"),

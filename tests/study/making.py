@@ -34,7 +34,7 @@ def write(folder: Path, **changes: Any) -> Path:
         "ingest": {"sources": [{"name": "words", "path": "words.jsonl"}], "root": str(folder)},
         "grid": {"strategy": ["micro-response"], "size": [24], "diversity": [0, 100]},
         "regimes": ["A"],
-        "baselines": {"random": 0, "random_eligible": 0, "longest": False},
+        "baselines": {"random": 0, "random_common": 0, "longest": False},
         "select": {"tokenizer": str(folder / "base")},
         "finetune": {
             "model": str(folder / "base"), "epochs": 1, "batch_size": 4, "max_length": 256,

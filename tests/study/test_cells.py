@@ -22,13 +22,13 @@ def make(**changes) -> StudyConfig:
 
 
 def test_a_grid_has_every_combination_in_both_regimes_and_its_baselines():
-    made = cells.cells(make(baselines={"random": 2, "random_eligible": 1}))
+    made = cells.cells(make(baselines={"random": 2, "random_common": 1}))
     dial = [cell for cell in made if cell.diversity is not None]
     assert len(dial) == 2 * 2 * 3 * 2
     others = [(c.regime, c.strategy, c.seed) for c in made if c.diversity is None]
     assert others == [
-        ("A", "random", 0), ("A", "random", 1), ("A", "random-eligible", 0), ("A", "longest", 0),
-        ("B", "random", 0), ("B", "random", 1), ("B", "random-eligible", 0),
+        ("A", "random", 0), ("A", "random", 1), ("A", "random-common", 0), ("A", "longest", 0),
+        ("B", "random", 0), ("B", "random", 1), ("B", "random-common", 0),
     ]  # fmt: skip
     assert len({cell.name for cell in made}) == len(made)
 
@@ -51,20 +51,20 @@ def test_the_noise_cell_is_trained_with_as_many_seeds_as_asked_for():
     assert "B-micro-response-n100-d50-s0-t1" not in names
 
 
-def test_regime_b_holds_lengths_and_random_eligible_draws_from_what_all_may_pick():
+def test_regime_b_holds_lengths_and_random_common_draws_from_what_all_may_pick():
     study = make(select={"quota": "source=corpus", "max_per_kind": 9})
     found = {
         cell.name: cells.select_options(cell, study, Path("ids")) for cell in cells.cells(study)
     }
     free, held = (found[f"{regime}-micro-response-n100-d50-s1"] for regime in "AB")
     assert held == free | {
-        "match_length": "ids/B-eligible.parquet",
+        "match_length": "ids/B-common.parquet",
         "exclude": "ids/B-long.parquet",
     }
     assert free["max_per_kind"] == 9
     assert free["diversity"] == 50
     assert free["seed"] == 1
-    drawn = found["B-random-eligible-n100-s0"]
+    drawn = found["B-random-common-n100-s0"]
     assert drawn["strategy"] == "random"
     assert drawn["exclude"] == "ids/B-others.parquet"
     assert drawn["quota"] == "source=corpus"

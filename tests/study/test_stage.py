@@ -133,7 +133,7 @@ def test_killed_five_times_at_random_moments_it_ends_with_the_same_numbers(tmp_p
     options = {
         "regimes": ["A", "B"],
         "allow_unequal": {"A": ["tokens", "steps"], "B": ["tokens", "steps"]},
-        "baselines": {"random": 1, "random_eligible": 1, "longest": True},
+        "baselines": {"random": 1, "random_common": 1, "longest": True},
     }
     config = making.write(tmp_path / "given", **options)
     began = time.monotonic()

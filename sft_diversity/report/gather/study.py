@@ -14,7 +14,7 @@ from sft_diversity.report.gather import compare, portrait, samples, tables
 from sft_diversity.report.gather.reading import Pool, Subset, open_kinds, open_subset
 from sft_diversity.report.gather.tables import Row
 
-BASELINES = ("random", "random-eligible", "longest", "base")
+BASELINES = ("random", "random-common", "longest", "base")
 _KEYS = ("regime", "strategy", "size", "diversity", "seed")
 #: Columns of results.csv that say what a run read, as they are shown.
 BUDGET = (
