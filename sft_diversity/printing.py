@@ -8,8 +8,9 @@ from typing import Any
 
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.progress import clock
+from sft_diversity.levels.band import PUBLISHED
+from sft_diversity.select import no_kind
 
-_SOURCES = 12  # named in a warning
 #: Metrics in the order of a table, with their titles; others follow under their own names.
 METRICS = {
     "tokens_mean": "tokens, mean",
@@ -170,37 +171,17 @@ def _eligible_lines(result: dict[str, Any]) -> list[str]:
     """Say by which band kinds count, and which samples hold none, with their sources."""
     lines = []
     if "band" in result:
+        usual = "" if result["band"] == str(PUBLISHED) else f" (published: {PUBLISHED})"
         lines.append(
-            f"{result['strategy']}: band {result['band']}, {result['share_with_kind']:.1%} of the "
-            "samples with a token hold a kind"
+            f"{result['strategy']}: band {result['band']}{usual}, {result['share_with_kind']:.1%} "
+            "of the samples with a token hold a kind"
         )
     if result.get("no_kind_picks"):
         lines.append(
             f"{result['strategy']}: {result['no_kind_picks']:,} of {result['rows']:,} picks hold "
             "no kind"
         )
-    if "no_kind_sources" in result:
-        without = result["no_kind"]
-        of = without + result["eligible"]
-        lines.append(
-            f"warning: {result['strategy']}: {without:,} of {of:,} samples ({without / of:.0%}) "
-            f"hold no kind and cannot be picked{_fallen(result['no_kind_sources'])}; --no-kind "
-            "fill picks their share at random"
-        )
-    return lines
-
-
-def _fallen(sources: dict[str, dict[str, int]]) -> str:
-    """Name the sources that lose more than half of their samples."""
-    worst = {name: one for name, one in sources.items() if 2 * one["no_kind"] > one["samples"]}
-    named = [
-        f"{name} (all {one['samples']:,})"
-        if one["no_kind"] == one["samples"]
-        else f"{name} ({one['no_kind']:,} of {one['samples']:,})"
-        for name, one in list(worst.items())[:_SOURCES]
-    ]
-    more = [f"{len(worst) - _SOURCES:,} sources more"] if len(worst) > _SOURCES else []
-    return f"; sources that fall out: {', '.join([*named, *more])}" if named else ""
+    return [*lines, *no_kind.warnings(result)]
 
 
 def selected(result: dict[str, Any]) -> str:

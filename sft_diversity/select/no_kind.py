@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -11,6 +14,7 @@ from sft_diversity.select.compiled import NO_ROWS, Floats, Ints, Rows
 from sft_diversity.select.limits import Limits
 
 _HALVINGS = 60
+_NAMED = 12  # sources that a warning names
 
 
 def draw(empty: Rows, holding: Rows, size: int, limits: Limits, seed: int) -> Rows:
@@ -104,3 +108,30 @@ def by_source(sources: pa.ChunkedArray, empty: Rows, rows: Rows) -> dict[str, di
     share = without / np.maximum(there, 1)
     order = [at for at in np.lexsort((names, -without, -share)) if without[at]]
     return {names[at]: {"no_kind": int(without[at]), "samples": int(there[at])} for at in order}
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Return a line that says which sources fall out of a subset, if `result` holds them."""
+    if "no_kind_sources" not in result:
+        return []
+    without = result["no_kind"]
+    of = without + result["eligible"]
+    return [
+        f"warning: {result['strategy']}: {without:,} of {of:,} samples ({without / of:.0%}) hold "
+        f"no kind and cannot be picked{_fallen(result['no_kind_sources'])}; --no-kind fill picks "
+        "their share at random"
+    ]
+
+
+def _fallen(sources: Mapping[str, Mapping[str, int]]) -> str:
+    """Name the sources that lose more than half of their samples."""
+    worst = [
+        f"{name} (all {one['samples']:,})"
+        if one["no_kind"] == one["samples"]
+        else f"{name} ({one['no_kind']:,} of {one['samples']:,})"
+        for name, one in sources.items()
+        if 2 * one["no_kind"] > one["samples"]
+    ]
+    if len(worst) > _NAMED:
+        worst[_NAMED:] = [f"{len(worst) - _NAMED:,} sources more"]
+    return f"; sources that fall out: {', '.join(worst)}" if worst else ""

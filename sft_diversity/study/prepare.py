@@ -35,6 +35,7 @@ from sft_diversity.finetune.models import Base, find_base
 from sft_diversity.ingest import stage as ingesting
 from sft_diversity.ingest.config import IngestConfig
 from sft_diversity.score import stage as scoring
+from sft_diversity.select import no_kind
 from sft_diversity.select.config import percent_hint
 from sft_diversity.selection import SelectOptions
 from sft_diversity.study import cells as grid
@@ -105,6 +106,8 @@ def make_subsets(
     made = grid.cells(study)
     asked = {cell.name: grid.select_options(cell, study, ids) for cell in made}
     figures = workflow.subsets(corpus, asked, out=place / "subsets", work=work)
+    for line in dict.fromkeys(line for one in figures.values() for line in no_kind.warnings(one)):
+        say(line)
     picks = {name: _read(place / "subsets" / name, ["id"])["id"] for name in asked}
     draws = draws_that_differ(made, picks)
     return {name: told | {"draw": draws[name]} for name, told in figures.items()}

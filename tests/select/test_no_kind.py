@@ -209,7 +209,9 @@ def test_a_warning_names_the_sources_that_fall_out(place):
     assert f"micro-response: {made['no_kind']} of 240 samples (25%) hold no kind" in warning
     assert "sources that fall out: yes (all 55), rare (all 5)" in warning
     assert "--no-kind fill" in warning
-    assert any(line.startswith("micro-response: band 4:40, 75.0% of") for line in lines)
+    assert any(
+        line.startswith("micro-response: band 4:40 (published: 10:500), 75.0% of") for line in lines
+    )
     filled, _ = subset(place, "filled-too")
     assert "warning" not in printing.selected(filled)
     assert f"{filled['no_kind_picks']} of 40 picks hold no kind" in printing.selected(filled)
