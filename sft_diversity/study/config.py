@@ -33,6 +33,13 @@ class Baselines(Config):
     )
     longest: bool = Field(True, description="the longest responses; regime A only")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key_of_old(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "random_eligible" in given:
+            raise ValueError("random_eligible is random_common now")
+        return given
+
 
 class Noise(Config):
     """One cell that is trained with further seeds, to size the noise of training."""

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity import index, ingest, printing, select
+from sft_diversity import explain, index, ingest, printing, select
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.select import no_kind
@@ -237,6 +238,7 @@ def test_the_corpus_and_what_may_be_picked_are_two_words(place):
         "--no-kind fill picks more; or lower the size"
     )
     drawn = {"strategy": "random", "index": {}, "no_kind": "out"}
+    subset(place, "out", no_kind="out")
     wanted = {}
     for word in ("corpus", "eligible"):
         made, _ = subset(
@@ -245,3 +247,17 @@ def test_the_corpus_and_what_may_be_picked_are_two_words(place):
         wanted[word] = made["limits"]["tokens_wanted"]
     whole, _ = subset(place, "random-all", match_length="corpus", **drawn)
     assert wanted["corpus"] == whole["limits"]["tokens_wanted"] != wanted["eligible"]
+
+
+def test_explain_says_that_what_holds_no_kind_was_drawn_or_not(place, holding):
+    made, rows = subset(place, "told")
+    picked = rows[-1]["id"]
+    told = explain(place / "told", picked, work=place / "work")
+    assert "drawn at random among those that hold none" in printing.explained(told)
+    ids = set(corpora.read(place / "corpus", ["id"])["id"].to_pylist())
+    left = min(ids - holding - {row["id"] for row in rows})
+    told = explain(place / "told", left, work=place / "work")
+    assert told["reason"] == "not_drawn"
+    assert told["chance"] == round(made["no_kind_picks"] / made["no_kind"], 4)
+    subset(place, "told-out", no_kind="out")
+    assert explain(place / "told-out", left, work=place / "work")["reason"] == "no_kind"

@@ -52,7 +52,9 @@ def test_the_noise_cell_is_trained_with_as_many_seeds_as_asked_for():
 
 
 def test_regime_b_holds_lengths_and_random_common_draws_from_what_all_may_pick():
-    study = make(select={"quota": "source=corpus", "max_per_kind": 9})
+    study = make(
+        select={"quota": "source=corpus", "max_per_kind": 9, "no_kind": "fill", "band": "5:90"}
+    )
     found = {
         cell.name: cells.select_options(cell, study, Path("ids")) for cell in cells.cells(study)
     }
@@ -68,7 +70,15 @@ def test_regime_b_holds_lengths_and_random_common_draws_from_what_all_may_pick()
     assert drawn["strategy"] == "random"
     assert drawn["exclude"] == "ids/B-others.parquet"
     assert drawn["quota"] == "source=corpus"
-    assert "max_per_kind" not in drawn
+    assert (free["no_kind"], free["band"]) == ("fill", "5:90")
+    assert not {"max_per_kind", "no_kind", "band"} & drawn.keys()
+
+
+@pytest.mark.parametrize("word", ["eligible", "corpus", "some/subset"])
+def test_the_words_of_select_and_other_subsets_are_passed_on(word):
+    study = make(match=word)
+    cell = next(cell for cell in cells.cells(study) if cell.regime == "B")
+    assert cells.select_options(cell, study, Path("ids"))["match_length"] == word
 
 
 @pytest.mark.parametrize(
@@ -83,6 +93,7 @@ def test_regime_b_holds_lengths_and_random_common_draws_from_what_all_may_pick()
         ({"noise": {"strategy": "meso-response", "diversity": 0}}, "not in the grid"),
         ({"regimes": ["A", "A"]}, "twice"),
         ({"sizes": [3]}, "unknown key `sizes`"),
+        ({"baselines": {"random_eligible": 1}}, "random_eligible is random_common now"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_in_words(changes, said):
