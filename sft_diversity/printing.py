@@ -197,9 +197,10 @@ def selected(result: dict[str, Any]) -> str:
         )
         lines += _eligible_lines(result)
         lines.append(random_line(result, "holds", f"{result['random_kinds']:,.0f} kinds"))
+        ruled = result["rows"] - result["no_kind_picks"]
         lines.append(
             f"certificate: 100 % is at least {_floored(result['share_of_optimum'])} of what any "
-            f"{result['rows'] - result['no_kind_picks']:,} eligible samples hold (at most {result['coverage_bound']:,} kinds)"
+            f"{ruled:,} eligible samples hold (at most {result['coverage_bound']:,} kinds)"
         )
         if "objective_bound" in result:
             share = result["objective_value"] / result["objective_bound"]

@@ -141,7 +141,7 @@ def choose(
             tell(f"{name}:")
         plain = configs.part_of(selecting.SelectConfig, one)
         differs = _differs(pool, one) if one.made_from else []
-        made = selecting.select(pool, places[name], plain, tell, recipe(one))
+        made = selecting.select(pool, places[name], plain, tell, recipe(one, pool.index_figures))
         figures[name] = folder.figures(made, places[name])
         if one.made_from:
             equal = one.made_from.get("ids_key") == made["result"]["ids_key"]
@@ -162,8 +162,10 @@ def _differs(pool: selecting.Pool, asked: SelectOptions) -> list[str]:
     return found
 
 
-def recipe(asked: SelectOptions) -> Result:
+def recipe(asked: SelectOptions, indexed: Mapping[str, Mapping[str, Any]]) -> Result:
     """Return the options to run again, as they were resolved here; those that play no part go.
+
+    `indexed` are the figures of each strategy's index, for the band that `auto` chose.
 
     Notes
     -----
@@ -179,6 +181,7 @@ def recipe(asked: SelectOptions) -> Result:
     if asked.needs_incidence:
         options = _index_options(asked)
         own = options.model_dump(mode="json")[options.level]
+        own |= {"band": indexed[asked.strategy]["band"]} if options.level == "micro" else {}
         said["index"] = {options.level: own | _endpoint(own)}
         if options.level == "micro" and options.tokenizer != asked.tokenizer:
             said["index"]["tokenizer"] = options.tokenizer

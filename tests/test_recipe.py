@@ -24,7 +24,7 @@ from tests.embed import make
 from tests.levels import making
 
 SIZE = 24
-MICRO = {"index": {"micro": {"band_min": 2, "band_max": 90}}}
+MICRO = {"index": {"micro": {"band": "2:90"}}}
 TOKENS = ["--tokenizer", "words.json"]
 
 
@@ -54,7 +54,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "tokenizer": (["--strategy", "micro-response", "--diversity", "67", *TOKENS], MICRO),
     "balance": (
         ["--strategy", "micro-instruction", "--fill", "balance", "--seed", "5"],
-        {"index": {"micro": {"band_min": 3, "band_max": 30}}},
+        {"index": {"micro": {"band": "3:30"}}},
     ),
     "clusters": (
         ["--strategy", "macro-response", "--diversity", "50", "--encoder", "encoder"],
@@ -64,6 +64,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
         ["--strategy", "macro-instruction", "--max-per-kind", "6", "--encoder", "encoder"],
         {"index": {"macro": {"k": 8}}},
     ),
+    "auto": (["--strategy", "micro-response", "--no-kind", "fill", *TOKENS], {}),
     "phrases": (
         ["--strategy", "meso-instruction", "--diversity", "33", "--fill", "uniform"],
         {"index": {"meso": {"max_units": 2, "merge": "none", "max_share": 0.4}}},
@@ -151,6 +152,15 @@ def test_the_card_makes_the_same_ids_in_the_same_order(place, monkeypatch, name)
     assert len(ids) == SIZE
     assert result["recipe"] == {"differs": [], "ids_equal": True}
     assert "select: the ids are those of the recipe" in said
+
+
+def test_the_band_that_auto_chose_is_in_the_card_and_in_the_recipe(place, monkeypatch):
+    monkeypatch.chdir(place)
+    card = first(place, "auto") / "README.md"
+    _, recipe = pasted(card)
+    assert recipe["index"] == {"micro": {"band": "2:500"}}  # fewer than 1,000 samples
+    assert recipe["made_from"]["incidence"]["band"] == "2:500"
+    assert "| band | 2:500 |" in card.read_text("utf-8")
 
 
 def test_a_cell_of_a_grid_has_a_recipe_of_its_own(place, monkeypatch):

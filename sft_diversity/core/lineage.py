@@ -20,6 +20,7 @@ Lineage = dict[str, dict[str, Any]]
 _CORPUS, _IDS = "corpus", "ids_key"
 _NO_FACT = {"components"}  # of embeddings: each component stands on its own
 _ENTRY = ("stage", "version", "inputs", "config", "recipe", "lineage")
+_CHOSEN = ("band",)  # options that may be left to a stage, whose result says what it chose
 _MAKE = {
     "select": "sftdiv select CORPUS --config selection.yaml",
     "ingest": "sftdiv ingest --config corpus.yaml",
@@ -30,8 +31,10 @@ _MAKE = {
 
 
 def entry(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the lineage of a later folder says of this one."""
-    return {name: manifest[name] for name in _ENTRY if name in manifest}
+    """Return what the lineage of a later folder says of this one, its options as resolved."""
+    found = {name: manifest[name] for name in _ENTRY if name in manifest}
+    chosen = {n: manifest["result"][n] for n in _CHOSEN if n in manifest.get("result", {})}
+    return found | ({"config": manifest["config"] | chosen} if chosen else {})
 
 
 def of(**places: Path) -> Lineage:
