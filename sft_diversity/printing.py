@@ -399,8 +399,8 @@ def explained(result: dict[str, Any]) -> str:
     elif reason == "not_in_pool":
         lines.append(
             f"not in the pool: it left with the kind {_kinds([result['kind']])}, which "
-            f"{result['samples']:,} samples hold; it is in pools of {result['k']:,} kinds and more, "
-            f"from {result['diversity']:.1f} % diversity on"
+            f"{result['samples']:,} samples hold; it is in pools of {result['k']:,} kinds and "
+            f"more, from {result['diversity']:.1f} % diversity on"
         )
     elif reason == "not_drawn":
         lines.append(

@@ -78,7 +78,6 @@ def trained(kind: str):
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    trainer: Any
     options: dict[str, Any] = {
         "special_tokens": ["[UNK]", *SPECIAL],
         "show_progress": False,
