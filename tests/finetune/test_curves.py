@@ -50,8 +50,8 @@ def test_the_picture_is_a_png_and_needs_no_display(tmp_path):
 
 
 def test_a_missing_matplotlib_is_one_line_with_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(DataError, match=r"pip install 'sft-diversity\[plot\]'"):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'sft-diversity\[plot\]'"):
         schedule(png=tmp_path / "schedule.png")
 
 
