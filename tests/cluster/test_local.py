@@ -93,7 +93,7 @@ def test_a_command_outlives_its_submitter_and_is_finished_while_its_manifest_hol
 
 def running(job, step: str, attempt: int) -> dict[str, Any]:
     """Wait until an attempt at a task has begun; return its record."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while (record := job.record(step, 0) or {}).get("state") != "running" or (
         record["attempts"] < attempt
     ):

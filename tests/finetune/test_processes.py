@@ -119,7 +119,7 @@ def test_two_processes_stop_together_and_resume(kind, subset, config, tmp_path):
             ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
         )
         os.kill(int(children.stdout.split()[0]), signal.SIGTERM)  # one of them alone
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=300)
     assert "stopped after step" in said
     done = launch(kind, subset, out, options)
     assert "resumed at step" in done.stderr

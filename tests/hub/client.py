@@ -170,7 +170,7 @@ class Shell:
     ) -> Done:
         """Start a command and send it a signal as soon as `when` holds."""
         self._ask(False, OWNER.token, arguments=[str(one) for one in arguments])
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not when():
             assert time.monotonic() < end
             time.sleep(0.01)

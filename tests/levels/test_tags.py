@@ -290,7 +290,7 @@ def test_after_kill_9_the_same_call_ends_with_the_same_bytes_and_asks_for_nothin
     with serving(script) as server:
         command = [sys.executable, "-c", RUN, str(source), str(tmp_path / "a/out"), server.url]
         process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(server.calls) < 30:
             assert process.poll() is None, "ended before it could be killed"
             assert time.monotonic() < deadline

@@ -269,7 +269,7 @@ def test_after_kill_9_the_same_call_ends_with_the_same_bytes_and_asks_for_nothin
         command = [sys.executable, "-c", RUN, str(source), str(tmp_path / "a/out"), server.url]
         environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
         process = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(server.calls) < 30:
             assert process.poll() is None, "ended before it could be killed"
             assert time.monotonic() < deadline
@@ -297,7 +297,7 @@ def test_a_signal_stops_it_with_75_and_keeps_every_answer_that_was_paid_for(tmp_
             stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(server.calls) < 10:
             assert process.poll() is None, "ended before the signal"
             assert time.monotonic() < deadline
