@@ -196,11 +196,11 @@ def selected(result: dict[str, Any]) -> str:
             f"kind; {result['no_kind']:,} samples hold no kind"
         )
         lines += _eligible_lines(result)
-        lines.append(random_line(result, "holds", f"{result['random_kinds']:,.0f} kinds"))
-        ruled = result["rows"] - result["no_kind_picks"]
+        lines.append(random_line(result, "hold", f"{result['random_kinds']:,.0f} kinds"))
+        samples = f"{result['rows'] - result['no_kind_picks']:,} {_ruled(result)}"
         lines.append(
             f"certificate: 100 % is at least {_floored(result['share_of_optimum'])} of what any "
-            f"{ruled:,} eligible samples hold (at most {result['coverage_bound']:,} kinds)"
+            f"{samples} hold (at most {result['coverage_bound']:,} kinds)"
         )
         if "objective_bound" in result:
             share = result["objective_value"] / result["objective_bound"]
@@ -217,7 +217,7 @@ def selected(result: dict[str, Any]) -> str:
             f"dial {result['low_bits']:.3f} to {result['high_bits']:.3f}; "
             f"no {result['rows']:,} samples exceed {result['entropy_bound']:.3f}"
         )
-        lines.append(random_line(result, "has", f"{result['random_bits']:.3f} bits"))
+        lines.append(random_line(result, "have", f"{result['random_bits']:.3f} bits"))
     lines.append(
         f"entropy {result['entropy_bits']:.3f} bits a token; mean tokens: instruction "
         f"{result['instruction_tokens']:.1f}, response {result['response_tokens']:.1f}"
@@ -232,7 +232,13 @@ def random_line(result: dict[str, Any], verb: str, amount: str) -> str:
     """Say where random samples stand on the dial."""
     place = result["random_percent"]
     at = "the dial has no range here" if place is None else f"{place:.0f} % of the dial"
-    return f"a random {result['rows']:,} {verb} {amount}: {at}"
+    number = result["rows"] - result.get("no_kind_picks", 0)
+    return f"{number:,} random {_ruled(result)} {verb} {amount}: {at}"
+
+
+def _ruled(result: dict[str, Any]) -> str:
+    """Return what the dial rules: under `--no-kind fill` those without a kind are eligible too."""
+    return "samples with a kind" if result.get("no_kind_picks") else "eligible samples"
 
 
 def measured(result: dict[str, Any]) -> str:
