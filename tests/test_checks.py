@@ -73,7 +73,7 @@ REFUSED = [
     ({"must_include": "file"}, DataError, "file has 1 samples that are not in this corpus"),
     ({"quality": "colour"}, UsageError, "no column 'colour'; known: id, source"),
     ({"quota": "source=c:1"}, DataError, "source is never 'c'; it is a, b"),
-    ({"quota": "source"}, UsageError, "must be COLUMN=corpus or COLUMN=VALUE:SHARE"),
+    ({"quota": "source"}, UsageError, "must be COLUMN=corpus, COLUMN=eligible or COLUMN="),
     ({"out": "notes"}, UsageError, "notes exists and is no output of `select`"),
     ({"out": "file"}, UsageError, "file exists and is no output of `select`"),
     ({"out": "corpus"}, UsageError, "corpus exists and is no output of `select`"),

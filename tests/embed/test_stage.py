@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, machine
+from sft_diversity.core import extras, folder, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.embed import units
@@ -93,6 +93,7 @@ def test_auto_takes_every_core_or_every_gpu_that_is_seen(monkeypatch):
     assert place(EmbedConfig()) == Placement("torch", "cuda", "bfloat16", 2)
     assert place(EmbedConfig(workers=9)).workers == 2
     assert place(EmbedConfig(device="cpu")) == Placement("torch", "cpu", "bfloat16", 3)
+    monkeypatch.setattr(extras, "has", lambda module: True)  # installed or not
     assert place(EmbedConfig(backend="openvino")) == Placement("openvino", "cpu", "bfloat16", 3)
     with pytest.raises(UsageError, match="openvino` runs on the CPU"):
         place(EmbedConfig(backend="openvino", device="cuda"))

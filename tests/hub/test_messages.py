@@ -58,14 +58,14 @@ def test_a_push_says_what_went_where_and_a_repeated_one_that_it_is_there(place):
     commit = place.hub.repository("me/data").history()[0].sha
     assert "export: made me/data, private" in done.stderr
     assert re.fullmatch(
-        r"export: 10 files, \d+ kB, in one commit to me/data, all checksums equal: "
+        r"export: 12 files, \d+ kB, in one commit to me/data, all checksums equal: "
         f"{place.hub.endpoint}/datasets/me/data/commit/{commit}",
         done.last,
     )
     assert uploads(place) == 2
     again = push(place)
     assert again.returncode == 0
-    assert again.last == "export: already there, nothing sent: 10 files of me/data"
+    assert again.last == "export: already there, nothing sent: 12 files of me/data"
     assert len(place.hub.repository("me/data").history()) == 2
     assert (uploads(place), place.hub.count("POST", "/commit/")) == (2, 1)
 

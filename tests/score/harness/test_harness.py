@@ -238,7 +238,7 @@ def test_what_cannot_be_is_one_line(model, tmp_path, monkeypatch):
         config(tasks="../x.yaml")
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    fails(r"needs the package lm-eval; pip install 'sft-diversity\[harness\]'")
+    fails(r"needs lm-eval, which is not installed; pip install 'sft-diversity\[harness\]'")
 
 
 @pytest.mark.slow  # reads the thousands of task files that lm-eval brings
