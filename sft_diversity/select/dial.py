@@ -170,7 +170,8 @@ class Dial:
 
         The pool whose k is nearest (of two the larger), where N samples hold such pools whole. Else
         the smallest pool found from which N samples hold k kinds and no more; where none do, the
-        same for the nearest k for which some do, of two equally near the larger.
+        same for the nearest k for which some do, of two equally near the larger. Under a total k is
+        taken to half a percent.
 
         Raises
         ------
@@ -185,10 +186,10 @@ class Dial:
         whole = self._whole_place(k)
         if whole is not None:
             return whole
-        middle = int(np.floor(k + 0.5))
-        for off in range(self.k_max - self.k_min + 1):
-            for target in (middle + off, middle - off):
-                found = self._held_exactly(target)
+        middle = int(np.floor((k - self.k_min) / self._stride + 0.5))
+        for off in range(self._targets + 1):
+            for number in (middle + off, middle - off):
+                found = self._numbered(number)
                 if found is not None:
                     return found
         raise AssertionError("both ends of the dial are held by the sets that define them")
@@ -206,18 +207,32 @@ class Dial:
         assert finished is not None
         return finished
 
-    def _held_exactly(self, target: int) -> Place | None:
-        """Return the place of `target` kinds; None where no set found holds just so many."""
-        if not self.k_min <= target <= self.k_max:
+    @cached_property
+    def _stride(self) -> int:
+        """Kinds from one target that is tried to the next.
+
+        Under a total few targets are held exactly and each try is dear: half a percent.
+        """
+        return 1 if self.limits.total is None else max(1, (self.k_max - self.k_min) // 200)
+
+    @property
+    def _targets(self) -> int:
+        """Number of the last target; it is 100 %, as the first, 0, is 0 %."""
+        return (self.k_max - self.k_min) // self._stride
+
+    def _numbered(self, number: int) -> Place | None:
+        """Return the place of a target; None where no set found holds just so many kinds."""
+        if number < 0:
             return None
+        target = self.k_max if number >= self._targets else self.k_min + number * self._stride
         if target not in self._exact:
             self._exact[target] = self._find(target)
         return self._exact[target]
 
     def _find(self, target: int) -> Place | None:
         whole = self._whole_place(target)
-        if whole is not None:
-            return whole if whole.target == target else None  # the pool's own k is near
+        if whole is not None:  # where every k is tried, the pool's own k is, too
+            return whole if whole.target == target or self._stride > 1 else None
         step = self._smallest_pool(target)
         if self.covered(step) == target:
             return Place(step, target, False)

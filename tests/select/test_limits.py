@@ -134,6 +134,22 @@ def test_a_total_is_met_on_a_pool_with_room(level, fill):
         assert chosen.kinds_covered == chosen.kinds_target
 
 
+def test_under_a_total_kinds_are_exact_and_never_fall():
+    rows = random_rows(1500, 600, seed=5)
+    lengths = np.array([3 * len(row) for row in rows]) + np.random.default_rng(5).integers(
+        1, 20, 1500
+    )
+    target = int(lengths.mean() * 40)
+    limits = Limits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
+    dial = make_dial(incidence(rows, 600), 40, limits=limits)
+    reached = [choose_at(dial, level, seed=2) for level in range(0, 101, 10)]
+    kinds = [one.kinds_covered for one in reached]
+    assert kinds == [one.kinds_target for one in reached] == sorted(kinds)
+    assert (kinds[0], kinds[-1]) == (dial.k_min, dial.k_max)
+    assert all(limits.total.met(one.rows) for one in reached)
+    assert dial.k_max > dial.kinds[-1]
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=6, max_size=60),
     st.lists(st.integers(1, 5), min_size=4, max_size=4),
