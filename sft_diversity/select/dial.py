@@ -171,7 +171,7 @@ class Dial:
         The pool whose k is nearest (of two the larger), where N samples hold such pools whole. Else
         the smallest pool found from which N samples hold k kinds and no more; where none do, the
         same for the nearest k for which some do, of two equally near the larger. Under a total k is
-        taken to half a percent.
+        taken to one percent.
 
         Raises
         ------
@@ -211,9 +211,9 @@ class Dial:
     def _stride(self) -> int:
         """Kinds from one target that is tried to the next.
 
-        Under a total few targets are held exactly and each try is dear: half a percent.
+        Under a total few targets are held exactly and each try is dear: one percent.
         """
-        return 1 if self.limits.total is None else max(1, (self.k_max - self.k_min) // 200)
+        return 1 if self.limits.total is None else max(1, (self.k_max - self.k_min) // 100)
 
     @property
     def _targets(self) -> int:
@@ -243,9 +243,11 @@ class Dial:
         """Return the step of a pool that gives `target` kinds while the next smaller does not.
 
         c is nearly monotone: the smallest probe that gives so many, then bisection towards the next
-        smaller one.
+        smaller one; under a total, where c is dear, the probe.
         """
         gives = [step for step in self.probes if self.covered(step) >= target][-1]
+        if self.limits.total is not None:
+            return gives
         smaller = [step for step in self.probes if step > gives]
         lacks = smaller[0] if smaller else gives + 1
         return _bisect(lambda step: self.covered(step) >= target, gives, lacks)
