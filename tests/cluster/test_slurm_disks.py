@@ -49,16 +49,21 @@ def remount(place: Path, *options: str) -> None:
     call("mount", "-o", ",".join(["remount", *options]), place)
 
 
-def test_an_output_folder_that_cannot_be_written_is_named(slurm, home, small_disk, rows, ingested):
-    remount(small_disk, "ro")
+def test_an_output_folder_that_cannot_be_written_is_refused_or_named(
+    slurm, home, small_disk, rows, ingested
+):
     out = small_disk / "corpus"
-    job = submit("ingest", rows, "--out", out)
+    job = submit("ingest", rows, "--out", out, sbatch={"hold": True})
+    remount(small_disk, "ro")
+    with pytest.raises(DataError, match="may not be written to"):
+        submit("ingest", rows, "--out", out)
+    release(job)
     assert making.states(wait(job)) == {"ingest": "failed"}
     reason = one(job, "ingest")["reason"]
-    assert str(small_disk) in reason
-    assert "Read-only file system" in reason
+    assert f"{small_disk} may not be written to" in reason
     remount(small_disk, "rw")
     retry(job)
+    release(job)
     assert making.states(wait(job)) == {"ingest": "finished"}
     assert files_of(out) == ingested
 
