@@ -10,7 +10,7 @@ import numpy as np
 from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
 from sft_diversity.select.compiled import NO_CAP, Floats, Ints, Rows
-from sft_diversity.select.exchange import exchange
+from sft_diversity.select.exchange import Partners, exchange, partners
 from sft_diversity.select.limits import Limits
 from sft_diversity.select.peeling import Peeling
 from sft_diversity.select.transpose import count_kinds
@@ -57,7 +57,9 @@ def chance_kinds(peeling: Peeling, size: int, limits: Limits) -> Chance:
     """
     rows = limits.candidates(peeling.pool(0))
     if limits.cap != NO_CAP or limits.total is not None:
-        held = [_held(peeling, _random(peeling, rows, size, limits, i)) for i in range(DRAWS)]
+        among = None if limits.total is None else partners(rows, limits)
+        draws = (_random(peeling, rows, size, limits, among, i) for i in range(DRAWS))
+        held = [_held(peeling, picks) for picks in draws]
         return drawn(held)
     indptr, indices, n_kinds = peeling.shape
     certain = count_kinds(indptr, indices, limits.kept, n_kinds) > 0
@@ -94,13 +96,15 @@ def _none_of(degrees: Ints, n: int, number: int) -> Floats:
     return ratios[of_kind]
 
 
-def _random(peeling: Peeling, rows: Rows, size: int, limits: Limits, draw: int) -> Rows:
+def _random(
+    peeling: Peeling, rows: Rows, size: int, limits: Limits, among: Partners | None, draw: int
+) -> Rows:
     order = generator(draw, "select", "chance").permutation(rows)
     picks = capping.fit(*peeling.shape, order, size, limits)
     if len(picks) < size:
         picks = capping.complete(*peeling.shape, rows, picks, size, limits)
     if limits.total is not None:
-        picks = exchange(*peeling.shape, order, picks, limits, draw, lossless=False)
+        picks = exchange(*peeling.shape, rows, picks, limits, draw, lossless=False, among=among)
     return picks
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,33 @@ _TRIES = 8  # partners tried for a pick before the next pick has its turn
 _PASSES = 200
 
 
+@dataclass(frozen=True)
+class Partners:
+    """Candidates as exchanges look for them; the same for all sets of picks.
+
+    Attributes
+    ----------
+    order : int64 array, shape (m,)
+        Rows by part, then by length, then by number.
+    starts : int64 array, shape (parts + 1,)
+        Where each part begins in `order`.
+    """
+
+    order: Rows
+    starts: Ints
+
+
+def partners(rows: Rows, limits: Limits) -> Partners:
+    """Sort the candidates `rows`, shape (m,), for exchanges. O(m log m)."""
+    assert limits.total is not None
+    lengths = np.asarray(limits.total.lengths)
+    quotas = limits.quotas
+    parts = np.zeros(len(rows), np.int32) if quotas is None else quotas.group[rows]
+    n_parts = 1 if quotas is None else len(quotas.number)
+    order = rows[np.lexsort((rows, lengths[rows], parts))]
+    return Partners(order, np.searchsorted(np.sort(parts), np.arange(n_parts + 1)))
+
+
 def exchange(
     indptr: Ints,
     indices: Kinds,
@@ -26,6 +55,7 @@ def exchange(
     *,
     lossless: bool = True,
     gainless: bool = False,
+    among: Partners | None = None,
 ) -> Rows:
     """Exchange picks for other rows of the pool until their total length is within its range.
 
@@ -49,6 +79,8 @@ def exchange(
         False lets kinds be lost.
     gainless : bool
         True lets no kind come in that no pick holds.
+    among : Partners, optional
+        Those of `rows`, where many sets of picks share them.
 
     Returns
     -------
@@ -64,10 +96,7 @@ def exchange(
     assert total is not None
     lengths = np.asarray(total.lengths).astype(np.int64)
     group = NO_GROUP if limits.quotas is None else limits.quotas.group
-    parts = np.zeros(len(rows), np.int32) if limits.quotas is None else group[rows]
-    order = rows[np.lexsort((rows, lengths[rows], parts))]
-    n_parts = 1 if limits.quotas is None else len(limits.quotas.number)
-    starts = np.searchsorted(np.sort(parts), np.arange(n_parts + 1))
+    among = partners(rows, limits) if among is None else among
     picked = np.zeros(len(indptr) - 1, np.bool_)
     picked[picks] = True
     rng = generator(seed, "select", "exchange")
@@ -81,7 +110,7 @@ def exchange(
         draws = rng.random((len(turns), _TRIES))
         before = now
         now = _pass(
-            indptr, indices, order, starts, lengths, group, picks, picked, held,
+            indptr, indices, among.order, among.starts, lengths, group, picks, picked, held,
             limits.cap, lossless, gainless, turns, draws, now, total.least, total.most,
         )  # fmt: skip
         if now == before:
