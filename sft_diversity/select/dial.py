@@ -233,24 +233,20 @@ class Dial:
         whole = self._whole_place(target)
         if whole is not None:  # where every k is tried, the pool's own k is, too
             return whole if whole.target == target or self._stride > 1 else None
-        step = self._smallest_pool(target)
-        if self.covered(step) == target:
-            return Place(step, target, False)
+        probe, lacks = self._bracket(target)
+        # the ends of the dial are what a probe gives, so they are always held
+        if self.covered(probe) == target:
+            return Place(probe, target, False)
+        step = probe
+        if self.limits.total is None:  # under one each c is dear
+            step = _bisect(lambda step: self.covered(step) >= target, probe, lacks)
         found = self._finished(self.candidates(step), target)
         return None if found is None else Place(step, target, False)
 
-    def _smallest_pool(self, target: int) -> int:
-        """Return the step of a pool that gives `target` kinds while the next smaller does not.
-
-        c is nearly monotone: the smallest probe that gives so many, then bisection towards the next
-        smaller one; under a total, where c is dear, the probe.
-        """
-        gives = [step for step in self.probes if self.covered(step) >= target][-1]
-        if self.limits.total is not None:
-            return gives
-        smaller = [step for step in self.probes if step > gives]
-        lacks = smaller[0] if smaller else gives + 1
-        return _bisect(lambda step: self.covered(step) >= target, gives, lacks)
+    def _bracket(self, target: int) -> tuple[int, int]:
+        """Return the smallest probed pool that gives `target` kinds, and the next smaller one."""
+        number = max(i for i, step in enumerate(self.probes) if self.covered(step) >= target)
+        return self.probes[number], [*self.probes, self.low_step + 1][number + 1]
 
     def _finished(self, rows: Rows, target: int) -> Rows | None:
         """Return a subset of `rows` that holds `target` kinds, ties by lowest row, if found."""

@@ -136,3 +136,12 @@ def test_under_a_cap_the_upper_end_is_what_a_capped_set_holds():
         if sum(0 in rows[i] for i in picks) <= 2
     )
     assert dial.k_max == best == 5
+
+
+def test_100_percent_is_what_a_probe_gives_though_a_pool_between_gives_more():
+    # with this seed that pool gives more than 300 kinds, and no set of it is found to hold just 300
+    made = incidence(random_rows(3000, 900, seed=13), 900)
+    dial = make_dial(made, 120, limits=Limits(cap=1))
+    targets = [dial.place(percent).target for percent in range(0, 101, 5)]
+    assert (targets[0], targets[-1]) == (dial.k_min, dial.k_max)
+    assert targets == sorted(targets)
