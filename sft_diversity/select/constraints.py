@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import file_sha256
 from sft_diversity.select.compiled import NO_CAP, NO_ROWS, Floats, Rows
 from sft_diversity.select.limits import Limits, Total
+from sft_diversity.select.named import column_of, ids_of, rows_of
 from sft_diversity.select.quotas import Factor, make_quotas
 
 BINS = 10
@@ -135,7 +132,7 @@ def check(asked: LimitOptions, corpus: Path | None = None) -> None:
     """
     files = [name for name in _ID_FILES if getattr(asked, name) not in (None, CORPUS, ELIGIBLE)]
     for name in files:
-        _ids_of(getattr(asked, name), name.replace("_", "-"))
+        ids_of(getattr(asked, name), name.replace("_", "-"))
     quotas = _parsed_quota(asked.quota)
     if corpus is None:
         return
@@ -159,7 +156,7 @@ def check(asked: LimitOptions, corpus: Path | None = None) -> None:
             "raise the size"
         )
     if "match_length" in files:
-        _rows_of(str(asked.match_length), ids, "match-length", strict=True)
+        rows_of(str(asked.match_length), ids, "match-length", strict=True)
     for column, shares in quotas:
         _column_factor(source, column, shares, rows)
 
@@ -185,7 +182,7 @@ def eligible(source: Source, asked: LimitOptions) -> Eligible:
     mask = np.ones(n, np.bool_)
     dropped: dict[str, int] = {}
     if asked.exclude is not None:
-        mask[_rows_of(asked.exclude, source.ids, "exclude", strict=False)] = False
+        mask[rows_of(asked.exclude, source.ids, "exclude", strict=False)] = False
         dropped["excluded"] = n - int(mask.sum())
     quality = None
     if asked.quality is not None:
@@ -197,9 +194,9 @@ def eligible(source: Source, asked: LimitOptions) -> Eligible:
         mask = good
     kept = NO_ROWS
     if asked.must_include is not None:
-        kept = _rows_of(asked.must_include, source.ids, "must-include", strict=True)
+        kept = rows_of(asked.must_include, source.ids, "must-include", strict=True)
         if asked.exclude is not None:
-            both = np.isin(kept, _rows_of(asked.exclude, source.ids, "exclude", strict=False))
+            both = np.isin(kept, rows_of(asked.exclude, source.ids, "exclude", strict=False))
             if both.any():
                 raise UsageError(
                     f"select: {both.sum():,} samples are both in must-include and in exclude; "
@@ -260,7 +257,7 @@ def _reference(source: Source, named: str, rows: Rows) -> Rows:
         return np.arange(len(source.ids))
     if named == ELIGIBLE:
         return rows
-    return _rows_of(named, source.ids, "match-length", strict=True)
+    return rows_of(named, source.ids, "match-length", strict=True)
 
 
 def achieved(
@@ -280,51 +277,6 @@ def achieved(
             scores = eligible.quality[of][finite[of]]
             got.setdefault("quality_mean", {})[name] = round(float(scores.mean()), 6)
     return got
-
-
-def content_of(named: str) -> str:
-    """Return a key of the ids that a folder or file names."""
-    place = Path(named)
-    if place.is_dir():
-        return folder.contents_key(folder.read_manifest(place))
-    return file_sha256(place) if place.is_file() else ""
-
-
-def _rows_of(named: str, ids: pa.Array, option: str, *, strict: bool) -> Rows:
-    """Return the rows whose ids a subset folder, a Parquet file or a text file names."""
-    places = pc.index_in(_ids_of(named, option), value_set=ids)
-    if strict and places.null_count:
-        raise DataError(
-            f"select: {option}: {named} has {places.null_count:,} samples that are not in this "
-            "corpus; use ids of the same corpus"
-        )
-    rows = places.drop_null().to_numpy().astype(np.int64)
-    _, first = np.unique(rows, return_index=True)
-    distinct: Rows = rows[np.sort(first)]
-    return distinct
-
-
-def _ids_of(named: str, option: str) -> pa.Array | pa.ChunkedArray:
-    """Return the ids that a subset folder, a Parquet file or a text file names, in its order."""
-    place = Path(named)
-    if place.is_dir():
-        manifest = folder.read_manifest(place, None)
-        files = sorted((place / "samples").glob("*.parquet"))
-        if not files:
-            raise UsageError(f"select: {option}: {place} ({manifest['stage']}) holds no samples")
-        return pa.concat_tables([pq.read_table(f, columns=["id"]) for f in files])["id"]
-    try:
-        if place.suffix == ".parquet" and place.is_file():
-            return pq.read_table(place, columns=["id"])["id"].cast(pa.string())
-        if place.is_file():
-            lines = place.read_text("utf-8").split("\n")
-            return pa.array([line.strip() for line in lines if line.strip()], pa.string())
-    except (KeyError, UnicodeDecodeError, pa.ArrowException):
-        raise UsageError(f"select: {option}: {place} holds no ids; give {_IDS}") from None
-    raise UsageError(f"select: {option}: {place} is not there; give {_IDS}")
-
-
-_IDS = "a subset folder, a Parquet file with a column `id`, or a text file with an id a line"
 
 
 def _length_bins(lengths: Lengths, reference: Lengths) -> tuple[Factor, list[float]]:
@@ -393,30 +345,6 @@ def _column_factor(
     place = {name: i for i, name in enumerate(shares)}
     lookup = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
     return Factor(column, list(shares), lookup[codes], np.array(list(shares.values())))
-
-
-def column_of(corpus: Path, column: str) -> pa.ChunkedArray:
-    """Return a column of the samples, or `meta.KEY`: what the source had under that key.
-
-    Raises
-    ------
-    UsageError
-        If there is no such column, or no sample has the key.
-    """
-    if not column.startswith("meta."):
-        names = pq.read_schema(corpora.shards(corpus)[0]).names
-        if column not in names or column in ("messages", "meta"):
-            known = ", ".join(name for name in names if name not in ("messages", "meta"))
-            raise UsageError(f"select: no column {column!r}; known: {known}, meta.KEY")
-        return corpora.read(corpus, [column])[column]
-    key = column.removeprefix("meta.")
-    values = [
-        json.loads(meta).get(key) for meta in corpora.read(corpus, ["meta"])["meta"].to_pylist()
-    ]
-    if all(value is None for value in values):
-        raise UsageError(f"select: no sample has {key!r} in its meta")
-    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def quality_of(source: Source, name: str) -> Floats:

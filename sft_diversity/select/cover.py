@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sft_diversity.select.compiled import Ints, Kinds, Rows, compiled
-from sft_diversity.select.greedy import greedy, row_gain
+from sft_diversity.select.compiled import Ints, Kinds, Rows
+from sft_diversity.select.greedy import close, greedy
 from sft_diversity.select.limits import FREE, Limits
-from sft_diversity.select.quotas import Groups
 from sft_diversity.select.transpose import count_kinds
 
 FIRST_ONLY = np.array([1.0, 0.0])  # a kind counts once
@@ -77,46 +76,8 @@ def cover(
     if target is not None:
         last = np.empty(size - len(picks), np.int64)
         missing = target - int(np.count_nonzero(held))
-        taken = _close(indptr, indices, rows, missing, held, limits.cap, group, room, last)
+        taken = close(
+            indptr, indices, rows, missing, FIRST_ONLY, held, limits.cap, group, room, last
+        )
         picks = np.concatenate([picks, last[:taken]])
     return Cover(picks, int(np.count_nonzero(held)), held)
-
-
-@compiled
-def _close(
-    indptr: Ints,
-    indices: Kinds,
-    rows: Rows,
-    missing: int,
-    held: Ints,
-    cap: int,
-    group: Groups,
-    room: Ints,
-    picks: Rows,
-) -> int:
-    """Fill `picks` with rows that bring `missing` kinds together; return how many.
-
-    Each is the earliest of those that bring most without bringing too many; a row picked before
-    brings nothing and is never taken again. `held` and `room` follow.
-    """
-    taken = 0
-    while missing > 0 and taken < len(picks):
-        best, most = -1, 0
-        for row in rows:
-            if len(group) > 0 and room[group[row]] <= 0:
-                continue
-            gain = int(row_gain(indptr, indices, row, FIRST_ONLY, held, cap))
-            if most < gain <= missing:
-                best, most = row, gain
-                if gain == missing:
-                    break
-        if best < 0:
-            break
-        for kind in indices[indptr[best] : indptr[best + 1]]:
-            held[kind] += 1
-        if len(group) > 0:
-            room[group[best]] -= 1
-        picks[taken] = best
-        taken += 1
-        missing -= most
-    return taken

@@ -17,6 +17,7 @@ from sft_diversity.select.chance import Chance, chance_kinds
 from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows
 from sft_diversity.select.cover import cover
 from sft_diversity.select.draws import draw
+from sft_diversity.select.feasible import check, feasible
 from sft_diversity.select.finish import REFERENCE_SEED, finish, most_kinds
 from sft_diversity.select.limits import FREE, Limits
 from sft_diversity.select.peeling import Peeling, peel
@@ -324,8 +325,8 @@ def make_dial(
     where they do not costs about ten more.
     """
     peeling = source if isinstance(source, Peeling) else peel(source)
-    _check(peeling, size, limits)
-    low = _bisect(partial(_feasible, peeling, size, limits), 0, len(peeling.kinds_after))
+    check(peeling, size, limits)
+    low = _bisect(partial(feasible, peeling, size, limits), 0, len(peeling.kinds_after))
     kinds = _kinds(peeling, limits)
     dial = Dial(peeling, size, limits, kinds[: low + 1], low)
     if limits is FREE:
@@ -380,51 +381,3 @@ def _kinds(peeling: Peeling, limits: Limits) -> Ints:
     gone = np.searchsorted(left, np.arange(len(peeling.kinds_after)), side="right")
     kinds: Ints = peeling.kinds_after + gone
     return kinds
-
-
-def _feasible(peeling: Peeling, size: int, limits: Limits, step: int) -> bool:
-    """Whether the pool of `step` holds `size` samples within the limits."""
-    if peeling.pool_sizes[step] + len(limits.kept) < size:
-        return False
-    rows = limits.candidates(peeling.pool(step))
-    return not limits.lacking(rows, size) and _fits(peeling, size, limits, rows)
-
-
-def _fits(peeling: Peeling, size: int, limits: Limits, rows: Rows) -> bool:
-    """Whether the rows kept and some of `rows` make `size` under the cap."""
-    return limits.cap == NO_CAP or capping.fits(*peeling.shape, rows, size, limits)
-
-
-def _check(peeling: Peeling, size: int, limits: Limits) -> None:
-    """Refuse sizes and limits that cannot be met."""
-    if size < 1:
-        raise UsageError(f"select: size is {size:,} but a subset has at least 1 sample")
-    if limits.cap < 1:
-        raise UsageError(f"select: max per kind is {limits.cap:,} but must be at least 1")
-    if len(limits.kept) > size:
-        raise UsageError(
-            f"select: size is {size:,} but {len(limits.kept):,} samples must be included; "
-            "raise the size"
-        )
-    if count_kinds(*peeling.shape[:2], limits.kept, peeling.n_kinds).max(initial=0) > limits.cap:
-        raise UsageError(
-            f"select: the samples to include hold a kind more than {limits.cap:,} times; raise "
-            "max per kind or include fewer"
-        )
-    if len(limits.kept) == 0 and size > peeling.eligible:
-        raise DataError(
-            f"select: size is {size:,} but only {peeling.eligible:,} of "
-            f"{peeling.eligible + peeling.no_kind:,} samples hold a kind; "
-            "lower the size, add data, or use a strategy whose kinds reach more samples"
-        )
-    rows = limits.candidates(peeling.pool(0))
-    lacking = limits.lacking(rows, size)
-    if lacking:
-        raise DataError(f"select: size is {size:,} but {lacking}; change the size or the limit")
-    if not _fits(peeling, size, limits, rows):
-        least = capping.smallest_cap(*peeling.shape, rows, size, limits)
-        raise DataError(
-            f"select: fewer than {size:,} samples remain when no kind may occur more than "
-            f"{limits.cap:,} times; the smallest feasible max per kind is {least:,}, "
-            "or lower the size"
-        )

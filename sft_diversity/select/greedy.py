@@ -154,6 +154,47 @@ def row_gain(indptr: Ints, indices: Kinds, row: int, steps: Floats, held: Ints, 
 
 
 @compiled
+def close(
+    indptr: Ints,
+    indices: Kinds,
+    rows: Rows,
+    missing: int,
+    steps: Floats,
+    held: Ints,
+    cap: int,
+    group: Groups,
+    room: Ints,
+    picks: Rows,
+) -> int:
+    """Fill `picks` with rows whose gains, whole numbers, add up to `missing`; return how many.
+
+    Each is the earliest of those that bring most without bringing too many; a row picked before
+    brings nothing and is never taken again. `held` and `room` follow.
+    """
+    taken = 0
+    while missing > 0 and taken < len(picks):
+        best, most = -1, 0
+        for row in rows:
+            if len(group) > 0 and room[group[row]] <= 0:
+                continue
+            gain = int(row_gain(indptr, indices, row, steps, held, cap))
+            if most < gain <= missing:
+                best, most = row, gain
+                if gain == missing:
+                    break
+        if best < 0:
+            break
+        for kind in indices[indptr[best] : indptr[best + 1]]:
+            held[kind] += 1
+        if len(group) > 0:
+            room[group[best]] -= 1
+        picks[taken] = best
+        taken += 1
+        missing -= most
+    return taken
+
+
+@compiled
 def _before(gain: float, place: int, other_gain: float, other_place: int) -> bool:
     """Whether the first comes before the second: greater gain, then lower place."""
     return gain > other_gain or (gain == other_gain and place < other_place)

@@ -19,6 +19,7 @@ from sft_diversity.select import constraints, figures
 from sft_diversity.select.choices import choose
 from sft_diversity.select.compiled import Rows
 from sft_diversity.select.config import SelectConfig
+from sft_diversity.select.named import content_of
 from sft_diversity.select.pool import Pool, open_pool
 
 VERSION = 3
@@ -111,7 +112,7 @@ def _work(pool: Pool, config: SelectConfig) -> Work:
     for name in ("match_length", "must_include", "exclude"):
         given = options[name]
         if given is not None and given not in (constraints.CORPUS, constraints.ELIGIBLE):
-            inputs[name] = constraints.content_of(given)
+            inputs[name] = content_of(given)
             options[name] = "given"  # a path is no content
     if config.quality in pool.scores:
         inputs["quality"] = content_key(pool.scores[config.quality].tobytes().hex())
