@@ -62,9 +62,11 @@ def greedy(
     # the gain of a row of each length before any pick, added up in the order that a kernel does
     ceiling = np.concatenate([[0.0], np.cumsum(np.full(int(lengths.max(initial=0)), steps[0]))])
     order = _longest_first(lengths)
+    later = np.full(len(rows), -1, np.int32)
+    order = order[_first_of_alike(indptr, indices, rows, len(held), group, later)[order]]
     picks = np.empty(min(size, len(rows)), np.int64)
     taken = _lazy_greedy(
-        indptr, indices, rows, order, ceiling, steps, held, cap, most, group, room, picks
+        indptr, indices, rows, order, later, ceiling, steps, held, cap, most, group, room, picks
     )
     return picks[:taken]
 
@@ -76,11 +78,38 @@ def _longest_first(lengths: Ints) -> Ints:
 
 
 @compiled
+def _first_of_alike(
+    indptr: Ints, indices: Kinds, rows: Rows, n_kinds: int, group: Groups, later: Places
+) -> npt.NDArray[np.bool_]:
+    """Return which of `rows` no earlier one is like; set `later` to the next that is like each.
+
+    Alike are rows of one part that hold one kind, the same: their gains are equal whatever is
+    picked, so that a later one waits until the one before it is picked. With one kind a sample
+    (macro) the greedy thus looks at kinds instead of samples.
+    """
+    parts = 1
+    for row in rows if len(group) > 0 else rows[:0]:
+        parts = max(parts, group[row] + 1)
+    last = np.full(n_kinds * parts, -1, np.int32)
+    first = np.ones(len(rows), np.bool_)
+    for place in range(len(rows)):
+        row = rows[place]
+        if indptr[row + 1] - indptr[row] == 1:
+            like = indices[indptr[row]] * parts + (group[row] if len(group) > 0 else 0)
+            if last[like] >= 0:
+                later[last[like]] = place
+                first[place] = False
+            last[like] = place
+    return first
+
+
+@compiled
 def _lazy_greedy(
     indptr: Ints,
     indices: Kinds,
     rows: Rows,
     order: Ints,
+    later: Places,
     ceiling: Floats,
     steps: Floats,
     held: Ints,
@@ -93,7 +122,8 @@ def _lazy_greedy(
     """Fill `picks`; return how many.
 
     Positions in `rows` come from `order` while the bound by length of the next one is the best;
-    those whose gain has fallen wait in a heap, with the number of picks that the gain is of.
+    those whose gain has fallen wait in a heap, with the number of picks that the gain is of. Rows
+    that are like an earlier one are not in `order`; `later` leads to them.
     """
     gains = np.empty(len(rows), np.float64)
     places = np.empty(len(rows), np.int32)
@@ -137,6 +167,9 @@ def _lazy_greedy(
         if len(group) > 0:
             room[group[row]] -= 1
         picks[taken] = row
+        if later[place] >= 0:  # its gain is at most that of the one before it
+            _rise(gains, places, stamps, length, gain, later[place], -1)
+            length += 1
         taken += 1
         total += gain
     return taken

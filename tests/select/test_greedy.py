@@ -50,3 +50,34 @@ def test_it_stops_before_the_sum_of_gains_would_pass_what_is_allowed():
         rows = np.arange(3)
         picks = greedy(made.indptr, made.indices, rows, 3, FIRST_ONLY, held, most=most)
         assert picks.tolist() == picked
+
+
+@given(row_lists(max_rows=14, max_kinds=4), st.integers(1, 9), st.data())
+def test_under_quotas_and_a_cap_picks_equal_plain_picks_among_rows_of_one_kind_too(
+    drawn, size, data
+):
+    rows, n_kinds = drawn
+    n = len(rows)
+    group = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)), np.int32)
+    room = np.array(data.draw(st.tuples(st.integers(0, 5), st.integers(0, 5))))
+    cap = data.draw(st.integers(1, 4))
+    made = incidence(rows, n_kinds)
+    held = np.zeros(n_kinds, np.int64)
+    picks = greedy(
+        made.indptr, made.indices, np.arange(n), size, LOGS, held, cap=cap, group=group,
+        room=room.copy(),
+    )  # fmt: skip
+    plain, counts, left = [], np.zeros(n_kinds, np.int64), room.copy()
+    while len(plain) < size:
+        gains = {
+            i: sum(LOGS[counts[kind]] for kind in sorted(rows[i]))
+            for i in range(n)
+            if i not in plain and left[group[i]] > 0 and all(counts[k] < cap for k in rows[i])
+        }
+        if not gains or max(gains.values()) <= 0:
+            break
+        best = max(gains, key=lambda i: (gains[i], -i))
+        plain.append(best)
+        left[group[best]] -= 1
+        counts[sorted(rows[best])] += 1
+    assert picks.tolist() == plain
