@@ -201,6 +201,7 @@ def selected(result: dict[str, Any]) -> str:
         lines.append(
             f"certificate: 100 % is at least {_floored(result['share_of_optimum'])} of what any "
             f"{samples} hold (at most {result['coverage_bound']:,} kinds)"
+            f"{_not_counted(result)}"
         )
         if "objective_bound" in result:
             share = result["objective_value"] / result["objective_bound"]
@@ -234,6 +235,13 @@ def random_line(result: dict[str, Any], verb: str, amount: str) -> str:
     at = "the dial has no range here" if place is None else f"{place:.0f} % of the dial"
     number = result["rows"] - result.get("no_kind_picks", 0)
     return f"{number:,} random {_ruled(result)} {verb} {amount}: {at}"
+
+
+def _not_counted(result: dict[str, Any]) -> str:
+    """Say which limits the bound on kinds does not know, so that it may be far from any subset."""
+    capped, total = result.get("max_per_kind"), "tokens" in result.get("limits", {})
+    named = [name for name, on in (("max per kind", capped), ("the tokens", total)) if on]
+    return f", {' and '.join(named)} left out of account" if named else ""
 
 
 def _ruled(result: dict[str, Any]) -> str:

@@ -218,6 +218,20 @@ def test_a_warning_names_the_sources_that_fall_out(place):
     assert f"{filled['no_kind_picks']} of 40 picks hold no kind" in printing.selected(filled)
 
 
+def test_random_and_the_certificate_are_of_what_the_dial_rules_and_name_what_they_leave_out(place):
+    made, _ = subset(place, "ruled")
+    ruled = f"{SIZE - made['no_kind_picks']} "
+    lines = printing.selected(made).splitlines()
+    assert any(line.startswith(f"{ruled}random samples with a kind hold ") for line in lines)
+    certificate = next(line for line in lines if line.startswith("certificate: "))
+    assert certificate.endswith(
+        f"any {ruled}samples with a kind hold (at most {made['coverage_bound']} kinds)"
+    )
+    capped, _ = subset(place, "capped", no_kind="out", max_per_kind=39)
+    assert "kinds), max per kind left out of account" in printing.selected(capped)
+    assert f"{SIZE} random eligible samples hold " in printing.selected(capped)
+
+
 def test_a_grid_warns_once_for_each_strategy(place):
     made = select(
         place / "corpus", out=place / "grid", work=place / "work", size=SIZE,
