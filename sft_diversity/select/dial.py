@@ -246,8 +246,12 @@ class Dial:
 
     def _bracket(self, target: int) -> tuple[int, int]:
         """Return the smallest probed pool that gives `target` kinds, and the next smaller one."""
-        number = max(i for i, step in enumerate(self.probes) if self.covered(step) >= target)
-        return self.probes[number], [*self.probes, self.low_step + 1][number + 1]
+        lacks = self.low_step + 1
+        for step in reversed(self.probes):  # from the smallest: larger ones need not be tried
+            if self.covered(step) >= target:
+                return step, lacks
+            lacks = step
+        raise AssertionError("no target is above what a probe gives")
 
     def _finished(self, rows: Rows, target: int) -> Rows | None:
         """Return a subset of `rows` that holds `target` kinds, ties by lowest row, if found."""

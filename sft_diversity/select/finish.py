@@ -11,7 +11,7 @@ from sft_diversity.core.seeding import generator
 from sft_diversity.select import capping
 from sft_diversity.select.compiled import NO_CAP, Ints, Kinds, Rows, compiled
 from sft_diversity.select.cover import cover
-from sft_diversity.select.exchange import exchange
+from sft_diversity.select.exchange import exchange, partners
 from sft_diversity.select.limits import Limits
 from sft_diversity.select.transpose import count_kinds
 
@@ -103,31 +103,37 @@ def most_kinds(
         return None
     if total is None or total.met(picks):
         return picks
-    picks = exchange(*shape, rows, picks, limits, REFERENCE_SEED)
+    among = partners(rows, limits)
+    picks = exchange(*shape, rows, picks, limits, REFERENCE_SEED, among=among)
     order = rows[np.argsort(np.asarray(total.lengths)[rows], kind="stable")]
     if total.of(picks) < total.least:
         order = order[::-1]
-    first = covering[: _in_reach(covering, rows, size, limits)]
+    first = covering[: _in_reach(covering, among.order, size, limits)]
     for lossless in (True, False):
         if total.met(picks):
             return picks
         picks = filled(order, first)
-        picks = exchange(*shape, rows, picks, limits, REFERENCE_SEED, lossless=lossless)
+        picks = exchange(
+            *shape, rows, picks, limits, REFERENCE_SEED, lossless=lossless, among=among
+        )
     return picks if total.met(picks) else None
 
 
 def _in_reach(covering: Rows, rows: Rows, size: int, limits: Limits) -> int:
     """Return how many of the first rows of a cover, those kept at least, leave the total in reach.
 
-    By bisection: one more is too many.
+    By bisection: one more is too many. With `rows` by part and length what is left needs no sort.
     """
     total = limits.total
     assert total is not None
+    left = np.ones(int(rows.max(initial=0)) + 1, np.bool_)
     works, fails = len(limits.kept), len(covering) + 1
     while fails - works > 1:
         middle = (works + fails) // 2
         taken = covering[:middle]
-        low, high = limits.reach(taken, rows[~np.isin(rows, taken)], size)
+        left[:] = True
+        left[taken[taken < len(left)]] = False
+        low, high = limits.reach(taken, rows[left[rows]], size)
         works, fails = (
             (middle, fails) if low <= total.most and high >= total.least else (works, middle)
         )
