@@ -29,8 +29,8 @@ def fit_table(
     Parameters
     ----------
     frame : polars.DataFrame
-        Columns `strategy, size, diversity, seed` and the score, maybe `regime` and `train_seed`,
-        one row a run; cells as text or numbers, in any order. Baselines have no diversity.
+        Columns `strategy, size, diversity, seed` and the score, maybe `regime`, `train_seed` and
+        `draw`, one row a run; cells as text or numbers, in any order. Baselines have no diversity.
     config : FitConfig
     metrics : polars.DataFrame, optional
         Columns `strategy, size, diversity, seed`, maybe `regime`, and one a metric; one row a
