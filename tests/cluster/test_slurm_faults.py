@@ -34,6 +34,7 @@ from tests.cluster.controlling import (
     retry,
     status,
     submit,
+    told,
     until,
     wait,
     worker,
@@ -71,13 +72,16 @@ def test_tasks_killed_cancelled_and_requeued_lose_nothing_and_repeat_nothing(
     job = submit("embed", corpus, "--encoder", encoder, "--out", "out", parts=4)
     number = job.submissions[0]["slurm"]
     has_stored = stored(corpus, parts=4)
-    with held_still(job, "parts", [0, 1], has_stored) as (process, _):
+    # what Slurm sends comes later than its command returns: a task let go before that is finished
+    with held_still(job, "parts", [0, 1], has_stored) as (process, requeued):
         kept = units()
         process.kill()
         call("scontrol", "requeue", f"{number}_1")
-    with held_still(job, "parts", [2, 3], has_stored) as (_, process):
+        until(lambda: told(requeued, signal.SIGTERM))
+    with held_still(job, "parts", [2, 3], has_stored) as (cancelled, process):
         kept |= units()
         call("scancel", f"{number}_2")
+        until(lambda: told(cancelled, signal.SIGTERM))
         worker(job, "parts", 3).kill()
         until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
     found = wait(job)
