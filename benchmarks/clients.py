@@ -30,10 +30,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core.folder import dump_json
-from sft_diversity.export import clients, formats, stage
-from sft_diversity.export.rows import exported
-from sft_diversity.ingest import stage as ingesting
-from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.exporting import clients, formats, stage
+from sft_diversity.exporting.rows import exported
+from sft_diversity.ingestion import stage as ingesting
+from sft_diversity.ingestion.config import IngestConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, DOCS = ROOT / "benchmarks/results/clients.json", ROOT / "docs/clients.md"

@@ -27,7 +27,7 @@ import torch
 from rate_toy import Name
 
 from sft_diversity.core import folder, machine, seeding
-from sft_diversity.finetune import schedules, theory
+from sft_diversity.training import schedules, theory
 
 WIDTH, BATCH, DECAY = 64, 8, 0.01
 OBJECTIVE = 256  # samples that make f; a step draws from them, with replacement

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder
-from sft_diversity.finetune.config import FinetuneConfig
-from sft_diversity.finetune.stage import finetune
+from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.training.stage import finetune
 
 RESULTS = Path(__file__).parent / "results" / "finetune_diagnostics.json"
 WARM = 2
@@ -36,7 +36,7 @@ def clocks() -> tuple[float, float]:
 
 def run(subset: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Train in a temporary folder, return medians over the steps."""
-    from sft_diversity.finetune import theory, trainer
+    from sft_diversity.training import theory, trainer
 
     spent: Times = []
     ends: Times = []

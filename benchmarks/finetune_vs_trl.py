@@ -32,10 +32,10 @@ from typing import Any
 from sft_diversity.core import folder
 from sft_diversity.core.folder import Work, open_draft
 from sft_diversity.core.progress import Progress
-from sft_diversity.finetune import course, samples
-from sft_diversity.finetune.config import FinetuneConfig
-from sft_diversity.finetune.models import find_base, load_base, load_tokenizer
-from sft_diversity.finetune.team import Team
+from sft_diversity.training import course, samples
+from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.training.models import find_base, load_base, load_tokenizer
+from sft_diversity.training.team import Team
 
 RESULTS = Path(__file__).parent / "results" / "finetune_vs_trl.json"
 WARM = 2
@@ -63,7 +63,7 @@ def lay_out(subset: Path, model: str | None, steps: int, grouped: bool) -> tuple
 
 def ours(subset: Path, model: str | None, steps: int, dtype: str, grouped: bool) -> Any:
     """Return our trainer, ready to train."""
-    from sft_diversity.finetune import trainer
+    from sft_diversity.training import trainer
 
     base, tokenizer, (run, config) = lay_out(subset, model, steps, grouped)
     draft = open_draft(Path(tempfile.mkdtemp()) / "out", Work("finetune", 0, {}, {}))

@@ -36,8 +36,8 @@ from sft_diversity.core import folder, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.resources import packaged_encoder
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.embed.sentence_transformer import SentenceTransformerEncoder
-from sft_diversity.embed.stage import EmbedConfig, embed
+from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder
+from sft_diversity.embedding.stage import EmbedConfig, embed
 from sft_diversity.levels import kmeans
 from sft_diversity.levels.kmeans import Clusters, assign, default_k, spherical_kmeans
 

@@ -26,12 +26,12 @@ import torch
 from sft_diversity.core import folder
 from sft_diversity.core.folder import Work, open_draft
 from sft_diversity.core.progress import Progress
-from sft_diversity.finetune import batches, optimizers, theory, trainer
-from sft_diversity.finetune.config import FinetuneConfig
-from sft_diversity.finetune.course import Course
-from sft_diversity.finetune.models import find_base
-from sft_diversity.finetune.samples import Rendered
-from sft_diversity.finetune.team import Team
+from sft_diversity.training import batches, optimizers, theory, trainer
+from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.training.course import Course
+from sft_diversity.training.models import find_base
+from sft_diversity.training.samples import Rendered
+from sft_diversity.training.team import Team
 
 RESULT = Path(__file__).parent / "results" / "gpu_finetune.json"
 WARM = 3

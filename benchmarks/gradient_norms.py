@@ -21,7 +21,7 @@ import small_models as small
 import torch
 
 from sft_diversity.core import folder, machine, seeding
-from sft_diversity.finetune import optimizers, schedules, theory
+from sft_diversity.training import optimizers, schedules, theory
 
 WIDTHS, SEEDS = (32, 64, 128, 256, 384), (0, 1)
 STEPS, WARMUP, LEFT_OUT, BATCH = 80, 10, 20, 8

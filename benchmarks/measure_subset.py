@@ -23,8 +23,8 @@ from sft_diversity.core import machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json
 from sft_diversity.describe import Describer, MeasureOptions
-from sft_diversity.measure import bleu, embedding, ngrams, novelsum, stage, tokens, words
-from sft_diversity.measure.table import MeasureConfig, Part, sample
+from sft_diversity.metrics import bleu, embedding, ngrams, novelsum, stage, tokens, words
+from sft_diversity.metrics.table import MeasureConfig, Part, sample
 from sft_diversity.work import Work
 
 RESULTS = Path(__file__).parent / "results" / "measure_subset.json"

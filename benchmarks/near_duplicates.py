@@ -32,9 +32,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft_diversity.clean import minhash
-from sft_diversity.clean.compiled import Bounds, Hashes, compiled
-from sft_diversity.clean.pairs import jaccard
+from sft_diversity.cleaning import minhash
+from sft_diversity.cleaning.compiled import Bounds, Hashes, compiled
+from sft_diversity.cleaning.pairs import jaccard
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, vectors
 
@@ -169,7 +169,7 @@ def _cosine(table: pa.Table, where: Path, asked: argparse.Namespace) -> dict[str
     draft.write_table(f"{asked.component}/all.parquet", pa.table(columns, ["id", "embedding"]))
     draft.commit()
     code = (
-        "import sys; from pathlib import Path; from sft_diversity.clean.stage import *\n"
+        "import sys; from pathlib import Path; from sft_diversity.cleaning.stage import *\n"
         f"config = CleanConfig(minhash=False, cosine={COSINE}, component='{asked.component}', "
         "keep='first')\n"
         f"clean(Path(sys.argv[1]), Path(sys.argv[2]), config, "

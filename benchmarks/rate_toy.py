@@ -17,7 +17,7 @@ import small_models as small
 import torch
 
 from sft_diversity.core import seeding
-from sft_diversity.finetune import schedules
+from sft_diversity.training import schedules
 
 Name = Literal["lion", "adamw", "sgd"]
 

@@ -194,8 +194,8 @@ def assembling(corpus: Path, place: Path, rows: int) -> dict[str, float]:
 
     The cached vectors are random: what is timed does not look at them.
     """
-    from sft_diversity.embed import stage, store, units
-    from sft_diversity.embed.locate import locate
+    from sft_diversity.embedding import stage, store, units
+    from sft_diversity.embedding.locate import locate
 
     cut = resharded(corpus, place / "corpus", rows, SHARDS)
     files, config = locate("packaged"), stage.EmbedConfig()
@@ -226,9 +226,9 @@ def _worker(verb: str) -> Callable[[Slice], object]:
     if verb == "embed":
         import torch
 
-        from sft_diversity.embed.locate import locate
-        from sft_diversity.embed.stage import EmbedConfig, encoder_for, place
-        from sft_diversity.embed.units import encode
+        from sft_diversity.embedding.locate import locate
+        from sft_diversity.embedding.stage import EmbedConfig, encoder_for, place
+        from sft_diversity.embedding.units import encode
 
         torch.set_num_threads(1)
         files, config = locate("packaged"), EmbedConfig(workers=1)

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from schedule_budgets_plan import FIRST_RATES, SCHEDULES, TOKENS, Job, next_jobs, read_runs
 
 from sft_diversity.core import chat, resources, seeding
-from sft_diversity.finetune import batches, head, optimizers, samples, schedules, uba
+from sft_diversity.training import batches, head, optimizers, samples, schedules, uba
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -200,8 +200,8 @@ def run(corpus: Path, scratch: Path, until: float) -> None:
 
 def check(corpus: Path, scratch: Path) -> None:
     """Print the greatest difference of a step's loss from `sftdiv finetune`'s."""
-    from sft_diversity.finetune.config import FinetuneConfig
-    from sft_diversity.finetune.stage import finetune
+    from sft_diversity.training.config import FinetuneConfig
+    from sft_diversity.training.stage import finetune
 
     sets, base = load(corpus, scratch), scratch / "model"
     fresh_model(0).save_pretrained(base)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sft_diversity.finetune import optimizers, schedules
+from sft_diversity.training import optimizers, schedules
 
 TOKENS = {"100 %": 40_000, "25 %": 10_000}  # response tokens read
 SCHEDULES: dict[str, tuple[schedules.Kind, float]] = {

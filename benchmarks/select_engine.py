@@ -25,10 +25,10 @@ import numpy as np
 
 from sft_diversity.core import incidence
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.select.dial import make_dial
-from sft_diversity.select.engine import Fill, Selection, choose, choose_at
-from sft_diversity.select.entropy import EntropySelection, choose_by_entropy, make_entropy_dial
-from sft_diversity.select.peeling import peel
+from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.engine import Fill, Selection, choose, choose_at
+from sft_diversity.selection.entropy import EntropySelection, choose_by_entropy, make_entropy_dial
+from sft_diversity.selection.peeling import peel
 
 LEVELS = (0, 17, 33, 50, 67, 83, 100)
 Made = TypeVar("Made", Selection, EntropySelection)

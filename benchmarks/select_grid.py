@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from sft_diversity.core import folder, machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.levels.stage import Strategy
-from sft_diversity.select import stage as selecting
-from sft_diversity.select.stage import SelectConfig, files_of
+from sft_diversity.selection import stage as selecting
+from sft_diversity.selection.stage import SelectConfig, files_of
 from sft_diversity.work import IndexOptions, Work
 
 DIVERSITIES = (0, 17, 33, 50, 67, 83, 100)

@@ -22,11 +22,11 @@ from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import folder, machine
 from sft_diversity.levels.stage import Strategy
-from sft_diversity.select.cover import cover
-from sft_diversity.select.dial import Dial, make_dial
-from sft_diversity.select.engine import Fill, choose_at
-from sft_diversity.select.peeling import Peeling, peel
-from sft_diversity.select.transpose import count_kinds
+from sft_diversity.selection.cover import cover
+from sft_diversity.selection.dial import Dial, make_dial
+from sft_diversity.selection.engine import Fill, choose_at
+from sft_diversity.selection.peeling import Peeling, peel
+from sft_diversity.selection.transpose import count_kinds
 
 SIZES = (25, 50, 100, 200, 500, 1_000, 2_000, 10_000)
 FILLS: tuple[Fill, ...] = ("draws", "balance")

@@ -23,8 +23,8 @@ from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, machine
-from sft_diversity.select import stage as selecting
-from sft_diversity.select.stage import SelectConfig
+from sft_diversity.selection import stage as selecting
+from sft_diversity.selection.stage import SelectConfig
 
 
 def main() -> None:

@@ -31,9 +31,9 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.select.dial import make_dial
-from sft_diversity.select.engine import choose_at
-from sft_diversity.select.peeling import peel
+from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.engine import choose_at
+from sft_diversity.selection.peeling import peel
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (117_000, 1_000_000, 3_000_000, 10_000_000)

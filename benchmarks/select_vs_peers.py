@@ -36,17 +36,17 @@ import numpy.typing as npt
 
 from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.vectors import read_component
-from sft_diversity.select.balance import balance
-from sft_diversity.select.capping import fit
-from sft_diversity.select.compiled import Floats, Rows
-from sft_diversity.select.cover import cover
-from sft_diversity.select.embedded.facility import facility_bound, facility_location
-from sft_diversity.select.embedded.kcenter import k_center
-from sft_diversity.select.embedded.neighbours import Graph, neighbour_graph
-from sft_diversity.select.embedded.repr_filter import repr_filter
-from sft_diversity.select.engine import choose
-from sft_diversity.select.greedy import greedy
-from sft_diversity.select.limits import FREE
+from sft_diversity.selection.balance import balance
+from sft_diversity.selection.capping import fit
+from sft_diversity.selection.compiled import Floats, Rows
+from sft_diversity.selection.cover import cover
+from sft_diversity.selection.embedded.facility import facility_bound, facility_location
+from sft_diversity.selection.embedded.kcenter import k_center
+from sft_diversity.selection.embedded.neighbours import Graph, neighbour_graph
+from sft_diversity.selection.embedded.repr_filter import repr_filter
+from sft_diversity.selection.engine import choose
+from sft_diversity.selection.greedy import greedy
+from sft_diversity.selection.limits import FREE
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL, SMALL_SIZE = 5_000, 500  # where every peer finishes

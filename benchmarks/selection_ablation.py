@@ -23,14 +23,14 @@ from select_grid import DIVERSITIES, ROOT, open_all
 from sft_diversity.core import folder, machine, vectors
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.seeding import generator
-from sft_diversity.select import figures
-from sft_diversity.select.compiled import Rows
-from sft_diversity.select.cover import cover
-from sft_diversity.select.dial import make_dial
-from sft_diversity.select.draws import draw
-from sft_diversity.select.engine import choose_at, evenness
-from sft_diversity.select.peeling import Peeling, peel
-from sft_diversity.select.transpose import count_kinds
+from sft_diversity.selection import figures
+from sft_diversity.selection.compiled import Rows
+from sft_diversity.selection.cover import cover
+from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.draws import draw
+from sft_diversity.selection.engine import choose_at, evenness
+from sft_diversity.selection.peeling import Peeling, peel
+from sft_diversity.selection.transpose import count_kinds
 
 STRATEGIES = ("micro-response", "micro-instruction", "meso-response", "macro-response")
 MEASURES = ("kinds", "evenness", "entropy_bits", "distance", "response_tokens")

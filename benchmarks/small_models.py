@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sft_diversity.core import chat, folder
 from sft_diversity.core.chat import IGNORED
-from sft_diversity.finetune import head, models, optimizers, samples
+from sft_diversity.training import head, models, optimizers, samples
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LENGTH = 96  # tokens of a sample; what is longer is cut, and left out if no label is left

@@ -23,8 +23,8 @@ import polars as pl
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from sft_diversity.fit import stage as fitting
-from sft_diversity.fit.config import FitConfig
+from sft_diversity.fitting import stage as fitting
+from sft_diversity.fitting.config import FitConfig
 
 BASELINES = ("base", "random", "random-common", "longest")
 INK = {"micro-response": "#1f6f8b", "micro-instruction": "#b3541e", "macro-response": "#4f7942"}

@@ -32,10 +32,10 @@ import polars as pl
 from scipy import stats
 
 from sft_diversity.core import folder, machine, seeding
-from sft_diversity.fit import slopes
-from sft_diversity.fit.config import FitConfig
-from sft_diversity.fit.runs import BASELINES
-from sft_diversity.fit.table import fit_table
+from sft_diversity.fitting import slopes
+from sft_diversity.fitting.config import FitConfig
+from sft_diversity.fitting.runs import BASELINES
+from sft_diversity.fitting.table import fit_table
 
 RESULTS = Path(__file__).parent / "results" / "verdict_rates.json"
 RATE, SIGNIFICANCE = 0.05, 0.01

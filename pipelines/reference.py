@@ -20,8 +20,8 @@ from sft_diversity.core import config as configs
 from sft_diversity.core.config import Config
 from sft_diversity.core.folder import dump_json
 from sft_diversity.core.progress import say
-from sft_diversity.score.heldout import compare
-from sft_diversity.score.stage import read_records
+from sft_diversity.scoring.heldout import compare
+from sft_diversity.scoring.stage import read_records
 
 
 class Run(Config):

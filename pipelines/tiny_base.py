@@ -39,7 +39,7 @@ from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.folder import Draft, Work, open_draft
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.progress import say
-from sft_diversity.finetune.uba import uba_factor
+from sft_diversity.training.uba import uba_factor
 
 VERSION = 1  # of what this recipe makes; bump it when equal inputs would give another model
 EOS, PAD = "<|endoftext|>", "<|pad|>"

@@ -3,50 +3,51 @@
     from sft_diversity import select
     select("pool.jsonl", strategy="micro-response", size=10_000, diversity=67, out="subset")
 
-The verbs of the command line are functions here, with the same names and options.
+The verbs of the command line are functions here, with the same names and options. Each name is
+loaded when it is asked for (PEP 562): importing the package costs next to nothing.
 """
 
-# A verb and its stage's folder share a name. The folders are bound first, while `workflow` loads
-# them, and the functions after, so `sft_diversity.select` is the verb and
-# `from sft_diversity.select.engine import choose` finds the folder.
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sft_diversity.cluster.stage import cancel, retry, status, submit
-from sft_diversity.finetune.schedules import Phase
-from sft_diversity.finetune.uba import uba_factor
-from sft_diversity.study.stage import study
-from sft_diversity.workflow import (
-    clean,
-    diff,
-    doctor,
-    embed,
-    explain,
-    export,
-    finetune,
-    fit,
-    index,
-    ingest,
-    measure,
-    report,
-    rewrite,
-    schedule,
-    score,
-    select,
-    verify,
-)
-
 if TYPE_CHECKING:
-    from sft_diversity.finetune.lr_scheduler import UBALR
+    from sft_diversity.cluster.stage import cancel, retry, status, submit
+    from sft_diversity.studies.stage import study
+    from sft_diversity.training.lr_scheduler import UBALR
+    from sft_diversity.training.schedules import Phase
+    from sft_diversity.training.uba import uba_factor
+    from sft_diversity.workflow import (
+        clean,
+        diff,
+        doctor,
+        embed,
+        explain,
+        export,
+        finetune,
+        fit,
+        index,
+        ingest,
+        measure,
+        report,
+        rewrite,
+        schedule,
+        score,
+        select,
+        verify,
+    )
 
-
-def __getattr__(name: str) -> Any:
-    """Load torch with the one name here that needs it."""
-    if name == "UBALR":
-        from sft_diversity.finetune.lr_scheduler import UBALR
-
-        return UBALR
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
+_HOMES = {
+    "cluster.stage": ("cancel", "retry", "status", "submit"),
+    "studies.stage": ("study",),
+    "training.lr_scheduler": ("UBALR",),
+    "training.schedules": ("Phase",),
+    "training.uba": ("uba_factor",),
+    "workflow": (
+        "clean", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index",
+        "ingest", "measure", "report", "rewrite", "schedule", "score", "select", "verify",
+    ),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "UBALR",
@@ -75,3 +76,15 @@ __all__ = [
     "uba_factor",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

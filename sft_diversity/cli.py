@@ -12,23 +12,23 @@ from typing import Annotated, Any
 
 import typer
 
-from sft_diversity import printing, printing_fit, selection, workflow
+from sft_diversity import picking, printing, printing_fit, workflow
 from sft_diversity.cluster import stage as batch
 from sft_diversity.cluster import table as batch_table
 from sft_diversity.core import resources, stopping
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.describe import MeasureOptions
-from sft_diversity.embed.stage import EmbedConfig
-from sft_diversity.export.stage import ExportConfig
-from sft_diversity.finetune.config import FinetuneConfig
-from sft_diversity.finetune.curves import ScheduleOptions
-from sft_diversity.fit.config import FitConfig
+from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.exporting.stage import ExportConfig
+from sft_diversity.fitting.config import FitConfig
 from sft_diversity.options import options_of
-from sft_diversity.rewrite.stage import RewriteConfig
-from sft_diversity.score.suites import ScoreOptions
-from sft_diversity.study import stage as studying
-from sft_diversity.study import table as study_table
-from sft_diversity.study.config import StudyConfig
+from sft_diversity.rewriting.stage import RewriteConfig
+from sft_diversity.scoring.suites import ScoreOptions
+from sft_diversity.studies import stage as studying
+from sft_diversity.studies import table as study_table
+from sft_diversity.studies.config import StudyConfig
+from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.training.curves import ScheduleOptions
 from sft_diversity.work import IndexOptions
 
 app = typer.Typer(
@@ -123,7 +123,7 @@ def index_command(
 
 
 @app.command("select")
-@options_of(selection.SelectOptions)
+@options_of(picking.SelectOptions)
 def select_command(
     source: Annotated[list[str], typer.Argument(help="A corpus, or raw files to ingest first.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,

@@ -16,16 +16,16 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.embed import stage as embedding
-from sft_diversity.embed.locate import locate
-from sft_diversity.embed.stage import EmbedConfig
-from sft_diversity.ingest import stage as ingesting
-from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.embedding import stage as embedding
+from sft_diversity.embedding.locate import locate
+from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.ingestion import stage as ingesting
+from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.levels import tokens as counting
 from sft_diversity.levels.tokenizing import load_tokenizer, tokenizer_revision
 from sft_diversity.levels.tokens import tokenizer_name
-from sft_diversity.measure.stage import Dataset
-from sft_diversity.measure.table import MeasureConfig
+from sft_diversity.metrics.stage import Dataset
+from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.work import ENCODER, TOKENIZER, Work
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.progress import clock
 from sft_diversity.levels.band import PUBLISHED
-from sft_diversity.select import no_kind
+from sft_diversity.selection import no_kind
 
 #: Metrics in the order of a table, with their titles; others follow under their own names.
 METRICS = {

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from sft_diversity.clean import stage as cleaning
-from sft_diversity.clean.config import CleanConfig
+from sft_diversity.cleaning import stage as cleaning
+from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
@@ -18,19 +18,19 @@ from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
-from sft_diversity.embed import part as embedding_part
-from sft_diversity.embed import stage as embedding
-from sft_diversity.embed.locate import locate
-from sft_diversity.embed.stage import EmbedConfig
-from sft_diversity.embed.texts import text_encoder
-from sft_diversity.ingest import stage as ingesting
-from sft_diversity.ingest.config import IngestConfig
+from sft_diversity.embedding import part as embedding_part
+from sft_diversity.embedding import stage as embedding
+from sft_diversity.embedding.locate import locate
+from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.embedding.texts import text_encoder
+from sft_diversity.ingestion import stage as ingesting
+from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.levels import part as index_part
 from sft_diversity.levels import stage as indexing
 from sft_diversity.levels import tokens as counting
 from sft_diversity.levels.tokens import TokensConfig
-from sft_diversity.score import quality as judging
-from sft_diversity.score.quality import QualityConfig
+from sft_diversity.scoring import quality as judging
+from sft_diversity.scoring.quality import QualityConfig
 
 TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
 BAND = (

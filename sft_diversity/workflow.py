@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from sft_diversity import doctor as doctors
-from sft_diversity import selection
-from sft_diversity.clean import stage as cleaning
-from sft_diversity.clean.config import CleanConfig
+from sft_diversity import checkup, picking
+from sft_diversity.cleaning import stage as cleaning
+from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, resources
@@ -27,24 +26,24 @@ from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import progress, say
 from sft_diversity.describe import Describer, MeasureOptions
-from sft_diversity.embed import part as embed_part
-from sft_diversity.embed.stage import EmbedConfig
-from sft_diversity.export import stage as exporting
-from sft_diversity.finetune import curves
-from sft_diversity.finetune import stage as finetuning
-from sft_diversity.finetune.config import FinetuneConfig
-from sft_diversity.fit import stage as fitting
-from sft_diversity.ingest import stage as ingesting
-from sft_diversity.ingest.config import Format, IngestConfig
-from sft_diversity.measure import stage as measuring
-from sft_diversity.measure.table import MeasureConfig
-from sft_diversity.report import stage as reporting
-from sft_diversity.report.locate import locate
-from sft_diversity.rewrite import stage as rewriting
-from sft_diversity.score import suites
-from sft_diversity.select import explaining
-from sft_diversity.select import grid as grids
-from sft_diversity.select import stage as selecting
+from sft_diversity.embedding import part as embed_part
+from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.exporting import stage as exporting
+from sft_diversity.fitting import stage as fitting
+from sft_diversity.ingestion import stage as ingesting
+from sft_diversity.ingestion.config import Format, IngestConfig
+from sft_diversity.metrics import stage as measuring
+from sft_diversity.metrics.table import MeasureConfig
+from sft_diversity.reporting import stage as reporting
+from sft_diversity.reporting.locate import locate
+from sft_diversity.rewriting import stage as rewriting
+from sft_diversity.scoring import suites
+from sft_diversity.selection import explaining
+from sft_diversity.selection import grid as grids
+from sft_diversity.selection import stage as selecting
+from sft_diversity.training import curves
+from sft_diversity.training import stage as finetuning
+from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.work import ENCODER, IndexOptions, Work, encoding_recipe, made_from
 
 WORK = Path(".sftdiv")
@@ -145,31 +144,31 @@ def select(
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Select a subset of a corpus or of raw files; options are those of `selection.SelectOptions`.
+    """Select a subset of a corpus or of raw files; options are those of `picking.SelectOptions`.
 
     With `grid` (text, or a mapping of axes to values; see `select.grid.parse`) every combination
     becomes a subset in its own folder of `out`, and the result has their overlaps.
     """
     started = time.perf_counter()
-    cells, asked = selection.asked_for(config, options)
+    cells, asked = picking.asked_for(config, options)
     if out is None:
         raise UsageError("select: name the folder to write (--out)")
     kept, every = Work(Path(work), dry_run), list(asked.values())
     places = {name: Path(out) / name for name in asked}
     for place in places.values():
         folder.check_out(place, selecting.STAGE, source)
-    selection.check(kept, every)
+    picking.check(kept, every)
     corpus = kept.corpus(source, every[0].ingest, least=max(one.size for one in every))
     if corpora.is_corpus(corpus):  # not so where a dry run is to make it
-        selection.check(kept, every, corpus)
-    open_pool = selection.make_inputs(kept, corpus, every)
+        picking.check(kept, every, corpus)
+    open_pool = picking.make_inputs(kept, corpus, every)
     one_only = list(cells) == [""]
     if dry_run:
         for name, one in asked.items():
             step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
             kept.note("select", places[name], step)
         return {"plan": kept.plan}
-    figures, picks, n_samples = selection.choose(open_pool(), asked, places)
+    figures, picks, n_samples = picking.choose(open_pool(), asked, places)
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
     if one_only:
         return figures[""] | seconds
@@ -183,19 +182,19 @@ def check_subsets(
     *,
     out: str | Path,
     work: str | Path = WORK,
-) -> dict[str, selection.SelectOptions]:
+) -> dict[str, picking.SelectOptions]:
     """Refuse subsets that `subsets` could not make; return the options of each.
 
     A corpus that is not made yet is left out of account: its size and its columns.
     """
     asked = {
-        name: configs.build(selection.SelectOptions, options, f"subset {name}")
+        name: configs.build(picking.SelectOptions, options, f"subset {name}")
         for name, options in cells.items()
     }
     for name in asked:
         folder.check_out(Path(out) / name, selecting.STAGE)
     made = Path(corpus) if corpora.is_corpus(Path(corpus)) else None
-    selection.check(Work(Path(work)), list(asked.values()), made)
+    picking.check(Work(Path(work)), list(asked.values()), made)
     return asked
 
 
@@ -215,9 +214,9 @@ def subsets(
     """
     asked = check_subsets(corpus, cells, out=out, work=work)
     places = {name: Path(out) / name for name in asked}
-    open_pool = selection.make_inputs(Work(Path(work)), Path(corpus), list(asked.values()))
+    open_pool = picking.make_inputs(Work(Path(work)), Path(corpus), list(asked.values()))
     with progress("select", len(asked), "subsets") as bar:
-        return selection.choose(open_pool(), asked, places, lambda name: bar.advance())[0]
+        return picking.choose(open_pool(), asked, places, lambda name: bar.advance())[0]
 
 
 def explain(
@@ -466,7 +465,7 @@ def schedule(
 
 def doctor(work: str | Path = WORK) -> Result:
     """Say what this machine has for each part of the job."""
-    return doctors.doctor(Path(work))
+    return checkup.doctor(Path(work))
 
 
 def part_folder(

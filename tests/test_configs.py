@@ -9,12 +9,12 @@ import pytest
 
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
-from sft_diversity.finetune.config import FinetuneConfig
-from sft_diversity.ingest.config import IngestConfig
-from sft_diversity.rewrite.stage import RewriteConfig
-from sft_diversity.score import suites
-from sft_diversity.selection import SelectOptions
-from sft_diversity.study.config import StudyConfig, load
+from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.picking import SelectOptions
+from sft_diversity.rewriting.stage import RewriteConfig
+from sft_diversity.scoring import suites
+from sft_diversity.studies.config import StudyConfig, load
+from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.work import IndexOptions
 from sft_diversity.workflow import CleanOptions
 

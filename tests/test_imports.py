@@ -5,84 +5,77 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sft_diversity"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss"}
+ARRAYS = {"numba", "polars", "pyarrow", "scipy", "sklearn", "pandas"}
 SHARED = {"core", "endpoint"}  # ground that every stage may stand on
-TOP = {
-    "__main__",
-    "describe",
-    "selection",
-    "__init__",
-    "cli",
-    "options",
-    "printing",
-    "printing_fit",
-    "workflow",
-    "work",
-    "doctor",
-}
-ABOVE = {"__init__", "cli", "study", "cluster"}  # chain verbs: they stand on workflow
+ABOVE = {"studies", "cluster"}  # chain verbs: they stand on workflow
+ROOMS = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] not in "_."}
+SHELL = {"cli", "options", "printing", "printing_fit"}
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Return the names directly under `sft_diversity` that a file imports, at any depth."""
+def modules(room: str = "**") -> Iterator[tuple[str, Path, ast.Module]]:
+    for path in sorted(PACKAGE.glob(f"{room}/*.py")):
+        yield path.relative_to(PACKAGE).parts[0], path, ast.parse(path.read_text("utf-8"))
+
+
+def rooms_imported(tree: ast.Module) -> set[str]:
+    """Return the names directly under `sft_diversity` that a module imports, at any depth."""
     rooms = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            rooms |= {
-                a.name.split(".")[1] for a in node.names if a.name.startswith("sft_diversity.")
-            }
+            names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module == "sft_diversity":
-            rooms |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sft_diversity."):
-            rooms.add((node.module or "").split(".")[1])
+            names = [f"sft_diversity.{a.name}" for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        rooms |= {name.split(".")[1] for name in names if name.startswith("sft_diversity.")}
     return rooms
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def test_a_stage_imports_only_its_own_room_and_shared_ground():
+    faults = []
+    for room, path, tree in modules():
+        if room not in ROOMS - ABOVE:
+            continue
+        allowed = {"core", room} if room in SHARED else {*SHARED, room}
+        if sideways := rooms_imported(tree) - allowed:
+            faults.append(f"{path.relative_to(ROOT)} imports {', '.join(sorted(sideways))}")
+    assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
-def test_a_stage_imports_only_itself_and_shared_ground(path):
-    room = room_of(path)
-    if room in {*TOP, *ABOVE} or room == "_files":
-        return
-    allowed = {"core", room} if room in SHARED else {*SHARED, room}
-    assert imported_rooms(path) <= allowed
+def test_studies_stand_on_the_verbs_and_only_the_command_line_on_studies():
+    for room, path, tree in modules():
+        if room == "studies":
+            assert not rooms_imported(tree) & SHELL, path
+        elif room not in {*ABOVE, "cli.py", "__init__.py"}:
+            assert "studies" not in rooms_imported(tree), path
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
-def test_only_the_command_line_stands_on_study(path):
-    assert room_of(path) in ABOVE or "study" not in imported_rooms(path)
+def test_core_loads_no_heavy_library_at_import():
+    for _, path, tree in modules("core"):
+        tops = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+        names = {a.name.split(".")[0] for n in tops if isinstance(n, ast.Import) for a in n.names}
+        names |= {(n.module or "").split(".")[0] for n in tops if isinstance(n, ast.ImportFrom)}
+        assert not names & HEAVY, path
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "study").glob("*.py")), ids=lambda p: p.stem)
-def test_study_knows_nothing_of_the_command_line(path):
-    assert not imported_rooms(path) & {"cli", "options", "printing", "printing_fit"}
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE / "core").glob("*.py")), ids=lambda p: p.stem)
-def test_core_loads_no_heavy_library_at_import(path):
-    tops = [
-        n
-        for n in ast.parse(path.read_text("utf-8")).body
-        if isinstance(n, ast.Import | ast.ImportFrom)
-    ]
-    names = {a.name.split(".")[0] for n in tops if isinstance(n, ast.Import) for a in n.names}
-    names |= {(n.module or "").split(".")[0] for n in tops if isinstance(n, ast.ImportFrom)}
-    assert not names & HEAVY
+def loaded(code: str) -> set[str]:
+    code = f"import sys; {code}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
 
 
 def test_help_loads_no_heavy_library():
-    code = (
-        "import sys; import sft_diversity.cli, sft_diversity.workflow; "
-        f"print(sorted(set(sys.modules) & {HEAVY!r}))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert not loaded("import sft_diversity.cli, sft_diversity.workflow") & HEAVY
+
+
+def test_the_package_loads_nothing_until_a_name_is_asked_for():
+    assert not loaded("import sft_diversity") & {*HEAVY, *ARRAYS, "pydantic", "typer"}
+    assert "sft_diversity.training.uba" in loaded("from sft_diversity import uba_factor")

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from sft_diversity.cli import app
 from tests import tiny
-from tests.embed import make
+from tests.embedding import make
 from tests.levels import making
 
 SIZE = 24

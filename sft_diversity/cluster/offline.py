@@ -131,10 +131,10 @@ def _fetch_apart(found: Sequence[Need], profile: Profile) -> None:
 
 
 def _fetch(need: Need) -> None:
-    from sft_diversity.embed.locate import locate
-    from sft_diversity.finetune.models import find_base
+    from sft_diversity.embedding.locate import locate
     from sft_diversity.levels.tokenizing import load_tokenizer
-    from sft_diversity.score.model import find
+    from sft_diversity.scoring.model import find
+    from sft_diversity.training.models import find_base
 
     if need.kind == "model":
         find_base(need.name, need.revision)

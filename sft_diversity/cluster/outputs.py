@@ -81,7 +81,7 @@ def _folder_proof(place: Path) -> dict[str, Any]:
 
 def _study_proof(place: Path, whole: bool = True) -> dict[str, Any]:
     """Check that what runs read is there; with `whole` its contents too."""
-    from sft_diversity.study import runs
+    from sft_diversity.studies import runs
 
     try:
         named = {run["subset"] for run in runs.thaw(place)["runs"].values()} - {None}
@@ -97,7 +97,7 @@ def _study_proof(place: Path, whole: bool = True) -> dict[str, Any]:
 
 
 def _run_proof(place: Path, name: str) -> dict[str, Any]:
-    from sft_diversity.study import runs
+    from sft_diversity.studies import runs
 
     try:
         key = runs.thaw(place)["runs"][name]["key"]

@@ -73,7 +73,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory) -> Path:
-    from tests.embed import make
+    from tests.embedding import make
 
     return make.encoder(tmp_path_factory.mktemp("encoder") / "tiny")
 
@@ -86,7 +86,7 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
     """Texts that are all distinct, in three shards: parts of it share nothing."""
-    from tests.embed import make
+    from tests.embedding import make
 
     pairs = [(ask, f"{reply} {i}") for i, (ask, reply) in enumerate(make.pairs(PAIRS))]
     return make.corpus(tmp_path_factory.mktemp("corpus") / "corpus", pairs, shards=3)

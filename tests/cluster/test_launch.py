@@ -15,7 +15,7 @@ from sft_diversity.cluster.jobs import Step
 from sft_diversity.core.folder import verify
 from tests import tiny
 from tests.cluster import making
-from tests.finetune.conftest import dialogue, write_subset
+from tests.training.conftest import dialogue, write_subset
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 from sft_diversity.cluster import plan, stage
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.study.config import load
-from tests.study import making as studies
+from sft_diversity.studies.config import load
+from tests.studies import making as studies
 
 
 def test_a_study_is_prepared_run_as_an_array_collected_and_shown(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from tests.cluster.controlling import (
     until,
     wait,
 )
-from tests.finetune.conftest import dialogue, write_subset
+from tests.training.conftest import dialogue, write_subset
 
 pytestmark = pytest.mark.slurm
 pytest.importorskip("submitit")

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from sft_diversity.cluster import jobs
-from sft_diversity.study.stage import study
+from sft_diversity.studies.stage import study
 from tests.cluster import making
 from tests.cluster.controlling import WORK, record, until, wait
-from tests.study import making as studies
-from tests.study.test_stage import read, tables
+from tests.studies import making as studies
+from tests.studies.test_stage import read, tables
 
 pytestmark = pytest.mark.slurm
 pytest.importorskip("submitit")

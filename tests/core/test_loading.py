@@ -4,7 +4,7 @@ import threading
 
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from sft_diversity.finetune.models import find_base, load_base
+from sft_diversity.training.models import find_base, load_base
 from tests import tiny
 
 

@@ -10,7 +10,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, parts
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part, Slice
-from tests.embed import make
+from tests.embedding import make
 
 
 @given(

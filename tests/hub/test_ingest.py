@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import corpus, folder
-from tests.export import fixtures
+from tests.exporting import fixtures
 from tests.hub.client import OWNER, STRANGER, WRONG, shell
 from tests.hub.server import Fault, running
 

@@ -12,7 +12,7 @@ import signal
 
 import pytest
 
-from tests.export import fixtures
+from tests.exporting import fixtures
 from tests.hub.client import OWNER, READER, STRANGER, WRONG, sftdiv, shell
 from tests.hub.server import Fault, running
 from tests.hub.store import entry_of

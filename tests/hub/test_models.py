@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.export import fixtures
+from tests.exporting import fixtures
 from tests.hub.client import OWNER, shell
 from tests.hub.server import running
 

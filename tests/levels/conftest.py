@@ -1,5 +1,5 @@
 """The encoder that macro's vectors come from."""
 
-from tests.embed.conftest import tiny
+from tests.embedding.conftest import tiny
 
 __all__ = ["tiny"]

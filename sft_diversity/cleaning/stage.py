@@ -1,0 +1,331 @@
+"""`clean`: a corpus in, the same without near-duplicates and contamination out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sft_diversity.cleaning import minhash, overlap, parts, report, settle
+from sft_diversity.cleaning.chain import chain
+from sft_diversity.cleaning.config import CleanConfig
+from sft_diversity.cleaning.evalfiles import Opened, open_all
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, lineage, progress, schema, stopping, vectors
+from sft_diversity.core.errors import DataError, UsageError
+
+VERSION = 1
+STAGE = "clean"
+REPORT = "clean-report"  # stage of a folder that holds the report alone
+_SECONDS_A_SAMPLE = 1e-4  # one pass over the words, on one core
+_INFO = ["id", "source", "source_file", "source_row"]
+
+
+def components(config: CleanConfig) -> tuple[str, ...]:
+    """Return the components that must be alike."""
+    return corpora.COMPONENTS if config.component == "both" else (config.component,)
+
+
+def check(source: Path, out: Path, config: CleanConfig) -> None:
+    """Refuse a place or evaluation files that would not do, before any embedding."""
+    folder.check_out(out, REPORT if config.report_only else STAGE, [source])
+    open_all(config.against)
+
+
+def plan(
+    corpus: Path,
+    out: Path,
+    config: CleanConfig,
+    embeddings: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
+    """Say what `clean` would do; touches nothing.
+
+    The time of exact cosines is estimated from a small matrix product that is timed here.
+    """
+    rows = sum(pq.read_metadata(path).num_rows for path in corpora.shards(corpus))
+    evals = open_all(config.against)
+    cached = False
+    made = embeddings is not None and all(folder.stage_of(path) for path in embeddings.values())
+    if config.cosine is None or made:
+        work = _work(corpus, config, evals, embeddings)
+        cached = folder.stage_of(out) == work.stage and (
+            folder.read_manifest(out)["key"] == work.key
+        )
+    seconds = rows * _SECONDS_A_SAMPLE
+    planned: dict[str, Any] = {"cosine_seconds": 0.0}
+    if config.cosine is not None:
+        planned["cosine_seconds"] = round(cosine_seconds(rows), 1)
+        seconds += planned["cosine_seconds"]
+    size = sum(path.stat().st_size for path in corpora.shards(corpus))
+    return {
+        "stage": STAGE,
+        "rows": rows,
+        "cached": cached,
+        "seconds": 0.0 if cached else seconds,
+        "bytes": 0 if cached else round(size * (0.1 if config.report_only else 1.1)),
+        "out": str(out),
+        **planned,
+    }
+
+
+def cosine_seconds(rows: int, dim: int = 384) -> float:
+    """Estimate the seconds of all pairs' cosines, from blocks that are timed now."""
+    block = np.random.default_rng(0).standard_normal((settle.BLOCK, dim)).astype(np.float32)
+    best = np.inf
+    for _ in range(3):
+        started = time.perf_counter()
+        products = block @ block.T
+        (products >= 1e9).any()
+        best = min(best, time.perf_counter() - started)
+    pairs = rows * rows / 2
+    return float(best * pairs / settle.BLOCK**2)
+
+
+def clean(
+    corpus: Path,
+    out: Path,
+    config: CleanConfig,
+    embeddings: Mapping[str, Path] | None = None,
+    say: Callable[[str], None] = progress.say,
+    encoding: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the corpus without its near-duplicates and contaminated samples; return the manifest.
+
+    Contaminated samples go first; then samples are settled in order of `keep`, by MinHash and, with
+    `cosine`, by embedding.
+
+    Parameters
+    ----------
+    embeddings : mapping, optional
+        Component to output of `embed` for this very corpus; needed with `cosine`.
+    encoding : mapping, optional
+        Options that made them, for the recipe.
+
+    Returns
+    -------
+    dict
+        The manifest of a corpus folder: `samples/` in the corpus's shards, `removed.parquet` and
+        `removed.jsonl` (each removed sample with its twin), `clusters.parquet`. With
+        `report_only` there is no `samples/`.
+
+    Raises
+    ------
+    UsageError
+        If `out` is another stage's output, an evaluation file is not there, or embeddings are
+        missing or of another corpus.
+    DataError
+        If nothing would be left, or an evaluation file cannot be read.
+    """
+    evals = open_all(config.against)
+    work = _work(corpus, config, evals, embeddings)
+    draft = folder.open_draft(out, work)
+    where = f" (at {parts.state(corpus, draft)})" if draft.state == "resumed" else ""
+    say(f"clean: {draft.reason}{where}")
+    if draft.reused:
+        return folder.read_manifest(out)
+    removed, result = _report(corpus, draft, config, evals, embeddings)
+    if not config.report_only:
+        _write_samples(corpus, draft, removed["id"])
+    parts.forget(draft)
+    rows = sum(source["rows"]["in"] for source in result["sources"])
+    dropped = Counter(removed["reason"].to_pylist())
+    account = folder.rows_account(rows, rows - len(removed), dropped)
+    read = {f"embeddings {name}": place for name, place in dict(embeddings or {}).items()}
+    manifest = draft.commit(
+        rows=account,
+        seeds={"minhash": config.seed},
+        result=result,
+        lineage=lineage.of(corpus=corpus, **read),
+        recipe=lineage.public({**work.config, **dict(encoding or {})})[0],
+    )
+    say(_summary(manifest))
+    for line in corpora.emptied(manifest):
+        say(f"clean: warning: {line}; see removed.jsonl")
+    return manifest
+
+
+def _report(
+    corpus: Path,
+    draft: folder.Draft,
+    config: CleanConfig,
+    evals: list[Opened],
+    embeddings: Mapping[str, Path] | None,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Settle who goes and write the report; return the removed rows and the figures."""
+    info = corpora.read(corpus, _INFO)
+    texts = [text for opened in evals for text in opened.texts]
+    sought = overlap.grams(texts, config.ngram, config.min_words) if texts else None
+    seen = parts.read(corpus, draft, config, sought)
+    found = _contamination(seen, len(info), sought, config)
+    alike = _evidence(seen, info, config, embeddings)
+    order = _ranks(seen.lengths, config.keep)
+    verdicts = _settled(order[~np.isin(order, found.rows)], alike, config, draft)
+    near = report.twins(info, verdicts, alike)
+    removed = pa.concat_tables([near, report.contaminated(info, found, sought)]).sort_by("id")
+    if len(removed) == len(info):
+        raise DataError("clean: no sample would be left; raise `jaccard` or `cosine`, or `ngram`")
+    draft.write_table("removed.parquet", removed)
+    with draft.writing("removed.jsonl") as path, path.open("wb") as handle:
+        handle.writelines(report.readable(removed, _texts(corpus, removed), sought))
+    groups = report.clusters(info, verdicts, near)
+    draft.write_table("clusters.parquet", groups)
+    result = report.figures(info, removed, groups, corpora.licences(corpus))
+    result["evaluation"] = _hit_by_file(evals, removed)
+    if config.minhash:
+        bands = minhash.banding(config.jaccard, config.permutations)
+        result["recall_at_threshold"] = round(bands.found(config.jaccard), 6)
+    return removed, result
+
+
+def _work(
+    corpus: Path,
+    config: CleanConfig,
+    evals: list[Opened],
+    embeddings: Mapping[str, Path] | None,
+) -> folder.Work:
+    from rensa import RMinHash
+
+    inputs = {"corpus": corpora.key(corpus), "minhash": f"rensa {RMinHash.ALGORITHM_VERSION}"}
+    for opened in evals:
+        inputs[f"against {opened.label}"] = opened.sha256
+    if config.cosine is not None:
+        for name in components(config):
+            if embeddings is None or name not in embeddings:
+                raise UsageError(f"clean: `cosine` needs embeddings of `{name}`; embed the corpus")
+            inputs[f"embeddings {name}"] = vectors.key(embeddings[name], name)
+    asked = config.model_dump(mode="json")
+    asked["against"] = [
+        {"path": one.label, "prompts": one.prompts, "references": one.references} for one in evals
+    ]
+    stage = REPORT if config.report_only else STAGE
+    return folder.Work(stage, VERSION, inputs, asked)
+
+
+def _contamination(
+    seen: parts.Read, n: int, sought: overlap.Grams | None, config: CleanConfig
+) -> overlap.Overlaps:
+    if sought is None:
+        none = np.zeros(0, np.int32)
+        return overlap.Overlaps(none, none, none, np.zeros(0), none)
+    return overlap.overlaps(seen.hits, n, sought, config.common)
+
+
+def _evidence(
+    seen: parts.Read,
+    info: pa.Table,
+    config: CleanConfig,
+    embeddings: Mapping[str, Path] | None,
+) -> settle.Alike:
+    buckets, number = minhash.buckets(seen.keys)
+    loaded = []
+    if config.cosine is not None and embeddings is not None:
+        for name in components(config):
+            ids, rows = vectors.read_component(embeddings[name], name)
+            if not ids.equals(info["id"].combine_chunks()):
+                raise UsageError(
+                    f"clean: {embeddings[name]} holds other ids than the corpus; embed this corpus"
+                )
+            loaded.append(rows)
+    return settle.Alike(
+        buckets=buckets,
+        n_buckets=number,
+        values=seen.values,
+        bounds=seen.bounds,
+        jaccard=config.jaccard,
+        vectors=loaded[0] if loaded else settle.NOTHING,
+        more=loaded[1] if len(loaded) > 1 else settle.NOTHING,
+        cosine=config.cosine or 2.0,
+    )
+
+
+def _ranks(lengths: npt.NDArray[np.int64], keep: str) -> npt.NDArray[np.int32]:
+    """Return samples best first: by response length, or as they lie; ties by id."""
+    order = np.arange(len(lengths)) if keep == "first" else np.argsort(-lengths, kind="stable")
+    return order.astype(np.int32)
+
+
+def _settled(
+    order: npt.NDArray[np.int32], alike: settle.Alike, config: CleanConfig, draft: folder.Draft
+) -> settle.Verdicts:
+    """Settle; blocks of cosines, which take long, are kept so that a stopped run goes on."""
+    fields = settle.Links._fields
+    costly = len(alike.vectors) > 0
+    with progress.progress("clean: twins", len(order), "samples") as bar:
+
+        def name(block: int, what: str) -> str:
+            return f"{parts.FOLDER}/twins-{block:06}.{what}.npy"
+
+        def find(block: int) -> settle.Links | None:
+            stopping.safe_point(STAGE)
+            bar.advance(min(settle.BLOCK, len(order) - block * settle.BLOCK))
+            if not costly or not draft.has(name(block, fields[-1])):
+                return None
+            return settle.Links(*(parts.load(draft.path / name(block, what)) for what in fields))
+
+        def store(block: int, links: settle.Links) -> None:
+            if costly:
+                for what in fields:
+                    parts.store(draft, name(block, what), getattr(links, what))
+
+        way = settle.direct if config.clusters == "direct" else chain
+        return way(order, alike, find, store)
+
+
+def _write_samples(corpus: Path, draft: folder.Draft, removed: pa.ChunkedArray) -> None:
+    """Write the shards without the removed rows; a shard keeps its name, an empty one goes."""
+    for path in corpora.shards(corpus):
+        stopping.safe_point(STAGE)
+        name = f"samples/{path.name}"
+        if draft.has(name):
+            continue
+        table = pq.read_table(path)
+        kept = table.filter(pc.invert(pc.is_in(table["id"], removed)))
+        if kept.num_rows:
+            draft.write_table(name, schema.check(kept, schema.SAMPLES, STAGE))
+
+
+def _texts(corpus: Path, removed: pa.Table) -> dict[str, tuple[str, str]]:
+    """Return the beginnings of the texts that the readable report shows, by id."""
+    named = pa.chunked_array([*removed["id"].chunks, *removed["twin"].chunks], pa.string())
+    shown = pc.unique(named).drop_null()
+    texts = {}
+    for table in corpora.batches(corpus, ["id", "instruction", "response"]):
+        for row in table.filter(pc.is_in(table["id"], shown)).to_pylist():
+            texts[row["id"]] = (report.head(row["instruction"]), report.head(row["response"]))
+    return texts
+
+
+def _hit_by_file(evals: list[Opened], removed: pa.Table) -> list[dict[str, Any]]:
+    """Return, for every evaluation file, its rows, those hit, and the samples that went for it."""
+    samples = Counter(removed["eval_file"].drop_null().to_pylist())
+    hit = Counter(
+        file
+        for file, _ in set(
+            zip(removed["eval_file"].to_pylist(), removed["eval_row"].to_pylist(), strict=True)
+        )
+        if file is not None
+    )
+    return [
+        {
+            "file": opened.label,
+            "rows": opened.rows,
+            "texts": len(opened.texts),
+            "rows_hit": hit[opened.label],
+            "samples": samples[opened.label],
+        }
+        for opened in evals
+    ]
+
+
+def _summary(manifest: Mapping[str, Any]) -> str:
+    rows = manifest["rows"]
+    gone = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in rows["dropped"].items())
+    return f"clean: {rows['kept']:,} of {rows['in']:,} samples kept; out: {gone or 'none'}"

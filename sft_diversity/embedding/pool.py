@@ -1,0 +1,137 @@
+"""Workers that share the units: threads of one core each, or one process a GPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+from sft_diversity.core import machine, stopping
+from sft_diversity.embedding.base import Encoder, Placement
+from sft_diversity.embedding.units import Unit, embed_unit
+
+MakeEncoder = Callable[[str], Encoder]
+_encoder: Encoder | None = None  # of a worker process
+
+
+def run_threads(
+    make: MakeEncoder,
+    placement: Placement,
+    folder: Path,
+    units: Iterable[Unit],
+    advance: Callable[[int], None],
+) -> None:
+    """Embed the units on one device, by `placement.workers` threads that share the encoder.
+
+    PyTorch frees the interpreter during products, and a product of one thread waits for no
+    other: two such workers are faster than one product over two threads, above all where the
+    machine has other work. Threads also die with their process, however it is killed.
+    """
+    import torch
+
+    machine.keep_freed_memory()
+    lock, before = threading.Lock(), torch.get_num_threads()
+    encoder = make("cpu" if placement.device == "cpu" else "cuda:0")
+    workers = placement.workers if placement.device == "cpu" else 1
+
+    def count(texts: int) -> None:
+        stopping.safe_point("embed")
+        with lock:
+            advance(texts)
+
+    def work(unit: Unit) -> int:
+        embed_unit(encoder, placement.batch_tokens, folder, unit, count)
+        return 0
+
+    try:
+        with ThreadPoolExecutor(workers, thread_name_prefix="embed") as executor:
+            _drain(executor, work, units, 2 * workers, advance)
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_processes(
+    make: MakeEncoder,
+    devices: list[str],
+    placement: Placement,
+    folder: Path,
+    units: Iterable[Unit],
+    advance: Callable[[int], None],
+) -> None:
+    """Embed the units by one process a device; `make` must be picklable."""
+    context = multiprocessing.get_context("spawn")
+    names: SimpleQueue[str] = context.SimpleQueue()
+    for device in devices:
+        names.put(device)
+    work = _ProcessWork(placement.batch_tokens, folder)
+    with ProcessPoolExecutor(
+        len(devices), context, initializer=_begin, initargs=(make, names, os.getpid())
+    ) as executor:
+        _drain(executor, work, units, 2 * len(devices), advance)
+
+
+class _ProcessWork:
+    """What a worker process does with a unit; returns how many texts it embedded."""
+
+    def __init__(self, batch_tokens: int, folder: Path) -> None:
+        self._batch_tokens, self._folder = batch_tokens, folder
+
+    def __call__(self, unit: Unit) -> int:
+        assert _encoder is not None
+        embed_unit(_encoder, self._batch_tokens, self._folder, unit, lambda _: None)
+        return len(unit.texts)
+
+
+def _begin(make: MakeEncoder, names: SimpleQueue[str], parent: int) -> None:
+    global _encoder
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _encoder = make(names.get())
+
+
+def _end_with(parent: int) -> None:
+    """Leave when the parent is gone: after `kill -9` nobody else would tell a worker."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _drain(
+    executor: Executor,
+    work: Callable[[Unit], int],
+    units: Iterable[Unit],
+    ahead: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Keep `ahead` units submitted until all are done; the first failure ends it."""
+    running: set[Future[int]] = set()
+    source = iter(units)
+    more = True
+    try:
+        while more or running:
+            while more and len(running) < ahead:
+                unit = next(source, None)
+                if unit is None:
+                    more = False
+                else:
+                    running.add(executor.submit(work, unit))
+            if not running:
+                break
+            done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                advance(future.result())
+            stopping.safe_point("embed")
+    finally:
+        for future in running:
+            future.cancel()

@@ -1,0 +1,180 @@
+"""The layouts of an exported row, and which dialogues each of them holds whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+
+from sft_diversity.core.errors import DataError
+from sft_diversity.exporting import rows
+
+Name = Literal["chat", "messages", "prompt-completion", "alpaca", "sharegpt"]
+Turns = Sequence[Mapping[str, str]]
+
+_SPOKEN = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
+_ALPACA = [(name, pa.string()) for name in ("instruction", "input", "output", "system")]
+#: Canonical role -> ShareGPT's name for it.
+SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+def _nothing(_turns: Turns) -> str | None:
+    return None
+
+
+def _trailing(turns: Turns) -> str | None:
+    return None if turns[-1]["role"] == "assistant" else "a turn after the last answer"
+
+
+def _no_exchanges(turns: Turns) -> str | None:
+    """Why a dialogue is not (system, then) user and assistant by turns: all that Alpaca holds."""
+    roles = [turn["role"] for turn in turns]
+    if "tool" in roles:
+        return "a tool turn"
+    if roles[0] == "system":
+        roles = roles[1:]
+        if not turns[0]["content"].strip():
+            return "a blank system turn"
+    if "system" in roles:
+        return "a system turn that is not the first"
+    if roles[-1] != "assistant":
+        return "a turn after the last answer"
+    if roles != ["user", "assistant"] * (len(roles) // 2):
+        return "two turns of one speaker in a row"
+    return None
+
+
+def alpaca(turns: Turns) -> dict[str, Any]:
+    """Return an Alpaca row: the last exchange, and the ones before it as `history`.
+
+    `input` stays empty: a canonical user turn has the input in it, and readers differ in how they
+    would join the two.
+    """
+    system = turns[0]["content"] if turns[0]["role"] == "system" else ""
+    said = [turn["content"] for turn in turns[1 if system else 0 :]]
+    history = [said[at : at + 2] for at in range(0, len(said) - 2, 2)]
+    return {
+        "instruction": said[-2], "input": "", "output": said[-1],
+        "system": system, "history": history,
+    }  # fmt: skip
+
+
+def sharegpt(turns: Turns) -> dict[str, Any]:
+    """Return a ShareGPT row: turns with `from` and `value`."""
+    spoken = [{"from": SHAREGPT[turn["role"]], "value": turn["content"]} for turn in turns]
+    return {"conversations": spoken}
+
+
+class Format(NamedTuple):
+    """A layout: its columns beside `id, source, pick, meta`; why it cannot hold a dialogue, if so.
+
+    `row` makes the columns' values of a dialogue; without it they are columns of `rows.EXPORTED`.
+    """
+
+    fields: list[pa.Field]
+    fault: Callable[[Turns], str | None] = _nothing
+    row: Callable[[Turns], dict[str, Any]] | None = None
+
+
+_CHAT = {name: rows.EXPORTED.field(name) for name in ("messages", "prompt", "completion")}
+FORMATS: dict[str, Format] = {
+    "chat": Format(list(_CHAT.values())),
+    "messages": Format([_CHAT["messages"]]),
+    "prompt-completion": Format([_CHAT["prompt"], _CHAT["completion"]], _trailing),
+    "alpaca": Format(
+        [*map(pa.field, *zip(*_ALPACA, strict=True)),
+         pa.field("history", pa.list_(pa.list_(pa.string())))],
+        _no_exchanges, alpaca,
+    ),
+    "sharegpt": Format([pa.field("conversations", _SPOKEN)], _nothing, sharegpt),
+}  # fmt: skip
+
+
+def columns(name: str, wanted: pa.Schema) -> list[str]:
+    """Return the columns of an export of samples with the schema `wanted`."""
+    kept = [column for column in ("id", "source", "pick") if column in wanted.names]
+    return [*kept, *(one.name for one in FORMATS[name].fields), "meta"]
+
+
+def formatted(chat: pa.Table, name: str) -> pa.Table:
+    """Return exported rows (`rows.EXPORTED`) in another layout, in their order."""
+    layout = FORMATS[name]
+    if layout.row is not None:
+        made = [layout.row(turns) for turns in chat["messages"].to_pylist()]
+        for one in layout.fields:
+            chat = chat.append_column(one, pa.array([row[one.name] for row in made], one.type))
+    return chat.select(columns(name, chat.schema))
+
+
+def alternates(turns: Turns) -> bool:
+    """Whether, after a system turn, users or tools and the assistant speak by turns, it last.
+
+    LLaMA-Factory leaves other rows out of a training, with a line in its log.
+    """
+    roles = [turn["role"] for turn in turns]
+    if roles[0] == "system":
+        roles = roles[1:]
+    by_turns = set(roles[::2]) <= {"user", "tool"} and set(roles[1::2]) <= {"assistant"}
+    return len(roles) % 2 == 0 and by_turns
+
+
+@dataclass
+class Survey:
+    """Which rows a layout holds, told before anything is written."""
+
+    rows: int = 0
+    unfit: list[dict[str, str]] = field(default_factory=list)  # id, reason
+    dialogues: int = 0  # of the rows that fit, those with several assistant turns
+    broken_turns: int = 0  # of the rows that fit, those for which `alternates` is false
+    with_system: int = 0  # of the rows that fit, those that begin with a system turn
+
+    @property
+    def fit(self) -> int:
+        """How many rows fit."""
+        return self.rows - len(self.unfit)
+
+
+def survey(samples: Iterable[pa.Table], name: str, file_type: str = "parquet") -> Survey:
+    """Look at every sample (tables with `id` and `messages`) once."""
+    found = Survey()
+    for table in samples:
+        for one, turns in zip(table["id"].to_pylist(), table["messages"].to_pylist(), strict=True):
+            found.rows += 1
+            reason = fault(turns, name, file_type)
+            if reason is not None:
+                found.unfit.append({"id": one, "reason": reason})
+                continue
+            found.dialogues += rows.is_dialogue(turns)
+            found.broken_turns += not alternates(turns)
+            found.with_system += turns[0]["role"] == "system"
+    return found
+
+
+def fault(turns: Turns, name: str, file_type: str = "parquet") -> str | None:
+    """Return why a layout cannot hold a dialogue whole, or why no trainer could use it.
+
+    Readers of JSONL take a column's type from the first rows: `datasets` and polars fail where
+    those have no `history` and a later one has. Parquet states the type.
+    """
+    try:
+        rows.last_assistant(turns)
+    except ValueError as why:
+        return str(why)
+    found = FORMATS[name].fault(turns)
+    if found is None and (name, file_type) == ("alpaca", "jsonl") and rows.is_dialogue(turns):
+        return "an earlier exchange, whose type JSONL does not state: Parquet does"
+    return found
+
+
+def refuse(found: Survey, name: str) -> DataError:
+    """Return the error that says how many rows do not fit, which is the first, and the way out."""
+    first = found.unfit[0]
+    holds_all = FORMATS[name].fault is _nothing
+    way = "drop them at ingest" if holds_all else "use --format messages"
+    return DataError(
+        f"export: {len(found.unfit):,} of {found.rows:,} samples do not fit format {name}, the "
+        f"first is {first['id']} ({first['reason']}); {way}, or --leave-out-unfit exports the rest "
+        "and lists these"
+    )

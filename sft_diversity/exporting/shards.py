@@ -1,0 +1,93 @@
+"""The data files of an export: samples streamed in, shards written and read back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sft_diversity.core import folder, schema
+from sft_diversity.core.errors import DataError
+from sft_diversity.exporting import card, formats, rows
+
+BATCH_ROWS = 2_000  # rows turned at once; also the Parquet row group, so that viewers page fast
+
+
+class Stream:
+    """The rows of several Parquet files, taken in pieces of any size; a file's batch in memory.
+
+    Rows whose id is in `without` are passed over.
+    """
+
+    def __init__(self, files: list[Path], wanted: pa.Schema, without: set[str]) -> None:
+        self._batches = self._read(files, wanted, pa.array(sorted(without), pa.string()))
+        self._held = wanted.empty_table()
+
+    @staticmethod
+    def _read(files: list[Path], wanted: pa.Schema, without: pa.Array) -> Iterator[pa.Table]:
+        for path in files:
+            for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS):
+                table = schema.check(pa.Table.from_batches([batch]), wanted, "export")
+                yield table.filter(pc.invert(pc.is_in(table["id"], without))) if without else table
+
+    def take(self, count: int) -> Iterator[pa.Table]:
+        """Yield tables that hold the next `count` rows together."""
+        while count:
+            while self._held.num_rows == 0:
+                self._held = next(self._batches)
+            piece = self._held.slice(0, count)
+            self._held = self._held.slice(piece.num_rows)
+            count -= piece.num_rows
+            yield piece
+
+
+def write_shard(
+    draft: folder.Draft,
+    name: str,
+    pieces: Iterator[pa.Table],
+    format: formats.Name,
+    statistics: card.Statistics,
+    advance: Callable[[int], None],
+) -> None:
+    """Write one shard and read it back; one that a stopped run finished is only read back."""
+    tables = []
+    for piece in pieces:
+        chat = rows.exported(piece)
+        statistics.add(chat)
+        tables.append(formats.formatted(chat, format))
+        advance(piece.num_rows)
+    shard = pa.concat_tables(tables)
+    if not draft.has(name):
+        with draft.writing(name) as path:
+            if name.endswith(".jsonl"):
+                _write_jsonl(path, shard)
+            else:
+                pq.write_table(shard, path, compression="zstd", row_group_size=BATCH_ROWS)
+    path = draft.path / name
+    if not (_jsonl_holds if name.endswith(".jsonl") else _parquet_holds)(path, shard):
+        raise DataError(f"export: {name} does not read back as written; is the disk sound?")
+
+
+def _write_jsonl(path: Path, table: pa.Table) -> None:
+    """Write one JSON object a line, keys in the order of columns, UTF-8, lines ended by LF."""
+    with path.open("wb") as out:
+        for batch in table.to_batches(BATCH_ROWS):
+            out.writelines(
+                orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in batch.to_pylist()
+            )
+
+
+def _jsonl_holds(path: Path, table: pa.Table) -> bool:
+    with path.open("rb") as lines:
+        wanted = (row for batch in table.to_batches(BATCH_ROWS) for row in batch.to_pylist())
+        pairs = itertools.zip_longest(lines, wanted)
+        return all(line is not None and orjson.loads(line) == row for line, row in pairs)
+
+
+def _parquet_holds(path: Path, table: pa.Table) -> bool:
+    return bool(pq.read_table(path).equals(table))

@@ -1,0 +1,330 @@
+"""`export`: a subset, a corpus or a model as a folder, or a Hub repository, that others read."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, lineage, progress, schema, stopping
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.exporting import card, clients, formats, hub, licences
+from sft_diversity.exporting.shards import BATCH_ROWS, Stream, write_shard
+
+VERSION = 5
+_STAGES = {"select": "selection.json", "finetune": "training.json"}
+_STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
+_MODEL_PARTS = (
+    "*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "training.jsonl", "README.md",
+)  # fmt: skip
+
+
+class ExportConfig(Config):
+    """How to export."""
+
+    format: formats.Name = Field(
+        default="chat",
+        description="columns of a row; `chat`: messages, and prompt with completion",
+    )
+    file_type: Literal["parquet", "jsonl"] = Field(
+        default="parquet", description="kind of the data files"
+    )
+    leave_out_unfit: bool = Field(
+        default=False,
+        description="export without the rows that the format cannot hold; left_out.jsonl has them",
+    )
+    max_shard_mb: int = Field(
+        default=500, ge=1, le=5000, description="largest shard, before compression"
+    )
+    title: str | None = Field(default=None, description="title of the card; default: what it is")
+    licences: dict[str, str] = Field(
+        default_factory=dict, description="source -> licence, over those the corpus states"
+    )
+    corpus: Path | None = Field(
+        default=None,
+        description="corpus a subset was chosen from, or what a model was trained on: whose "
+        "sources' licences hold",
+    )
+    acknowledge_licences: bool = Field(
+        default=False,
+        description="push rows whose licences are unknown, non-commercial or forbid derivatives",
+    )
+    private: bool = Field(default=True, description="make a new Hub repository private")
+    branch: str | None = Field(
+        default=None, description="Hub branch to write to, made if it is not there; default: main"
+    )
+    tag: str | None = Field(default=None, description="tag that names what is pushed on the Hub")
+    name: str | None = Field(
+        default=None, description="Hub config of the rows; default: strategy and diversity"
+    )
+    overwrite: bool = Field(
+        default=False, description="go over what others changed in the Hub repository"
+    )
+    work: Path = Field(default=Path(".sftdiv"), description="where an export for the Hub is staged")
+
+
+def check(sources: Sequence[Path], to: str) -> None:
+    """Refuse sources that cannot be exported together, and a place that cannot be written to."""
+    for source in sources:
+        _exportable(source)
+    if hub.repository(to) is None:
+        if len(sources) > 1:
+            raise UsageError(f"export: a folder takes one source, not {len(sources)}; or use hub:")
+        folder.check_out(Path(to), "export")
+
+
+def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:
+    """Return what `export` would do: rows, shards, bytes; touches nothing."""
+    manifest = _exportable(source)
+    files = _sample_files(source) if manifest["stage"] != "finetune" else _model_files(source)
+    size = sum(path.stat().st_size for path in files)
+    found = {"stage": "export", "source": str(source), "of": manifest["stage"], "to": to}
+    name = hub.repository(to)
+    if name is not None:
+        found["repository"] = name
+    if manifest["stage"] != "finetune":
+        count, shards = _shards(files, config.max_shard_mb)
+        found |= {"rows": count, "shards": shards}
+        found |= {"format": config.format, "file_type": config.file_type}
+    return found | {"bytes": size, "seconds": round(1 + size / 2e7)}
+
+
+def export(
+    source: Path | Sequence[Path],
+    to: str,
+    config: ExportConfig,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Export a finished subset, corpus or model to the folder `to`, or to `hub:org/name`.
+
+    A subset or corpus becomes `data/train-00000-of-0000N.parquet` (or `.jsonl`), a dataset card
+    README.md, the selection's manifest as `selection.json` and the options to make it again as
+    `selection.yaml` (a corpus's as `corpus.json`, `.yaml`), and what trainers need to read it
+    (`clients`); a model becomes its own files and `training.json`. Each shard is read back and
+    compared before it counts. A dataset repository takes several.
+
+    Returns
+    -------
+    dict
+        The manifest; after a push with `result.hub` beside it (see `hub.push`).
+
+    Raises
+    ------
+    UsageError
+        If `source` is nothing that can be exported, or `to` is no folder of an export; before a
+        push also where a licence needs a look and was not acknowledged.
+    DataError
+        If there are no rows, rows do not fit the format (see `leave_out_unfit`), or the Hub
+        refuses.
+    """
+    sources = [source] if isinstance(source, Path) else list(source)
+    check(sources, to)
+    manifests = [_exportable(one) for one in sources]
+    name = hub.repository(to)
+    _check_licences(manifests, config, name, say)
+    if name is None:
+        return _stage(sources[0], manifests[0], Path(to), config, say)
+    models = sum(one["stage"] == "finetune" for one in manifests)
+    if models and len(sources) > 1:
+        raise UsageError("export: a Hub repository takes one model, or subsets and corpora")
+    staged, done = [], {}
+    for one, manifest in zip(sources, manifests, strict=True):
+        plain = config.model_copy(update={"title": None})  # the title is the repository's
+        out = config.work / "export" / _work(manifest, plain).key
+        done = _stage(one, manifest, out, plain, say)
+        staged.append(out)
+    options = hub.PushOptions(**{key: getattr(config, key) for key in hub.OPTIONS})
+    pushed = hub.push(staged, name, "model" if models else "dataset", options, say)
+    figures = done["result"] if len(sources) == 1 else {"exports": len(sources)}
+    return done | {"rows": {}, "result": figures | {"hub": pushed}}
+
+
+def _stage(
+    source: Path,
+    manifest: Mapping[str, Any],
+    out: Path,
+    config: ExportConfig,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Make the export's folder, or find it."""
+    draft = folder.open_draft(out, _work(manifest, config))
+    say(f"export: {draft.reason}")
+    if draft.reused:
+        return folder.read_manifest(out, "export")
+    if manifest["stage"] == "finetune":
+        return _export_model(source, manifest, draft)
+    return _export_samples(source, manifest, draft, config, say)
+
+
+def _check_licences(
+    manifests: Sequence[Mapping[str, Any]],
+    config: ExportConfig,
+    repository: str | None,
+    say: Callable[[str], None],
+) -> None:
+    """Show the licences that need a look; before a push they must be acknowledged."""
+    found: dict[str, str] = {}
+    for manifest in manifests:
+        found |= licences.of_rows(manifest, config.licences, config.corpus)
+    look = licences.doubts(found)
+    if not look:
+        return
+    said = f"{len(look)} of {len(found)} sources need a look: {'; '.join(look)}"
+    if repository is not None and not config.acknowledge_licences:
+        raise UsageError(
+            f"export: licences of {said}; may these go to {repository}? then add "
+            "--acknowledge-licences (or state them with `licences` in --config)"
+        )
+    say(f"export: licences of {said}")
+
+
+def _exportable(source: Path) -> dict[str, Any]:
+    manifest = folder.read_manifest(source)
+    if manifest["stage"] not in _STAGES:
+        raise UsageError(
+            f"export: {source} is an output of `{manifest['stage']}`; name a subset, a corpus "
+            "or a model (an output of select, ingest or finetune)"
+        )
+    return manifest
+
+
+def _work(manifest: Mapping[str, Any], config: ExportConfig) -> folder.Work:
+    settings: dict[str, Any] = {"title": _title(manifest, config)}
+    if manifest["stage"] != "finetune":
+        for name in ("format", "file_type", "leave_out_unfit", "max_shard_mb"):
+            settings[name] = getattr(config, name)
+        settings["licences"] = licences.stated(manifest, config.licences, config.corpus)
+    return folder.Work(
+        "export", VERSION, {str(manifest["stage"]): str(manifest["digest"])}, settings
+    )
+
+
+def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
+    if config.title is not None:
+        return " ".join(config.title.split())
+    if manifest["stage"] == "select":
+        chosen = card.figures_of(manifest)
+        dial, size = chosen.get("diversity"), chosen.get("rows")
+        parts = [str(chosen.get("strategy", "subset")), "" if dial is None else f"{dial:g} %"]
+        parts.append("" if size is None else f"{size:,} samples")
+        return ", ".join(part for part in parts if part)
+    return "SFT corpus" if manifest["stage"] in corpora.MAKERS else "fine-tuned model"
+
+
+def _sample_files(source: Path) -> list[Path]:
+    return sorted((source / "samples").glob("*.parquet"))
+
+
+def _shards(files: list[Path], max_shard_mb: int) -> tuple[int, int]:
+    """Return how many rows there are and how many shards they make."""
+    metadata = [pq.read_metadata(path) for path in files]
+    count = sum(one.num_rows for one in metadata)
+    size = sum(
+        one.row_group(group).total_byte_size
+        for one in metadata
+        for group in range(one.num_row_groups)
+    )
+    return count, max(1, math.ceil(size / (max_shard_mb * 1_000_000)))
+
+
+def _export_samples(
+    source: Path,
+    manifest: Mapping[str, Any],
+    draft: folder.Draft,
+    config: ExportConfig,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    files = _sample_files(source)
+    count, shards = _shards(files, config.max_shard_mb)
+    if count == 0:
+        raise DataError(f"export: {source} has no rows; nothing to export")
+    found = _surveyed(files, draft, config, say)
+    shards = min(found.fit, math.ceil(shards * found.fit / count))
+    statistics = card.Statistics()
+    wanted = schema.SUBSET if manifest["stage"] == "select" else schema.SAMPLES
+    stream = Stream(files, wanted, {one["id"] for one in found.unfit})
+    with progress.progress("export", found.fit) as bar:
+        for shard in range(shards):
+            stopping.safe_point("export")
+            size = found.fit * (shard + 1) // shards - found.fit * shard // shards
+            name = f"data/train-{shard:05}-of-{shards:05}.{config.file_type}"
+            write_shard(draft, name, stream.take(size), config.format, statistics, bar.advance)
+    name = _STAGES[manifest["stage"]]
+    draft.write_json(name, {k: v for k, v in manifest.items() if k != "run"})
+    _write_text(draft, name.replace(".json", ".yaml"), lineage.again(manifest)[1])
+    title = str(draft.work.config["title"])
+    trainers = clients.clients(config.format, title, found)
+    for one in trainers:
+        for name, text in one.files.items():
+            _write_text(draft, name, text)
+    stated = draft.work.config["licences"]
+    columns = formats.columns(config.format, wanted)
+    text = card.dataset_card(
+        title, columns, statistics, stated, manifest, config.file_type, clients.notes(trainers)
+    )
+    _write_text(draft, "README.md", text)
+    unknown = sorted(name for name in statistics.sources if name not in stated)
+    return draft.commit(
+        rows=folder.rows_account(count, statistics.rows, {"unfit": len(found.unfit)}),
+        result=statistics.as_json()
+        | {"shards": shards, "unknown_licences": unknown, "format": config.format}
+        | {"file_type": config.file_type, "not_alternating": found.broken_turns}
+        | {"clients": {one.name: one.file for one in trainers}},
+        lineage={str(manifest["stage"]): lineage.entry(manifest)},
+    )
+
+
+def _surveyed(
+    files: list[Path], draft: folder.Draft, config: ExportConfig, say: Callable[[str], None]
+) -> formats.Survey:
+    """Look at all rows first: what does not fit is refused, or listed, before a shard is made."""
+    batches = (
+        pa.Table.from_batches([batch])
+        for path in files
+        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["id", "messages"])
+    )
+    found = formats.survey(batches, config.format, config.file_type)
+    if not found.unfit:
+        return found
+    if not config.leave_out_unfit:
+        raise formats.refuse(found, config.format)
+    if not found.fit:
+        raise DataError(f"export: no sample fits format {config.format}; use --format messages")
+    lines = b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in found.unfit)
+    _write_text(draft, "left_out.jsonl", lines.decode())
+    say(f"export: {len(found.unfit):,} of {found.rows:,} samples left out, see left_out.jsonl")
+    return found
+
+
+def _write_text(draft: folder.Draft, name: str, text: str) -> None:
+    with draft.writing(name) as path:
+        path.write_text(text, "utf-8", newline="\n")
+
+
+def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft) -> dict[str, Any]:
+    files = _model_files(source)
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise DataError(f"export: {source} has no .safetensors weights; nothing to export")
+    for path in files:
+        stopping.safe_point("export")
+        if not draft.has(path.name):
+            with draft.writing(path.name) as scratch:
+                shutil.copyfile(path, scratch)
+    draft.write_json("training.json", {k: v for k, v in manifest.items() if k != "run"})
+    size = sum(path.stat().st_size for path in files)
+    return draft.commit(result={"files": [path.name for path in files], "bytes": size})
+
+
+def _model_files(source: Path) -> list[Path]:
+    """Return a model's own files: weights as safetensors only, nothing that unpickles."""
+    found = {path for pattern in _MODEL_PARTS for path in source.glob(pattern)}
+    return sorted(path for path in found if path.name != folder.MANIFEST)

@@ -1,0 +1,270 @@
+"""The known row formats: a row in, its turns out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from sft_diversity.ingestion.rows import BadRow
+
+#: A speaker and what is said. Speakers: system, user, assistant, call (the assistant calls a
+#: tool), tool.
+Turn = tuple[str, str]
+
+_SPEAKERS = {
+    "system": "system",
+    "developer": "system",
+    "human": "user",
+    "user": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function_call": "call",
+    "tool_call": "call",
+    "observation": "tool",
+    "tool": "tool",
+    "tool_response": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
+}
+
+
+class Origin(NamedTuple):
+    """Where a sample was that an earlier corpus held: its id, source, file ("": not told), row."""
+
+    id: bytes
+    source: str
+    file: str
+    row: int
+
+
+class Sample(NamedTuple):
+    """What a row says: its turns, and the columns that have no place in them.
+
+    `task` is instruction and input of the last exchange before they were joined, where the format
+    has them apart: duplicates are told by the three texts. `origin` is that of a row that this
+    package wrote (`own.known`).
+    """
+
+    turns: list[Turn]
+    task: tuple[str, str] | None
+    meta: dict[str, Any]
+    origin: Origin | None = None
+
+
+Reader = Callable[[dict[str, Any]], Sample]
+
+
+def text_of(row: dict[str, Any], column: str) -> str:
+    """Return the text in a required column.
+
+    Raises
+    ------
+    BadRow
+        If the column is missing, null or no text.
+    """
+    try:
+        value = row[column]
+    except KeyError:
+        raise BadRow("missing-column", column) from None
+    if isinstance(value, str):
+        return value
+    raise BadRow("null-text" if is_null(value) else "not-text", f"{column}: {_kind(value)}")
+
+
+def optional_text(row: dict[str, Any], column: str) -> str:
+    """Return the text in a column that may be missing or null: then it is empty."""
+    value = row.get(column, "")
+    if isinstance(value, str):
+        return value
+    if is_null(value):
+        return ""
+    raise BadRow("not-text", f"{column}: {_kind(value)}")
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value stands for nothing: null, or NaN as data frames write it."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _kind(value: Any) -> str:
+    return {int: "a number", float: "a number", bool: "a truth value", list: "a list"}.get(
+        type(value), "null" if is_null(value) else "an object"
+    )
+
+
+def joined(instruction: str, given: str) -> str:
+    """Return the task: the instruction, a blank line, the input where there is one."""
+    if not given or given.isspace():
+        return instruction
+    if not instruction or instruction.isspace():
+        return given
+    return f"{instruction}\n\n{given}"
+
+
+def _rest(row: dict[str, Any], used: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in used}
+
+
+def single_turn(instruction: str, given: str, response: str) -> Reader:
+    """Return the reader of rows with an instruction, an optional input and a response column."""
+    used = frozenset({instruction, given, response, "history", "system"})
+
+    def read(row: dict[str, Any]) -> Sample:
+        task = (text_of(row, instruction), optional_text(row, given) if given else "")
+        answer = text_of(row, response)
+        turns = [("user", joined(*task)), ("assistant", answer)]
+        if len(row) > 3:
+            before = _history(row.get("history"))
+            system = optional_text(row, "system")
+            turns = [("system", system)] * bool(system.strip()) + before + turns
+            return Sample(turns, task, _rest(row, used))
+        return Sample(turns, task, _rest(row, used) if not used.issuperset(row) else {})
+
+    return read
+
+
+def _history(value: Any) -> list[Turn]:
+    if not value:
+        return []
+    if not isinstance(value, list):
+        raise BadRow("bad-turns", f"history: {_kind(value)}")
+    turns = []
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise BadRow("bad-turns", "history: not a list of pairs")
+        for speaker, said in zip(("user", "assistant"), pair, strict=True):
+            if not isinstance(said, str):
+                raise BadRow("not-text", f"history: {_kind(said)}")
+            turns.append((speaker, said))
+    return turns
+
+
+def dialogue(
+    column: str, role: str, content: str, roles: Mapping[str, str] | None = None
+) -> Reader:
+    """Return the reader of rows with a list of turns in `column`."""
+    speakers = _SPEAKERS | dict(roles or {})
+    used = frozenset({column, "system"})
+
+    def read(row: dict[str, Any]) -> Sample:
+        if column not in row:
+            raise BadRow("missing-column", column)
+        turns = turns_of(row[column], role, content, speakers)
+        system = optional_text(row, "system")
+        if system.strip() and (not turns or turns[0][0] != "system"):
+            turns.insert(0, ("system", system))
+        return Sample(turns, None, _rest(row, used))
+
+    return read
+
+
+def turns_of(value: Any, role: str, content: str, speakers: Mapping[str, str]) -> list[Turn]:
+    """Return a row's list of turns as speaker and text; other key names are tried too."""
+    if not isinstance(value, list):
+        raise BadRow("null-text" if is_null(value) else "bad-turns", _kind(value))
+    turns: list[Turn] = []
+    for turn in value:
+        if not isinstance(turn, dict):
+            raise BadRow("bad-turns", f"a turn is {_kind(turn)}")
+        if role not in turn and "role" in turn:
+            said_by, said = turn["role"], turn.get("content")
+        elif role not in turn and "from" in turn:
+            said_by, said = turn["from"], turn.get("value")
+        else:
+            said_by, said = turn.get(role), turn.get(content)
+        speaker = speakers.get(said_by.lower()) if isinstance(said_by, str) else None
+        if speaker is None:
+            raise BadRow("unknown-role", repr(said_by)[:80])
+        if speaker == "assistant" and turn.get("tool_calls"):
+            turns += _with_calls(said, turn["tool_calls"])
+        else:
+            turns.append((speaker, _said(said)))
+    return turns
+
+
+def _with_calls(said: Any, calls: Any) -> list[Turn]:
+    """An OpenAI turn that calls tools: what is said, if anything, then the calls as JSON."""
+    text = "" if is_null(said) else _said(said)
+    try:
+        call = orjson.dumps(calls).decode()
+    except TypeError:
+        raise BadRow("bad-turns", "tool_calls is no JSON") from None
+    return [("call", f"{text}\n{call}" if text.strip() else call)]
+
+
+def _said(said: Any) -> str:
+    """Return a turn's text; OpenAI's list of text parts is joined."""
+    if isinstance(said, str):
+        return said
+    if isinstance(said, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in said]
+        texts = [part for part in parts if isinstance(part, str)]
+        if not texts or len(texts) < len(parts):
+            raise BadRow("not-text", "a turn holds parts that are no text")
+        return "".join(texts)
+    raise BadRow("null-text" if is_null(said) else "not-text", f"a turn's text: {_kind(said)}")
+
+
+def prompt_completion(completion: str) -> Reader:
+    """Return the reader of prompt–completion rows; both may be text or lists of turns."""
+    plain = single_turn("prompt", "", completion)
+    used = frozenset({"prompt", completion})
+
+    def read(row: dict[str, Any]) -> Sample:
+        if isinstance(row.get("prompt"), list):
+            turns = turns_of(row["prompt"], "role", "content", _SPEAKERS)
+            said = row.get(completion)
+            if isinstance(said, str):
+                turns.append(("assistant", said))
+            else:
+                turns += turns_of(said, "role", "content", _SPEAKERS)
+            return Sample(turns, None, _rest(row, used))
+        return plain(row)
+
+    return read
+
+
+#: Format names and their columns, the most telling first: `auto` takes the first that a row has.
+_KNOWN: list[tuple[str, frozenset[str], Reader]] = [
+    ("messages", frozenset({"messages"}), dialogue("messages", "role", "content")),
+    ("sharegpt", frozenset({"conversations"}), dialogue("conversations", "from", "value")),
+    ("sharegpt", frozenset({"conversation"}), dialogue("conversation", "from", "value")),
+    ("alpaca", frozenset({"instruction", "output"}), single_turn("instruction", "input", "output")),
+    (
+        "dolly",
+        frozenset({"instruction", "context", "response"}),
+        single_turn("instruction", "context", "response"),
+    ),
+    (
+        "gpteacher",
+        frozenset({"instruction", "response"}),
+        single_turn("instruction", "input", "response"),
+    ),
+    ("prompt-completion", frozenset({"prompt", "completion"}), prompt_completion("completion")),
+    ("prompt-completion", frozenset({"prompt", "response"}), prompt_completion("response")),
+    ("question-answer", frozenset({"question", "answer"}), single_turn("question", "", "answer")),
+]
+
+KNOWN_COLUMNS = "; ".join(f"{name}: {', '.join(sorted(columns))}" for name, columns, _ in _KNOWN)
+
+
+def named(name: str, columns: Iterable[str]) -> Reader:
+    """Return the reader of a format, in the variant that `columns` show."""
+    variants = [(needed, reader) for known, needed, reader in _KNOWN if known == name]
+    held = set(columns)
+    return next((reader for needed, reader in variants if needed <= held), variants[0][1])
+
+
+def recognised(columns: Iterable[str]) -> tuple[str, Reader] | None:
+    """Return the first known format whose columns are all there."""
+    held = set(columns)
+    return next(((name, reader) for name, needed, reader in _KNOWN if needed <= held), None)

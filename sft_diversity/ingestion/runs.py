@@ -1,0 +1,147 @@
+"""Runs: rows of one part, sorted by id, in Arrow files that are read without copying.
+
+A run is what fits in memory at once; the shards are made of all runs afterwards, as in an external
+merge sort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from sft_diversity.core.folder import Draft
+from sft_diversity.core.schema import MESSAGES
+from sft_diversity.ingestion import columns
+
+_MAX_ROWS = 50_000
+_MAX_BYTES = 64 << 20
+
+#: `messages` is null where it is one user turn, the instruction, and one assistant turn, the
+#: response: most rows, whose text would else be held twice.
+RUN = pa.schema(
+    [
+        ("id", pa.binary(16)),
+        ("key", pa.binary(16)),
+        ("file", pa.int32()),
+        ("row", pa.int64()),
+        ("empty", pa.bool_()),
+        ("instruction", pa.string()),
+        ("response", pa.string()),
+        ("meta", pa.string()),
+        ("messages", MESSAGES),
+        ("source", pa.string()),  # these three of rows that an earlier corpus held, else ""
+        ("source_file", pa.string()),
+        ("source_row", pa.int64()),
+    ]
+)
+
+
+class RunRow(NamedTuple):
+    """One row of a run, in the order of its columns; texts in UTF-8.
+
+    `messages` are pairs of role and content, or None where instruction and response tell them.
+    """
+
+    id: bytes
+    key: bytes
+    file: int
+    row: int
+    empty: bool
+    instruction: bytes
+    response: bytes
+    meta: bytes
+    messages: list[tuple[bytes, bytes]] | None
+    source: bytes = b""
+    source_file: bytes = b""
+    source_row: int = -1
+
+
+class RunWriter:
+    """Collects rows and writes them as runs `<prefix>-<number>.arrow` of a draft."""
+
+    def __init__(self, draft: Draft, prefix: str) -> None:
+        self._draft, self._prefix = draft, prefix
+        self._rows: list[RunRow] = []
+        self._bytes = 0
+        self.names: list[str] = []
+
+    def add(self, row: RunRow) -> None:
+        """Add one row."""
+        self._rows.append(row)
+        self._bytes += len(row.instruction) + len(row.response) + len(row.meta)
+        if self._bytes > _MAX_BYTES or len(self._rows) >= _MAX_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was collected as a run, ordered by id and, where ids are equal, by place."""
+        if not self._rows:
+            return
+        self._rows.sort()  # by id; file and row, which differ, decide before any text is compared
+        id, key, file, row, empty, instruction, response, meta, messages, *origin = zip(
+            *self._rows, strict=True
+        )
+        arrays = [
+            columns.fixed(id),
+            columns.fixed(key),
+            columns.numbers(np.array(file, np.int32)),
+            columns.numbers(np.array(row, np.int64)),
+            columns.truths(np.array(empty)),
+            columns.texts(instruction),
+            columns.texts(response),
+            columns.texts(meta),
+            _messages(messages),
+            columns.texts(origin[0]),
+            columns.texts(origin[1]),
+            columns.numbers(np.array(origin[2], np.int64)),
+        ]
+        name = f"{self._prefix}-{len(self.names):04d}.arrow"
+        with (
+            self._draft.writing(name) as path,
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, RUN) as writer,
+        ):
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=RUN))
+        self.names.append(name)
+        self._rows, self._bytes = [], 0
+
+
+def _messages(rows: Sequence[list[tuple[bytes, bytes]] | None]) -> pa.Array:
+    turns = [turn for row in rows if row for turn in row]
+    said = columns.turns([t[0] for t in turns], [t[1] for t in turns], MESSAGES.value_type)
+    offsets = np.cumsum([0, *(len(row) if row else 0 for row in rows)])
+    missing = np.array([row is None for row in rows])
+    return columns.lists(offsets.astype(np.int32), said, MESSAGES, missing)
+
+
+def whole_messages(rows: pa.Table) -> pa.Array:
+    """Return the messages of a table of runs, those left out made of instruction and response."""
+    messages = rows["messages"].combine_chunks()
+    short = messages.is_null().to_numpy(zero_copy_only=False)
+    number = int(short.sum())
+    if not number:
+        return messages
+    mask = columns.truths(short)
+    asked, answered = (
+        rows[name].filter(mask).combine_chunks() for name in ("instruction", "response")
+    )
+    # user and assistant in turn: 0, n, 1, n + 1, ...
+    woven = columns.numbers(np.arange(2 * number).reshape(2, number).T.ravel())
+    roles = columns.named(np.tile(np.array([0, 1], np.int32), number), ["user", "assistant"])
+    contents = pa.concat_arrays([asked, answered]).take(woven)
+    said = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGES.value_type))
+    made = columns.lists(np.arange(0, 2 * number + 1, 2, dtype=np.int32), said, MESSAGES)
+    if number == len(rows):
+        return made
+    place = np.empty(len(rows), np.int64)
+    place[short] = np.arange(number)
+    place[~short] = number + np.flatnonzero(~short)
+    return pa.concat_arrays([made, messages]).take(columns.numbers(place))
+
+
+def read_run(path: Path) -> pa.Table:
+    """Return a run as a table whose buffers are the mapped file."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -1,0 +1,121 @@
+"""All metrics of one component of a data set, from arrays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from sft_diversity.core import seeding
+from sft_diversity.core.config import Config
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.vectors import Vectors
+from sft_diversity.metrics import tokens
+from sft_diversity.metrics.bleu import self_bleu
+from sft_diversity.metrics.embedding import mean_pairwise_distance, vendi_score
+from sft_diversity.metrics.kinds import coverage
+from sft_diversity.metrics.ngrams import distinct_ratio, ngrams, rarefied_ratio
+from sft_diversity.metrics.novelsum import density_factors, novelsum
+from sft_diversity.metrics.words import number
+
+Figure = float | int | None
+_DIGITS = 6
+
+
+class MeasureConfig(Config):
+    """How much of a data set the metrics read that compare samples with one another."""
+
+    self_bleu_sample: int = Field(
+        default=1_000, ge=2, description="texts that self-BLEU compares; it rises with them"
+    )
+    novelsum_sample: int = Field(
+        default=10_000, ge=2, description="samples that NovelSum compares; time is quadratic"
+    )
+    reference_sample: int = Field(
+        default=20_000, ge=1, description="corpus samples that stand for NovelSum's density"
+    )
+    seed: int = Field(default=0, ge=0, description="of the samples above")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of a data set of n samples.
+
+    The order of the samples takes part in what is sampled and in the compression ratio: the stage
+    orders them by id, so that the order in which a subset was picked does not matter.
+
+    Attributes
+    ----------
+    texts : sequence of str, length n
+    token_lengths : int array, shape (n,)
+        Tokens of each text, by the tokenizer of the model to be trained.
+    token_occurrences : int array, shape (types,)
+        How often the data set holds each token type.
+    vectors : float32 array, shape (n, d)
+        Unit length.
+    reference : float32 array, shape (m, d)
+        Unit vectors of the corpus whose density NovelSum reads; without one, the data set's own.
+    incidences : mapping of level to Incidence over the n samples
+    """
+
+    texts: Sequence[str]
+    token_lengths: npt.NDArray[np.integer]
+    token_occurrences: npt.NDArray[np.integer]
+    vectors: Vectors
+    reference: Vectors
+    incidences: Mapping[str, Incidence] = field(default_factory=dict)
+
+
+def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
+    """Return every metric of a component by name, in the order of the table.
+
+    A metric is None where the data set is too small for it. Figures are rounded to six decimals.
+
+    Notes
+    -----
+    About 10 s for 10,000 samples of 100 words on one core; see each metric for its cost.
+    """
+    n = len(part.texts)
+    words = number(part.texts)
+    found: dict[str, Figure] = dict(tokens.lengths(part.token_lengths, part.texts))
+    for order, (grams, _) in enumerate(ngrams(words, 4), start=1):
+        counts = np.unique(grams, return_counts=True)[1]
+        found[f"distinct_{order}"] = distinct_ratio(counts)
+        if order <= 2:
+            found[f"distinct_{order}_in_10k"] = rarefied_ratio(counts, 10_000)
+    found["compression_ratio"] = tokens.compression_ratio(part.texts)
+    compared = sample(n, config.self_bleu_sample, config.seed, "self-bleu")
+    found["self_bleu"] = float(self_bleu(words.take(compared)).mean()) if n > 1 else None
+    found["token_entropy_bits"] = tokens.entropy_bits(part.token_occurrences)
+    found |= _spread(part, config)
+    for level, incidence in part.incidences.items():
+        for name, value in coverage(incidence).items():
+            found[f"{level}_{name}"] = value
+    return {name: round(v, _DIGITS) if v is not None else None for name, v in found.items()}
+
+
+def _spread(part: Part, config: MeasureConfig) -> dict[str, Figure]:
+    """Return the metrics of embeddings."""
+    n = len(part.vectors)
+    if n < 2:
+        return {"embedding_distance": None, "vendi_score": 1.0, "novelsum": None}
+    rows = sample(n, config.novelsum_sample, config.seed, "novelsum")
+    known = sample(len(part.reference), config.reference_sample, config.seed, "reference")
+    vectors = part.vectors[rows]
+    factors = density_factors(vectors, part.reference[known])
+    return {
+        "embedding_distance": mean_pairwise_distance(part.vectors),
+        "vendi_score": vendi_score(part.vectors),
+        "novelsum": novelsum(vectors, factors),
+    }
+
+
+def sample(n: int, size: int, seed: int, purpose: str) -> npt.NDArray[np.int64]:
+    """Return at most `size` of n rows, ascending, drawn without repeats."""
+    if n <= size:
+        return np.arange(n)
+    drawn = seeding.generator(seed, "measure", purpose).choice(n, size, replace=False)
+    return np.sort(drawn).astype(np.int64)

@@ -1,0 +1,198 @@
+"""The plain facts of one subset beside its corpus: sources, lengths, kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.reporting.gather.reading import Counts, Kinds, Pool, Subset, among, shares
+
+Facts = dict[str, Any]
+_SHOWN = 12  # kinds in a list
+_LABEL = 60  # characters of a cluster's example
+
+
+def sources(subset: Subset, pool: Pool) -> list[Facts]:
+    """Return each source's samples and share in the subset and in the corpus, greatest first."""
+    picked = _count(subset.sources)
+    whole = _count(pool.table["source"]) if pool.table is not None else {}
+    totals = sum(picked.values()), sum(whole.values()) or 1
+    rows: list[Facts] = [
+        {
+            "source": name,
+            "picked": picked.get(name, 0),
+            "share": round(picked.get(name, 0) / totals[0], 6),
+            "corpus": whole.get(name),
+            "corpus_share": round(whole[name] / totals[1], 6) if name in whole else None,
+        }
+        for name in {*picked, *whole}
+    ]
+    rows.sort(key=lambda row: (-row["share"], -(row["corpus_share"] or 0.0), str(row["source"])))
+    return rows
+
+
+def _count(column: Any) -> dict[str, int]:
+    return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist()}
+
+
+def lengths(subset: Subset, pool: Pool) -> dict[str, Facts]:
+    """Return the length distribution of both components: tokens, or characters without a pass.
+
+    Bins are powers of √2, so that 30 and 3,000 tokens are on one picture.
+    """
+    told: dict[str, Facts] = {}
+    for component in COMPONENTS:
+        tokens = pool.lengths(component)
+        if tokens is not None:
+            unit, whole = "tokens", tokens
+            own = tokens[among(subset.ids, _pass_ids(pool, component), "the token pass")]
+        else:
+            columns = [pq.read_table(path, columns=[component])[component] for path in subset.files]
+            own = np.concatenate([pc.utf8_length(c).to_numpy() for c in columns]).astype(np.int64)
+            unit, whole = "characters", None
+        told[component] = {"unit": unit, **_histogram(own, whole)}
+    return told
+
+
+def _pass_ids(pool: Pool, component: str) -> Any:
+    place = pool.found.tokens[component]
+    return pq.read_table(place / "ids.parquet", columns=["id"])["id"].combine_chunks()
+
+
+def _histogram(own: npt.NDArray[np.int64], whole: npt.NDArray[np.int64] | None) -> Facts:
+    top = max(int(own.max()), 0 if whole is None else int(whole.max()), 2)
+    steps = np.arange(0, 2 * np.ceil(np.log2(top + 1)) + 1)
+    edges = np.unique(np.round(np.sqrt(2.0) ** steps).astype(np.int64))
+    edges[0] = 0
+    told: Facts = {"edges": edges.tolist(), "subset": _binned(own, edges), **_middle(own, "")}
+    if whole is not None:
+        told |= {"corpus": _binned(whole, edges), **_middle(whole, "corpus_")}
+    return told
+
+
+def _binned(values: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> list[float]:
+    return shares(np.histogram(values, bins=edges)[0])
+
+
+def _middle(values: npt.NDArray[np.int64], prefix: str) -> Facts:
+    low, half, high = np.quantile(values, [0.1, 0.5, 0.9])
+    return {
+        f"{prefix}mean": round(float(values.mean()), 3),
+        f"{prefix}p10": round(float(low), 3),
+        f"{prefix}median": round(float(half), 3),
+        f"{prefix}p90": round(float(high), 3),
+    }
+
+
+def evenness(counts: Counts) -> float | None:
+    """Return Pielou's evenness of the kinds held: entropy over that of equal counts."""
+    held = counts[counts > 0]
+    if len(held) < 2:
+        return None
+    p = held / held.sum()
+    return round(float(-(p * np.log(p)).sum() / np.log(len(held))), 6)
+
+
+def kinds(opened: Kinds, subset: Subset, pool: Pool) -> Facts:
+    """Return how a subset holds the kinds of one incidence, beside the corpus.
+
+    `more` and `less` are the kinds whose share of samples differs most; `missing` are the most
+    frequent kinds that no sample of the subset holds.
+    """
+    rows = among(subset.ids, opened.ids, f"the incidence of {opened.strategy}")
+    own, whole = opened.counts(rows), opened.counts()
+    n, all_n = len(rows), opened.made.n_samples
+    expected = whole * (n / all_n)
+    # A difference in standard deviations of a random draw: neither the rare nor the common rule.
+    distance = (own - expected) / np.sqrt(np.maximum(expected, 1.0))
+    order = np.argsort(-distance, kind="stable")
+    lost = np.flatnonzero((own == 0) & (whole > 0))
+    return {
+        "strategy": opened.strategy,
+        "total": opened.made.n_kinds,
+        "held": int((own > 0).sum()),
+        "missing": len(lost),
+        "evenness": evenness(own),
+        "corpus_evenness": evenness(whole),
+        "per_kind": per_kind(own),
+        "more": listed(order[:_SHOWN], opened, own, whole, pool),
+        "less": listed(order[::-1][:_SHOWN], opened, own, whole, pool),
+        "lost": listed(lost[np.argsort(-whole[lost], kind="stable")][:_SHOWN], opened, own, whole,
+                       pool),
+    }  # fmt: skip
+
+
+def per_kind(counts: Counts) -> list[Facts]:
+    """Return how many kinds are held by 0, 1, 2–3, 4–7, ... samples."""
+    told = [{"samples": "0", "kinds": int((counts == 0).sum())}]
+    low = 1
+    while low <= int(counts.max(initial=0)):
+        high = 2 * low - 1
+        inside = int(((counts >= low) & (counts <= high)).sum())
+        told.append({"samples": str(low) if low == high else f"{low}–{high}", "kinds": inside})
+        low *= 2
+    return told
+
+
+def listed(
+    chosen: npt.NDArray[np.intp], opened: Kinds, own: Counts, whole: Counts, pool: Pool
+) -> list[Facts]:
+    """Return kinds with their names and counts."""
+    names = labels(chosen.tolist(), opened, pool)
+    return [
+        {"kind": name, "subset": int(own[kind]), "corpus": int(whole[kind])}
+        for kind, name in zip(chosen, names, strict=True)
+    ]
+
+
+def labels(chosen: Sequence[int], opened: Kinds, pool: Pool) -> list[str]:
+    """Return names of kinds to read; a cluster has none, so it is shown by a sample of it."""
+    names = [opened.table["kind"][int(kind)].as_py() for kind in chosen]
+    if "examples" not in opened.table.schema.names or pool.found.corpus is None or not names:
+        micro = opened.strategy.startswith("micro-")
+        return [shown(name) if micro else name for name in names]
+    component = opened.strategy.partition("-")[2]
+    examples = [opened.table["examples"][int(kind)].as_py() for kind in chosen]
+    ids = [one[0] if one else None for one in examples]
+    assert pool.table is not None
+    places = pc.index_in(pa.array(ids, pa.string()), value_set=pool.table["id"].combine_chunks())
+    there = [(i, row) for i, row in enumerate(places.to_pylist()) if row is not None]
+    texts = pool.texts(np.array([row for _, row in there], np.int64)) if there else []
+    for (i, _), sample in zip(there, texts, strict=True):
+        names[i] = f"{names[i]}, as “{clip(sample[component], _LABEL)}”"
+    return names
+
+
+def shown(name: str) -> str:
+    """Return a kind to read: the name of a byte-level token as the text that its bytes are.
+
+    Spaces and line ends are made visible; a token that is a part of a character stays as it is.
+    """
+    try:
+        text = bytes(_BYTES[sign] for sign in name).decode()
+    except (KeyError, UnicodeDecodeError):
+        text = name
+    return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+
+
+def _byte_signs() -> dict[str, int]:
+    """Return the signs that byte-level tokenizers write bytes with (GPT-2's `bytes_to_unicode`)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(rest)}
+
+
+_BYTES = _byte_signs()
+
+
+def clip(text: str, characters: int) -> str:
+    """Return the start of a text on one line."""
+    flat = " ".join(text[: 4 * characters].split())
+    return flat if len(flat) <= characters else f"{flat[: characters - 1]}…"

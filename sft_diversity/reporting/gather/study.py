@@ -1,0 +1,233 @@
+"""The plain facts of a study: scores, fits, what the dial changed, training, lineage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import folder
+from sft_diversity.core.errors import DataError
+from sft_diversity.reporting.config import ReportConfig
+from sft_diversity.reporting.gather import compare, portrait, samples, tables
+from sft_diversity.reporting.gather.reading import Pool, Subset, open_kinds, open_subset
+from sft_diversity.reporting.gather.tables import Row
+
+BASELINES = ("random", "random-common", "longest", "base")
+_KEYS = ("regime", "strategy", "size", "diversity", "seed")
+#: Columns of results.csv that say what a run read, as they are shown.
+BUDGET = (
+    "epochs", "steps", "response_tokens", "truncated_share", "instruction_tokens_mean",
+    "response_tokens_mean", "kinds", "evenness", "entropy_bits",
+)  # fmt: skip
+
+
+def is_study(place: Path) -> bool:
+    """Whether a folder is a study: its results are there, whether or not it has finished."""
+    return (place / "results.csv").is_file()
+
+
+def results(place: Path) -> list[Row]:
+    """Return the rows of results.csv; what names a run is there in each, None where it is not.
+
+    Raises
+    ------
+    DataError
+        If a row has no strategy: it is another sort of table.
+    """
+    names = ("regime", "size", "diversity", "seed", "train_seed", "score")
+    rows = [dict.fromkeys(names) | row for row in tables.rows(place / "results.csv")]
+    if any(not row.get("strategy") for row in rows):
+        raise DataError("report: results.csv has rows without a strategy; is it of `sftdiv study`?")
+    return [row | {"strategy": str(row["strategy"])} for row in rows]
+
+
+def cell_name(row: Row) -> str:
+    """Return the folder name of a row's subset: `B-micro-response-n10000-d67-s0`."""
+    dial = "" if row.get("diversity") is None else f"-d{row['diversity']:g}"
+    regime = f"{row['regime']}-" if row.get("regime") else ""
+    return f"{regime}{row['strategy']}-n{row['size']}{dial}-s{row.get('seed') or 0}"
+
+
+def run_name(row: Row) -> str:
+    """Return the folder name of a row's run."""
+    return f"{cell_name(row)}-t{row.get('train_seed') or 0}"
+
+
+def main_regime(rows: Sequence[Row]) -> str | None:
+    """Return the regime that verdicts rest on: B, which holds length, if there is one."""
+    there = sorted({row["regime"] for row in rows if row.get("regime")})
+    return "B" if "B" in there else (there[0] if there else None)
+
+
+def firsts(rows: Sequence[Row], regime: str | None) -> list[Row]:
+    """Return one row a cell apart from its seeds: the lowest draw, then the lowest training seed.
+
+    Only cells of `regime` that have a subset; base has none.
+    """
+    found: dict[tuple[Any, ...], Row] = {}
+    order = sorted(rows, key=lambda r: (r.get("seed") or 0, r.get("train_seed") or 0))
+    for row in order:
+        if row.get("regime") in (regime, None) and row["strategy"] != "base":
+            found.setdefault((row["strategy"], row["size"], row.get("diversity")), row)
+    return sorted(found.values(), key=_order)
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    place = BASELINES.index(row["strategy"]) + 1 if row["strategy"] in BASELINES else 0
+    dial = row.get("diversity")
+    return place, str(row["strategy"]), row.get("size") or 0, -1.0 if dial is None else dial
+
+
+def cells(rows: Sequence[Row]) -> list[Row]:
+    """Return one row a cell over its seeds: runs, mean score and spread, means of the budget."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        key = (row.get("regime"), row["strategy"], row.get("size"), row.get("diversity"))
+        groups.setdefault(key, []).append(row)
+    told = []
+    for key, own in groups.items():
+        scores = [row["score"] for row in own if isinstance(row.get("score"), int | float)]
+        one = dict(zip(("regime", "strategy", "size", "diversity"), key, strict=True))
+        one |= {"runs": len(own), "score": _mean(scores), "sd": _sd(scores)}
+        one |= {n: _mean([row.get(n) for row in own]) for n in BUDGET if n in own[0]}
+        told.append(one)
+    return sorted(told, key=lambda row: (str(row["regime"] or ""), *_order(row)))
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    there = [v for v in values if isinstance(v, int | float)]
+    return math.fsum(there) / len(there) if there else None
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def metric_values(rows: Sequence[Row], regime: str | None) -> dict[str, Any] | None:
+    """Return the mean of every metric by strategy, size and diversity, of one regime."""
+    own = [row for row in rows if row.get("regime") in (regime, None)]
+    names = [n for n in (own[0] if own else {}) if n not in _KEYS and _numeric(own, n)]
+    if not names:
+        return None
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in sorted(own, key=_order):
+        groups.setdefault((row["strategy"], row["size"], row.get("diversity")), []).append(row)
+    return {
+        "metrics": names,
+        "cells": [
+            {"strategy": key[0], "size": key[1], "diversity": key[2],
+             "values": [_mean([row.get(n) for row in some]) for n in names]}
+            for key, some in groups.items()
+        ],
+    }  # fmt: skip
+
+
+def _numeric(rows: Sequence[Row], name: str) -> bool:
+    values = [row.get(name) for row in rows]
+    there = [v for v in values if v is not None]
+    return bool(there) and all(isinstance(v, int | float) for v in there)
+
+
+def subsets_of(place: Path, rows: Sequence[Row]) -> dict[str, Subset]:
+    """Return the subsets of rows that are there and finished, by the name a reader knows."""
+    found = {}
+    for row in rows:
+        at = place / "subsets" / cell_name(row)
+        if folder.stage_of(at) == "select":
+            found[label(row)] = open_subset(at)
+    return found
+
+
+def label(row: Row) -> str:
+    """Return a cell to read: `micro-response 67 %, N = 10,000`."""
+    dial = "" if row.get("diversity") is None else f" {row['diversity']:g} %"
+    return f"{row['strategy']}{dial}, N = {row['size']:,}"
+
+
+def changes(
+    rows: Sequence[Row], opened: dict[str, Subset], pool: Pool, config: ReportConfig
+) -> list[dict[str, Any]]:
+    """Return, by strategy and size, what the highest diversity gains and loses over the lowest."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        if row.get("diversity") is not None and label(row) in opened:
+            groups.setdefault((row["strategy"], row["size"]), []).append(row)
+    told = []
+    for (strategy, size), own in groups.items():
+        ends = [min(own, key=lambda r: r["diversity"]), max(own, key=lambda r: r["diversity"])]
+        if ends[0]["diversity"] == ends[1]["diversity"]:
+            continue
+        low, high = (opened[label(row)] for row in ends)
+        one: dict[str, Any] = {
+            "title": f"{strategy}, N = {size:,}",
+            "ends": [f"{row['diversity']:g} %" for row in ends],
+            "sources": _sources(portrait.sources(low, pool), portrait.sources(high, pool)),
+            "overlap": compare.overlap(low, high),
+        }
+        index = pool.found.indexes.get(strategy)
+        if index is not None:
+            one["kinds"] = compare.kinds(open_kinds(strategy, index), low, high, pool)
+        one["samples"] = _to_read(low, high, ends, config)
+        told.append(one)
+    return told
+
+
+def _sources(low: list[Row], high: list[Row]) -> list[Row]:
+    shares = {row["source"]: row for row in low}
+    rows = [
+        {"source": row["source"], "first": shares.get(row["source"], {}).get("share", 0.0),
+         "second": row["share"], "corpus": row["corpus_share"]}
+        for row in high
+    ]  # fmt: skip
+    named = {row["source"] for row in high}
+    rows += [
+        {"source": r["source"], "first": r["share"], "second": 0.0, "corpus": r["corpus_share"]}
+        for r in low
+        if r["source"] not in named
+    ]
+    return sorted(rows, key=lambda r: (-abs(r["second"] - r["first"]), str(r["source"])))
+
+
+def _to_read(
+    low: Subset, high: Subset, ends: Sequence[Row], config: ReportConfig
+) -> list[dict[str, Any]]:
+    told = compare.groups(low, high, config)
+    names = [f"{row['diversity']:g} %" for row in ends]
+    titles = {f"Only in {low.name}": f"Only at {names[0]}",
+              f"Only in {high.name}": f"Only at {names[1]}",
+              "In both": f"At {names[0]} and at {names[1]}"}  # fmt: skip
+    return [group | {"title": titles[group["title"]]} for group in told]
+
+
+def training(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return training curves by strategy and size; a series a level of diversity."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        log = tables.curve(place / "models" / run_name(row) / "training.jsonl")
+        if log is not None:
+            group = f"{row['strategy']}, N = {row['size']:,}"
+            groups.setdefault(group, []).append({"diversity": row.get("diversity"), **log})
+    return [{"title": title, "series": series} for title, series in groups.items()]
+
+
+def gather_samples(
+    rows: Sequence[Row], opened: dict[str, Subset], pool: Pool, config: ReportConfig
+) -> list[dict[str, Any]]:
+    """Return samples to read: of each strategy at its highest diversity, and of random."""
+    last: dict[tuple[str, int], Row] = {}
+    for row in rows:  # by rising diversity
+        if label(row) in opened:
+            last[row["strategy"], row["size"]] = row
+    told = []
+    for row in last.values():
+        index = pool.found.indexes.get(row["strategy"])
+        kinds = None if index is None else open_kinds(row["strategy"], index)
+        groups = samples.groups(opened[label(row)], pool, kinds, config)
+        if groups:
+            told.append({"title": label(row), "groups": groups})
+    return told

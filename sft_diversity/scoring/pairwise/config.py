@@ -1,0 +1,182 @@
+"""What is judged against what, by whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sft_diversity.core import config as configs
+from sft_diversity.core import machine
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import UsageError
+from sft_diversity.endpoint.config import EndpointConfig, is_url
+from sft_diversity.scoring.sets import Join
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class PromptSet(Config):
+    """One set of prompts: a JSON list or JSON lines, plain or .gz, and where its parts lie.
+
+    A path names a value inside a row: `messages.0.content` is the first message's content.
+    """
+
+    name: str = Field(pattern=_NAME, description="name in results and of files")
+    file: str = Field(description="file in the evaluation folder")
+    prompt: str = Field(description="path of the prompt, one text")
+    input: str | None = Field(default=None, description="path of an input that follows the prompt")
+    response: str | None = Field(
+        default=None, description="path of the baseline's answer, for `against: reference`"
+    )
+    join: Join | None = Field(default=None, description="a further file with the rest of each row")
+    limit: int | None = Field(
+        default=None, ge=1, description="take a seeded sample of this many prompts"
+    )
+
+
+class PairwiseConfig(Config):
+    """What to judge a model's answers on, and against what."""
+
+    suite: Literal["pairwise"] = Field(
+        default="pairwise", description="answers judged against a baseline's, in both orders"
+    )
+    judge_url: str | None = Field(
+        default=None,
+        exclude=True,
+        description="base URL of the judge's OpenAI-compatible endpoint",
+    )
+    judge_model: str | None = Field(default=None, description="the judge's name there")
+    judge_key_env: str | None = Field(
+        default=None,
+        exclude=True,
+        description="environment variable that holds the judge's key; none sends no key",
+    )
+    judge: dict[str, Any] = Field(
+        default={},
+        exclude=True,
+        description="further options of asking the judge: temperature, max_tokens, concurrency ...",
+    )
+    judge_prompt: Path | None = Field(
+        default=None,
+        exclude=True,
+        description="file of the judge's prompt; default: configs/score/judge-prompt.txt",
+    )
+    against: str = Field(
+        default="reference",
+        exclude=True,
+        description="the baseline: reference (the sets' own answers), a file of answers, the "
+        "output of an earlier pairwise score, a model folder, a Hub id or an endpoint's URL",
+    )
+    against_model: str | None = Field(
+        default=None, description="the baseline's name where it is an endpoint"
+    )
+    against_key_env: str | None = Field(
+        default=None,
+        exclude=True,
+        description="environment variable that holds its key; none sends no key",
+    )
+    model_name: str | None = Field(
+        default=None, description="the model's name where MODEL is an endpoint's URL"
+    )
+    model_key_env: str | None = Field(
+        default=None,
+        exclude=True,
+        description="environment variable that holds its key; none sends no key",
+    )
+    calls: dict[str, Any] = Field(
+        default={},
+        exclude=True,
+        description="further options of asking MODEL or the baseline at an endpoint: concurrency, "
+        "timeout_s, extra, ...",
+    )
+    sets: tuple[PromptSet, ...] | None = Field(
+        default=None, description="prompt sets; default: those of configs/score/pairwise.yaml"
+    )
+    prompts: Path | None = Field(
+        default=None,
+        exclude=True,
+        description="own prompts instead: JSON lines with `prompt` and, for against reference, "
+        "`response`",
+    )
+    eval_dir: Path | None = Field(
+        default=None,
+        exclude=True,
+        description="folder of the sets' files; default: data/eval here or in the checkout",
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="take a seeded sample of this many prompts of each set"
+    )
+    max_new_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
+    temperature: float = Field(default=0.0, ge=0, description="of the answers; 0 is greedy")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="of the answers' sampling")
+    batch_size: int = Field(
+        default=16, ge=1, description="prompts a batch, where the model runs here"
+    )
+    max_bad_fraction: float = Field(
+        default=0.1, ge=0, le=1, exclude=True, description="largest share of calls with no verdict"
+    )
+    draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
+    seed: int = Field(default=0, ge=0, description="of samples of prompts, sampling and bootstrap")
+    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
+    dtype: machine.Precision = Field(
+        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
+    )
+    trust_remote_code: bool = Field(
+        default=False, exclude=True, description="run code that a model repository brings"
+    )
+
+    @field_validator("sets")
+    @classmethod
+    def _distinct(cls, sets: tuple[PromptSet, ...] | None) -> tuple[PromptSet, ...] | None:
+        names = [one.name for one in sets or ()]
+        if len(set(names)) != len(names) or (sets is not None and not sets):
+            raise ValueError("name at least one set, each once")
+        return sets
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PairwiseConfig:
+        if self.sets is not None and self.prompts is not None:
+            raise ValueError("name either `sets` or `prompts`")
+        if (self.against_model is not None) != is_url(self.against):
+            raise ValueError("`against_model` names the model of an endpoint in `against`")
+        return self
+
+    def judge_endpoint(self) -> EndpointConfig:
+        """Return how the judge is asked.
+
+        Raises
+        ------
+        UsageError
+            If none is named.
+        """
+        if self.judge_url is None or self.judge_model is None:
+            raise UsageError(
+                "score: pairwise needs a judge; name it with --judge-url and --judge-model"
+            )
+        named = {
+            "url": self.judge_url,
+            "model": self.judge_model,
+            "api_key_env": self.judge_key_env,
+        }
+        return configs.build(EndpointConfig, self.judge, "score, key `judge`", named)
+
+    def answer_endpoint(self, url: str, model: str, key_env: str | None) -> EndpointConfig:
+        """Return how a model behind an endpoint is asked for its answers."""
+        for name in ("temperature", "top_p", "max_tokens", "seed"):
+            if name in self.calls:
+                raise UsageError(
+                    f"score, key `calls`: {name} does not belong there; set temperature, top_p, "
+                    "max_new_tokens and seed beside it, so that they hold for every model"
+                )
+        named = {
+            "url": url,
+            "model": model,
+            "api_key_env": key_env,
+            "temperature": self.temperature,
+            "top_p": self.top_p if self.temperature else None,
+            "max_tokens": self.max_new_tokens,
+            "seed": self.seed if self.temperature else None,
+        }
+        return configs.build(EndpointConfig, self.calls, "score, key `calls`", named)

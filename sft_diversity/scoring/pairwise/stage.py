@@ -1,0 +1,323 @@
+"""The suite `pairwise`: a model's answers against a baseline's, judged in both orders."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sft_diversity.core import config as configs
+from sft_diversity.core import folder, progress, resources, stopping
+from sft_diversity.core.errors import BadRowsError, UsageError
+from sft_diversity.core.hashing import file_sha256, text_key
+from sft_diversity.endpoint.base import Answer, Request
+from sft_diversity.endpoint.client import Client
+from sft_diversity.endpoint.config import completions_url, read_key
+from sft_diversity.scoring.pairwise import answers as answering
+from sft_diversity.scoring.pairwise import judge as judging
+from sft_diversity.scoring.pairwise import prompts as prompting
+from sft_diversity.scoring.pairwise import winrate
+from sft_diversity.scoring.pairwise.answers import Said
+from sft_diversity.scoring.pairwise.config import PairwiseConfig, PromptSet
+from sft_diversity.scoring.pairwise.prompts import Prompt
+from sft_diversity.scoring.sets import find_eval_dir
+
+STAGE = "score"
+VERSION = 1
+QUARANTINE = "quarantine.jsonl"
+_ASIDE = ("over-length", "missing", "gave-up")  # no answer that a judge could weigh
+_CHARS_A_TOKEN, _ANSWER_CHARS, _VERDICT_TOKENS = 4, 1_500, 80  # guesses for plans
+_ANSWER_S, _VERDICT_S = 0.8, 8.0
+
+
+def plan(model: Path | str, config: PairwiseConfig) -> dict[str, Any]:
+    """Return what `pairwise` would do, with a guess of the judge's tokens; asks nothing."""
+    answering.check(str(model), config.model_name, "--model-name")
+    answering.check_baseline(config)
+    judge = config.judge_endpoint()
+    completions_url(judge.url, STAGE)
+    template = judging.load_prompt(config.judge_prompt)
+    sets, place = _sets_of(config)
+    found = {one.name: prompting.read(one, place, config) for one in sets}
+    flat = [prompt for some in found.values() for prompt in some]
+    given = config.against == "reference"
+    characters = sum(
+        len(template) + len(p.text) + _ANSWER_CHARS
+        + (len(p.reference or "") if given else _ANSWER_CHARS)
+        for p in flat
+    )  # fmt: skip
+    read, written = 2 * characters // _CHARS_A_TOKEN, 2 * len(flat) * _VERDICT_TOKENS
+    return {
+        "stage": STAGE,
+        "model": str(model),
+        "suite": config.suite,
+        "against": config.against,
+        "judge": judge.model,
+        "sets": {name: len(some) for name, some in found.items()},
+        "rows": len(flat),
+        "calls": 2 * len(flat),
+        "seconds": round(len(flat) * (_ANSWER_S + 2 * _VERDICT_S / judge.concurrency)),
+        "bytes": 6_000 * len(flat),
+        "tokens_in": read,
+        "tokens_out": written,
+        "cost": round(judge.cost(read, written), 2),
+    }
+
+
+def score(
+    model: Path | str,
+    out: Path,
+    config: PairwiseConfig,
+    kept: Path | None = None,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Judge a model's answers against a baseline's; return the manifest.
+
+    Writes `answers/SET.jsonl` and `against/SET.jsonl`, `judgments/SET.parquet` (every verdict with
+    the judge's words), and `scores.json`, which is the manifest's `result`.
+
+    Parameters
+    ----------
+    model : path or str
+        A model folder, a Hub id, or the URL of an endpoint (`config.model_name` names its model).
+    kept : Path, optional
+        Folder of answers and verdicts kept between runs; default: `OUT.answers` beside `out`.
+
+    Raises
+    ------
+    UsageError
+        If a model, the judge or a file is not there.
+    DataError
+        If a file is broken or an endpoint stops answering; the same call goes on.
+    BadRowsError
+        If more calls than `max_bad_fraction` gave no verdict; they are in `OUT.quarantine.jsonl`.
+    """
+    answering.check(str(model), config.model_name, "--model-name")
+    answering.check_baseline(config)
+    judge = config.judge_endpoint()
+    completions_url(judge.url, STAGE)
+    read_key(judge, STAGE)  # it is asked last
+    template = judging.load_prompt(config.judge_prompt)
+    sets, place = _sets_of(config)
+    kept = kept or Path(f"{out}.answers")
+    both = {
+        "answers": answering.model_of(
+            str(model), config.model_name, config.model_key_env, config, kept
+        ),
+        "against": answering.baseline_of(config, kept),
+    }
+    files = {name: file_sha256(place / name) for name in _files(sets, place)}
+    work = folder.Work(
+        STAGE,
+        VERSION,
+        {
+            "model": both["answers"].key,
+            "baseline": both["against"].key,
+            "judge_prompt": text_key(template),
+            **files,
+        },
+        config.model_dump(mode="json")
+        | {
+            "sets": [one.model_dump(mode="json") for one in sets],
+            "judge": judge.model_dump(mode="json"),
+        },
+    )
+    draft = folder.open_draft(out, work)
+    say(f"score: {draft.reason}")
+    if draft.reused:
+        return folder.read_manifest(out, STAGE)
+    prompts = {one.name: prompting.read(one, place, config) for one in sets}
+    for part, source in both.items():
+        _answer(draft, part, source, prompts)
+    with Client(judge, kept, STAGE) as client:
+        for name, some in prompts.items():
+            _judge(draft, name, some, template, client)
+        run = client.tally.as_json(judge)
+    return _finish(draft, list(prompts), config, both, run)
+
+
+def read_judgments(scored: Path) -> pa.Table:
+    """Return the judgments of a finished pairwise score, one row a prompt."""
+    folder.read_manifest(scored, STAGE)
+    return _tables(scored, [path.stem for path in sorted((scored / "judgments").glob("*.parquet"))])
+
+
+def _answer(
+    draft: folder.Draft,
+    part: str,
+    source: answering.Answerer,
+    prompts: dict[str, list[Prompt]],
+) -> None:
+    try:
+        for name, some in prompts.items():
+            stopping.safe_point(STAGE)
+            if not draft.has(f"{part}/{name}.jsonl"):
+                said = source.answers(some)
+                with draft.writing(f"{part}/{name}.jsonl") as path:
+                    answering.write(path, some, said)
+    finally:
+        source.close()
+
+
+@dataclass(frozen=True)
+class _Pair:
+    prompt: Prompt
+    model: Said
+    baseline: Said
+
+    @property
+    def status(self) -> str:
+        """How the pair enters the win rate, or why it does not."""
+        if self.model.status in _ASIDE:
+            return self.model.status
+        if self.baseline.status in _ASIDE:
+            return f"baseline-{self.baseline.status}"
+        if self.model.text == self.baseline.text:
+            return "same"
+        if not self.model.text or not self.baseline.text:
+            return "baseline-empty" if self.model.text else "model-empty"
+        return "judged"
+
+
+def _judge(
+    draft: folder.Draft, name: str, prompts: list[Prompt], template: str, client: Client
+) -> None:
+    """Write a set's judgments; each pair is asked for twice, its answers swapped."""
+    if draft.has(f"judgments/{name}.parquet"):
+        return
+    by_record = sorted(prompts, key=lambda prompt: prompt.record)
+    said = [answering.read(draft.path / f"{part}/{name}.jsonl") for part in ("answers", "against")]
+    pairs = [_Pair(p, a, b) for p, a, b in zip(by_record, *said, strict=True)]
+    asked = [pair for pair in pairs if pair.status == "judged"]
+
+    def requests() -> Iterator[Request]:
+        for pair in asked:
+            texts = pair.model.text, pair.baseline.text
+            for first, second in (texts, texts[::-1]):
+                message = judging.fill(template, pair.prompt.text, first, second)
+                yield Request(pair.prompt.key, [{"role": "user", "content": message}])
+
+    verdicts: list[tuple[str, str]] = []
+    with progress.progress(f"judge {name}", 2 * len(asked), "verdicts") as bar:
+        for number, (_, outcome) in enumerate(client.ask(requests(), judging.VERSION, bar)):
+            text = outcome.text if isinstance(outcome, Answer) else outcome.detail
+            verdicts.append((_winner(judging.verdict(outcome), swapped=number % 2 == 1), text))
+    rest = iter(verdicts)
+    rows = [_row(pair, rest) for pair in pairs]
+    draft.write_table(
+        f"judgments/{name}.parquet", pa.Table.from_pylist(rows, schema=winrate.JUDGMENTS)
+    )
+
+
+def _winner(verdict: str, swapped: bool) -> str:
+    sides = ("baseline", "model") if swapped else ("model", "baseline")
+    return {"A": sides[0], "B": sides[1]}.get(verdict, verdict)
+
+
+def _row(pair: _Pair, verdicts: Iterator[tuple[str, str]]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "set": pair.prompt.set,
+        "record": str(pair.prompt.record),
+        "prompt": pair.prompt.key,
+        "status": pair.status,
+        "model_chars": len(pair.model.text),
+        "baseline_chars": len(pair.baseline.text),
+    }
+    if pair.status == "judged":
+        row["first"], row["first_text"] = next(verdicts)
+        row["second"], row["second_text"] = next(verdicts)
+    return row
+
+
+def _finish(
+    draft: folder.Draft,
+    names: list[str],
+    config: PairwiseConfig,
+    both: dict[str, answering.Answerer],
+    run: dict[str, Any],
+) -> dict[str, Any]:
+    table = _tables(draft.path, names)
+    _check_verdicts(table, draft, config.max_bad_fraction)
+    scores = winrate.summarise(table, config.draws, config.seed)
+    scores |= {"suite": config.suite, "answers": _account(draft, names)}
+    draft.write_json("scores.json", scores)
+    skipped = scores["skipped"]
+    return draft.commit(
+        rows=folder.rows_account(table.num_rows, table.num_rows - sum(skipped.values()), skipped),
+        seeds={"seed": config.seed},
+        result=scores,
+        run={"model": both["answers"].name, "baseline": both["against"].name, **run},
+    )
+
+
+def _tables(place: Path, names: Sequence[str]) -> pa.Table:
+    return pa.concat_tables([pq.read_table(place / f"judgments/{name}.parquet") for name in names])
+
+
+def _account(draft: folder.Draft, names: list[str]) -> dict[str, dict[str, int]]:
+    """Count what became of the answers of both sides: statuses, and how many were cut."""
+    found: dict[str, dict[str, int]] = {}
+    for part, side in (("answers", "model"), ("against", "baseline")):
+        counts: dict[str, int] = {}
+        for name in names:
+            for said in answering.read(draft.path / f"{part}/{name}.jsonl"):
+                counts[said.status] = counts.get(said.status, 0) + 1
+                counts["cut"] = counts.get("cut", 0) + said.cut
+        found[side] = counts
+    return found
+
+
+def _check_verdicts(table: pa.Table, draft: folder.Draft, limit: float) -> None:
+    """Stop where too many calls gave no verdict: the figures would be of something else."""
+    judged = [row for row in table.to_pylist() if row["status"] == "judged"]
+    bad = [
+        {
+            "set": row["set"],
+            "record": row["record"],
+            "order": order,
+            "reason": row[order],
+            "raw": row[f"{order}_text"],
+        }
+        for row in judged
+        for order in ("first", "second")
+        if row[order] not in winrate.WORTH
+    ]
+    if len(bad) <= limit * 2 * len(judged):
+        return
+    kept = Path(f"{draft.out}.{QUARANTINE}")
+    kept.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in bad))
+    shutil.rmtree(draft.path / "judgments")  # the verdicts themselves are kept elsewhere
+    raise BadRowsError(
+        f"score: {len(bad):,} of {2 * len(judged):,} calls to the judge gave no verdict "
+        f"({len(bad) / (2 * len(judged)):.1%}), `max_bad_fraction` allows {limit:.1%}; see {kept}, "
+        "mend the judge's prompt or raise the limit"
+    )
+
+
+def _sets_of(config: PairwiseConfig) -> tuple[tuple[PromptSet, ...], Path]:
+    """Return the sets that a config means and the folder they lie in."""
+    if config.prompts is not None:
+        own, place = prompting.own_set(config.prompts)
+        return (own,), place
+    sets = config.sets
+    if sets is None:
+        default = resources.shipped("configs") / "score" / "pairwise.yaml"
+        sets = configs.load(default, PairwiseConfig).sets or ()
+    return sets, find_eval_dir(config.eval_dir)
+
+
+def _files(sets: Sequence[PromptSet], place: Path) -> list[str]:
+    named = [one.file for one in sets] + [one.join.file for one in sets if one.join is not None]
+    for name in named:
+        if not (place / name).is_file():
+            raise UsageError(
+                f"score: {place / name} is not there; name the folder of the sets with "
+                "--eval-dir, or other sets in the config"
+            )
+    return list(dict.fromkeys(named))

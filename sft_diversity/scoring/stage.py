@@ -1,0 +1,260 @@
+"""`score`: how well a model predicts references it was not trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
+
+from sft_diversity.core import config as configs
+from sft_diversity.core import folder, machine, progress, resources, stopping
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import file_sha256
+from sft_diversity.scoring import examples, heldout, likelihood
+from sft_diversity.scoring import model as models
+from sft_diversity.scoring.figures import RECORDS, SCORED
+from sft_diversity.scoring.sets import EvalSet, Record, find_eval_dir, read
+
+VERSION = 2
+_TOKENS_PER_S = 12_000  # tiny-base on two CPU cores; for estimates only
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class ScoreConfig(Config):
+    """What to score a model on."""
+
+    suite: Literal["heldout"] = Field(
+        default="heldout", description="likelihood of held-out references"
+    )
+    sets: tuple[EvalSet, ...] | None = Field(
+        default=None, description="evaluation sets; default: those of configs/score/heldout.yaml"
+    )
+    eval_dir: Path | None = Field(
+        default=None,
+        description="folder of the sets' files; default: data/eval here or in the checkout",
+    )
+    max_length: int = Field(
+        default=1024,
+        ge=128,
+        description="tokens of prompt and reference; at most the model's context",
+    )
+    batch_tokens: int = Field(
+        default=4096, ge=128, description="padded tokens a batch; bounds memory"
+    )
+    draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
+    seed: int = Field(
+        default=0, ge=0, description="of the samples that `limit` takes, and the bootstrap"
+    )
+    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
+    dtype: machine.Precision = Field(
+        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="run code that a model repository brings"
+    )
+
+    @field_validator("sets")
+    @classmethod
+    def _distinct(cls, sets: tuple[EvalSet, ...] | None) -> tuple[EvalSet, ...] | None:
+        names = [one.name for one in sets or ()]
+        if len(set(names)) != len(names) or (sets is not None and not sets):
+            raise ValueError("name at least one set, each once")
+        return sets
+
+
+def plan(model: Path | str, config: ScoreConfig) -> dict[str, Any]:
+    """Return what `score` would do: sets, records, estimated seconds; loads no model."""
+    models.check(model)
+    sets, eval_dir = sets_of(config)
+    counts, tokens = {}, 0
+    for one in sets:
+        records = read(one, eval_dir, config.seed)
+        counts[one.name] = len(records)
+        size = sum(len(m["content"]) for record in records for m in record.messages)
+        tokens += min(size // 4, len(records) * config.max_length)
+    return {
+        "stage": "score",
+        "model": str(model),
+        "suite": config.suite,
+        "eval_dir": str(eval_dir),
+        "sets": counts,
+        "rows": sum(counts.values()),
+        "seconds": round(5 + tokens / _TOKENS_PER_S),
+        "bytes": 60 * sum(counts.values()),
+    }
+
+
+def score(
+    model: Path | str,
+    out: Path,
+    config: ScoreConfig,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Score a model on the suite's sets; write `records/SET.parquet` and `scores.json`.
+
+    Parameters
+    ----------
+    model : path or str
+        A model folder, the output of `finetune`, or a Hub id (`name` or `name@revision`).
+
+    Returns
+    -------
+    dict
+        The manifest; its `result` is `scores.json`.
+
+    Raises
+    ------
+    UsageError
+        If the model or an evaluation file is not there.
+    DataError
+        If an evaluation file is broken, the model does not load, or its loss is not finite.
+    """
+    sets, eval_dir = sets_of(config)
+    source = models.find(model)
+    device, dtype = models.resolve(config.device, config.dtype)
+    context = models.context(source.path)
+    max_length = min(config.max_length, context or config.max_length)
+    work = folder.Work(
+        "score",
+        VERSION,
+        {"model": source.key, **file_keys(sets, eval_dir)},
+        config.model_dump(mode="json", exclude={"eval_dir", "batch_tokens", "trust_remote_code"})
+        | {
+            "sets": [one.model_dump(mode="json") for one in sets],
+            "batch_tokens": config.batch_tokens,
+            "max_length": max_length,
+            "dtype": dtype,
+            "device": device,
+        },
+    )
+    draft = folder.open_draft(out, work)
+    say(f"score: {draft.reason}")
+    if draft.reused:
+        return folder.read_manifest(out, "score")
+    loaded: tuple[Any, Any] | None = None
+    for one in sets:
+        name = f"records/{one.name}.parquet"
+        if draft.has(name):
+            continue
+        stopping.safe_point("score")
+        if loaded is None:
+            machine.keep_freed_memory()
+            loaded = models.load(source, device, dtype, config.trust_remote_code)
+        records = read(one, eval_dir, config.seed)
+        draft.write_table(name, score_set(*loaded, records, max_length, config.batch_tokens))
+    table = _read(draft.path, sets)
+    scores = heldout.summarise(table, config.draws, config.seed)
+    scores |= {"suite": config.suite, "max_length": max_length, "dtype": dtype}
+    draft.write_json("scores.json", scores)
+    return draft.commit(
+        rows=folder.rows_account(
+            table.num_rows, table.num_rows - sum(scores["skipped"].values()), scores["skipped"]
+        ),
+        seeds={"seed": config.seed},
+        result=scores,
+        run={"model": source.name},
+    )
+
+
+def score_set(
+    model: Any, tokenizer: Any, records: Sequence[Record], max_length: int, batch_tokens: int
+) -> pa.Table:
+    """Return the RECORDS table of one set's records, in their order.
+
+    Raises
+    ------
+    DataError
+        If a reference's loss is not a number: the model is broken.
+    """
+    built = [examples.build(record, tokenizer, max_length) for record in records]
+    kept = [i for i, one in enumerate(built) if isinstance(one, examples.Example)]
+    ready = [one for one in built if isinstance(one, examples.Example)]
+    label = f"score {records[0].set}" if records else "score"
+    with progress.progress(label, len(ready), "records") as bar:
+
+        def advance(done: int) -> None:
+            bar.advance(done)
+            stopping.safe_point("score")
+
+        losses = likelihood.token_nll(model, ready, batch_tokens, advance)
+    by_row = dict(zip(kept, losses, strict=True))
+    rows = [
+        _row(record, one, by_row.get(i))
+        for i, (record, one) in enumerate(zip(records, built, strict=True))
+    ]
+    return pa.Table.from_pylist(rows, schema=RECORDS)
+
+
+def read_records(scored: Path) -> pa.Table:
+    """Return the records of a finished `score` folder, for `compare` and own figures."""
+    folder.read_manifest(scored, "score")
+    paths = sorted((scored / "records").glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(path) for path in paths])
+
+
+def _row(
+    record: Record, built: examples.Example | str, nll: likelihood.Floats | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "set": record.set,
+        "record": record.record,
+        "kind": record.kind,
+        "reference": record.reference,
+        "domain": record.domain,
+        "prompt": record.prompt_key,
+        "reference_bytes": len(record.messages[-1]["content"].encode()),
+    }
+    if isinstance(built, str) or nll is None:
+        return row | {"status": built, "truncated": False}
+    if not np.isfinite(nll).all():
+        raise DataError(
+            f"score: {record.set}, record {record.record}: the model's loss is {nll.sum()}; "
+            "its weights are broken or the precision is too low (try --dtype float32)"
+        )
+    text, first = built.stop - built.start, built.first_stop - built.start
+    return row | {
+        "status": SCORED,
+        "truncated": built.truncated,
+        "prompt_tokens": built.start,
+        "tokens": text,
+        "bytes": built.bytes,
+        "nll": math.fsum(nll[:text]),
+        "tokens_first64": first,
+        "bytes_first64": built.bytes_first,
+        "nll_first64": math.fsum(nll[:first]),
+        "end_nll": None if built.end is None else float(nll[built.end - built.start]),
+    }
+
+
+def sets_of(config: ScoreConfig) -> tuple[tuple[EvalSet, ...], Path]:
+    """Return the sets that a config means and the folder they lie in."""
+    sets = config.sets
+    if sets is None:
+        default = resources.shipped("configs") / "score" / "heldout.yaml"
+        sets = configs.load(default, ScoreConfig).sets or ()
+    return sets, find_eval_dir(config.eval_dir)
+
+
+def file_keys(sets: Sequence[EvalSet], eval_dir: Path) -> dict[str, str]:
+    """Return the hash of every file that the sets are read from."""
+    names = [one.file for one in sets] + [one.join.file for one in sets if one.join is not None]
+    keys = {}
+    for name in dict.fromkeys(names):
+        if not (eval_dir / name).is_file():
+            raise UsageError(
+                f"score: {eval_dir / name} is not there; name the folder of the sets with "
+                "--eval-dir, or other sets in the config"
+            )
+        keys[name] = file_sha256(eval_dir / name)
+    return keys
+
+
+def _read(path: Path, sets: Sequence[EvalSet]) -> pa.Table:
+    return pa.concat_tables([pq.read_table(path / f"records/{one.name}.parquet") for one in sets])

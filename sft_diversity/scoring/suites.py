@@ -1,0 +1,104 @@
+"""The suites of `score`: one config each, chosen by its key `suite`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import Field, create_model
+
+from sft_diversity.core import config as configs
+from sft_diversity.core import progress
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import UsageError
+from sft_diversity.scoring import stage as heldout
+from sft_diversity.scoring.harness import stage as harness
+from sft_diversity.scoring.harness.config import HarnessConfig
+from sft_diversity.scoring.pairwise import stage as pairwise
+from sft_diversity.scoring.pairwise.config import PairwiseConfig
+from sft_diversity.scoring.stage import ScoreConfig
+
+AnyConfig: TypeAlias = ScoreConfig | PairwiseConfig | HarnessConfig
+CONFIGS: dict[str, type[AnyConfig]] = {
+    "heldout": ScoreConfig,
+    "pairwise": PairwiseConfig,
+    "harness": HarnessConfig,
+}
+
+
+def config_of(file: Path | None, options: Mapping[str, Any]) -> AnyConfig:
+    """Return the config of the suite that options, or the file, name; heldout where none does.
+
+    Raises
+    ------
+    UsageError
+        If there is no such suite, or an option belongs to another one.
+    """
+    given = configs.read_yaml(file) if file is not None else {}
+    suite = options.get("suite") or given.get("suite", "heldout")
+    model = CONFIGS.get(suite) if isinstance(suite, str) else None
+    if model is None:
+        raise UsageError(f"score: suite is {suite!r:.40}; it must be one of {', '.join(CONFIGS)}")
+    for name in (*given, *(name for name, value in options.items() if value is not None)):
+        others = [s for s, one in CONFIGS.items() if name in one.model_fields]
+        if others and suite not in others:
+            raise UsageError(
+                f"score: {name} is an option of suite {' and '.join(others)}, not of {suite}; "
+                "name the suite with --suite"
+            )
+    where = f"config {file}" if file is not None else "options"
+    return configs.build(model, given, where, {**options, "suite": suite})
+
+
+def plan(model: Path | str, config: AnyConfig) -> dict[str, Any]:
+    """Return what `score` would do; touches nothing."""
+    if isinstance(config, PairwiseConfig):
+        return pairwise.plan(model, config)
+    if isinstance(config, HarnessConfig):
+        return harness.plan(model, config)
+    return heldout.plan(model, config)
+
+
+def score(
+    model: Path | str,
+    out: Path,
+    config: AnyConfig,
+    kept: Path | None = None,
+    say: Callable[[str], None] = progress.say,
+) -> dict[str, Any]:
+    """Score a model on the config's suite; return the manifest.
+
+    Parameters
+    ----------
+    kept : Path, optional
+        Folder of answers and verdicts that suite pairwise keeps between runs.
+    """
+    if isinstance(config, PairwiseConfig):
+        return pairwise.score(model, out, config, kept, say)
+    if isinstance(config, HarnessConfig):
+        return harness.score(model, out, config, say)
+    return heldout.score(model, out, config, say)
+
+
+def _options() -> type[Config]:
+    """Return one model with the options of all suites, for a command's flags."""
+    fields: dict[str, Any] = {
+        "suite": (str, Field(default="heldout", description=", ".join(CONFIGS)))
+    }
+    names = dict.fromkeys(name for model in CONFIGS.values() for name in model.model_fields)
+    for name in (name for name in names if name != "suite"):
+        holders = {s: m.model_fields[name] for s, m in CONFIGS.items() if name in m.model_fields}
+        first = next(iter(holders.values()))
+        kind: Any = str if name == "tasks" else first.annotation  # commas on the command line
+        said = dict.fromkeys(one.description for one in holders.values())
+        text = "; ".join(str(one) for one in said)
+        if len(holders) < len(CONFIGS):
+            text = f"{', '.join(holders)}: {text}"
+        defaults = {repr(one.default) for one in holders.values()}
+        default = first.default if len(defaults) == 1 and first.default != () else None
+        fields[name] = (kind | None, Field(default=default, description=text))
+    return create_model("ScoreOptions", __base__=Config, **fields)
+
+
+ScoreOptions = _options()

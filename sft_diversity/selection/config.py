@@ -1,0 +1,117 @@
+"""The options of `select`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sft_diversity.core.corpus import Component
+from sft_diversity.selection.constraints import LimitOptions
+from sft_diversity.selection.embedded import repr_filter
+from sft_diversity.selection.engine import Fill
+from sft_diversity.selection.entropy import MIN_TOKENS
+
+LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max_per_kind
+
+Strategy = Literal[
+    "macro-instruction",
+    "macro-response",
+    "meso-instruction",
+    "meso-response",
+    "micro-instruction",
+    "micro-response",
+    "random",
+    "longest",
+    "k-center",
+    "facility-location",
+    "deita",
+]
+BASELINES = ("random", "longest")
+EMBEDDED = ("k-center", "facility-location", "deita")  # baselines that read embeddings
+
+
+def percent_hint(diversities: Iterable[float]) -> str | None:
+    """Return a hint where shares were given for percent: one of them lies between 0 and 1."""
+    shares = sorted({one for one in diversities if 0 < one <= 1})
+    if not shares or shares == [1.0]:
+        return None
+    given, meant = (", ".join(f"{by * one:g}" for one in shares) for by in (1, 100))
+    return f"select: diversity is {given} %: percent are meant; for shares of {given} give {meant}"
+
+
+class SelectConfig(LimitOptions):
+    """Which samples to keep, and how many."""
+
+    strategy: Strategy = Field(
+        description="macro|meso|micro-instruction|response, or a baseline: random, longest, "
+        "k-center, facility-location, deita"
+    )
+    diversity: float = Field(default=100.0, ge=0, le=100, description="percent of the dial's range")
+    seed: int = Field(default=0, ge=0, description="redraws what the pool leaves free")
+    objective: Literal["kinds", "entropy"] = Field(
+        default="kinds", description="kinds covered, or (micro) the token entropy of the subset"
+    )
+    fill: Fill = Field(
+        default="draws", description="how the pool is drawn from: draws, balance or uniform"
+    )
+    no_kind: Literal["out", "fill"] = Field(
+        default="out",
+        description="samples that hold no kind: out, or fill, their share of the subset drawn at "
+        "random",
+    )
+    min_tokens: int = Field(
+        default=MIN_TOKENS, ge=1, description="entropy only: shorter texts are not eligible"
+    )
+
+    embedded: Component = Field(
+        default="response", description="k-center, facility-location, deita: whose embeddings"
+    )
+    threshold: float = Field(
+        default=repr_filter.THRESHOLD,
+        ge=-1,
+        le=1,
+        description="deita: greatest cosine to an earlier pick; `quality` is the order",
+    )
+
+    @model_validator(mode="after")
+    def _options_that_apply(self) -> SelectConfig:
+        baseline = self.strategy in (*BASELINES, *EMBEDDED)
+        limited = [name for name in LIMITS if getattr(self, name) is not None]
+        if self.strategy == "longest" and {"match_length", "token_budget"} & set(limited):
+            raise ValueError("match_length and token_budget contradict strategy longest")
+        if self.strategy in EMBEDDED and limited:
+            raise ValueError(f"{limited[0]} does not work with strategy {self.strategy}")
+        if self.objective == "entropy" and limited:
+            raise ValueError(f"{limited[0]} works with objective kinds only")
+        if self.objective == "entropy" and not self.strategy.startswith("micro-"):
+            raise ValueError("objective entropy works with a micro strategy only")
+        if self.max_per_kind is not None and (baseline or self.objective == "entropy"):
+            raise ValueError("max_per_kind works with objective kinds of a level only")
+        if self.no_kind == "fill" and not self.needs_incidence:
+            raise ValueError("no_kind fill works with objective kinds of a level only")
+        return self
+
+    @property
+    def component(self) -> Component:
+        """The component whose kinds count, or whose embeddings; of random and longest responses."""
+        if self.strategy in EMBEDDED:
+            return self.embedded
+        return "instruction" if self.strategy.endswith("-instruction") else "response"
+
+    @property
+    def needs_incidence(self) -> bool:
+        """Whether the choice reads an incidence; entropy and the baselines read tokens alone."""
+        return self.strategy not in (*BASELINES, *EMBEDDED) and self.objective == "kinds"
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether the choice reads the embeddings of `component`."""
+        return self.strategy in EMBEDDED
+
+    @property
+    def eligibility(self) -> tuple[Hashable, ...]:
+        """The options that decide which samples may be picked."""
+        floor = None if self.quality is None else self.quality_floor
+        return self.exclude, self.must_include, self.quality, floor

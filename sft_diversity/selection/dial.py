@@ -1,0 +1,387 @@
+"""The range of the dial: the fewest and the most kinds that N samples hold, and p % between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import numpy as np
+
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.seeding import generator
+from sft_diversity.selection import capping
+from sft_diversity.selection.bound import coverage_bound
+from sft_diversity.selection.chance import Chance, chance_kinds
+from sft_diversity.selection.compiled import NO_CAP, Ints, Kinds, Rows
+from sft_diversity.selection.cover import cover
+from sft_diversity.selection.draws import draw
+from sft_diversity.selection.feasible import check, feasible
+from sft_diversity.selection.finish import REFERENCE_SEED, finish, most_kinds
+from sft_diversity.selection.limits import FREE, Limits
+from sft_diversity.selection.peeling import Peeling, peel
+from sft_diversity.selection.transpose import count_kinds
+
+PROBES = 16  # pools tried evenly over the peeling
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position of the dial.
+
+    Attributes
+    ----------
+    step : int
+        Of the peeling: its pool is what is picked from.
+    target : int
+        Kinds that a subset holds there, exactly.
+    whole : bool
+        Whether these are all kinds of the pool.
+    """
+
+    step: int
+    target: int
+    whole: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Dial:
+    """The range of kinds for one incidence, size and limits; diversities, fills, seeds share it.
+
+    c(step) is what a greedy cover of the pool of `step` with N samples holds, finished to exactly N
+    within the limits. Where it is all kinds of the pool, that pool is drawn from freely; in larger
+    pools c goes on growing, with small dips, up to what 100 % means.
+
+    Attributes
+    ----------
+    peeling : Peeling
+    size : int
+        N.
+    limits : Limits
+        What the range and every subset keep to.
+    kinds : int64 array, shape (low_step + 1,)
+        Kinds of each step's pool and of the rows kept; falling.
+    low_step : int
+        Step of the smallest pool from which a subset can be finished.
+    free_k_min, free_k_max : int or None
+        Kinds at 0 % and 100 % without the limits; None where these are none.
+    """
+
+    peeling: Peeling
+    size: int
+    limits: Limits
+    kinds: Ints
+    low_step: int
+    _free: tuple[int, int] | None = None
+    _covered: dict[int, int] = field(default_factory=dict)
+    _exact: dict[int, Place | None] = field(default_factory=dict)
+
+    @cached_property
+    def k_min(self) -> int:
+        """Kinds at 0 %: those of the smallest pool, as far as N samples hold them."""
+        return self.covered(self.low_step)
+
+    @cached_property
+    def k_max(self) -> int:
+        """Kinds at 100 %: the most that any probed pool gives, the whole eligible one among them.
+
+        From the whole pool down, until no smaller pool has as many kinds.
+        """
+        most = self.k_min
+        for step in self.probes:
+            if self.kinds[step] <= most:
+                break
+            most = max(most, self.covered(step))
+        return most
+
+    @property
+    def free_k_min(self) -> int:
+        """Kinds at 0 % without the limits."""
+        return self.k_min if self._free is None else self._free[0]
+
+    @property
+    def free_k_max(self) -> int:
+        """Kinds at 100 % without the limits."""
+        return self.k_max if self._free is None else self._free[1]
+
+    @cached_property
+    def probes(self) -> list[int]:
+        """Steps that are tried first, ascending: the whole eligible pool to the smallest."""
+        steps: list[int] = np.unique(np.linspace(0, self.low_step, PROBES + 1).astype(int)).tolist()
+        return steps
+
+    @cached_property
+    def bound(self) -> int:
+        """No `size` eligible samples within the limits hold more kinds than this."""
+        return coverage_bound(*self.shape, self.candidates(0), self.size, limits=self.limits)
+
+    @cached_property
+    def k_min_bound(self) -> int:
+        """No `size` eligible samples within the limits hold fewer kinds than this.
+
+        The kinds of N samples are at least as many as the longest of them holds, and the samples
+        that hold each add up to what the N hold together.
+        """
+        peeling, kept = self.peeling, self.limits.kept
+        known = np.count_nonzero(count_kinds(*self.shape[:2], kept, peeling.n_kinds))
+        held = np.sort(np.diff(peeling.indptr)[self.candidates(0)])[: self.size - len(kept)]
+        if len(held) == 0:
+            return int(known)
+        degrees = np.bincount(peeling.indices, minlength=peeling.n_kinds)
+        reach = np.cumsum(np.sort(degrees)[::-1])
+        return max(int(known), int(held[-1]), int(np.searchsorted(reach, held.sum())) + 1)
+
+    @cached_property
+    def chance(self) -> Chance:
+        """What random samples within the limits hold; see `chance_kinds`."""
+        return chance_kinds(self.peeling, self.size, self.limits)
+
+    def percent(self, kinds: float) -> float | None:
+        """Return where so many kinds are on the dial, not clipped; None where it has no range."""
+        if self.k_max == self.k_min:
+            return None
+        return 100 * (kinds - self.k_min) / (self.k_max - self.k_min)
+
+    @property
+    def shape(self) -> tuple[Ints, Kinds, int]:
+        """The incidence as kernels take it."""
+        return self.peeling.shape
+
+    def candidates(self, step: int) -> Rows:
+        """Return the rows of the pool of `step` without those kept."""
+        return self.limits.candidates(self.peeling.pool(step))
+
+    def covered(self, step: int) -> int:
+        """Return c(step), or -1 where no subset can be finished from that pool."""
+        if step not in self._covered:
+            if self._plainly_whole(step):
+                self._covered[step] = int(self.kinds[step])
+            else:
+                rows = most_kinds(*self.shape, self.candidates(step), self.size, self.limits)
+                self._covered[step] = -1 if rows is None else self._held(rows)
+        return self._covered[step]
+
+    def whole(self, step: int) -> bool:
+        """Whether N samples hold all kinds of the pool of `step`."""
+        return self.covered(step) == int(self.kinds[step])
+
+    def place(self, diversity: float) -> Place:
+        """Return where `diversity` percent is: k = k_min + diversity/100 · (k_max - k_min) kinds.
+
+        The pool whose k is nearest (of two the larger), where N samples hold such pools whole. Else
+        the smallest pool found from which N samples hold k kinds and no more; where none do, the
+        same for the nearest k for which some do, of two equally near the larger. Under a total k is
+        taken to one percent.
+
+        Raises
+        ------
+        UsageError
+            If `diversity` is not within 0 to 100.
+        """
+        if not 0 <= diversity <= 100:
+            raise UsageError(
+                f"select: diversity is {diversity:g} but it is a percentage; give 0 to 100"
+            )
+        k = self.k_min + diversity / 100 * (self.k_max - self.k_min)
+        whole = self._whole_place(k)
+        if whole is not None:
+            return whole
+        middle = int(np.floor((k - self.k_min) / self._stride + 0.5))
+        for off in range(self._targets + 1):
+            for number in (middle + off, middle - off):
+                found = self._numbered(number)
+                if found is not None:
+                    return found
+        raise AssertionError("both ends of the dial are held by the sets that define them")
+
+    def reference(self, place: Place) -> Rows:
+        """Return the subset that shows that `place` exists; ties by lowest row."""
+        rows = self.candidates(place.step)
+        if place.whole and self._plainly_whole(place.step):
+            picks = draw(*self.shape, rows, self.size, _reference_rng(), limits=self.limits)
+            if self._held(picks) == place.target:
+                return picks
+        finished = self._finished(rows, place.target)
+        if finished is None:  # an end of the range, where a cap or a total costs kinds
+            finished = most_kinds(*self.shape, rows, self.size, self.limits)
+        assert finished is not None
+        return finished
+
+    @cached_property
+    def _stride(self) -> int:
+        """Kinds from one target that is tried to the next.
+
+        Under a total few targets are held exactly and each try is dear: one percent.
+        """
+        return 1 if self.limits.total is None else max(1, (self.k_max - self.k_min) // 100)
+
+    @property
+    def _targets(self) -> int:
+        """Number of the last target; it is 100 %, as the first, 0, is 0 %."""
+        return (self.k_max - self.k_min) // self._stride
+
+    def _numbered(self, number: int) -> Place | None:
+        """Return the place of a target; None where no set found holds just so many kinds."""
+        if number < 0:
+            return None
+        target = self.k_max if number >= self._targets else self.k_min + number * self._stride
+        if target not in self._exact:
+            self._exact[target] = self._find(target)
+        return self._exact[target]
+
+    def _find(self, target: int) -> Place | None:
+        whole = self._whole_place(target)
+        if whole is not None:  # where every k is tried, the pool's own k is, too
+            return whole if whole.target == target or self._stride > 1 else None
+        probe, lacks = self._bracket(target)
+        # the ends of the dial are what a probe gives, so they are always held
+        if self.covered(probe) == target:
+            return Place(probe, target, False)
+        step = probe
+        if self.limits.total is None:  # under one each c is dear
+            step = _bisect(lambda step: self.covered(step) >= target, probe, lacks)
+        found = self._finished(self.candidates(step), target)
+        return None if found is None else Place(step, target, False)
+
+    def _bracket(self, target: int) -> tuple[int, int]:
+        """Return the smallest probed pool that gives `target` kinds, and the next smaller one."""
+        lacks = self.low_step + 1
+        for step in reversed(self.probes):  # from the smallest: larger ones need not be tried
+            if self.covered(step) >= target:
+                return step, lacks
+            lacks = step
+        raise AssertionError("no target is above what a probe gives")
+
+    def _finished(self, rows: Rows, target: int) -> Rows | None:
+        """Return a subset of `rows` that holds `target` kinds, ties by lowest row, if found."""
+        first = cover(*self.shape, rows, self.size, target=target, limits=self.limits).rows
+        return finish(
+            *self.shape, rows, self.size, self.limits, first=first, target=target,
+            fill=lambda free, picks: capping.fit(*self.shape, free, self.size, self.limits, picks),
+            seed=REFERENCE_SEED,
+        )  # fmt: skip
+
+    def _plainly_whole(self, step: int) -> bool:
+        """Whether all kinds of the pool are held for certain, without a greedy cover.
+
+        A sample for each kind is enough where N allows it; else kind-aware rounds are tried, which
+        cost a tenth of a cover.
+        """
+        limits = self.limits
+        if limits.cap != NO_CAP or limits.total is not None:
+            return False
+        if len(limits.kept) == 0 and limits.quotas is None and self.kinds[step] <= self.size:
+            return True
+        rows = self.candidates(step)
+        picks = draw(*self.shape, rows, self.size, _reference_rng(), limits=limits)
+        return len(picks) == self.size and self._held(picks) == self.kinds[step]
+
+    def _held(self, rows: Rows) -> int:
+        return int(np.count_nonzero(count_kinds(*self.shape[:2], rows, self.shape[2])))
+
+    def _whole_place(self, k: float) -> Place | None:
+        """Return the pool whose kinds are nearest to `k`, of two the larger, if it is held whole.
+
+        None also where a larger pool lies on the other side of `k` that is not: then there are sets
+        that hold k kinds.
+        """
+        near = int(np.abs(self.kinds - k).argmin())
+        target = int(self.kinds[near])
+        if target > self.k_max or not self.whole(near):
+            return None
+        if target < k and near > 0 and not self.whole(near - 1):
+            return None
+        return Place(near, target, True)
+
+
+def make_dial(
+    source: Incidence | Peeling, size: int, *, limits: Limits = FREE, free: Dial | None = None
+) -> Dial:
+    """Find the range of the dial for subsets of `size` samples.
+
+    Parameters
+    ----------
+    source : Incidence or Peeling
+        A peeling may be shared by several sizes and limits.
+    size : int
+        N, at least 1.
+    limits : Limits
+        What every subset keeps to.
+    free : Dial, optional
+        The dial without limits, for its range; made of `source` by default.
+
+    Returns
+    -------
+    Dial
+
+    Raises
+    ------
+    UsageError
+        If `size` or the cap is below 1.
+    DataError
+        If fewer than `size` samples hold a kind, or the limits cannot be met; the message names
+        what lacks, or the smallest feasible cap.
+
+    Notes
+    -----
+    About `PROBES` greedy covers, one where N samples hold all kinds; a position between the ends
+    where they do not costs about ten more.
+    """
+    peeling = source if isinstance(source, Peeling) else peel(source)
+    check(peeling, size, limits)
+    low = _bisect(partial(feasible, peeling, size, limits), 0, len(peeling.kinds_after))
+    kinds = _kinds(peeling, limits)
+    dial = Dial(peeling, size, limits, kinds[: low + 1], low)
+    if limits is FREE:
+        return dial
+    dial = _finishable(dial, kinds)
+    if free is None and size <= peeling.eligible:
+        free = make_dial(peeling, size)
+    ends = (int(kinds[0]), int(kinds[0])) if free is None else (free.k_min, free.k_max)
+    return Dial(peeling, size, limits, dial.kinds, dial.low_step, ends, dial._covered)
+
+
+def _finishable(dial: Dial, kinds: Ints) -> Dial:
+    """Return the dial whose smallest pool is one from which a subset can be finished.
+
+    Where the smallest that seems feasible does not do, larger ones are tried in growing strides,
+    then bisected.
+    """
+    low, stride = dial.low_step, 1
+    lacks = low + 1
+    step = low
+    while dial.covered(step) < 0:
+        if step == 0:
+            raise DataError(
+                f"select: no {dial.size:,} samples were found that keep the limits together; "
+                "loosen one of them or change the size"
+            )
+        lacks, step = step, max(0, low - stride)
+        stride *= 2
+    step = _bisect(lambda at: dial.covered(at) >= 0, step, lacks)
+    return Dial(dial.peeling, dial.size, dial.limits, kinds[: step + 1], step, None, dial._covered)
+
+
+def _bisect(holds: Callable[[int], bool], works: int, fails: int) -> int:
+    """Return a step from `works`, which holds, to below `fails` that holds while the next fails."""
+    while fails - works > 1:
+        middle = (works + fails) // 2
+        if holds(middle):
+            works = middle
+        else:
+            fails = middle
+    return works
+
+
+def _reference_rng() -> np.random.Generator:
+    return generator(REFERENCE_SEED, "select", "draws")
+
+
+def _kinds(peeling: Peeling, limits: Limits) -> Ints:
+    """Return the kinds of every step: those of its pool and of the rows kept."""
+    held = count_kinds(peeling.indptr, peeling.indices, limits.kept, peeling.n_kinds) > 0
+    left = np.sort(peeling.kind_left[held])
+    gone = np.searchsorted(left, np.arange(len(peeling.kinds_after)), side="right")
+    kinds: Ints = peeling.kinds_after + gone
+    return kinds

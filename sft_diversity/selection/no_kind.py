@@ -1,0 +1,137 @@
+"""Samples that hold no kind: their share of a subset (`--no-kind fill`), and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.seeding import generator
+from sft_diversity.selection.compiled import NO_ROWS, Floats, Ints, Rows
+from sft_diversity.selection.limits import Limits
+
+_HALVINGS = 60
+_NAMED = 12  # sources that a warning names
+
+
+def draw(empty: Rows, holding: Rows, size: int, limits: Limits, seed: int) -> Rows:
+    """Return the picks that hold no kind, beside those kept, uniformly at random.
+
+    Parameters
+    ----------
+    empty, holding : int64 array
+        Rows that may be picked and hold no kind, and those that hold one; rows kept among both.
+    size : int
+        N, the whole subset.
+    limits : Limits
+        What the whole subset keeps to.
+    seed : int
+
+    Returns
+    -------
+    int64 array
+        round(N · share of `empty`) rows with those kept; where quotas leave no room for as many,
+        or lack rows that hold a kind, the nearest number that they allow. How many each part of
+        the quotas gives is the same for all seeds.
+
+    Raises
+    ------
+    DataError
+        If the limits cannot be met by all rows together, or no longer beside these picks.
+    """
+    rows = limits.candidates(np.concatenate([empty, holding]))
+    _refuse(limits.lacking(rows, size), size)
+    free = limits.candidates(empty)
+    others = limits.candidates(holding)
+    wanted = round(size * len(empty) / (len(empty) + len(holding))) - (len(empty) - len(free))
+    if limits.quotas is None:
+        part, room = np.zeros(len(rows), np.int32), np.array([size - len(limits.kept)])
+    else:
+        part, room = limits.quotas.group[rows], limits.quotas.room(limits.kept)
+    present = np.bincount(part[: len(free)], minlength=len(room))
+    least = np.maximum(0, room - np.bincount(part[len(free) :], minlength=len(room)))
+    numbers = shared_out(present, least, np.minimum(present, room), wanted)
+    order = generator(seed, "select", "no kind").permutation(len(free))
+    picks = [order[part[order] == at][:number] for at, number in enumerate(numbers) if number]
+    drawn: Rows = free[np.concatenate(picks)] if picks else NO_ROWS
+    _refuse(limits.after(drawn).lacking(others, size - len(drawn)), size)
+    return drawn
+
+
+def _refuse(lacking: str, size: int) -> None:
+    if lacking:
+        raise DataError(
+            f"select: size is {size:,} but, with samples that hold no kind taken in, {lacking}; "
+            "change the size or the limit, or leave out --no-kind fill"
+        )
+
+
+def shared_out(amounts: Ints, least: Ints, most: Ints, wanted: int) -> Ints:
+    """Return whole numbers within their ends, in proportion to `amounts`, that add up to `wanted`.
+
+    Where the ends do not allow `wanted`, to the nearest sum that they allow; each least is at most
+    its most. Ties by position.
+    """
+    wanted = int(np.clip(wanted, least.sum(), most.sum()))
+
+    def scaled(by: float) -> Floats:
+        return np.clip(by * amounts, least, most)
+
+    low, high = 0.0, 1.0 + float(most.max(initial=0))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if scaled(middle).sum() < wanted else (low, middle)
+    exact = scaled(high)
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    missing = wanted - int(whole.sum())
+    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
+    return whole
+
+
+def by_source(sources: pa.ChunkedArray, empty: Rows, rows: Rows) -> dict[str, dict[str, int]]:
+    """Return how many of each source's samples hold no kind, the greatest share first.
+
+    Parameters
+    ----------
+    sources : string array, shape (n,)
+        Source of every row.
+    empty, rows : int64 array
+        Those that hold no kind, among those that may else be picked.
+    """
+    encoded = sources.combine_chunks().dictionary_encode()
+    names, of_row = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    without = np.bincount(of_row[empty], minlength=len(names))
+    there = np.bincount(of_row[rows], minlength=len(names))
+    share = without / np.maximum(there, 1)
+    order = [at for at in np.lexsort((names, -without, -share)) if without[at]]
+    return {names[at]: {"no_kind": int(without[at]), "samples": int(there[at])} for at in order}
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Return a line that says which sources fall out of a subset, if `result` holds them."""
+    if "no_kind_sources" not in result:
+        return []
+    without = result["no_kind"]
+    of = without + result["eligible"]
+    return [
+        f"warning: {result['strategy']}: {without:,} of {of:,} samples ({without / of:.0%}) hold "
+        f"no kind and cannot be picked{_fallen(result['no_kind_sources'])}; --no-kind fill picks "
+        "their share at random"
+    ]
+
+
+def _fallen(sources: Mapping[str, Mapping[str, int]]) -> str:
+    """Name the sources that lose more than half of their samples."""
+    worst = [
+        f"{name} (all {one['samples']:,})"
+        if one["no_kind"] == one["samples"]
+        else f"{name} ({one['no_kind']:,} of {one['samples']:,})"
+        for name, one in sources.items()
+        if 2 * one["no_kind"] > one["samples"]
+    ]
+    if len(worst) > _NAMED:
+        worst[_NAMED:] = [f"{len(worst) - _NAMED:,} sources more"]
+    return f"; sources that fall out: {', '.join(worst)}" if worst else ""

@@ -1,0 +1,328 @@
+"""Peeling (reverse-greedy pruning): the pool of every k at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.selection.compiled import NO_ROWS, Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.selection.quotas import NO_GROUP, NO_ROOM, Groups, Quotas
+from sft_diversity.selection.transpose import transpose
+
+
+@dataclass(frozen=True)
+class Peeling:
+    """Every pool of a peeling, without storing any of them.
+
+    Step 0 is before the first drop; step s is after s drops. The pool of step s is the samples
+    with `sample_left > s`; its kinds are those with `kind_left > s`.
+
+    Attributes
+    ----------
+    indptr : int64 array, shape (n + 1,)
+    indices : int32 array, shape (nnz,)
+        The incidence, read-only.
+    n_kinds : int
+    sample_left : int32 array, shape (n,)
+        Step at which the sample left the pool; 0 if it holds no kind and never was in it.
+    kind_left : int32 array, shape (n_kinds,)
+        Step at which the kind left; 0 if no sample holds it.
+    kinds_after : int64 array, shape (steps + 1,)
+        k of each step: strictly falling; ends with 0 without quotas. A k not in it does not occur.
+    pool_sizes : int64 array, shape (steps + 1,)
+        Samples in the pool of each step: strictly falling; ends with 0 without quotas.
+    """
+
+    indptr: Ints
+    indices: Kinds
+    n_kinds: int
+    sample_left: npt.NDArray[np.int32]
+    kind_left: npt.NDArray[np.int32]
+    kinds_after: Ints
+    pool_sizes: Ints
+
+    @property
+    def shape(self) -> tuple[Ints, Kinds, int]:
+        """The incidence as kernels take it: `indptr`, `indices`, `n_kinds`."""
+        return self.indptr, self.indices, self.n_kinds
+
+    @property
+    def kinds_total(self) -> int:
+        """Kinds that at least one sample holds."""
+        return int(self.kinds_after[0])
+
+    @property
+    def eligible(self) -> int:
+        """Samples that hold at least one kind."""
+        return int(self.pool_sizes[0])
+
+    @property
+    def no_kind(self) -> int:
+        """Samples that hold none: they stand for nothing and are never picked."""
+        return len(self.sample_left) - self.eligible
+
+    def pool(self, step: int) -> Rows:
+        """Return the rows of the pool of `step`, ascending, shape (pool_sizes[step],)."""
+        return np.flatnonzero(self.sample_left > step).astype(np.int64)
+
+    def kinds(self, step: int) -> Ints:
+        """Return the kinds of `step`, ascending, shape (kinds_after[step],)."""
+        return np.flatnonzero(self.kind_left > step)
+
+
+def peel(incidence: Incidence, quotas: Quotas | None = None, kept: Rows = NO_ROWS) -> Peeling:
+    """Drop the rarest kind again and again, together with the samples that hold it.
+
+    The kind held by the fewest remaining samples goes first, ties by lowest kind. Kinds that a
+    drop leaves without samples leave with it, so one step may lower k by more than one. A sample
+    stays while all its kinds do (eligibility `all`).
+
+    Parameters
+    ----------
+    incidence : Incidence
+        Samples × kinds; counts play no part.
+    quotas : Quotas, optional
+        A kind whose drop would leave a part with fewer samples than its number stays for good, so
+        that every pool can serve the quotas.
+    kept : int64 array
+        Rows that count for the quotas whether or not they are in the pool.
+
+    Returns
+    -------
+    Peeling
+
+    Notes
+    -----
+    Time O(nnz) for the bucket queue plus O(log n_kinds) for each kind that a drop touches at the
+    frontier, which is there only so that ties have a rule; memory O(nnz). The study (arXiv
+    2505.24768) says inverse greedy pruning to k kinds; that the rarest kind goes first, and the
+    ties, are this project's reading.
+    """
+    indptr = frozen(incidence.indptr, np.int64)
+    indices = frozen(incidence.indices, np.int32)
+    rows = np.arange(len(indptr) - 1)
+    starts, members = transpose(indptr, indices, rows, incidence.n_kinds)
+    sample_left = np.zeros(len(rows), np.int32)
+    kind_left = np.zeros(incidence.n_kinds, np.int32)
+    kinds_after, pool_sizes = np.zeros((2, incidence.n_kinds + 1), np.int64)
+    degree = np.diff(starts)
+    kinds_after[0] = np.count_nonzero(degree)
+    pool_sizes[0] = np.count_nonzero(np.diff(indptr))
+    group, spare = NO_GROUP, NO_ROOM
+    if quotas is not None:
+        others = np.setdiff1d(np.flatnonzero(np.diff(indptr)), kept)
+        group, spare = quotas.group.copy(), quotas.left(kept, others)
+        group[kept] = len(spare)  # whether these leave matters to no part
+        spare = np.append(spare, len(rows))
+    steps = _peel(
+        indptr, indices, starts, members, degree, sample_left, kind_left, kinds_after, pool_sizes,
+        group, spare,
+    )  # fmt: skip
+    sample_left[(sample_left == 0) & (np.diff(indptr) > 0)] = steps + 1
+    kind_left[(kind_left == 0) & (degree > 0)] = steps + 1
+    return Peeling(
+        indptr,
+        indices,
+        incidence.n_kinds,
+        sample_left,
+        kind_left,
+        kinds_after[: steps + 1],
+        pool_sizes[: steps + 1],
+    )
+
+
+@compiled
+def _peel(
+    indptr: Ints,
+    indices: Kinds,
+    starts: Ints,
+    members: Kinds,
+    degree: Ints,
+    sample_left: npt.NDArray[np.int32],
+    kind_left: npt.NDArray[np.int32],
+    kinds_after: Ints,
+    pool_sizes: Ints,
+    group: Groups,
+    spare: Ints,
+) -> int:
+    """Fill the four arrays after `degree`, whose first entries are given; return the steps.
+
+    Kinds above the frontier wait in linked buckets by degree. Those at or below it sit in a heap
+    ordered by degree, then kind; when it is empty the frontier rises to the next bucket in use.
+    `place` is -1 for kinds that were taken from the heap.
+    """
+    n_kinds = len(kind_left)
+    head, before, after = _buckets(degree)
+    touched = np.empty(n_kinds, np.int64)
+    lost = np.zeros(n_kinds, np.int64)
+    heap = np.empty(n_kinds, np.int64)
+    place = np.empty(n_kinds, np.int64)
+    waiting = frontier = step = 0
+    while kinds_after[step] > 0:
+        while waiting == 0:
+            frontier += 1
+            if frontier == len(head):
+                return step  # those that are left stay for good
+            while head[frontier] >= 0:
+                kind = head[frontier]
+                _unlink(kind, frontier, head, before, after)
+                _sift_up(heap, place, degree, waiting, kind)
+                waiting += 1
+        rarest = heap[0]
+        place[rarest] = -1
+        waiting -= 1
+        if waiting > 0:
+            _sift_down(heap, place, degree, waiting, heap[waiting])
+        if degree[rarest] == 0:
+            continue  # emptied by an earlier drop
+        if len(group) > 0 and not _spared(
+            members[starts[rarest] : starts[rarest + 1]], sample_left, group, spare
+        ):
+            continue
+        step += 1
+        pool_sizes[step] = pool_sizes[step - 1] - degree[rarest]
+        kinds_after[step] = kinds_after[step - 1]
+        n_touched = drop_samples(
+            members[starts[rarest] : starts[rarest + 1]],
+            step,
+            indptr,
+            indices,
+            sample_left,
+            touched,
+            lost,
+        )
+        for kind in touched[:n_touched]:
+            was = degree[kind]
+            degree[kind] = now = was - lost[kind]
+            lost[kind] = 0
+            if was > frontier:
+                _unlink(kind, was, head, before, after)
+                if now > frontier:
+                    _link(kind, now, head, before, after)
+                elif now > 0:
+                    _sift_up(heap, place, degree, waiting, kind)
+                    waiting += 1
+            elif place[kind] >= 0:
+                _sift_up(heap, place, degree, place[kind], kind)
+            if now == 0:
+                kind_left[kind] = step
+                kinds_after[step] -= 1
+    return step
+
+
+@compiled
+def _spared(rows: Kinds, sample_left: npt.NDArray[np.int32], group: Groups, spare: Ints) -> bool:
+    """Whether every part can spare those of `rows` that are still in; if so they are taken off."""
+    enough = True
+    for row in rows:
+        if sample_left[row] == 0:
+            spare[group[row]] -= 1
+            enough = enough and spare[group[row]] >= 0
+    if not enough:
+        for row in rows:
+            if sample_left[row] == 0:
+                spare[group[row]] += 1
+    return enough
+
+
+@compiled
+def drop_samples(
+    rows: Kinds,
+    step: int,
+    indptr: Ints,
+    indices: Kinds,
+    sample_left: npt.NDArray[np.int32],
+    touched: Ints,
+    lost: Ints,
+) -> int:
+    """Take those of `rows` out that are still in; note the kinds they held.
+
+    Returns how many kinds: the first entries of `touched`. `lost`, all 0 before, then says how
+    many samples each of them lost; the caller puts it back to 0.
+    """
+    n_touched = 0
+    for row in rows:
+        if sample_left[row] > 0:
+            continue
+        sample_left[row] = step
+        for other in indices[indptr[row] : indptr[row + 1]]:
+            if lost[other] == 0:
+                touched[n_touched] = other
+                n_touched += 1
+            lost[other] += 1
+    return n_touched
+
+
+@compiled
+def _sift_up(heap: Ints, place: Ints, degree: Ints, at: int, kind: int) -> None:
+    """Move `kind` from position `at` towards the root of the heap, to where it belongs."""
+    while at > 0:
+        parent = heap[(at - 1) // 2]
+        if (degree[parent], parent) < (degree[kind], kind):
+            break
+        heap[at] = parent
+        place[parent] = at
+        at = (at - 1) // 2
+    heap[at] = kind
+    place[kind] = at
+
+
+@compiled
+def _sift_down(heap: Ints, place: Ints, degree: Ints, length: int, kind: int) -> None:
+    """Put `kind` at the root of a heap of `length`, then down to where it belongs."""
+    at = 0
+    while 2 * at + 1 < length:
+        below = 2 * at + 1
+        if below + 1 < length and (degree[heap[below + 1]], heap[below + 1]) < (
+            degree[heap[below]],
+            heap[below],
+        ):
+            below += 1
+        child = heap[below]
+        if (degree[kind], kind) < (degree[child], child):
+            break
+        heap[at] = child
+        place[child] = at
+        at = below
+    heap[at] = kind
+    place[kind] = at
+
+
+@compiled
+def _buckets(degree: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return `head` by degree and the links of each kind; -1 ends a list."""
+    top = 0
+    for value in degree:
+        top = max(top, value)
+    head = np.empty(top + 1, np.int64)
+    head[:] = -1
+    before = np.empty(len(degree), np.int64)
+    after = np.empty(len(degree), np.int64)
+    for kind in range(len(degree)):
+        if degree[kind] > 0:
+            _link(kind, degree[kind], head, before, after)
+    return head, before, after
+
+
+@compiled
+def _link(kind: int, bucket: int, head: Ints, before: Ints, after: Ints) -> None:
+    """Put `kind` at the head of `bucket`."""
+    before[kind] = -1
+    after[kind] = head[bucket]
+    if head[bucket] >= 0:
+        before[head[bucket]] = kind
+    head[bucket] = kind
+
+
+@compiled
+def _unlink(kind: int, bucket: int, head: Ints, before: Ints, after: Ints) -> None:
+    """Take `kind` out of `bucket`."""
+    if before[kind] >= 0:
+        after[before[kind]] = after[kind]
+    else:
+        head[bucket] = after[kind]
+    if after[kind] >= 0:
+        before[after[kind]] = before[kind]

@@ -1,0 +1,262 @@
+"""A corpus opened for selection: what subsets share is made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, incidence, vectors
+from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.vectors import Vectors
+from sft_diversity.selection import constraints, no_kind
+from sft_diversity.selection.compiled import NO_ROWS, Rows
+from sft_diversity.selection.config import LIMITS, SelectConfig
+from sft_diversity.selection.constraints import Eligible
+from sft_diversity.selection.dial import Dial, make_dial
+from sft_diversity.selection.entropy import EntropyDial, make_entropy_dial
+from sft_diversity.selection.figures import Tokens
+from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.peeling import Peeling, peel
+
+T = TypeVar("T")
+
+
+@dataclass
+class Pool:
+    """A corpus ready to select from: opened once, it serves any number of subsets.
+
+    Peelings and dials are kept, so that a second diversity, fill or seed costs only its draws.
+    """
+
+    corpus: Path
+    tokens: Mapping[Component, Tokens]
+    keys: Mapping[str, str]
+    index_keys: Mapping[str, str]
+    places: Mapping[str, Path] = field(default_factory=dict)
+    index_figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    incidences: dict[str, Incidence] = field(default_factory=dict)
+    scores: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    embeddings: dict[Component, Path] = field(default_factory=dict)
+    _ids: pa.Array | None = None
+    _samples: pa.Table | None = None
+    _kept: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of the corpus."""
+        return len(self.tokens["response"].lengths)
+
+    @property
+    def ids(self) -> pa.Array:
+        """Sample ids of the corpus, ascending."""
+        if self._ids is None:
+            self._ids = corpora.read(self.corpus, ["id"])["id"].combine_chunks()
+        return self._ids
+
+    @property
+    def source(self) -> constraints.Source:
+        """What constraints are read from."""
+        lengths = np.asarray(self.tokens["response"].lengths)
+        return constraints.Source(self.corpus, self.ids, lengths, self.scores)
+
+    @property
+    def sources(self) -> pa.ChunkedArray:
+        """Source of every sample."""
+        return self._once("sources", lambda: corpora.read(self.corpus, ["source"])["source"])
+
+    def hold_samples(self) -> None:
+        """Read the whole corpus into memory: worth it where many subsets are written."""
+        self._samples = corpora.read(self.corpus)
+
+    def take(self, rows: Rows) -> pa.Table:
+        """Return the samples of `rows`, in that order."""
+        if self._samples is not None:
+            return self._samples.take(pa.array(rows))
+        return corpora.take(self.corpus, rows)
+
+    def points(self, component: Component) -> Vectors:
+        """Return the unit vectors of a component, in corpus order."""
+        place = self.embeddings[component]
+        return self._once(
+            ("points", component), lambda: vectors.read_component(place, component)[1]
+        )
+
+    def eligible(self, config: SelectConfig) -> Eligible | None:
+        """Return which samples may be picked; None where no option restricts them."""
+        key = ("eligible", *config.eligibility)
+        if key[1:] == (None, None, None, None):
+            return None
+        return self._once(key, lambda: constraints.eligible(self.source, config))
+
+    def peeling(self, config: SelectConfig, *, free: bool = False) -> Peeling:
+        """Return the peeling of the eligible samples, or (`free`) of all."""
+        eligible = None if free else self.eligible(config)
+        if eligible is None:
+            key: Hashable = ("peeling", config.strategy)
+            return self._once(key, lambda: peel(self.incidences[config.strategy]))
+        return self._once(
+            ("peeling", config.strategy, *config.eligibility),
+            lambda: peel(self.incidences[config.strategy].only(eligible.mask)),
+        )
+
+    def allowed(self, config: SelectConfig) -> Rows:
+        """Return the rows that the options do not rule out, whether or not they hold a kind."""
+        eligible = self.eligible(config)
+        return np.arange(self.n_samples) if eligible is None else np.flatnonzero(eligible.mask)
+
+    def empty(self, config: SelectConfig) -> Rows:
+        """Return the rows of `allowed` that hold no kind."""
+        rows = self.allowed(config)
+        sizes = np.diff(self.incidences[config.strategy].indptr)
+        empty: Rows = rows[sizes[rows] == 0]
+        return empty
+
+    def pickable(self, config: SelectConfig) -> Rows:
+        """Return the rows that may be picked: eligible ones."""
+        rows = self.allowed(config)
+        if not config.needs_incidence or config.no_kind == "fill":
+            return rows
+        eligible = self.eligible(config)
+        kept = NO_ROWS if eligible is None else eligible.kept
+        return np.union1d(np.setdiff1d(rows, self.empty(config), assume_unique=True), kept)
+
+    def limits(self, config: SelectConfig) -> tuple[Limits, dict[str, Any]]:
+        """Return what subsets of the eligible rows keep to, made once for equal options."""
+        asked = tuple(getattr(config, name) for name in ("size", "max_per_kind", *LIMITS))
+        by = (config.strategy, config.no_kind) if config.needs_incidence else ()
+        eligible = self.eligible(config)
+        kept = NO_ROWS if eligible is None else eligible.kept
+        return self._once(
+            ("limits", *by, *asked, *config.eligibility),
+            lambda: constraints.limits(self.source, config, self.pickable(config), kept),
+        )
+
+    def drawn_without_kind(self, config: SelectConfig) -> Rows:
+        """Return the picks that the dial does not rule: without a kind, and not kept."""
+        if config.no_kind != "fill":
+            return NO_ROWS
+        rows, empty = self.allowed(config), self.empty(config)
+        holding = np.setdiff1d(rows, empty, assume_unique=True)
+        limits, _ = self.limits(config)
+        return no_kind.draw(empty, holding, config.size, limits, config.seed)
+
+    def dial(self, config: SelectConfig) -> tuple[Dial, dict[str, Any]]:
+        """Return the range of the dial and how its limits read, made once for equal options.
+
+        The dial rules the picks beside `drawn_without_kind`.
+        """
+        drawn = self.drawn_without_kind(config)
+        size = config.size - len(drawn)
+
+        def free() -> Dial:
+            return self._once(
+                ("dial", config.strategy, size),
+                lambda: make_dial(self.peeling(config, free=True), size),
+            )
+
+        names = ("strategy", "size", "max_per_kind", *LIMITS, "no_kind")
+        asked = tuple(getattr(config, name) for name in names)
+        if self.eligible(config) is None and not any(asked[2:-1]):
+            return free(), {}
+        whole, said = self.limits(config)
+        if len(drawn) and whole.total is not None:  # what is left of the total is the draw's
+            asked = (*asked, config.seed)
+
+        def limited() -> tuple[Dial, dict[str, Any]]:
+            peeling, limits = self.peeling(config), whole.after(drawn)
+            if limits.quotas is not None:  # peeled so that every pool can serve them
+                made = Incidence(peeling.indptr, peeling.indices, peeling.indices, peeling.n_kinds)
+                peeling = peel(made, limits.quotas, limits.kept)
+            return make_dial(peeling, size, limits=limits, free=free()), said
+
+        return self._once(("dial", *asked, *config.eligibility), limited)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        made: T = self._kept[key]
+        return made
+
+    def entropy_dial(self, config: SelectConfig) -> EntropyDial:
+        """Return the range of the entropy dial, made once for equal options."""
+        eligible = self.eligible(config)
+        counted = self.tokens[config.component].incidence
+        mask = None if eligible is None else eligible.mask
+        return self._once(
+            ("entropy", config.component, config.size, config.min_tokens, *config.eligibility),
+            lambda: make_entropy_dial(
+                counted if mask is None else counted.only(mask),
+                config.size,
+                min_tokens=config.min_tokens,
+            ),
+        )
+
+
+def open_pool(
+    corpus: Path,
+    tokens: Mapping[Component, Path],
+    indexes: Mapping[str, Path],
+    embeddings: Mapping[Component, Path] | None = None,
+    scores: Mapping[str, npt.NDArray[np.float64]] | None = None,
+    judged: Mapping[str, Path] | None = None,
+) -> Pool:
+    """Open a corpus with its token passes; incidences by strategy, embeddings, quality scores.
+
+    `judged` has the folders that the scores are from.
+
+    Raises
+    ------
+    DataError
+        If a folder was made from another corpus.
+    """
+    key = corpora.key(corpus)
+    keys = {"corpus": key}
+    passes: dict[Component, Tokens] = {}
+    for component in COMPONENTS:
+        path = tokens[component]
+        keys[f"tokens-{component}"] = _checked(path, "tokens", key)
+        lengths = np.load(path / "lengths.npy", mmap_mode="r", allow_pickle=False)
+        passes[component] = Tokens(incidence.load(path), lengths)
+    found, index_keys, index_figures = {}, {}, {}
+    for strategy, path in indexes.items():
+        index_keys[strategy] = _checked(path, "index", key)
+        found[strategy] = incidence.load(path)
+        manifest = folder.read_manifest(path, "index")
+        index_figures[strategy] = manifest["config"] | manifest["result"]
+    for component, path in (embeddings or {}).items():
+        _checked(path, "embed", key)
+        keys[f"embeddings-{component}"] = vectors.key(path, component)
+    groups = {"tokens": tokens, "embeddings": embeddings, "index": indexes, "quality": judged}
+    places = {
+        f"{group}-{name}": place
+        for group, made in groups.items()
+        for name, place in dict(made or {}).items()
+    }
+    return Pool(
+        corpus,
+        passes,
+        keys,
+        index_keys,
+        places | {"corpus": corpus},
+        index_figures,
+        found,
+        dict(scores or {}),
+        dict(embeddings or {}),
+    )
+
+
+def _checked(path: Path, stage: str, corpus_key: str) -> str:
+    """Return the contents' key of a folder that was made from this corpus."""
+    manifest = folder.read_manifest(path, stage)
+    if manifest["inputs"].get("corpus") != corpus_key:
+        raise DataError(f"select: {path} was made from another corpus; make it anew")
+    return folder.contents_key(manifest)

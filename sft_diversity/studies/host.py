@@ -1,0 +1,97 @@
+"""The process that a study's runs are forked from; see `processes`, which starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import children, stopping
+from sft_diversity.core.errors import SftdivError
+from sft_diversity.studies import runs
+
+_POLL_S = 0.1
+
+
+def main(place: str) -> None:
+    """Load what runs need, then fork one for each order on stdin, until it ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # the study decides, and passes signals on
+    _load()
+    running: dict[int, str] = {}
+    heard = b""
+    while True:
+        if select.select([0], [], [], _POLL_S)[0]:
+            said = os.read(0, 1 << 16)
+            if not said:
+                break
+            *lines, heard = (heard + said).split(b"\n")
+            for line in lines:
+                _obey(Path(place), json.loads(line), running)
+        _report(running)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+    while running:
+        del running[os.wait()[0]]
+
+
+def _load() -> None:
+    """Import what a run would: code alone, no thread is started and no device touched."""
+    import transformers
+
+    from sft_diversity.scoring import heldout as _heldout
+    from sft_diversity.training import trainer as _trainer
+
+    _ = transformers.AutoModelForCausalLM, transformers.AutoTokenizer, _trainer, _heldout
+
+
+def _obey(place: Path, order: dict[str, Any], running: dict[int, str]) -> None:
+    for pid in running if "signal" in order else ():
+        os.kill(pid, order["signal"])  # none is reaped yet, so the numbers are theirs
+    if "start" in order:
+        parent = os.getpid()
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                code = _child(place, order["start"], parent)
+            finally:
+                os._exit(code)
+        running[pid] = order["start"]
+
+
+def _child(place: Path, name: str, parent: int) -> int:
+    """Do one run; return the exit code."""
+    children.end_with(parent)
+    log = os.open(
+        place / "logs" / f"{runs.file_name(name)}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    )
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for fd, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(fd, target)
+    stopping.install()
+    try:
+        runs.one(place, name)
+    except SftdivError as fault:
+        print(f"error: {fault}", file=sys.stderr, flush=True)
+        return fault.exit_code
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        return 1
+    return 0
+
+
+def _report(running: dict[int, str]) -> None:
+    """Say which runs have ended."""
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        ended = {"ended": running.pop(pid), "code": os.waitstatus_to_exitcode(status)}
+        os.write(1, json.dumps(ended).encode() + b"\n")

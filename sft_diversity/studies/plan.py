@@ -1,0 +1,123 @@
+"""What a study will take before it starts: runs, tokens, hours, disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import machine
+from sft_diversity.scoring import stage as scoring
+from sft_diversity.studies import cells as grid
+from sft_diversity.studies.cells import Run
+from sft_diversity.studies.config import StudyConfig
+from sft_diversity.studies.costs import Cost
+from sft_diversity.training.models import Base, find_base
+
+# For estimates alone, measured with tiny-base on cores without bfloat16.
+_CORE_FLOPS, _START_S, _TOKENISED_PER_S = 7e10, 12.0, 1_500.0
+_MEASURED_PER_S, _SUBSET_BYTES_PER_ROW = 600.0, 800
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do; `hours` are of the clock, with the jobs at a time that are asked for."""
+
+    subsets: int
+    runs: int
+    runs_left: int
+    tokens: float
+    hours: float
+    gigabytes: float
+    jobs: int
+    threads: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return asdict(self)
+
+
+def jobs_of(study: StudyConfig) -> int:
+    """Return how many runs go at a time: as asked; else one on a GPU, or as the cores allow."""
+    return study.jobs or (1 if machine.gpus() else max(machine.cores() // study.threads, 1))
+
+
+def estimate(
+    study: StudyConfig,
+    runs: Sequence[Run],
+    left: Sequence[Run],
+    costs: Mapping[str, Cost],
+    unmeasured: int,
+) -> Estimate:
+    """Estimate what the runs that are `left` take.
+
+    Parameters
+    ----------
+    costs : mapping
+        Of cells by name; or of "" for every cell, where none is known yet.
+    unmeasured : int
+        Subsets whose metrics are to be made.
+    """
+    training = study.finetuning
+    base = find_base(training.model, training.revision)
+    scored = scoring.plan(str(base.path), study.scoring)["seconds"] * 2 / study.threads
+    tokens, seconds = 0.0, 0.0
+    for run in left:
+        seconds += _START_S + scored
+        if run.cell is not None:
+            read = costs.get(run.cell.name) or costs[""]
+            tokens += read.total_tokens
+            seconds += run.cell.size / _TOKENISED_PER_S + _training(base, read, study.threads)
+    sizes = study.grid["size"]
+    seconds += unmeasured * (5 + float(np.mean(sizes)) / _MEASURED_PER_S)
+    subsets = grid.cells(study)
+    disk = sum(cell.size for cell in subsets) * _SUBSET_BYTES_PER_ROW
+    weights = 4 * base.parameters()
+    jobs = jobs_of(study)
+    # a run in progress holds its weights and two checkpoints with the optimizer's state
+    disk += weights * (len(runs) if study.keep_models else 0) + jobs * weights * 7
+    return Estimate(
+        subsets=len(subsets),
+        runs=len(runs),
+        runs_left=len(left),
+        tokens=tokens,
+        hours=seconds / jobs / 3600,
+        gigabytes=disk / 1e9,
+        jobs=jobs,
+        threads=study.threads,
+    )
+
+
+def _training(base: Base, cost: Cost, threads: int) -> float:
+    return 6.0 * base.parameters() * cost.total_tokens / (_CORE_FLOPS * threads)
+
+
+def guess(study: StudyConfig) -> Cost:
+    """Return what a run on an average cell reads, from the corpus's characters, unread subsets.
+
+    Where the corpus is not made yet, 160 tokens a sample are taken for granted.
+    """
+    training, size = study.finetuning, int(np.mean(study.grid["size"]))
+    tokens = labels = 100.0
+    if study.corpus is not None and corpora.is_corpus(Path(study.corpus)):
+        shard = next(corpora.batches(Path(study.corpus), ["instruction", "response"]))
+        said = [
+            sum(map(len, shard[name].to_pylist())) / 4 / shard.num_rows
+            for name in shard.column_names
+        ]
+        labels, tokens = min(said[1], training.max_length), min(sum(said), training.max_length)
+    budget = training.budget
+    samples = budget.get("epochs", 0) * size + budget.get("steps", 0) * training.batch_size
+    samples = samples or budget["tokens"] / labels
+    return Cost(
+        steps=-(-round(samples) // training.batch_size),
+        epochs=samples / size,
+        response_tokens=samples * labels,
+        total_tokens=samples * tokens,
+        truncated_share=0.0,
+        lost_share=0.0,
+    )

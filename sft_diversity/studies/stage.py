@@ -1,0 +1,269 @@
+"""The verb `study`: subsets, then runs in processes of their own, then tables and the fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import folder
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import content_key
+from sft_diversity.core.progress import clock, say
+from sft_diversity.studies import cells as grid
+from sft_diversity.studies import collect, costs, plan, prepare, processes, runs, table
+from sft_diversity.studies.cells import Cell, Run
+from sft_diversity.studies.config import StudyConfig, load
+from sft_diversity.studies.costs import Cost
+
+VERSION = 2
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A study at hand: its config, where it lies, its cells and runs."""
+
+    config: StudyConfig
+    place: Path
+    work: Path
+    cells: list[Cell]
+    runs: list[Run]
+
+
+def study(
+    config: str | Path,
+    *,
+    out: str | Path,
+    work: str | Path | None = None,
+    run: str | None = None,
+    prepare_only: bool = False,
+    collect_only: bool = False,
+    dry_run: bool = False,
+    **options: Any,
+) -> Result:
+    """Make a grid of subsets, train and score a model on each, and fit what diversity pays.
+
+    Parameters
+    ----------
+    config : path
+        A YAML file; its keys, and `options` that override them, are those of `StudyConfig`.
+    out : path
+        Folder of the study; the same call goes on with what it holds.
+    work : path, optional
+        Work folder for passes, embeddings, incidences; default: in `out`.
+    run : str, optional
+        Do this one run of a prepared study and nothing else.
+    prepare_only, collect_only : bool
+        Only make what runs read; only collect what is finished.
+
+    Returns
+    -------
+    dict
+        `plan, cells, baselines, results, failures, missing, fit, out`.
+
+    Raises
+    ------
+    UsageError
+        If an option is wrong, cells are not comparable, or another process is at the study.
+    Interrupted
+        If a signal came; the same call resumes.
+    """
+    asked, place = load(Path(config), options), Path(out)
+    here = _Study(
+        asked,
+        place,
+        Path(work) if work else place / "work",
+        grid.cells(asked),
+        grid.runs(asked),
+    )
+    if run is not None and not dry_run:
+        return runs.one(place, run)
+    if not collect_only:
+        prepare.check(asked, place, here.work)
+    if dry_run:
+        return _planned(here)
+    place.mkdir(parents=True, exist_ok=True)
+    with runs.lock(place / prepare.LOCK, str(place), wait_s=5.0):
+        made, sizes = _prepare(here)
+        frozen = runs.freeze(asked, here.runs, here.work, place)
+        left, unmeasured = _left(here, frozen)
+        groups = costs.by_group(here.cells, sizes)
+        estimate = plan.estimate(asked, here.runs, left, sizes, len(unmeasured))
+        shown = table.costs(groups, costs.spread(groups), estimate)
+        costs.check(asked, groups, shown)
+        say(shown)
+        if prepare_only:
+            return _plan(here, estimate, shown) | {"cells": groups}
+        if not collect_only:
+            _do(here, [r.name for r in left] + [runs.measuring(c) for c in unmeasured])
+        return _collect(here, frozen, made, groups)
+
+
+def _prepare(here: _Study) -> tuple[dict[str, Any], dict[str, Cost]]:
+    """Make corpus, subsets and sizes; return figures and costs by cell."""
+    corpus = prepare.corpus_of(here.config, here.place)
+    made = prepare.make_subsets(here.config, corpus, here.place, here.work)
+    if here.config.metrics:
+        prepare.make_embeddings(here.config, corpus, here.work)
+    training = here.config.finetuning
+    sizes = prepare.sizes(here.config, here.cells, here.place)
+    return made, {name: costs.cost(one, training) for name, one in sizes.items()}
+
+
+def _left(here: _Study, frozen: Mapping[str, Any]) -> tuple[list[Run], list[str]]:
+    """Return the runs that are not finished, and the cells that are not measured."""
+    left = []
+    # Draw by draw, so that a study which is stopped early has every cell the same number of times.
+    for run in sorted(
+        here.runs, key=lambda run: (run.train_seed, run.cell.seed if run.cell else -1)
+    ):
+        if runs.record(here.place, run.name, frozen["runs"][run.name]["key"]) is None:
+            left.append(run)
+        elif run.cell and not here.config.keep_models:
+            runs.lighten(here.place / "models" / run.name)  # it may have been killed right before
+    unmeasured = []
+    for cell in here.cells if here.config.metrics else []:
+        steps = runs.measure(here.place, dict(frozen), cell.name, dry_run=True)["plan"]
+        if steps[-1]["state"] != "cached":
+            unmeasured.append(cell.name)
+    return left, unmeasured
+
+
+def _do(here: _Study, names: Sequence[str]) -> None:
+    jobs, threads = plan.jobs_of(here.config), here.config.threads
+    started, done = time.monotonic(), 0
+
+    def ended(name: str, seconds: float, well: bool) -> None:
+        nonlocal done
+        done += 1
+        left = (time.monotonic() - started) / done * (len(names) - done)
+        failed = None if well else runs.failure(here.place, name)
+        how = "done" if well else f"FAILED: {failed['error'] if failed else 'see its log'}"
+        say(f"study: {done}/{len(names)} {name}: {how} ({clock(seconds)}), {clock(left)} left")
+
+    if names:
+        say(f"study: {len(names):,} to do, {jobs} at a time with {threads} threads each")
+        processes.run_all(here.place, names, jobs, threads, ended)
+
+
+def _collect(
+    here: _Study,
+    frozen: Mapping[str, Any],
+    made: Mapping[str, Any],
+    groups: Mapping[str, Any],
+) -> Result:
+    """Write the tables and the manifest of what is finished; return the figures."""
+    place = here.place
+    records = {
+        run.name: found
+        for run in here.runs
+        if (found := runs.record(place, run.name, frozen["runs"][run.name]["key"]))
+    }
+    results = collect.results(here.runs, records, made)
+    measured = collect.metrics(here.cells, place)
+    names = [run.name for run in here.runs] + [runs.measuring(c.name) for c in here.cells]
+    failed = collect.failures(names, place)
+    collect.write_csv(place / "results.csv", results)
+    collect.write_csv(place / "metrics.csv", measured)
+    collect.write_lines(place / "failures.jsonl", failed)
+    fitted = _fit(place) if results else None
+    missing = [run.name for run in here.runs if run.name not in records]
+    seconds = sum(sum(one["seconds"].values()) for one in records.values())
+    found = {
+        "subsets": len(here.cells),
+        "runs": len(here.runs),
+        "finished": len(records),
+        "missing": missing,
+        "failures": failed,
+        "measured": len(measured),
+        "cells": dict(groups),
+    }
+    _write_manifest(here, frozen, found, seconds)
+    return found | {
+        "results": results,
+        "fit": fitted,
+        "run_seconds": round(seconds, 1),
+        "out": str(place),
+    }
+
+
+def _fit(place: Path) -> Result | None:
+    """Fit the results where that can be done; a table too small for it is no failure."""
+    from sft_diversity import workflow
+
+    fit = getattr(workflow, "fit", None)
+    if fit is None:
+        return None
+    try:
+        metrics = place / "metrics.csv"
+        named = metrics if metrics.stat().st_size > 1 else None
+        found: Result = fit(place / "results.csv", metrics=named)
+    except (DataError, UsageError) as fault:
+        say(f"study: no fit: {fault}")
+        return None
+    found.pop("seconds", None)
+    runs.write_json(place / "fit.json", found)
+    return found
+
+
+def _write_manifest(
+    here: _Study, frozen: Mapping[str, Any], found: Mapping[str, Any], seconds: float
+) -> None:
+    """Write what the study was made of; a folder inside it has its own manifest."""
+    names = ["failures.jsonl", "fit.json", "metrics.csv", "results.csv", runs.FROZEN]
+    names += [f"runs/{run.name}.json" for run in here.runs]
+    keys = {name: run["key"] for name, run in frozen["runs"].items()}
+    body = {
+        "stage": "study",
+        "version": VERSION,
+        "inputs": {"runs": content_key(keys)},
+        "config": here.config.model_dump(mode="json", exclude={"corpus", "jobs"}),
+        "key": content_key([VERSION, keys]),
+        "seeds": {},
+        "rows": {},
+        "result": dict(found),
+        "files": folder.inventory(here.place, names),
+        "grows": True,  # cells and runs lie in folders with manifests of their own
+    }
+    body["digest"] = content_key(body)
+    body["run"] = {"run_seconds": round(seconds, 1), "versions": folder.versions()}
+    runs.write_json(here.place / folder.MANIFEST, body)
+
+
+def _planned(here: _Study) -> Result:
+    """Say what the study would take, touching nothing; a guess until its subsets are made."""
+    study, done = here.config, here.place / "runs"
+    left = [run for run in here.runs if not (done / f"{run.name}.json").is_file()]
+    measured = here.place / "measures"
+    unmeasured = [c for c in here.cells if study.metrics and not (measured / c.name).is_dir()]
+    sizes = prepare.sizes_at_hand(here.cells, here.place)
+    if sizes is not None:
+        known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
+        groups = costs.by_group(here.cells, known)
+        estimate = plan.estimate(study, here.runs, left, known, len(unmeasured))
+        shown = table.costs(groups, costs.spread(groups), estimate)
+        costs.check(study, groups, shown)
+        return _plan(here, estimate, f"{shown}\nnothing was written (--dry-run)")
+    guessed = {"": plan.guess(study)}
+    estimate = plan.estimate(study, here.runs, left, guessed, len(unmeasured))
+    lines = [
+        *(run.name for run in here.runs),
+        f"{table.estimated(estimate)}; a guess from the corpus: --prepare makes the subsets and "
+        "shows what each cell reads",
+        "nothing was written (--dry-run)",
+    ]
+    return _plan(here, estimate, "\n".join(lines))
+
+
+def _plan(here: _Study, estimate: plan.Estimate, text: str) -> Result:
+    names = [run.name for run in here.runs]
+    return {
+        "plan": estimate.as_json(),
+        "runs": names,
+        "measures": [cell.name for cell in here.cells] if here.config.metrics else [],
+        "plan_text": text,
+        "out": str(here.place),
+    }

@@ -1,0 +1,130 @@
+"""Tables of a study for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sft_diversity.core.progress import clock
+from sft_diversity.studies.plan import Estimate
+
+_HEAD = (
+    "regime", "strategy", "size", "dial", "runs", "score", "± sd", "short refs", "in-mix", "steps",
+    "response tokens", "mean length",
+)  # fmt: skip
+
+
+def costs(
+    groups: Mapping[str, Mapping[str, Any]],
+    apart: Sequence[Mapping[str, Any]],
+    estimate: Estimate,
+) -> str:
+    """Return what every cell reads, how far cells lie apart, and what the study takes."""
+    rows = [("cell", "draws", "steps", "epochs", "response tokens", "tokens", "cut", "lost")]
+    for name, row in groups.items():
+        rows.append(
+            (
+                name,
+                f"{row['draws']}",
+                f"{row['steps']:,.0f}",
+                f"{row['epochs']:.3g}",
+                f"{row['response_tokens']:,.0f}",
+                f"{row['total_tokens']:,.0f}",
+                f"{row['truncated_share']:.1%}",
+                f"{row['lost_share']:.1%}",
+            )
+        )
+    lines = [_aligned(rows)]
+    lines += [
+        f"regime {line['regime']}, size {line['size']:,}: cells differ by {line['steps']:.1%} in "
+        f"steps, {line['tokens']:.1%} in response tokens"
+        for line in apart
+    ]
+    return "\n".join([*lines, estimated(estimate)])
+
+
+def estimated(one: Estimate) -> str:
+    """Return what a study takes, in one line."""
+    return (
+        f"{one.subsets:,} subsets, {one.runs:,} runs ({one.runs_left:,} to do), "
+        f"{one.tokens / 1e6:,.1f} M tokens, about {clock(one.hours * 3600)} with {one.jobs} runs "
+        f"at a time of {one.threads} threads, {one.gigabytes:.1f} GB"
+    )
+
+
+def shown(found: Mapping[str, Any]) -> str:
+    """Return what a call of `study` came to: its plan, one run, or its results."""
+    if "plan_text" in found:
+        return str(found["plan_text"])
+    if "scores" in found:
+        return f"{found['run']}: score {found['scores']['score']:.4f}"
+    return results(found)
+
+
+def results(found: Mapping[str, Any]) -> str:
+    """Return the scores by cell, what failed, and what the fit says."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in found["results"]:
+        dial = "" if row["diversity"] is None else f"{row['diversity']:g} %"
+        size = "" if row["size"] is None else f"{row['size']:,}"
+        groups.setdefault((row["regime"] or "", row["strategy"], size, dial), []).append(row)
+    table: list[tuple[str, ...]] = [_HEAD]
+    for names, rows in sorted(groups.items(), key=lambda one: one[1][0]["strategy"] != "base"):
+        score = [row["score"] for row in rows]
+        table.append(
+            (
+                *names,
+                f"{len(rows)}",
+                f"{_mean(score):.4f}",
+                f"{_sd(score):.4f}" if len(score) > 1 else "",
+                *(
+                    _or_dash(rows, name, form)
+                    for name, form in (
+                        ("short_references", ".4f"),
+                        ("in_mix", ".4f"),
+                        ("steps", ",.0f"),
+                        ("response_tokens", ",.0f"),
+                        ("response_tokens_mean", ".1f"),
+                    )
+                ),
+            )
+        )
+    lines = [_aligned(table)]
+    lines.append(
+        "score: minus the NLL of the first 64 response tokens on transfer prompts, in nats; higher "
+        "is better; the other two are NLLs"
+    )
+    lines += [f"FAILED {one['run']} ({one['stage']}): {one['error']}" for one in found["failures"]]
+    if found["missing"]:
+        lines.append(f"{len(found['missing']):,} of {found['runs']:,} runs are not finished")
+    fitted = found.get("fit") or {}
+    lines += fitted.get("verdict", [])
+    lines.append(f"{found['out']} ({clock(found['run_seconds'])} of runs)")
+    return "\n".join(lines)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _sd(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return float((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
+
+
+def _or_dash(rows: Sequence[Mapping[str, Any]], name: str, form: str) -> str:
+    values = [row[name] for row in rows if row[name] is not None]
+    return format(_mean(values), form) if values else "-"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as columns: names to the left, figures to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    texts = [i for i in range(len(rows[0])) if rows[0][i] in ("cell", "regime", "strategy")]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in texts else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,98 @@
+"""The options of `finetune`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from sft_diversity.core import machine
+from sft_diversity.core.config import Config
+from sft_diversity.training import optimizers, reporters, samples, schedules
+
+
+class FinetuneConfig(Config):
+    """How a model is trained on a subset."""
+
+    model: str | None = Field(
+        None, description="model folder or Hub id; default: the offline base model tiny-base"
+    )
+    revision: str | None = Field(None, description="revision of a Hub model")
+    epochs: float | None = Field(
+        None, gt=0, description="budget: passes over the subset (1 where no budget is given)"
+    )
+    steps: int | None = Field(None, gt=0, description="budget: optimizer steps")
+    tokens: int | None = Field(None, gt=0, description="budget: response tokens read")
+    batch_size: int = Field(32, gt=0, description="samples per optimizer step")
+    micro_batch_size: int | None = Field(
+        None, gt=0, description="samples per forward pass; default: 8 on a CPU, else batch_size"
+    )
+    max_length: int = Field(512, gt=1, description="tokens kept of a sample, from its start")
+    on_truncation: samples.OnTruncation = Field(
+        "keep",
+        description="a longer sample: error; drop it; keep its start (unusable where no "
+        "label is left); or trim, which keeps the start and drops what has no label",
+    )
+    max_bad_fraction: float = Field(
+        0.05, ge=0, le=1, description="share of samples that may be left out as unusable"
+    )
+    optimizer: optimizers.Name = Field(
+        "adamw", description="adamw, lion, sgd, and on CUDA adamw-8bit, lion-8bit"
+    )
+    lr: float | None = Field(
+        None, gt=0, description="peak learning rate; default: by optimizer, width and LoRA"
+    )
+    weight_decay: float | None = Field(
+        None, ge=0, description="decoupled, none on norms and biases; default: by optimizer"
+    )
+    max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping, 0 for none")
+    schedule: schedules.Kind = Field(
+        "uba", description="uba, cosine, linear, wsd, step or constant"
+    )
+    phi: float = Field(2.0, description="UBA's φ: 2 is the cosine, larger decays sooner")
+    warmup: float = Field(0.03, ge=0, description="linear warm-up: a share below 1, else steps")
+    lr_min: float = Field(0.0, ge=0, description="learning rate at the end, η_min")
+    phases: schedules.Phases = Field(
+        (),
+        description="restarts after warm-up, each with its length, peak, floor and phi, as in "
+        '"0.6 phi=1, 0.4 peak=0.3 phi=5"',
+    )
+    equal_area: bool = Field(
+        False, description="scale the peak so that the rates sum to those of a cosine with peak lr"
+    )
+    train_seed: int = Field(0, ge=0, description="seed of reading order, adapters and dropout")
+    dtype: machine.Precision = Field(
+        "auto",
+        description="precision of products, auto: bfloat16 where the hardware multiplies it; "
+        "weights stay float32",
+    )
+    gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
+    checkpoint_steps: int = Field(100, gt=0, description="steps between checkpoints")
+    lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
+    lora_rank: int = Field(16, gt=0, description="rank of the adapter")
+    lora_alpha: int = Field(32, gt=0, description="scale of the adapter, α")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter")
+    merge_adapter: bool = Field(False, description="merge LoRA into the saved weights")
+    report_to: tuple[reporters.Name, ...] = Field(
+        (), description="trackio, tensorboard, wandb; training.jsonl is written in any case"
+    )
+    run_name: str | None = Field(None, description="name of the run there; default: that of --out")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> FinetuneConfig:
+        given = [n for n in ("epochs", "steps", "tokens") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one budget, not {' and '.join(given)}")
+        if self.lr is not None and self.lr_min > self.lr:
+            raise ValueError(f"lr_min is {self.lr_min}, above lr {self.lr}")
+        if not self.phi > 0:
+            raise ValueError(f"phi is {self.phi}, but must be above 0 (2 is the cosine)")
+        if self.optimizer == "sgd" and self.lr is None:
+            raise ValueError("sgd has no published rate for fine-tuning; give lr")
+        return self
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """The one budget that is given; one epoch where none is."""
+        given = {"epochs": self.epochs, "steps": self.steps, "tokens": self.tokens}
+        return {k: v for k, v in given.items() if v is not None} or {"epochs": 1.0}

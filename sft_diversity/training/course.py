@@ -1,0 +1,147 @@
+"""A run laid out before it begins: what each step reads, and at which learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sft_diversity.core.errors import UsageError
+from sft_diversity.training import batches, optimizers, samples, schedules, uba
+from sft_diversity.training.batches import Rows
+
+if TYPE_CHECKING:
+    from sft_diversity.training.config import FinetuneConfig
+    from sft_diversity.training.models import Base
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run will do, step by step.
+
+    Attributes
+    ----------
+    rendered : Rendered
+        The samples as tokens.
+    order : int array
+        Rows in reading order, all steps one after the other.
+    batches : list of list of int
+        Micro-batches of rows; process i of n reads `[i::n]` of them.
+    steps : int
+        Optimizer steps.
+    micro_per_step : int
+        Micro-batches that a process reads in a step (fewer in the last).
+    settings : Settings
+        Peak learning rate and weight decay.
+    factor : function of a step
+        Share of the peak learning rate.
+    """
+
+    rendered: samples.Rendered
+    order: Rows
+    batches: list[list[int]]
+    steps: int
+    micro_per_step: int
+    settings: optimizers.Settings
+    factor: Callable[[int], float]
+
+    @property
+    def response_tokens(self) -> int:
+        """Labelled tokens read in the whole run."""
+        return int(self.rendered.response_tokens[self.order].sum())
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens read in the whole run, padding not counted."""
+        return int(self.rendered.lengths[self.order].sum())
+
+    def tokens_by_step(self, batch_size: int) -> list[int]:
+        """Labelled tokens read up to and including each step."""
+        return self._read(self.rendered.response_tokens, batch_size)
+
+    def tokens_read(self, batch_size: int) -> list[int]:
+        """Tokens read after 0, 1, 2, ... steps, padding not counted."""
+        return [0, *self._read(self.rendered.lengths, batch_size)]
+
+    def _read(self, sizes: Rows, batch_size: int) -> list[int]:
+        read = sizes[self.order].cumsum()
+        ends = range(batch_size, batch_size * self.steps + 1, batch_size)
+        return [int(read[min(end, len(read)) - 1]) for end in ends]
+
+
+def lay_out(
+    rendered: samples.Rendered,
+    base: Base,
+    config: FinetuneConfig,
+    on_cpu: bool,
+    processes: int = 1,
+) -> Course:
+    """Fix the reading order, resolve the learning rate.
+
+    A step reads `config.batch_size` samples, however many `processes` share them.
+
+    Raises
+    ------
+    UsageError
+        As `resolve_settings`, or if the schedule does not fit the steps.
+    """
+    settings = resolve_settings(base, config)
+    order = batches.reading_order(
+        rendered.response_tokens, config.batch_size, config.train_seed, **config.budget
+    )
+    steps = -(-len(order) // config.batch_size)
+    micro = min(config.micro_batch_size or (8 if on_cpu else config.batch_size), config.batch_size)
+    settings, factor = _schedule(config, settings, steps)
+    return Course(
+        rendered=rendered,
+        order=order,
+        batches=batches.micro_batches(order, rendered.lengths, config.batch_size, micro, processes),
+        steps=steps,
+        micro_per_step=-(-config.batch_size // (processes * micro)),
+        settings=settings,
+        factor=factor,
+    )
+
+
+def resolve_settings(base: Base, config: FinetuneConfig) -> optimizers.Settings:
+    """Return the learning rate and weight decay of a run on `base`.
+
+    Raises
+    ------
+    UsageError
+        If `lr_min` is above the learning rate, given or default, or `max_length` beyond what the
+        model reads.
+    """
+    if config.max_length > base.context:
+        raise UsageError(
+            f"finetune: max_length is {config.max_length}, but {base.name} reads at most "
+            f"{base.context} tokens; lower max_length"
+        )
+    settings = optimizers.resolve(
+        config.optimizer, base.width, config.lora, config.lr, config.weight_decay
+    )
+    if config.lr_min > settings.lr:
+        raise UsageError(
+            f"finetune: lr_min is {config.lr_min:g}, above the peak learning rate {settings.lr:g} "
+            f"(the default for {config.optimizer} at hidden size {base.width:,}); "
+            "lower lr_min or give lr"
+        )
+    return settings
+
+
+def _schedule(
+    config: FinetuneConfig, settings: optimizers.Settings, steps: int
+) -> tuple[optimizers.Settings, Callable[[int], float]]:
+    """Return the settings, their rate scaled under `equal_area`, and the schedule."""
+    warmup = uba.warmup_steps(config.warmup, steps)
+    floor = config.lr_min / settings.lr
+    if config.equal_area:
+        peak = schedules.equal_area_peak(
+            config.schedule, steps, warmup, config.phi, floor, config.phases
+        )
+        settings = replace(settings, lr=settings.lr * peak)
+        floor /= peak
+    factor = schedules.schedule_factor(
+        config.schedule, steps, warmup, config.phi, floor, config.phases
+    )
+    return settings, factor

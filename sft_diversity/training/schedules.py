@@ -1,0 +1,209 @@
+"""Learning-rate schedules as functions of the step alone, so that a resumed run goes on with the
+same rates: UBA and what it is compared with, in one phase or several.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import UsageError
+from sft_diversity.training.uba import uba_factor
+
+Kind = Literal["uba", "cosine", "linear", "wsd", "step", "constant"]
+
+Shape = Callable[[int, int, float], float]  # (step of the phase, its steps T, phi) -> 1 to 0
+
+
+class Phase(Config):
+    """A part of the run after warm-up in which the schedule goes once from its peak to its floor.
+
+    Peak and floor are shares of the run's peak learning rate.
+    """
+
+    length: float | None = Field(
+        None,
+        gt=0,
+        description="below 1 a share of the steps after warm-up, else steps; default, of the last "
+        "phase alone: what the others leave",
+    )
+    peak: float = Field(1.0, gt=0, description="share of the run's peak at its start")
+    floor: float | None = Field(
+        None, ge=0, description="share of the run's peak at its end; default: the run's floor"
+    )
+    phi: float | None = Field(None, gt=0, description="UBA's φ; default: the run's")
+
+    @model_validator(mode="after")
+    def _falls(self) -> Phase:
+        if self.floor is not None and self.floor > self.peak:
+            raise ValueError(f"floor is {self.floor:g}, above peak {self.peak:g}")
+        return self
+
+
+def _parsed(phases: Any) -> Any:
+    """Turn `"0.6 phi=1, 0.4 peak=0.3 phi=5"` into a list of mappings; leave the rest as it is."""
+    if phases is None:
+        return ()
+    if not isinstance(phases, str):
+        return phases
+    found = []
+    for text in filter(None, map(str.strip, phases.split(","))):
+        words = [word if "=" in word else f"length={word}" for word in text.split()]
+        found.append(dict(word.split("=", 1) for word in words))
+    return found
+
+
+#: Phases as mappings, or in one line for people.
+Phases = Annotated[tuple[Phase, ...], BeforeValidator(_parsed)]
+
+
+def _linear(step: int, length: int, phi: float) -> float:
+    return min(max(1.0 - step / length, 0.0), 1.0)
+
+
+def _wsd(step: int, length: int, phi: float) -> float:
+    """Warm-up, stable, decay: the last fifth falls as 1 − √ (Hägele et al. 2024, 2405.18392)."""
+    share = (step - 0.8 * length) / (0.2 * length)
+    return 1.0 - math.sqrt(min(max(share, 0.0), 1.0))
+
+
+def _step(step: int, length: int, phi: float) -> float:
+    """A tenth after half the run and again after three quarters (He et al. 2016, 1512.03385)."""
+    return 0.1 ** ((2 * step >= length) + (4 * step >= 3 * length))
+
+
+SHAPES: dict[Kind, Shape] = {
+    "uba": uba_factor,
+    "cosine": lambda step, length, phi: uba_factor(step, length, 2.0),
+    "linear": _linear,
+    "wsd": _wsd,
+    "step": _step,
+    "constant": lambda step, length, phi: 1.0,
+}
+
+
+def schedule_factor(
+    kind: Kind,
+    total_steps: int,
+    warmup: int = 0,
+    phi: float = 2.0,
+    floor: float = 0.0,
+    phases: Sequence[Phase] = (),
+) -> Callable[[int], float]:
+    """Return the function from step to the share of the peak learning rate.
+
+    Parameters
+    ----------
+    kind : {"uba", "cosine", "linear", "wsd", "step", "constant"}
+        What follows warm-up.
+    total_steps : int
+        All optimizer steps, warm-up included.
+    warmup : int
+        Steps of linear warm-up: step s has (s + 1)/(warmup + 1) of the first peak, so the first
+        step is not wasted at 0 and step `warmup` is the first at the peak.
+    phi : float
+        Of UBA.
+    floor : float
+        η_min/η_max, the share that is left at the end.
+    phases : sequence of Phase
+        Restarts; none means one phase. A phase starts at its peak where the one before would have
+        reached its floor.
+
+    Raises
+    ------
+    UsageError
+        If `phi` is not positive, or the phases do not make up the run.
+    """
+    length = total_steps - warmup
+    spans = _spans(phases or (Phase(),), length, phi, floor)
+    starts, shape = [span.start for span in spans], SHAPES[kind]
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return spans[0].peak * ((step + 1) / (warmup + 1))
+        step -= warmup
+        span = spans[bisect.bisect_right(starts, step) - 1]
+        decay = shape(step - span.start, span.steps, span.phi)
+        return span.floor + (span.peak - span.floor) * decay
+
+    factor(warmup)  # a wrong phi is refused here, not at the first step after warm-up
+    return factor
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A phase in steps after warm-up, with nothing left open."""
+
+    start: int
+    steps: int
+    peak: float
+    floor: float
+    phi: float
+
+
+def _spans(phases: Sequence[Phase], length: int, phi: float, floor: float) -> list[_Span]:
+    spans, end = [], 0.0
+    for number, phase in enumerate(phases, 1):
+        start = end
+        if phase.length is not None:
+            end += phase.length * length if phase.length < 1 else phase.length
+        elif number == len(phases):
+            end = length
+        else:
+            raise UsageError(
+                f"schedule: phase {number} of {len(phases)} has no length; only the last may not"
+            )
+        least = floor if phase.floor is None else phase.floor
+        if least > phase.peak:
+            raise UsageError(
+                f"schedule: phase {number} peaks at {phase.peak:g} of the learning rate, below the "
+                f"floor {least:g}; raise its peak or give it a lower floor"
+            )
+        first, last = round(start), round(end)
+        if last <= first:
+            raise UsageError(
+                f"schedule: phase {number} would have no step (the run has {length:,} after "
+                "warm-up); make it longer or leave it out"
+            )
+        own_phi = phi if phase.phi is None else phase.phi
+        spans.append(_Span(first, last - first, phase.peak, least, own_phi))
+    if round(end) != length:
+        raise UsageError(
+            f"schedule: the phases take {round(end):,} steps, but {length:,} follow warm-up; leave "
+            "out the last length, or give shares that sum to 1"
+        )
+    return spans
+
+
+def equal_area_peak(
+    kind: Kind,
+    total_steps: int,
+    warmup: int = 0,
+    phi: float = 2.0,
+    floor: float = 0.0,
+    phases: Sequence[Phase] = (),
+) -> float:
+    """Return the peak at which a schedule's rates sum to those of a cosine with peak 1.
+
+    Warm-up and the rate at the end, η_min = `floor`, are the same in both.
+
+    Notes
+    -----
+    The sums are those over the steps. Without warm-up and floor and for many steps it is the ratio
+    of means, for UBA (1 + √(φ/2))/2.
+    """
+
+    def area(peak: float) -> float:
+        factor = schedule_factor(kind, total_steps, warmup, phi, floor / peak, phases)
+        return peak * math.fsum(map(factor, range(total_steps)))
+
+    cosine = schedule_factor("cosine", total_steps, warmup, floor=floor)
+    wanted = math.fsum(map(cosine, range(total_steps)))
+    at_one = area(1.0)
+    return 1.0 + (wanted - at_one) / (area(2.0) - at_one)  # the sum is affine in the peak

@@ -1,0 +1,246 @@
+"""Fine-tune a model on a subset: TRL's trainer, AdamW or LION, under a budget-aware schedule."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import chat, machine, stopping
+from sft_diversity.core import progress as talk
+from sft_diversity.core.errors import Interrupted, UsageError
+from sft_diversity.core.folder import (
+    MANIFEST,
+    Draft,
+    Work,
+    check_out,
+    open_draft,
+    read_manifest,
+    rows_account,
+    unfinished,
+)
+from sft_diversity.training import checkpoints, course, optimizers, output, reporters, samples, team
+from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.training.models import Base, find_base, load_tokenizer
+
+VERSION = 4
+
+
+#: Options that change where or how fast, but not what is made.
+_NO_RESULT = {
+    "model", "revision", "checkpoint_steps", "report_to", "run_name", "max_bad_fraction"
+}  # fmt: skip
+
+
+def finetune(
+    subset: Path,
+    out: Path,
+    config: FinetuneConfig,
+    say: Callable[[str], None] = talk.say,
+) -> dict[str, Any]:
+    """Train a model on the samples of `subset`, write it to `out`, return its manifest.
+
+    Parameters
+    ----------
+    subset : Path
+        Output of `select`, `ingest` or `export`, or a folder of Parquet files with `messages` or
+        `prompt` and `completion`.
+    out : Path
+        A model folder: weights, tokenizer with chat template, `training.jsonl`, `README.md`.
+
+    Raises
+    ------
+    UsageError
+        If a stopped run with checkpoints is in the way, of another subset, model or config.
+    BadRowsError
+        If more samples than `max_bad_fraction` would train nothing.
+    DataError
+        If none is left, one is too long under `on_truncation: error`, or the loss is lost.
+    Interrupted
+        If a signal came: a checkpoint was written, the same call goes on from there.
+
+    Notes
+    -----
+    A killed run resumes at its last whole checkpoint; on a CPU the final weights are then the same
+    bit for bit (same machine, same number of threads).
+    """
+    crew = team.join()
+    crew.by_leader(lambda: check(subset, out, config))
+    say = say if crew.leads else _silence
+    crew.by_leader(lambda: find_base(config.model, config.revision).key)  # one downloads, not all
+    source, base = samples.find(subset), find_base(config.model, config.revision)
+    draft = crew.by_leader(lambda: _open(out, _work(source, base, config)))
+    say(f"finetune: {draft.reason}")
+    if draft.reused:
+        return read_manifest(out)
+
+    machine.keep_freed_memory()
+    from sft_diversity.training import trainer as training
+
+    dtype = draft.work.config["dtype"]
+    tokenizer = load_tokenizer(base)
+    chat.ensure_template(tokenizer)
+    course.resolve_settings(base, config)  # refuses what cannot be before all is tokenised
+    rendered = samples.render(source, tokenizer, config.max_length, config.on_truncation)
+    crew.by_leader(
+        lambda: samples.check(rendered, config.max_length, config.max_bad_fraction, draft.out)
+    )
+    run = course.lay_out(rendered, base, config, not machine.gpus(), crew.size)
+    shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
+    say(_description(run, base, config, dtype) + shared)
+
+    folder = draft.path / "checkpoints"
+    checkpoint = crew.by_leader(lambda: checkpoints.last_complete(folder))
+    at = checkpoints.step_of(checkpoint) if checkpoint else 0
+    say(f"finetune: resumed at step {at:,}" if checkpoint else "finetune: fresh start")
+    with _quiet(), talk.progress("finetune", run.steps, "steps", at, silent=not crew.leads) as bar:
+        trainer = training.build(run, base, tokenizer, config, dtype, draft, bar, crew)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if trainer.state.global_step < run.steps:
+            stopping.safe_point("finetune")
+            raise Interrupted(  # the signal came to another process
+                f"finetune: stopped after step {trainer.state.global_step:,} of {run.steps:,}; "
+                "run the same command to resume"
+            )
+        weights = output.gather(trainer)
+
+    def finish() -> dict[str, Any]:
+        with _quiet():
+            output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
+        log = output.training_log(trainer.state.log_history, run.tokens_by_step(config.batch_size))
+        result = output.figures(run, config, log)
+        output.write_texts(draft, base, config, log, result, rendered.unusable)
+        shutil.rmtree(folder)
+        return draft.commit(
+            rows=rows_account(
+                rendered.rows,
+                len(rendered.lengths),
+                {"too_long": rendered.dropped},
+                len(rendered.unusable),
+            ),
+            seeds={"train_seed": config.train_seed},
+            result=result,
+            run={
+                "device": str(trainer.args.device),
+                "processes": crew.size,
+                "resumed_at_step": at,
+            },
+        )
+
+    return crew.by_leader(finish)
+
+
+def check(subset: Path, out: Path, config: FinetuneConfig) -> None:
+    """Refuse what this machine has not, and places that would not do; nothing is read or fetched.
+
+    Raises
+    ------
+    UsageError, DataError
+        If a package or a GPU that the options need is not there, `subset` holds no samples, or
+        `out` cannot be written to.
+    """
+    reporters.check(config.report_to)
+    optimizers.check(config.optimizer)
+    check_out(out, "finetune")
+    samples.root_of(subset)
+
+
+def check_options(config: FinetuneConfig) -> None:
+    """Refuse options whose model, packages or GPU are not there."""
+    reporters.check(config.report_to)
+    optimizers.check(config.optimizer)
+    find_base(config.model, config.revision)
+
+
+def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
+    """Say what `finetune` would do, touching nothing.
+
+    Returns
+    -------
+    dict
+        `stage, out, cached, checkpoint, rows, seconds, bytes`: `checkpoint` is the step it would
+        resume at, or None; seconds and bytes are estimates.
+    """
+    check(subset, out, config)
+    source, base = samples.find(subset), find_base(config.model, config.revision)
+    course.resolve_settings(base, config)
+    work = _work(source, base, config)
+    _keep_other_run(out, work)
+    cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key
+    partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
+    tokens = samples.estimate_tokens(source, config.max_length)
+    rows, weights = len(tokens), base.parameters()
+    read = tokens.mean() * (
+        config.budget.get("epochs", 0) * rows + (config.steps or 0) * config.batch_size
+    ) + (config.tokens or 0)
+    speed = _GPU_FLOPS if machine.gpus() else _CORE_FLOPS * machine.cores()
+    return {
+        "stage": "finetune",
+        "out": str(out),
+        "cached": cached,
+        "checkpoint": None if cached else partial,
+        "rows": rows,
+        "seconds": 0.0 if cached else round(_START_S + 6.0 * weights * float(read) / speed, 1),
+        "bytes": 0 if cached else 4 * weights,
+    }
+
+
+# Loading, and what a core or a GPU does in float32 and bfloat16 training: for estimates alone.
+_START_S, _CORE_FLOPS, _GPU_FLOPS = 10.0, 4e10, 2e14
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide transformers' bars for loading and saving: ours are enough."""
+    from transformers.utils import logging
+
+    bars: Any = logging  # its functions have no annotations
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def _work(source: samples.Source, base: Base, config: FinetuneConfig) -> Work:
+    options = config.model_dump(mode="json", exclude=_NO_RESULT)
+    options["dtype"] = machine.precision_for(config.dtype, machine.device_for("finetune"))
+    return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
+
+
+def _open(out: Path, work: Work) -> Draft:
+    _keep_other_run(out, work)
+    return open_draft(out, work)
+
+
+def _silence(line: str) -> None:
+    """What a process that does not lead has to say."""
+
+
+def _keep_other_run(out: Path, work: Work) -> None:
+    """Refuse to remove the checkpoints of a stopped run that this call would not go on with."""
+    left = unfinished(out, work)
+    step = checkpoints.peek(left[0] / "checkpoints") if left else None
+    if left and step:
+        raise UsageError(
+            f"finetune: {left[0]} holds a run stopped at step {step:,}, but since then "
+            f"{left[1]}; resume it as it was, name another --out, or remove that folder"
+        )
+
+
+def _description(run: course.Course, base: Base, config: FinetuneConfig, dtype: str) -> str:
+    rendered = run.rendered
+    return (
+        f"finetune: {base.name} on {len(rendered.lengths):,} samples "
+        f"({rendered.truncated / rendered.rows:.1%} cut at {config.max_length} tokens, "
+        f"{rendered.dropped:,} left out, {len(rendered.unusable):,} unusable, "
+        f"{rendered.lost_share:.1%} of response tokens lost), "
+        f"{run.steps:,} steps of {config.batch_size}, "
+        f"{run.response_tokens:,} response tokens of {run.total_tokens:,}; {config.optimizer}, "
+        f"lr {run.settings.lr:g}, {output.schedule_name(config)}, {dtype}"
+        + (", LoRA" if config.lora else "")
+    )

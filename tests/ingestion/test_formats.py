@@ -1,0 +1,236 @@
+"""Each known format becomes the messages it stands for."""
+
+import json
+
+import pytest
+
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.ingestion import formats
+from tests.ingestion.making import quarantine, row, run, samples, write_lines
+
+CHAT = [("user", "Hi?"), ("assistant", "Hello.")]
+
+SINGLE = [
+    ("alpaca", {"instruction": "Hi?", "input": "", "output": "Hello."}),
+    ("alpaca", {"instruction": "Hi?", "output": "Hello."}),
+    ("alpaca", {"instruction": "Hi?", "input": None, "output": "Hello."}),
+    ("gpteacher", {"instruction": "Hi?", "input": " ", "response": "Hello."}),
+    ("gpteacher", {"instruction": "Hi?", "response": "Hello."}),
+    ("dolly", {"instruction": "Hi?", "context": "", "response": "Hello.", "category": "x"}),
+    ("question-answer", {"question": "Hi?", "answer": "Hello."}),
+    ("prompt-completion", {"prompt": "Hi?", "completion": "Hello."}),
+    ("prompt-completion", {"prompt": "Hi?", "response": "Hello."}),
+    (
+        "prompt-completion",
+        {
+            "prompt": [{"role": "user", "content": "Hi?"}],
+            "completion": [{"role": "assistant", "content": "Hello."}],
+        },
+    ),
+    (
+        "sharegpt",
+        {"conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]},
+    ),
+    (
+        "sharegpt",
+        {
+            "conversations": [
+                {"from": "User", "value": "Hi?"},
+                {"from": "Assistant", "value": "Hello."},
+            ]
+        },
+    ),
+    (
+        "sharegpt",
+        {
+            "conversations": [
+                {"role": "user", "content": "Hi?"},
+                {"role": "assistant", "content": "Hello."},
+            ]
+        },
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Hi?"}]},
+                {"role": "assistant", "content": "Hello."},
+            ],
+            "prompt": "Hi?",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "raw"), SINGLE)
+def test_a_row_is_recognised_and_read(name, raw):
+    found = formats.recognised(raw)
+    assert found is not None
+    assert found[0] == name
+    assert found[1](raw).turns == CHAT
+    assert formats.named(name, raw)(raw).turns == CHAT
+
+
+def test_input_follows_the_instruction_after_a_blank_line(tmp_path):
+    rows = [
+        {"instruction": "Sum.", "input": "1 2", "output": "3"},
+        {"instruction": "", "input": "What?", "output": "That."},
+    ]
+    run(write_lines(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    assert [sample["instruction"] for sample in samples(tmp_path / "out")] == [
+        "Sum.\n\n1 2",
+        "What?",
+    ]
+
+
+HISTORY = {
+    "system": "Be brief.",
+    "instruction": "And then?",
+    "input": "",
+    "output": "Nothing.",
+    "history": [["What happened?", "This."], ["Why?", "Because."]],
+}
+
+
+def test_all_turns_are_kept_and_components_joined(tmp_path):
+    run(write_lines(tmp_path / "a.jsonl", [HISTORY]), tmp_path / "out")
+    (sample,) = samples(tmp_path / "out")
+    assert [turn["role"] for turn in sample["messages"]] == ["system", *["user", "assistant"] * 3]
+    assert sample["instruction"] == "What happened?\n\nWhy?\n\nAnd then?"
+    assert sample["response"] == "This.\n\nBecause.\n\nNothing."
+
+
+def test_the_first_exchange_of_a_history_row_is_its_last(tmp_path):
+    run(write_lines(tmp_path / "a.jsonl", [HISTORY]), tmp_path / "out", turns="first")
+    (sample,) = samples(tmp_path / "out")
+    assert [turn["content"] for turn in sample["messages"]] == [
+        "Be brief.",
+        "And then?",
+        "Nothing.",
+    ]
+
+
+TOOLS = [
+    {"from": "human", "value": "Weather?"},
+    {"from": "function_call", "value": '{"name": "weather"}'},
+    {"from": "observation", "value": '{"sky": "clear"}'},
+    {"from": "gpt", "value": "Clear."},
+    {"from": "human", "value": "Thanks."},
+    {"from": "gpt", "value": "Welcome."},
+]
+
+
+def test_tool_turns_keep_their_place_and_calls_are_the_assistants(tmp_path):
+    file = write_lines(tmp_path / "a.jsonl", [{"conversations": TOOLS, "tools": "[weather]"}])
+    run(file, tmp_path / "out")
+    (sample,) = samples(tmp_path / "out")
+    roles = [turn["role"] for turn in sample["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant"]
+    assert sample["response"] == '{"name": "weather"}\n\nClear.\n\nWelcome.'
+    assert "clear" not in sample["instruction"] + sample["response"].replace("Clear.", "")
+    assert json.loads(sample["meta"]) == {"tools": "[weather]"}
+
+
+def test_the_first_exchange_is_a_human_turn_that_an_answer_follows_directly(tmp_path):
+    rows = [{"conversations": TOOLS}, {"conversations": TOOLS[:4]}]
+    manifest = run(write_lines(tmp_path / "a.jsonl", rows), tmp_path / "out", turns="first")
+    (sample,) = samples(tmp_path / "out")
+    assert (sample["instruction"], sample["response"]) == ("Thanks.", "Welcome.")
+    assert manifest["rows"]["dropped"] == {"empty": 1}
+
+
+def test_openai_tool_calls_become_text(tmp_path):
+    calls = [{"id": "1", "function": {"name": "weather", "arguments": "{}"}}]
+    turns = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "content": "clear", "tool_call_id": "1"},
+        {"role": "assistant", "content": "Clear."},
+    ]
+    run(write_lines(tmp_path / "a.jsonl", [{"messages": turns}]), tmp_path / "out")
+    (sample,) = samples(tmp_path / "out")
+    assert json.loads(sample["messages"][1]["content"]) == calls
+
+
+BAD_TURNS = [
+    ("unknown-role", [{"from": "narrator", "value": "x"}]),
+    ("bad-turns", ["just text"]),
+    ("bad-turns", "just text"),
+    ("null-text", None),
+    ("null-text", [{"from": "human", "value": None}]),
+    ("not-text", [{"from": "human", "value": 3}]),
+    ("not-text", [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]),
+]
+
+
+@pytest.mark.parametrize(("reason", "turns"), BAD_TURNS)
+def test_turns_that_cannot_be_read_go_to_quarantine(tmp_path, reason, turns):
+    good = {
+        "conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]
+    }
+    file = write_lines(tmp_path / "a.jsonl", [good, {"conversations": turns}])
+    run(file, tmp_path / "out")
+    assert [entry["reason"] for entry in quarantine(tmp_path / "out")] == [reason]
+
+
+MAPPED = {"name": "m", "format": "mapping"}
+
+
+def test_a_mapping_fills_templates_and_keeps_the_rest(tmp_path):
+    rows = [{"q": {"text": "Two", "tags": ["a", "b"]}, "n": 2, "why": "{since}", "id": 7}]
+    path = str(write_lines(tmp_path / "a.jsonl", rows))
+    mapping = {
+        "instruction": "{q.text} {q.tags.1}?",
+        "response": "{why} {{n}} = {n}",
+        "system": "{none}",
+    }
+    run([], tmp_path / "out", sources=[MAPPED | {"path": path, "mapping": mapping}])
+    (sample,) = samples(tmp_path / "out")
+    assert (sample["instruction"], sample["response"]) == ("Two b?", "{since} {n} = 2")
+    assert json.loads(sample["meta"]) == {"id": 7}
+
+
+def test_a_mapping_names_the_turns_of_a_dialogue(tmp_path):
+    rows = [{"talk": [{"who": "caller", "what": "Hi?"}, {"who": "agent", "what": "Hello."}]}]
+    path = str(write_lines(tmp_path / "a.jsonl", rows))
+    roles = {"caller": "user", "agent": "assistant"}
+    mapping = {"messages": "talk", "role": "who", "content": "what", "roles": roles}
+    run([], tmp_path / "out", sources=[MAPPED | {"path": path, "mapping": mapping}])
+    assert samples(tmp_path / "out")[0]["response"] == "Hello."
+
+
+def test_a_template_reaches_data_only_and_a_stray_brace_is_refused(tmp_path):
+    path = str(write_lines(tmp_path / "a.jsonl", [row(1)]))
+    mapping = {"instruction": "{instruction.__class__}", "response": "{output}"}
+    with pytest.raises(DataError, match="no sample is left"):
+        run([], tmp_path / "out", sources=[MAPPED | {"path": path, "mapping": mapping}])
+    mapping["instruction"] = "{instruction"
+    with pytest.raises(UsageError, match=r"a single \{"):
+        run([], tmp_path / "out2", sources=[MAPPED | {"path": path, "mapping": mapping}])
+
+
+def test_replacements_mend_texts_and_only_those_at_the_end_where_asked(tmp_path):
+    rows = [{"prompt": "a\\nb<e> c", "completion": "d<e>"}, {"prompt": "x", "completion": "<e>"}]
+    source = {
+        "name": "r",
+        "path": str(write_lines(tmp_path / "a.jsonl", rows)),
+        "replace": [{"find": "<e>", "where": "end"}, {"find": "\\n", "replace": "\n"}],
+    }
+    manifest = run([], tmp_path / "out", sources=[source])
+    (sample,) = samples(tmp_path / "out")
+    assert (sample["instruction"], sample["response"]) == ("a\nb<e> c", "d")
+    assert manifest["rows"]["dropped"] == {"empty": 1}
+
+
+def test_a_headerless_unquoted_table_is_mapped(tmp_path):
+    (tmp_path / "a.tsv").write_text('Is "it"?\\nyes or no\tyes\tIt is "it\n')
+    source = MAPPED | {
+        "path": str(tmp_path / "a.tsv"),
+        "table": {"header": False, "quoting": "none", "columns": ["prompt", "answer", "why"]},
+        "replace": [{"find": "\\n", "replace": "\n"}],
+        "mapping": {"instruction": "{prompt}", "response": "{why}\nThe answer is {answer}"},
+    }
+    run([], tmp_path / "out", sources=[source])
+    (sample,) = samples(tmp_path / "out")
+    assert sample["instruction"] == 'Is "it"?\nyes or no'
+    assert sample["response"] == 'It is "it\nThe answer is yes'

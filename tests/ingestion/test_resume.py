@@ -1,0 +1,109 @@
+"""A run that was killed goes on and ends with the bytes of an undisturbed one."""
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sft_diversity.core import machine
+from sft_diversity.ingestion import worker
+from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.stage import ingest
+from tests.ingestion.making import row
+
+RUN = """
+import sys
+from pathlib import Path
+from sft_diversity.ingestion import parts, worker
+from sft_diversity.ingestion.stage import IngestConfig, ingest
+
+parts._PART_BYTES = 1 << 16
+worker._WORTH_BYTES = int(sys.argv[3])
+files = sorted(Path(sys.argv[1]).glob("*.gz"))
+ingest(files, Path(sys.argv[2]), IngestConfig())
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Twelve files of some hundred kilobytes, one bad row in each."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = random.Random(0)
+    for number in range(12):
+        rows = [row(1000 * number + i, output=rng.randbytes(300).hex()) for i in range(400)]
+        lines = [json.dumps(one) for one in rows]
+        lines[number] = "broken"
+        (folder / f"{number:02d}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode(), 1))
+    return folder
+
+
+def _start(files: Path, out: Path, worth: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN, str(files), str(out), str(worth)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    found = {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+    manifest = json.loads(found.pop("manifest.json"))
+    del manifest["run"]
+    return found | {"manifest": json.dumps(manifest, sort_keys=True).encode()}
+
+
+@pytest.mark.parametrize("worth", [0, 1 << 40], ids=["workers", "alone"])
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, worth):
+    undisturbed = tmp_path / "undisturbed"
+    ingest(sorted(files.glob("*.gz")), undisturbed, IngestConfig(), say=lambda _: None)
+    out = tmp_path / "out"
+    process = _start(files, out, worth)
+    parts = tmp_path / ".out.partial" / ".parts"
+    while process.poll() is None and len(list(parts.glob("*.json"))) < 3:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.stderr is not None
+    process.stderr.close()
+    assert not out.exists(), "killed too late to show anything"
+    done = len(list(parts.glob("*.json")))
+    time.sleep(0.3)
+    assert len(list(parts.glob("*.json"))) <= done + 1, "a worker outlived the main process"
+    again = _start(files, out, worth)
+    _, said = again.communicate()
+    assert again.returncode == 0, said
+    assert "resumed at part" in said
+    assert _tree(out) == _tree(undisturbed)
+    assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (3, 2)])
+def test_as_many_workers_as_cores_are_seen_and_the_same_bytes(
+    tmp_path, files, monkeypatch, cores, workers
+):
+    sources = sorted(files.glob("*.gz"))
+    ingest(sources, tmp_path / "alone", IngestConfig(), say=lambda _: None)
+    started: list[object] = []
+    begin = worker._start
+    monkeypatch.setattr(worker, "_WORTH_BYTES", 0)
+    monkeypatch.setattr(worker, "_start", lambda *job: started.append(job) or begin(*job))
+    monkeypatch.setenv(machine.DETECT, f"cores={cores}")
+    ingest(sources, tmp_path / "out", IngestConfig(), say=lambda _: None)
+    assert len(started) == workers
+    assert _tree(tmp_path / "out") == _tree(tmp_path / "alone")
+
+
+def test_what_a_worker_leaves_undone_is_done_by_the_main_process(tmp_path, files, monkeypatch):
+    monkeypatch.setenv(machine.DETECT, "cores=3")
+    monkeypatch.setattr(worker, "_WORTH_BYTES", 0)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    manifest = ingest(
+        sorted(files.glob("*.gz")), tmp_path / "out", IngestConfig(), say=lambda _: None
+    )
+    assert manifest["rows"]["in"] == 4800
+    assert manifest["rows"]["quarantined"] == 12

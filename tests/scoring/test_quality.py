@@ -1,0 +1,76 @@
+"""Quality scores against a plain forward pass, sample by sample."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from sft_diversity import ingest
+from sft_diversity.core.chat import ensure_template, reference
+from sft_diversity.scoring import quality as judging
+from sft_diversity.scoring.quality import QualityConfig
+from tests import tiny
+
+ROWS = [
+    {"instruction": "What is the capital?", "input": "", "output": "Paris."},
+    {"instruction": "Sort: 3, 1, 2.", "input": "", "output": "1, 2, 3 " * 60},
+    {"instruction": "Write a poem.", "input": "about rain", "output": "Rain taps the roof."},
+]
+
+
+def options(model):
+    return QualityConfig(model=str(model), max_length=80, batch_tokens=128, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    place = tmp_path_factory.mktemp("quality")
+    (place / "pool.jsonl").write_text("\n".join(map(json.dumps, ROWS)), "utf-8")
+    ingest(place / "pool.jsonl", out=place / "corpus")
+    model = tiny.save(place / "model")
+    config = options(model)
+    made = judging.quality(place / "corpus", place / "out", config)
+    return place, made
+
+
+def nll(model, ids, start):
+    logits = model(torch.tensor([ids])).logits[0].float()
+    losses = torch.nn.functional.cross_entropy(
+        logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="none"
+    )
+    return float(losses.double().mean())
+
+
+def test_scores_are_those_of_a_plain_forward_pass(scored):
+    place, made = scored
+    assert made["result"]["unscored"] == 0
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(place / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(place / "model")
+    ensure_template(tokenizer)
+    files = sorted((place / "corpus/samples").glob("*.parquet"))
+    samples = [row for path in files for row in pq.read_table(path).to_pylist()]
+    low, ifd = (judging.read(place / "out", name) for name in judging.SCORERS)
+    with torch.inference_mode():
+        for at, sample in enumerate(samples):
+            answer = reference(sample["messages"], tokenizer)
+            ids, start, stop = answer.ids, answer.start, min(answer.stop, 80)
+            given = nll(model, ids[:stop], start)
+            alone = nll(model, [tokenizer.bos_token_id, *ids[start:stop]], 1)
+            assert low[at] == pytest.approx(-given, abs=1e-5)
+            if given <= alone:
+                assert ifd[at] == pytest.approx(given / alone, abs=1e-5)
+            else:
+                assert np.isnan(ifd[at])
+
+
+def test_a_second_run_reuses_the_first(scored):
+    place, made = scored
+    config = options(place / "model")
+    said = []
+    again = judging.quality(place / "corpus", place / "out", config, said.append)
+    assert again == made
+    assert "reused" in said[0]

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_diversity.core.errors import DataError
+from sft_diversity.selection.capping import complete, fits, smallest_cap
+from sft_diversity.selection.compiled import Ints, Kinds
+from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.limits import Limits
+from tests.selection.small import incidence, row_lists
+
+
+def shape(rows: list[set[int]], n_kinds: int) -> tuple[Ints, Kinds, int]:
+    made = incidence(rows, n_kinds)
+    return made.indptr, made.indices, n_kinds
+
+
+@given(row_lists(min_rows=2), st.integers(1, 6))
+def test_the_named_cap_is_feasible_and_every_smaller_one_is_not(drawn, size):
+    rows, n_kinds = drawn
+    pool = np.array([i for i, row in enumerate(rows) if row], np.int64)
+    if len(pool) < size or fits(*shape(rows, n_kinds), pool, size, Limits(cap=1)):
+        return
+    least = smallest_cap(*shape(rows, n_kinds), pool, size, Limits(cap=1))
+    caps = range(1, size + 1)
+    feasible = [c for c in caps if fits(*shape(rows, n_kinds), pool, size, Limits(cap=c))]
+    assert least == min(feasible)
+
+
+def test_an_infeasible_cap_is_an_error_that_names_the_smallest_feasible_one():
+    rows = [{0}] * 9 + [{1}] * 2
+    with pytest.raises(DataError, match=r"smallest feasible max per kind is 6,"):
+        make_dial(incidence(rows, 2), 8, limits=Limits(cap=1))
+
+
+@given(row_lists(), st.integers(1, 4), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_completing_gives_exactly_n_within_the_cap_and_keeps_a_prefix(drawn, cap, size, random):
+    rows, n_kinds = drawn
+    pool = [i for i, row in enumerate(rows) if row]
+    places = np.array(pool, np.int64)
+    limits = Limits(cap=cap)
+    if len(pool) < size or not fits(*shape(rows, n_kinds), places, size, limits):
+        return
+    stuck: list[int] = []
+    held = np.zeros(n_kinds, int)
+    for i in random.sample(pool, len(pool)):  # any maximal set may be stuck below `size`
+        if len(stuck) < size and all(held[kind] < cap for kind in rows[i]):
+            stuck.append(i)
+            held[list(rows[i])] += 1
+    picks = complete(*shape(rows, n_kinds), places, np.array(stuck, np.int64), size, limits)
+    held = np.bincount([kind for i in picks for kind in rows[i]], minlength=n_kinds)
+    assert len(set(picks.tolist())) == len(picks) == size
+    assert held.max() <= cap
+
+
+def test_a_stuck_fill_gives_up_only_its_last_picks():
+    # {0, 1} blocks both {0} and {1}: of the fill [2, 0] only the 2 can stay
+    rows = [{0, 1}, {0}, {2}, {1}]
+    picks = complete(*shape(rows, 3), np.arange(4), np.array([2, 0]), 3, Limits(cap=1))
+    assert picks.tolist() == [2, 1, 3]

@@ -1,0 +1,260 @@
+"""The whole verb on a tiny model: tables, failures, resume, and death by `kill -9`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_diversity.core import folder, machine
+from sft_diversity.core.errors import SftdivError, UsageError
+from sft_diversity.studies import processes, runs
+from sft_diversity.studies.stage import study
+from tests.studies import making
+
+MAIN = "from sft_diversity.cli import main; main()"
+TABLES = ("results.csv", "metrics.csv", "failures.jsonl", "fit.json", "study.json")
+
+
+def start(config: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", MAIN, "study", str(config), "--out", str(out), "--jobs", "2"]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    found = {name: (out / name).read_bytes() for name in TABLES if (out / name).exists()}
+    frozen = json.loads(found.pop("study.json"))
+    found["study.json"] = json.dumps(frozen["runs"], sort_keys=True).encode()  # without paths
+    return found
+
+
+def workers(out: Path) -> list[int]:
+    """Return the processes of the study in `out`: the host and the runs forked from it."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(out).encode() in said and any(b"study.host" in one for one in said):
+            found.append(int(place.name))
+    return found
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    return making.write(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """A study left alone, but for one run whose place is taken: it fails."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    taken = out / "models" / "A-micro-response-n24-d100-s0-t0"
+    taken.mkdir(parents=True)
+    (taken / "mine.txt").write_text("not yours")
+    return out, study(config, out=out, jobs=2)
+
+
+def test_every_run_is_a_row_and_a_failed_one_is_listed_and_tried_again(config, whole):
+    out, found = whole
+    (failed,) = found["failures"]
+    assert failed["run"] == "A-micro-response-n24-d100-s0-t0"
+    assert failed["stage"] == "finetune"
+    assert "exists and is no output" in failed["error"]
+    assert json.loads((out / "failures.jsonl").read_text()) == failed
+    assert [row["strategy"] for row in read(out / "results.csv")] == ["base", "micro-response"]
+
+    (out / "models" / failed["run"] / "mine.txt").unlink()
+    again = study(config, out=out, jobs=2)
+    assert again["failures"] == []
+    assert (out / "failures.jsonl").read_text() == ""
+    base, *rows = read(out / "results.csv")
+    assert (base["regime"], base["size"], base["diversity"], base["seed"]) == ("", "", "", "")
+    for row, diversity in zip(rows, (0, 100), strict=True):
+        assert float(row["diversity"]) == diversity
+        scores = folder.read_manifest(out / "scores" / f"A-micro-response-n24-d{diversity}-s0-t0")
+        headline = scores["result"]["headline"]["transfer_first64"]["nll_per_token"]
+        assert float(row["score"]) == -headline
+        cell = again["cells"][f"A-micro-response-n24-d{diversity}"]
+        for name in ("steps", "epochs", "response_tokens", "total_tokens"):
+            assert float(row[name]) == cell[name]  # what was said before is what was read
+        model = out / "models" / f"A-micro-response-n24-d{diversity}-s0-t0"
+        assert not list(model.glob("*.safetensors"))
+        assert (model / "training.jsonl").is_file()
+        assert folder.verify(model)["faults"] == []
+
+
+def test_a_study_goes_on_from_the_records_of_runs_alone(config, whole, tmp_path):
+    """As committed beside a page of results, say: weights and logs are elsewhere."""
+    out = tmp_path / "out"
+    shutil.copytree(whole[0] / "runs", out / "runs")
+    assert study(config, out=out, jobs=2)["failures"] == []
+    assert tables(out) == tables(whole[0])
+    assert not (out / "models").exists()
+
+
+def test_killed_it_leaves_no_child_and_ends_with_the_same_numbers(config, whole, tmp_path):
+    out = tmp_path / "out"
+    process = start(config, out)
+    while process.poll() is None and len(workers(out)) < 3:
+        time.sleep(0.02)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    until = time.monotonic() + 10
+    while workers(out) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert workers(out) == []
+    study(config, out=out, jobs=2)
+    assert tables(out) == tables(whole[0])
+
+
+@pytest.mark.slow
+def test_killed_five_times_at_random_moments_it_ends_with_the_same_numbers(tmp_path):
+    options = {
+        "regimes": ["A", "B"],
+        "allow_unequal": {"A": ["tokens", "steps"], "B": ["tokens", "steps"]},
+        "baselines": {"random": 1, "random_common": 1, "longest": True},
+    }
+    config = making.write(tmp_path / "given", **options)
+    began = time.monotonic()
+    assert start(config, tmp_path / "whole").wait() == 0
+    took = time.monotonic() - began
+    dice = random.Random(0)
+    out, kills = tmp_path / "out", 0
+    for _ in range(5):
+        process = start(config, out)
+        time.sleep(dice.uniform(0.05, 0.2) * took)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(0.5)
+        assert workers(out) == []
+    assert kills == 5
+    assert start(config, out).wait() == 0
+    assert tables(out) == tables(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_signal_stops_the_runs_at_a_safe_point_with_code_75(config, tmp_path):
+    out = tmp_path / "out"
+    process = start(config, out)
+    while process.poll() is None and len(workers(out)) < 3:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    assert workers(out) == []
+
+
+def test_one_run_alone_then_collect(config, tmp_path):
+    """As batch jobs on a cluster do it."""
+    out = tmp_path / "out"
+    prepared = study(config, out=out, prepare_only=True)
+    assert prepared["runs"] == [
+        "base", "A-micro-response-n24-d0-s0-t0", "A-micro-response-n24-d100-s0-t0",
+    ]  # fmt: skip
+    assert not (out / "scores").exists()
+    made = study(config, out=out, run="base")
+    found = study(config, out=out, collect_only=True)
+    assert found["missing"] == prepared["runs"][1:]
+    assert found["results"][0]["score"] == made["scores"]["score"]
+    with pytest.raises(UsageError, match="no run 'other'"):
+        study(config, out=out, run="other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"grid": {"strategy": ["micro-response"], "size": [24, 500], "diversity": [0]}},
+         "size is 500 but the sources have 120 rows at most"),
+        ({"select": {"tokenizer": "./nope"}}, "no tokenizer './nope'"),
+        ({"metrics": True, "measure": {"encoder": "./nope"}}, "encoder is `./nope`"),
+        ({"finetune": {"model": "./nope"}}, "./nope is no folder and cannot be fetched"),
+        ({"score": {"eval_dir": "./nope"}}, "nope"),
+    ],
+)  # fmt: skip
+def test_a_study_that_cannot_be_made_is_refused_before_a_sample_is_read(tmp_path, changes, reason):
+    path, out = making.write(tmp_path, **changes), tmp_path / "out"
+    for dry_run in (True, False):
+        with pytest.raises(SftdivError, match=reason):
+            study(path, out=out, dry_run=dry_run)
+    assert not out.exists()
+
+
+def test_a_study_keeps_off_a_folder_of_something_else(config, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="exists and is no output of `study`"):
+        study(config, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_path):
+    found = study(config, out=tmp_path / "out", dry_run=True)
+    assert len(found["runs"]) == found["plan"]["runs"] == 3
+    assert found["plan"]["subsets"] == 2
+    assert found["plan"]["hours"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("seen", "jobs"), [("cores=1", 1), ("cores=7", 3), ("cores=7,gpus=1", 1)])
+def test_runs_go_at_a_time_as_the_cores_allow_and_one_on_a_gpu(tmp_path, monkeypatch, seen, jobs):
+    monkeypatch.setenv(machine.DETECT, f"gpus=0,{seen}")
+    asked = making.write(tmp_path, threads=2)
+    assert study(asked, out=tmp_path / "out", dry_run=True)["plan"]["jobs"] == jobs
+    asked = making.write(tmp_path, threads=2, jobs=5)
+    assert study(asked, out=tmp_path / "out", dry_run=True)["plan"]["jobs"] == 5
+
+
+def test_a_run_that_dies_without_a_word_is_explained(config, tmp_path):
+    out = tmp_path / "out"
+    study(config, out=out, prepare_only=True)
+    ended: list[tuple[str, bool]] = []
+
+    def kill_soon() -> None:
+        while len(found := workers(out)) < 2:
+            time.sleep(0.02)
+        os.kill(max(found), signal.SIGKILL)  # the run; the host came before it
+
+    killer = threading.Thread(target=kill_soon)
+    killer.start()
+    processes.run_all(out, ["base"], 1, 1, lambda name, _, well: ended.append((name, well)))
+    killer.join()
+    assert ended == [("base", False)]
+    assert "killed by SIGKILL" in runs.failure(out, "base")["error"]
+
+
+def test_what_a_run_under_other_options_left_half_done_is_begun_anew(config, tmp_path):
+    """`finetune` alone would refuse to remove another run's checkpoints; a study owns its own."""
+    out = tmp_path / "out"
+    study(config, out=out, prepare_only=True)
+    name = "A-micro-response-n24-d0-s0-t0"
+    other = {"stage": "finetune", "version": 0, "inputs": {}, "config": {}}
+    left = out / "models" / f".{name}.partial"
+    (left / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    (left / "checkpoints" / "checkpoint-3" / "complete.json").write_text("{}")
+    (left / "work.json").write_text(json.dumps(other))
+    assert study(config, out=out, run=name)["training"]["steps"] == 6
+
+
+def test_two_calls_on_one_study_do_not_meet(config, tmp_path):
+    with runs.lock(tmp_path / ".lock", "it"), pytest.raises(UsageError, match="another process"):
+        study(config, out=tmp_path)
