@@ -31,10 +31,11 @@ RECORDS = Path(__file__).with_name("records.json")
 STRATEGIES = ("micro-instruction", "micro-response", "meso-instruction", "meso-response")
 #: YAML of the options that leave out what an encoder would decide.
 PLAIN = "index: {meso: {merge: none}}\n"
+_NOISE = lambda level, seed: (7 * level + 13 * seed) % 11 / 60  # noqa: E731
 RESULTS = (
     "strategy,size,diversity,seed,score\n"
     + "".join(
-        f"{strategy},500,{level},{seed},{0.2 + slope * level + (7 * level + 13 * seed) % 11 / 60:.5f}\n"
+        f"{strategy},500,{level},{seed},{0.2 + slope * level + _NOISE(level, seed):.5f}\n"
         for strategy, slope in (("micro-response", 0.002), ("meso-instruction", -0.0005))
         for level in (0, 33, 67, 100)
         for seed in (0, 1, 2)
