@@ -23,7 +23,7 @@ from sft_diversity.core import machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json
 from sft_diversity.describe import Describer, MeasureOptions
-from sft_diversity.metrics import bleu, embedding, ngrams, novelsum, stage, tokens, words
+from sft_diversity.metrics import bleu, spread, stage, texts
 from sft_diversity.metrics.table import MeasureConfig, Part, sample
 from sft_diversity.work import Work
 
@@ -66,19 +66,19 @@ def main() -> None:
 def _parts(part: Part) -> dict[str, float]:
     """Return the seconds of each metric alone."""
     seconds: dict[str, float] = {}
-    made = words.number(part.texts)
+    made = texts.numbered(part.texts)
     few = made.take(sample(len(part.texts), 1_000, 0, "self-bleu"))
-    factors = novelsum.density_factors(part.vectors, part.reference)
+    factors = spread.density_factors(part.vectors, part.reference)
     timed: dict[str, Callable[[], object]] = {
-        "words": lambda: words.number(part.texts),
-        "n-grams": lambda: [np.unique(grams) for grams, _ in ngrams.ngrams(made, 4)],
-        "compression": lambda: tokens.compression_ratio(part.texts),
+        "words": lambda: texts.numbered(part.texts),
+        "n-grams": lambda: [np.unique(grams) for grams, _ in texts.ngrams(made, 4)],
+        "compression": lambda: texts.compression_ratio(part.texts),
         "self-BLEU of 1,000": lambda: bleu.self_bleu(few),
         "self-BLEU of all": lambda: bleu.self_bleu(made),
-        "embedding distance": lambda: embedding.mean_pairwise_distance(part.vectors),
-        "Vendi score": lambda: embedding.vendi_score(part.vectors),
-        "density factors": lambda: novelsum.density_factors(part.vectors, part.reference),
-        "NovelSum": lambda: novelsum.novelsum(part.vectors, factors),
+        "embedding distance": lambda: spread.mean_pairwise_distance(part.vectors),
+        "Vendi score": lambda: spread.vendi_score(part.vectors),
+        "density factors": lambda: spread.density_factors(part.vectors, part.reference),
+        "NovelSum": lambda: spread.novelsum(part.vectors, factors),
     }
     for name, run in timed.items():
         start = time.perf_counter()
@@ -87,13 +87,13 @@ def _parts(part: Part) -> dict[str, float]:
     return seconds
 
 
-def _beside_sacrebleu(part: Part, texts: int) -> dict[str, float]:
+def _beside_sacrebleu(part: Part, count: int) -> dict[str, float]:
     """Return seconds and values of both on the same texts."""
     from sacrebleu.metrics.bleu import BLEU
 
-    few = [part.texts[i] for i in sample(len(part.texts), texts, 0, "self-bleu")]
+    few = [part.texts[i] for i in sample(len(part.texts), count, 0, "self-bleu")]
     start = time.perf_counter()
-    ours = bleu.self_bleu(words.number(few))
+    ours = bleu.self_bleu(texts.numbered(few))
     between = time.perf_counter()
     peer = BLEU(effective_order=True)
     theirs = [

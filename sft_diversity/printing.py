@@ -7,35 +7,10 @@ from math import floor
 from typing import Any
 
 from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.measures import in_order, metric_title
 from sft_diversity.core.progress import clock
 from sft_diversity.levels.band import PUBLISHED
 from sft_diversity.selection import no_kind
-
-#: Metrics in the order of a table, with their titles; others follow under their own names.
-METRICS = {
-    "tokens_mean": "tokens, mean",
-    "tokens_median": "tokens, median",
-    "tokens_p90": "tokens, 90th percentile",
-    "characters_mean": "characters, mean",
-    **{f"distinct_{n}": f"distinct-{n}" for n in range(1, 5)},
-    "distinct_1_in_10k": "distinct-1 in 10,000",
-    "distinct_2_in_10k": "distinct-2 in 10,000",
-    "compression_ratio": "compression ratio",
-    "self_bleu": "self-BLEU",
-    "token_entropy_bits": "token entropy, bits",
-    "embedding_distance": "embedding distance",
-    "vendi_score": "Vendi score",
-    "novelsum": "NovelSum",
-    **{
-        f"{level}_{figure}": f"{level} {title}"
-        for level in ("macro", "meso", "micro")
-        for figure, title in (
-            ("kinds", "kinds"),
-            ("share", "kinds, share of all"),
-            ("evenness", "evenness"),
-        )
-    },
-}
 
 
 def plan_text(result: dict[str, Any]) -> str:
@@ -254,13 +229,11 @@ def measured(result: dict[str, Any]) -> str:
     blocks = []
     for component in COMPONENTS:
         parts = [dataset[component] for dataset in result["datasets"]]
-        there = {name for part in parts for name in part}
-        names = [*(n for n in METRICS if n in there), *sorted(there - METRICS.keys())]
+        names = in_order({name for part in parts for name in part})
         heads = [dataset["name"] for dataset in result["datasets"]]
         rows = [[component, *heads], ["samples", *(f"{d['rows']:,}" for d in result["datasets"])]]
         for name in names:
-            title = METRICS.get(name, name.replace("_", " "))
-            rows.append([title, *(figure(part.get(name)) for part in parts)])
+            rows.append([metric_title(name), *(figure(part.get(name)) for part in parts)])
         blocks.append(numbers(rows))
     note = (
         f"self-BLEU of {result['self_bleu_sample']:,} texts, NovelSum of at most "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sft_diversity.fitting import student
+from sft_diversity.core.numbers import student_p, student_reach
 from sft_diversity.fitting.levels import Floats, Levels, constant
 
 _TIE = 1e-9  # of the spread of the means
@@ -73,7 +73,7 @@ def _contrast(levels: Levels, one: int, other: int, confidence: float) -> dict[s
     shares = 1 / len(levels.draws[one]) + 1 / len(levels.draws[other])
     error = math.sqrt(square / df * shares)
     difference = float(levels.means[one] - levels.means[other])
-    reach = student.critical(confidence, df) * error
+    reach = student_reach(confidence, df) * error
     return {
         "level": float(levels.at[one]),
         "other": float(levels.at[other]),
@@ -81,7 +81,7 @@ def _contrast(levels: Levels, one: int, other: int, confidence: float) -> dict[s
         "low": difference - reach,
         "high": difference + reach,
         "df": df,
-        "p": student.p_value(difference / error, df),
+        "p": student_p(difference / error, df),
     }
 
 

@@ -9,7 +9,7 @@ from itertools import permutations
 
 import numpy as np
 
-from sft_diversity.fitting import student
+from sft_diversity.core.numbers import student_p, student_reach
 from sft_diversity.fitting.levels import Floats, constant
 
 _EXACT = 8  # points up to which all orders are tried
@@ -43,8 +43,8 @@ def ols(x: Floats, y: Floats, confidence: float) -> Line:
         return Line(slope, intercept, None, df, None, None, None)
     rest = up - slope * at
     se = math.sqrt(float(rest @ rest) / df / square)
-    reach = student.critical(confidence, df) * se
-    p = student.p_value(slope / se, df) if se > 0 else 0.0
+    reach = student_reach(confidence, df) * se
+    p = student_p(slope / se, df) if se > 0 else 0.0
     return Line(slope, intercept, se, df, slope - reach, slope + reach, p)
 
 
@@ -74,7 +74,7 @@ def r_p_value(r: float | None, df: int) -> float | None:
         return None
     if abs(r) == 1:
         return 0.0
-    return student.p_value(r * math.sqrt(df / (1 - r * r)), df)
+    return student_p(r * math.sqrt(df / (1 - r * r)), df)
 
 
 def spearman(x: Floats, y: Floats) -> tuple[float | None, float | None]:

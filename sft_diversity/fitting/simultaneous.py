@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sft_diversity.fitting import student
+from sft_diversity.core.numbers import student_p, student_reach
 from sft_diversity.fitting.levels import Floats
 
 _NODES_S, _NODES_Z = 96, 160
@@ -34,7 +34,7 @@ def p_value(t: float, sizes: tuple[int, ...], baseline: float, df: int) -> float
     quadrature over the baseline's mean and the pooled spread; about 1e-8 exact, 0.5 ms.
     """
     if len(sizes) == 1:
-        return student.p_value(t, df)
+        return student_p(t, df)
     return max(0.0, 1.0 - _within(abs(t), sizes, baseline, df))
 
 
@@ -43,10 +43,10 @@ def critical(confidence: float, sizes: tuple[int, ...], baseline: float, df: int
     """Return the |t| that all levels stay within with chance `confidence`."""
     from scipy import optimize
 
-    low = student.critical(confidence, df)
+    low = student_reach(confidence, df)
     if len(sizes) == 1:
         return low
-    high = student.critical(1 - (1 - confidence) / len(sizes), df)  # Bonferroni's is wider
+    high = student_reach(1 - (1 - confidence) / len(sizes), df)  # Bonferroni's is wider
 
     def short(t: float) -> float:
         return _within(t, sizes, baseline, df) - confidence

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core import seeding
+from sft_diversity.core.numbers import interval
 from sft_diversity.fitting import best, published
 from sft_diversity.fitting.bayes import bayes
 from sft_diversity.fitting.config import FitConfig
@@ -100,11 +101,10 @@ def _t_line(levels: Levels, confidence: float) -> tuple[Line, str]:
     return ols(each, np.concatenate(levels.draws), confidence), "draws"
 
 
-def _bootstrap(x: Floats, drawn: Floats, confidence: float) -> tuple[float, float]:
+def _bootstrap(x: Floats, drawn: Floats, confidence: float) -> tuple[float, float] | None:
     at = x - x.mean()
-    slopes = drawn @ at / float(at @ at)
-    ends = np.quantile(slopes, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(ends[0]), float(ends[1])
+    low, high = interval(drawn @ at / float(at @ at), confidence)
+    return None if low is None or high is None else (low, high)
 
 
 def _wider(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.metrics.ngrams import ngrams
-from sft_diversity.metrics.words import Ints, Words
+from sft_diversity.metrics.texts import Ints, Words, ngrams
 
 Floats = npt.NDArray[np.float64]
 MAX_ORDER = 4

@@ -12,14 +12,16 @@ from pydantic import Field
 from sft_diversity.core import seeding
 from sft_diversity.core.config import Config
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.numbers import entropy, evenness
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.metrics import tokens
+from sft_diversity.metrics import texts
 from sft_diversity.metrics.bleu import self_bleu
-from sft_diversity.metrics.embedding import mean_pairwise_distance, vendi_score
-from sft_diversity.metrics.kinds import coverage
-from sft_diversity.metrics.ngrams import distinct_ratio, ngrams, rarefied_ratio
-from sft_diversity.metrics.novelsum import density_factors, novelsum
-from sft_diversity.metrics.words import number
+from sft_diversity.metrics.spread import (
+    density_factors,
+    mean_pairwise_distance,
+    novelsum,
+    vendi_score,
+)
 
 Figure = float | int | None
 _DIGITS = 6
@@ -79,17 +81,17 @@ def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
     About 10 s for 10,000 samples of 100 words on one core; see each metric for its cost.
     """
     n = len(part.texts)
-    words = number(part.texts)
-    found: dict[str, Figure] = dict(tokens.lengths(part.token_lengths, part.texts))
-    for order, (grams, _) in enumerate(ngrams(words, 4), start=1):
+    words = texts.numbered(part.texts)
+    found: dict[str, Figure] = dict(texts.lengths(part.token_lengths, part.texts))
+    for order, (grams, _) in enumerate(texts.ngrams(words, 4), start=1):
         counts = np.unique(grams, return_counts=True)[1]
-        found[f"distinct_{order}"] = distinct_ratio(counts)
+        found[f"distinct_{order}"] = texts.distinct_ratio(counts)
         if order <= 2:
-            found[f"distinct_{order}_in_10k"] = rarefied_ratio(counts, 10_000)
-    found["compression_ratio"] = tokens.compression_ratio(part.texts)
+            found[f"distinct_{order}_in_10k"] = texts.rarefied_ratio(counts, 10_000)
+    found["compression_ratio"] = texts.compression_ratio(part.texts)
     compared = sample(n, config.self_bleu_sample, config.seed, "self-bleu")
     found["self_bleu"] = float(self_bleu(words.take(compared)).mean()) if n > 1 else None
-    found["token_entropy_bits"] = tokens.entropy_bits(part.token_occurrences)
+    found["token_entropy_bits"] = entropy(part.token_occurrences)
     found |= _spread(part, config)
     for level, incidence in part.incidences.items():
         for name, value in coverage(incidence).items():
@@ -111,6 +113,21 @@ def _spread(part: Part, config: MeasureConfig) -> dict[str, Figure]:
         "vendi_score": vendi_score(part.vectors),
         "novelsum": novelsum(vectors, factors),
     }
+
+
+def coverage(incidence: Incidence) -> dict[str, float]:
+    """Return the figures of a data set's incidence over all kinds of its corpus.
+
+    Returns
+    -------
+    dict
+        `kinds` held at all, their `share` of all kinds, `evenness` (Pielou's) of the samples a
+        kind.
+    """
+    held = np.bincount(incidence.indices, minlength=incidence.n_kinds)
+    kinds = int(np.count_nonzero(held))
+    share = kinds / max(incidence.n_kinds, 1)
+    return {"kinds": kinds, "share": share, "evenness": evenness(held)}
 
 
 def sample(n: int, size: int, seed: int, purpose: str) -> npt.NDArray[np.int64]:

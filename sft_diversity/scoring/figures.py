@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from sft_diversity.core import seeding
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.numbers import interval
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -79,15 +80,6 @@ def draw(prompts: Sequence[str], draws: int, seed: int) -> Draws:
     for row in weights:
         row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
     return Draws(weights, prompt_of)
-
-
-def interval(values: Floats) -> tuple[float | None, float | None]:
-    """Return the 95 % percentile interval, or Nones where fewer than two draws are finite."""
-    finite = values[np.isfinite(values)]
-    if len(finite) < 2:
-        return None, None
-    low, high = np.quantile(finite, [0.025, 0.975])
-    return float(low), float(high)
 
 
 class Figures:

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from sft_diversity.core import schema
-from sft_diversity.scoring.figures import RECORDS, Bools, Figures, interval, pair
+from sft_diversity.core.numbers import interval
+from sft_diversity.scoring.figures import RECORDS, Bools, Figures, pair
 
 LENGTH_EDGES = (0, 100, 400, 1600)  # bytes of the reference; the last bin is open
 SMALL_DOMAIN = 50

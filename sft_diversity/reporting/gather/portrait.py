@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.numbers import evenness
 from sft_diversity.reporting.gather.reading import Counts, Kinds, Pool, Subset, among, shares
 
 Facts = dict[str, Any]
@@ -91,15 +92,6 @@ def _middle(values: npt.NDArray[np.int64], prefix: str) -> Facts:
     }
 
 
-def evenness(counts: Counts) -> float | None:
-    """Return Pielou's evenness of the kinds held: entropy over that of equal counts."""
-    held = counts[counts > 0]
-    if len(held) < 2:
-        return None
-    p = held / held.sum()
-    return round(float(-(p * np.log(p)).sum() / np.log(len(held))), 6)
-
-
 def kinds(opened: Kinds, subset: Subset, pool: Pool) -> Facts:
     """Return how a subset holds the kinds of one incidence, beside the corpus.
 
@@ -119,8 +111,8 @@ def kinds(opened: Kinds, subset: Subset, pool: Pool) -> Facts:
         "total": opened.made.n_kinds,
         "held": int((own > 0).sum()),
         "missing": len(lost),
-        "evenness": evenness(own),
-        "corpus_evenness": evenness(whole),
+        "evenness": round(evenness(own), 6),
+        "corpus_evenness": round(evenness(whole), 6),
         "per_kind": per_kind(own),
         "more": listed(order[:_SHOWN], opened, own, whole, pool),
         "less": listed(order[::-1][:_SHOWN], opened, own, whole, pool),

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sft_diversity.core.measures import metric_title
 from sft_diversity.reporting.charts import plot, small
 from sft_diversity.reporting.charts.plot import Axes, Series
 from sft_diversity.reporting.gather import study
-from sft_diversity.reporting.views.names import metric_title
 
 Row = Mapping[str, Any]
 CURVES = {

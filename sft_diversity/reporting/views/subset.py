@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sft_diversity.core.measures import in_order, metric_title
 from sft_diversity.reporting.charts import plot
 from sft_diversity.reporting.charts.plot import Axes, Series
-from sft_diversity.reporting.views.names import METRICS, metric_title
 
 Row = Mapping[str, Any]
 
@@ -62,8 +62,7 @@ def measures(page: Row) -> list[dict[str, Any]]:
         parts = [one[component] for one in given if component in one]
         if not parts:
             continue
-        there = {name for part in parts for name in part}
-        names = [*(n for n in METRICS if n in there), *sorted(there - METRICS.keys())]
+        names = in_order({name for part in parts for name in part})
         rows = [(metric_title(n), [part.get(n) for part in parts]) for n in names]
         told.append({"component": component, "names": [d["name"] for d in given], "rows": rows})
     return told

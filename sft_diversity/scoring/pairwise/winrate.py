@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sft_diversity.core import schema
-from sft_diversity.scoring.figures import Draws, draw, interval
+from sft_diversity.core.numbers import interval
+from sft_diversity.scoring.figures import Draws, draw
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,13 +1,10 @@
-"""NovelSum: distances to the other samples, near ones counting most, dense regions stretched.
-
-Yang et al. 2025, arXiv:2502.17184, as its authors' published code computes it, with the values they
-recommend.
-"""
+"""Spread of embeddings: mean pairwise distance, the Vendi score, NovelSum."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from sft_diversity.core.vectors import Vectors
 
@@ -19,6 +16,49 @@ PROXIMITY_POWER = 1.0  # the paper's alpha
 _SAME = 1e-6  # a cosine distance below it is rounding: the same vector
 _FLOOR = 1e-9
 _BLOCK_VALUES = 1 << 24
+
+
+def mean_pairwise_distance(vectors: Vectors) -> float:
+    """Return the mean cosine distance, 0 to 2, over all pairs of different rows.
+
+    Parameters
+    ----------
+    vectors : float32 array, shape (n, d), n at least 2
+        Unit length.
+
+    Notes
+    -----
+    Exact in O(n · d): the n² cosines sum up to the squared length of the sum of the vectors.
+    """
+    n = len(vectors)
+    total = vectors.sum(axis=0, dtype=np.float64)
+    own = float(np.square(vectors, dtype=np.float64).sum())
+    return 1.0 - (float(total @ total) - own) / (n * (n - 1))
+
+
+def vendi_score(vectors: Vectors) -> float:
+    """Return the Vendi score, an effective number of different samples, 1 to n (and at most d).
+
+    The exponential of the Shannon entropy of the eigenvalues of K/n, K the matrix of cosines
+    (Friedman & Dieng 2023, arXiv:2210.02410).
+
+    Parameters
+    ----------
+    vectors : float32 array, shape (n, d)
+        Unit length.
+
+    Notes
+    -----
+    X Xᵀ and Xᵀ X share their eigenvalues above 0, so d × d is enough: O(n · d² + d³).
+    """
+    gram = np.zeros((vectors.shape[1], vectors.shape[1]))
+    for start in range(0, len(vectors), 8192):
+        block = vectors[start : start + 8192].astype(np.float64)
+        gram += block.T @ block
+    with threadpool_limits(1, "blas"):  # on busy cores two threads take 100 times as long as one
+        values = np.linalg.eigvalsh(gram / len(vectors))
+    values = values[values > 1e-12]
+    return float(np.exp(-(values * np.log(values)).sum()))
 
 
 def density_factors(vectors: Vectors, reference: Vectors) -> Floats:
@@ -56,7 +96,8 @@ def novelsum(vectors: Vectors, factors: Floats) -> float:
     """Return the mean over samples of the weighted mean distance to all other samples.
 
     The r-th nearest of the others has weight 1/r^α; the mean is multiplied by the sample's density
-    factor.
+    factor. Yang et al. 2025, arXiv:2502.17184, as its authors' published code computes it, with the
+    values they recommend.
 
     Parameters
     ----------

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.metrics.kinds import coverage, evenness
-from sft_diversity.selection import engine
+from sft_diversity.metrics.table import coverage
 
 
 def test_figures_of_a_small_incidence():
@@ -21,8 +20,3 @@ def test_figures_of_a_small_incidence():
 def test_no_kinds_at_all():
     nothing = Incidence(np.array([0, 0]), np.empty(0, np.int32), np.empty(0, np.int32), 3)
     assert coverage(nothing) == {"kinds": 0, "share": 0.0, "evenness": 1.0}
-
-
-@pytest.mark.parametrize("held", [[1], [3, 3, 3], [9, 1, 0, 4], [0, 5]])
-def test_evenness_is_that_of_select(held):
-    assert evenness(np.array(held)) == pytest.approx(engine.evenness(np.array(held)))
