@@ -45,7 +45,7 @@ def shards(corpus: Path) -> list[Path]:
     UsageError
         If the folder is no finished corpus.
     """
-    manifest(corpus)
+    folder.check_files(corpus, manifest(corpus))
     return sorted((corpus / "samples").glob("*.parquet"))
 
 

@@ -2,7 +2,8 @@
 
 A folder is drafted in a hidden sibling, files are synced and renamed into it one by one, the
 manifest is written last, and the draft is renamed to its name. No manifest: not done. A draft that
-a killed run left behind is taken up again if the work is still the same, else made anew.
+a killed run left behind is taken up again if the work is still the same, else made anew. One
+process at a time drafts an output: it holds the output's lock, and others wait for it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sft_diversity.core import locks
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 
 MANIFEST = "manifest.json"
 _WORK = "work.json"
+_SCRATCH = ".writing"
 _PACKAGES = (
     "sft-diversity", "numpy", "pyarrow", "polars", "numba", "faiss-cpu", "faiss-gpu", "torch",
     "transformers", "tokenizers", "sentence-transformers", "trl", "peft", "datasets",
@@ -99,6 +102,7 @@ class Draft:
     state: str
     reason: str
     started: float = field(default_factory=time.time)
+    lock: locks.Lock | None = field(default=None, repr=False)
 
     @property
     def reused(self) -> bool:
@@ -112,17 +116,8 @@ class Draft:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path; on success it is synced and renamed to `name`."""
-        final = self.path / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        scratch = final.with_name(f".{final.name}.writing")
-        try:
+        with writing(self.path / name, self.work.stage) as scratch:
             yield scratch
-            _sync(scratch)
-            scratch.replace(final)
-        except OSError as fault:
-            raise _disk_fault(self.work.stage, final, fault) from fault
-        finally:
-            scratch.unlink(missing_ok=True)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet file (zstd), whole or not at all."""
@@ -150,6 +145,8 @@ class Draft:
         `lineage` and `recipe` say what it was made from and how to make it again
         (`core.lineage`); they are in the manifest where they are given.
         """
+        for left in self.path.rglob(f".*{_SCRATCH}"):  # of writers that were killed
+            left.unlink(missing_ok=True)
         body = self.work.as_json() | {
             "key": self.work.key,
             "seeds": dict(seeds or {}),
@@ -178,9 +175,37 @@ class Draft:
         return body
 
     def _publish(self) -> None:
+        (self.path / _WORK).unlink(missing_ok=True)
         _swap(self.path, self.out)
-        (self.out / _WORK).unlink(missing_ok=True)
         self.path = self.out
+        self.release()
+
+    def release(self) -> None:
+        """Let another process write here."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+
+@contextlib.contextmanager
+def writing(final: Path, stage: str) -> Iterator[Path]:
+    """Yield a path of this process's own; on success it is synced and renamed to `final`.
+
+    Raises
+    ------
+    DataError
+        If the disk does not take it; nothing is left then.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = final.with_name(f".{final.name}.{platform.node()}-{os.getpid()}{_SCRATCH}")
+    try:
+        yield scratch
+        _sync(scratch)
+        scratch.replace(final)
+    except OSError as fault:
+        raise _disk_fault(stage, final, fault) from fault
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def check_out(out: Path, stage: str, sources: Iterable[str | Path] = ()) -> None:
@@ -239,20 +264,41 @@ def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
         If the folder cannot be made.
     """
     check_out(out, work.stage)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = locks.acquire(out, work.stage)
+        _finish_swap(out)
+    except OSError as fault:
+        raise _disk_fault(work.stage, out, fault) from fault
+    assert lock is not None
+    try:
+        draft = _begun(out, work, keep_partial)
+    except BaseException:
+        lock.release()
+        raise
+    draft.lock = lock
+    if draft.reused:
+        draft.release()
+    return draft
+
+
+def _begun(out: Path, work: Work, keep_partial: bool) -> Draft:
+    """Return the draft of an output whose lock is held."""
     reason = ""
     done = _manifest_or_none(out)
     if done is not None and done.get("stage") == work.stage:
         if done.get("key") == work.key:
+            check_files(out, done)
             return Draft(out, work, out, "reused", f"{out} is up to date")
         reason = f"recomputed because {work.difference(done)}"
     partial = out.parent / f".{out.name}.partial"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         if partial.exists():
-            old = _work_or_none(partial)
+            manifest = _manifest_or_none(partial)
+            old = _work_or_none(partial) or (manifest and _as_work(manifest))
             if keep_partial and old is not None and content_key(old) == work.key:
                 draft = Draft(out, work, partial, "resumed", "resumed: an earlier run was stopped")
-                if (_manifest_or_none(partial) or {}).get("key") == work.key:
+                if manifest is not None and manifest.get("key") == work.key:
                     draft._publish()  # killed between the manifest and the rename
                     draft.state, draft.reason = "reused", f"{out} is up to date"
                 return draft
@@ -265,6 +311,10 @@ def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
     draft = Draft(out, work, partial, "new", reason or "starting")
     draft.write_json(_WORK, work.as_json())
     return draft
+
+
+def _as_work(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: manifest.get(name) for name in ("stage", "version", "inputs", "config")}
 
 
 def unfinished(out: Path, work: Work) -> tuple[Path, str] | None:
@@ -315,6 +365,41 @@ def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
     if stage is not None and manifest.get("stage") != stage:
         raise UsageError(f"{folder}: is an output of `{manifest.get('stage')}`, not of `{stage}`")
     return manifest
+
+
+def read_input(folder: Path, stage: str | None = None) -> dict[str, Any]:
+    """Return the manifest of a folder that is about to be read; see `check_files`."""
+    manifest = read_manifest(folder, stage)
+    check_files(folder, manifest)
+    return manifest
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a folder that lacks a file of its manifest, or has one of another size.
+
+    Each folder is looked at once in a process. `verify` also reads every byte.
+
+    Raises
+    ------
+    DataError
+        Naming the file.
+    """
+    seen = (folder.absolute(), str(manifest.get("digest")))
+    if seen in _sound:
+        return
+    for listed in manifest.get("files", ()):
+        path = folder / listed["path"]
+        size = path.stat().st_size if path.is_file() else None
+        if size != listed["bytes"]:
+            what = "is missing" if size is None else f"has {size:,} bytes, not {listed['bytes']:,}"
+            raise DataError(
+                f"{folder}: {listed['path']} {what}, so the folder is not what its {MANIFEST} "
+                "says; remove it and make it again"
+            )
+    _sound.add(seen)
+
+
+_sound: set[tuple[Path, str]] = set()
 
 
 def figures(manifest: Mapping[str, Any], out: str | Path) -> dict[str, Any]:
@@ -414,13 +499,27 @@ def _json_or_none(path: Path) -> dict[str, Any] | None:
 
 def _swap(draft: Path, out: Path) -> None:
     """Put `draft` in the place of `out`; the old folder goes only once the new one stands."""
-    old = out.parent / f".{out.name}.old"
+    old = _old(out)
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
     draft.rename(out)
     _sync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(out: Path) -> Path:
+    return out.parent / f".{out.name}.old"
+
+
+def _finish_swap(out: Path) -> None:
+    """End what a run that was killed amid `_swap` began: the new folder stands, or the old one."""
+    old = _old(out)
+    if old.exists():
+        if out.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(out)
 
 
 def _sync(path: Path) -> None:

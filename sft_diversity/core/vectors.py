@@ -46,7 +46,7 @@ def read_component(embeddings: Path, component: str) -> tuple[pa.Array, Vectors]
     UsageError
         If the folder is no output of `embed` or lacks the component.
     """
-    folder.read_manifest(embeddings, "embed")
+    folder.read_input(embeddings, "embed")
     paths = sorted((embeddings / component).glob("*.parquet"))
     if not paths:
         raise UsageError(
@@ -64,7 +64,7 @@ def take(embeddings: Path, component: str, rows: npt.NDArray[np.int64]) -> Vecto
 
     Memory holds the vectors taken and one shard; see `read_component` for the rest.
     """
-    folder.read_manifest(embeddings, "embed")
+    folder.read_input(embeddings, "embed")
     taken: npt.NDArray[np.float16] | None = None
     start = 0
     for path in sorted((embeddings / component).glob("*.parquet")):

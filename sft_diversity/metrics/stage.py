@@ -219,4 +219,4 @@ def _work(datasets: Sequence[Dataset], config: MeasureConfig) -> folder.Work:
 
 
 def _key(place: Path) -> str:
-    return folder.contents_key(folder.read_manifest(place))
+    return folder.contents_key(folder.read_input(place))

@@ -256,7 +256,7 @@ def open_pool(
 
 def _checked(path: Path, stage: str, corpus_key: str) -> str:
     """Return the contents' key of a folder that was made from this corpus."""
-    manifest = folder.read_manifest(path, stage)
+    manifest = folder.read_input(path, stage)
     if manifest["inputs"].get("corpus") != corpus_key:
         raise DataError(f"select: {path} was made from another corpus; make it anew")
     return folder.contents_key(manifest)

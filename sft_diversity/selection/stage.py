@@ -90,6 +90,7 @@ def _lineage(pool: Pool, config: SelectConfig) -> lineage.Lineage:
 
 def files_of(subset: Path) -> list[Path]:
     """Return a subset's Parquet files in pick order."""
+    folder.read_input(subset, STAGE)
     return sorted((subset / "samples").glob("*.parquet"))
 
 

@@ -1,0 +1,133 @@
+"""One writer at a time of one output: the second waits, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import progress, stopping
+
+_LOOK_EVERY_S = 0.2
+#: What file systems that know no `flock` answer.
+_NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_held: dict[Path, Lock] = {}
+
+
+@dataclass
+class Lock:
+    """A lock that this process holds until `release`, or until it ends.
+
+    The file beside the output goes with the lock. It is removed while it is locked, and whoever got
+    it afterwards looks whether the file of that name is still the one that it locked: so no two
+    hold locks on two files of one name.
+    """
+
+    path: Path
+    descriptor: int | None = None  # of the locked file, or
+    soft: Any = None  # filelock's, where there is no `flock`
+    pid: int = 0
+
+    def release(self) -> None:
+        """Let the next one in; more calls than one do no harm."""
+        if _held.get(self.path) is self and self.pid == os.getpid():
+            del _held[self.path]
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+        if self.soft is not None:
+            self.soft.release()
+            self.soft = None
+
+
+def acquire(
+    out: Path, stage: str, say: Callable[[str], None] = progress.say, *, wait: bool = True
+) -> Lock | None:
+    """Return the lock of an output, once no other process holds it; None if it is not to be waited.
+
+    A process that holds it already gets it again: what it began there has failed, or it is nested.
+
+    Parameters
+    ----------
+    out : Path
+        The output; the lock's file `.NAME.lock` lies beside it.
+
+    Raises
+    ------
+    Interrupted
+        If a signal comes while it waits.
+    OSError
+        If no file can be made there.
+    """
+    path = out.absolute().parent / f".{out.name}.lock"
+    held = _held.get(path)
+    if held is not None and held.pid == os.getpid():
+        return held
+    said = False
+    while True:
+        found = _try(path)
+        if found is not None:
+            _held[path] = found
+            return found
+        if not wait:
+            return None
+        if not said:
+            say(f"{stage}: waiting for {holder(path)}, which writes {out}")
+            said = True
+        stopping.safe_point(stage)
+        time.sleep(_LOOK_EVERY_S)
+
+
+def holder(path: Path) -> str:
+    """Say who holds the lock of the file `path`, as it wrote there itself."""
+    try:
+        host, pid = path.read_text("utf-8").split()
+    except (OSError, ValueError):
+        return "another process"
+    return f"process {pid}" + ("" if host == platform.node() else f" on {host}")
+
+
+def _try(path: Path) -> Lock | None:
+    import fcntl  # not on every system: asked for when it is needed
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as fault:
+        os.close(descriptor)
+        return _try_soft(path) if fault.errno in _NO_FLOCK else None
+    if not _same(descriptor, path):  # its holder removed it while we opened it
+        os.close(descriptor)
+        return _try(path)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{platform.node()} {os.getpid()}".encode())
+    return Lock(path, descriptor, pid=os.getpid())
+
+
+def _same(descriptor: int, path: Path) -> bool:
+    try:
+        here, there = os.fstat(descriptor), path.stat()
+    except FileNotFoundError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _try_soft(path: Path) -> Lock | None:
+    """Lock where the file system cannot: by a file that names its host and process."""
+    import filelock
+
+    soft = filelock.SoftFileLock(path.with_name(f"{path.name}ed"))
+    try:
+        soft.acquire(timeout=0)
+    except filelock.Timeout:
+        return None
+    return Lock(path, soft=soft, pid=os.getpid())

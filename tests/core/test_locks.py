@@ -1,0 +1,115 @@
+"""Two processes at one output: the second waits for the first, and neither harms the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from sft_diversity.core import folder, locks
+from sft_diversity.core.folder import Work, open_draft
+
+WORK = Work("demo", 1, {"corpus": "abc"}, {"size": 3})
+SLOW = """
+import sys, time
+from pathlib import Path
+from sft_diversity.core.folder import Work, open_draft
+out, key, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+draft = open_draft(out, Work("demo", 1, {"corpus": key}, {"size": 3}))
+print(draft.state, flush=True)
+if not draft.reused:
+    draft.write_json("a.json", key)
+    time.sleep(seconds)
+    draft.write_json("b.json", key)
+    draft.commit()
+"""
+
+
+def start(out, key="abc", seconds=1.0):
+    command = [sys.executable, "-c", SLOW, str(out), key, str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def begun(out):
+    """Start a writer and return it once it is in the middle of its work."""
+    process = start(out, seconds=2.0)
+    end = time.monotonic() + 60
+    while not (out.parent / f".{out.name}.partial" / "a.json").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return process
+
+
+def test_a_second_writer_waits_says_so_and_finds_the_folder_done(tmp_path):
+    first = begun(tmp_path / "x")
+    second = start(tmp_path / "x")
+    said, talk = second.communicate(timeout=60)
+    first.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert said == "reused\n"
+    assert f"demo: waiting for process {first.pid}, which writes" in talk
+    assert folder.verify(tmp_path / "x")["faults"] == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x"]
+
+
+def test_a_second_writer_of_other_work_does_not_touch_the_draft_of_the_first(tmp_path):
+    first = begun(tmp_path / "x")
+    second = start(tmp_path / "x", "other")
+    assert second.communicate(timeout=60)[0] == "new\n"
+    first.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert folder.read_manifest(tmp_path / "x")["inputs"] == {"corpus": "other"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x"]
+
+
+def test_a_killed_writer_holds_nobody_up(tmp_path):
+    first = begun(tmp_path / "x")
+    first.kill()
+    first.communicate()
+    draft = open_draft(tmp_path / "x", WORK)
+    assert draft.state == "resumed"
+    draft.commit()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x"]
+
+
+def test_whoever_waited_for_a_lock_that_was_removed_asks_for_the_new_one(tmp_path):
+    """Eight processes in turn at one counter, each holding the lock for an instant."""
+    code = (
+        "import sys; from pathlib import Path; from sft_diversity.core import locks\n"
+        "place = Path(sys.argv[1])\n"
+        "for _ in range(25):\n"
+        "    lock = locks.acquire(place / 'x', 'demo', lambda line: None)\n"
+        "    number = int((place / 'n').read_text()); (place / 'n').write_text(str(number + 1))\n"
+        "    lock.release()\n"
+    )
+    (tmp_path / "n").write_text("0")
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    workers = [subprocess.Popen(command) for _ in range(4)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0] * 4
+    assert (tmp_path / "n").read_text() == "100"
+
+
+def test_where_the_file_system_has_no_flock_a_file_names_the_holder(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lock = locks.acquire(tmp_path / "x", "demo")
+    locks._held.clear()  # as another process sees it
+    assert locks.acquire(tmp_path / "x", "demo", wait=False) is None
+    lock.release()
+    locks.acquire(tmp_path / "x", "demo", wait=False).release()
+
+
+def test_a_process_takes_up_what_it_began_itself(tmp_path):
+    first = open_draft(tmp_path / "x", WORK)
+    first.write_json("a.json", 1)
+    started = time.monotonic()
+    again = open_draft(tmp_path / "x", WORK)
+    assert again.state == "resumed"
+    again.commit()
+    assert time.monotonic() - started < 5
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
