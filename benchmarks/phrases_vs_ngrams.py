@@ -1,14 +1,15 @@
 """The meso level's phrases beside scikit-learn's n-grams by TF-IDF, judged blind.
 
     python benchmarks/phrases_vs_ngrams.py sheet CORPUS INDEX FOLDER   # INDEX: of meso-instruction
-    python benchmarks/phrases_vs_ngrams.py score FOLDER
+    python benchmarks/phrases_vs_ngrams.py join FOLDER
+    python benchmarks/phrases_vs_ngrams.py score
 
 `sheet` fits the n-grams on the whole corpus, draws 100 samples, and writes to FOLDER the key
 (`key.json`: who gave which unit) and two blind sheets, `first.txt` and `second.txt`: for each
 sample its text and the units of both, each unit once, in another order of samples and units. The
 judge writes `first.csv` and `second.csv` (`place,unit,right`: the numbers that stand in the sheet,
-and 1 or 0). `score` joins them with the key: the judged sheet, with texts of sources whose licence
-allows it, and precision with the paired gain.
+and 1 or 0). `join` joins them with the key: the judged sheet in `judgments/`, with texts of sources
+whose licence allows it. `score` reads that sheet alone: precision with the paired gain.
 
 Criterion, fixed before the sheets were drawn: 1 if the unit names a topic of the instruction (or of
 the material that it gives to work on), its task, or a requirement, so that a person could write it
@@ -207,8 +208,8 @@ def _shown(text: str) -> str:
     return text if len(text) <= 2_500 else f"{text[:1_800]}\n[…]\n{text[-700:]}"
 
 
-def score(folder: Path) -> dict[str, Any]:
-    """Join the judgments with the key; write the judged sheet and return the figures."""
+def join(folder: Path) -> None:
+    """Join the judgments with the key; write the judged sheet."""
     key = json.loads((folder / "key.json").read_text())
     judged = {sheet: _judgments(folder / f"{sheet}.csv", key[sheet]) for sheet in _SHEETS}
     rows = [
@@ -216,20 +217,19 @@ def score(folder: Path) -> dict[str, Any]:
             "sample": number + 1,
             "id": sample["id"],
             "source": sample["source"],
-            "text": excerpt(sample["text"]) if sample["source"] in QUOTED else "",
+            "text": excerpt(sample["text"]) if sample["source"] in QUOTED and not i else "",
             "unit": unit,
             **{arm: int(unit in sample[arm]) for arm in _ARMS},
             **{sheet: judged[sheet][number, unit] for sheet in _SHEETS},
         }
         for number, sample in enumerate(key["samples"])
-        for unit in _union(sample)
+        for i, unit in enumerate(_union(sample))  # the text stands in a sample's first row
     ]
     JUDGED.parent.mkdir(exist_ok=True)
     with JUDGED.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return figures(rows) | {"ngrams_cost": key["cost"]}
 
 
 def _judgments(path: Path, places: list[dict[str, Any]]) -> dict[tuple[int, str], int]:
@@ -262,6 +262,22 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "agreement": round(agree, 4),
         "cohens_kappa": round((agree - chance) / (1 - chance), 4),
         **{name: _precision(held, right, sample) for name, right in judgments.items()},
+        "by_words": _by_words(rows, held, judgments["mean"]),
+    }
+
+
+def _by_words(
+    rows: Sequence[dict[str, Any]], held: dict[str, npt.NDArray[Any]], right: npt.NDArray[Any]
+) -> dict[str, dict[str, Any]]:
+    """Return units and share right of both, by how many words a unit has."""
+    words = np.array([len(r["unit"].split()) for r in rows])
+    return {
+        str(n): {
+            arm: {"units": int(own.sum()), "right": round(float(right[own].mean()), 4)}
+            for arm in _ARMS
+            if (own := (words == n) & (held[arm] == 1)).any()
+        }
+        for n in np.unique(words).tolist()
     }
 
 
@@ -284,18 +300,26 @@ def _precision(
     }
 
 
+def score() -> None:
+    """Print and keep the figures of the judged sheet."""
+    with JUDGED.open(newline="") as handle:
+        written = json.dumps(figures(list(csv.DictReader(handle))), indent=1)
+    RESULTS.write_text(f"{written}\n")
+    print(written)
+
+
 def main() -> None:
-    """Make the sheets, or score them."""
+    """Make the sheets, join them with the key, or score what was judged."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=("sheet", "score"))
-    parser.add_argument("paths", type=Path, nargs="+")
+    parser.add_argument("step", choices=("sheet", "join", "score"))
+    parser.add_argument("paths", type=Path, nargs="*")
     chosen = parser.parse_args()
     if chosen.step == "sheet":
         make_sheet(*chosen.paths)
+    elif chosen.step == "join":
+        join(*chosen.paths)
     else:
-        result = score(*chosen.paths)
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(result, indent=1))
+        score()
 
 
 if __name__ == "__main__":
