@@ -35,10 +35,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core import folder, incidence, machine
+from sft_diversity.core.kernels import Floats, Rows
 from sft_diversity.core.vectors import read_component
 from sft_diversity.selection.balance import balance
 from sft_diversity.selection.capping import fit
-from sft_diversity.selection.compiled import Floats, Rows
 from sft_diversity.selection.cover import cover
 from sft_diversity.selection.embedded.facility import facility_bound, facility_location
 from sft_diversity.selection.embedded.kcenter import k_center

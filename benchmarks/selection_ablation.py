@@ -22,9 +22,9 @@ from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import folder, machine, vectors
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Rows
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection import figures
-from sft_diversity.selection.compiled import Rows
 from sft_diversity.selection.cover import cover
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.draws import draw

@@ -16,6 +16,7 @@ from sft_diversity.core import folder, lineage
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.kernels import Rows
 from sft_diversity.core.progress import say
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.scoring import model as models
@@ -24,7 +25,6 @@ from sft_diversity.scoring.quality import QualityConfig
 from sft_diversity.selection import constraints
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection import stage as selecting
-from sft_diversity.selection.compiled import Rows
 from sft_diversity.selection.config import percent_hint
 from sft_diversity.work import BAND, ENCODER, TOKENIZER, IndexOptions, Work, encoding_recipe
 

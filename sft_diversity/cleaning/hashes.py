@@ -1,15 +1,12 @@
-"""Compiled loops over words: their hashes, shingles, band keys and n-grams.
-
-They stand in one file because numba's cache on disk watches the file of a function alone: a loop
-that called one of another file would not notice that it had changed.
-"""
+"""Compiled loops over words: their hashes, shingles, band keys and n-grams."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.cleaning.compiled import Bounds, Hashes, Ints, compiled
+from sft_diversity.cleaning.compiled import Bounds, Hashes, Ints
+from sft_diversity.core.kernels import compiled
 
 _FNV_START = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)

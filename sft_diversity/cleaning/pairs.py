@@ -1,14 +1,12 @@
-"""Compiled loops over pairs of samples: how alike they are, and who stays.
-
-They stand in one file for the reason that `hashes` gives.
-"""
+"""Compiled loops over pairs of samples: how alike they are, and who stays."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.cleaning.compiled import Bounds, Floats, Hashes, Ints, compiled
+from sft_diversity.cleaning.compiled import Bounds, Floats, Hashes, Ints
+from sft_diversity.core.kernels import compiled, cosine
 from sft_diversity.core.vectors import Vectors
 
 MINHASH, COSINE = 1, 2  # which measure made a pair twins
@@ -47,22 +45,10 @@ def jaccard(values: Hashes, bounds: Bounds, a: int, b: int, least: float) -> flo
 
 
 @compiled
-def cosine(
-    vectors: npt.NDArray[np.float32], more: npt.NDArray[np.float32], a: int, b: int
-) -> float:
-    """Return the lower cosine of two rows in one or two matrices of unit rows, in float64.
-
-    Added up in one order, so that it is the same on every machine, unlike a matrix product.
-    """
-    total = 0.0
-    for k in range(vectors.shape[1]):
-        total += np.float64(vectors[a, k]) * np.float64(vectors[b, k])
-    if len(more):
-        other = 0.0
-        for k in range(more.shape[1]):
-            other += np.float64(more[a, k]) * np.float64(more[b, k])
-        total = min(total, other)
-    return total
+def lower_cosine(vectors: Vectors, more: Vectors, a: int, b: int) -> float:
+    """Return the lower cosine of two rows of `vectors`, or of `more` where there is one."""
+    lower = cosine(vectors[a], vectors[b])
+    return min(lower, cosine(more[a], more[b])) if len(more) else lower
 
 
 @compiled
@@ -101,7 +87,7 @@ def nearest(
     for i in range(products.shape[0]):
         for j in range(products.shape[1]):
             if products[i, j] >= least - _SLACK:
-                found = cosine(vectors, more, rows[i], others[j])
+                found = lower_cosine(vectors, more, rows[i], others[j])
                 if found >= least and found > similarity[i]:
                     similarity[i] = found
                     best[i] = others[j]
@@ -151,7 +137,7 @@ def settle_block(
         if twin[i] < 0 and len(inner):
             for j in range(i):
                 if twin[j] < 0 and inner[i, j] >= least_cosine - _SLACK:
-                    found = cosine(vectors, more, row, rows[j])
+                    found = lower_cosine(vectors, more, row, rows[j])
                     if found >= least_cosine and found > nearness[i]:
                         nearness[i], best[i] = found, rows[j]
             if best[i] >= 0:
@@ -209,7 +195,7 @@ def connect_cosine(
             a, b = root(parent, others[j]), root(parent, rows[i])
             if a == b:
                 continue
-            found = cosine(vectors, more, rows[i], others[j])
+            found = lower_cosine(vectors, more, rows[i], others[j])
             if found >= least:
                 parent[b] = a
                 first[at], second[at], similarity[at] = others[j], rows[i], found

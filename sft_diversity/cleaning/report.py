@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft_diversity.cleaning.overlap import Grams, Overlaps
-from sft_diversity.cleaning.pairs import MINHASH, cosine, jaccard
+from sft_diversity.cleaning.pairs import MINHASH, jaccard, lower_cosine
 from sft_diversity.cleaning.settle import Alike, Verdicts
 
 CONTAMINATED, NEAR, NEAR_VECTOR = "contaminated", "near_duplicate", "near_embedding"
@@ -165,4 +165,4 @@ def head(text: str) -> str:
 def _likeness(alike: Alike, a: int, b: int, how: int) -> float:
     if how == MINHASH:
         return float(jaccard(alike.values, alike.bounds, a, b, 0.0))
-    return float(cosine(alike.vectors, alike.more, a, b))
+    return float(lower_cosine(alike.vectors, alike.more, a, b))

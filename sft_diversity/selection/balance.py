@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sft_diversity.selection.compiled import Ints, Kinds, Rows
+from sft_diversity.core.kernels import Ints, Kinds, Rows
 from sft_diversity.selection.greedy import greedy
 from sft_diversity.selection.limits import FREE, Limits
 from sft_diversity.selection.transpose import count_kinds

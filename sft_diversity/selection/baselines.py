@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.kernels import Rows
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection import capping
-from sft_diversity.selection.compiled import Rows
 from sft_diversity.selection.exchange import exchange
 from sft_diversity.selection.limits import Limits
 

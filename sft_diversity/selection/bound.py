@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.selection.compiled import NO_ROWS, Floats, Ints, Kinds, Rows, compiled
+from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Kinds, Rows, compiled
 from sft_diversity.selection.cover import cover
 from sft_diversity.selection.limits import FREE, Limits
 from sft_diversity.selection.transpose import count_kinds

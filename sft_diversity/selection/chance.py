@@ -7,11 +7,11 @@ from math import inf, lgamma
 
 import numpy as np
 
+from sft_diversity.core.kernels import Floats, Ints, Rows
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection import capping
-from sft_diversity.selection.compiled import NO_CAP, Floats, Ints, Rows
 from sft_diversity.selection.exchange import Partners, exchange, partners
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.limits import NO_CAP, Limits
 from sft_diversity.selection.peeling import Peeling
 from sft_diversity.selection.transpose import count_kinds
 

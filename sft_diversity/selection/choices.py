@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.kernels import Rows
 from sft_diversity.selection import baselines, constraints, figures, no_kind
 from sft_diversity.selection.chance import Chance
-from sft_diversity.selection.compiled import Rows
 from sft_diversity.selection.config import SelectConfig
 from sft_diversity.selection.embedded import repr_filter
 from sft_diversity.selection.embedded.facility import facility_bound, facility_location

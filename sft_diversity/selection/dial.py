@@ -10,16 +10,16 @@ import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Ints, Kinds, Rows
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection import capping
 from sft_diversity.selection.bound import coverage_bound
 from sft_diversity.selection.chance import Chance, chance_kinds
-from sft_diversity.selection.compiled import NO_CAP, Ints, Kinds, Rows
 from sft_diversity.selection.cover import cover
 from sft_diversity.selection.draws import draw
 from sft_diversity.selection.feasible import check, feasible
 from sft_diversity.selection.finish import REFERENCE_SEED, finish, most_kinds
-from sft_diversity.selection.limits import FREE, Limits
+from sft_diversity.selection.limits import FREE, NO_CAP, Limits
 from sft_diversity.selection.peeling import Peeling, peel
 from sft_diversity.selection.transpose import count_kinds
 

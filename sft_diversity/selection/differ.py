@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.selection.compiled import Rows
+from sft_diversity.core.kernels import Rows
 from sft_diversity.selection.transpose import count_kinds
 
 _SHOWN = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.selection.compiled import Ints, Kinds, Rows, compiled
+from sft_diversity.core.kernels import Ints, Kinds, Rows, compiled
 from sft_diversity.selection.limits import FREE, Limits
 from sft_diversity.selection.quotas import Groups
 from sft_diversity.selection.transpose import count_kinds, transpose

@@ -10,11 +10,11 @@ import numpy as np
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Ints, Kinds, Rows, compiled
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection import capping
 from sft_diversity.selection.balance import balance
 from sft_diversity.selection.bound import balance_bound
-from sft_diversity.selection.compiled import Ints, Kinds, Rows, compiled
 from sft_diversity.selection.cover import cover
 from sft_diversity.selection.dial import Dial, Place, make_dial
 from sft_diversity.selection.draws import draw

@@ -10,9 +10,9 @@ import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Floats, Rows
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.chance import DRAWS, Chance, drawn
-from sft_diversity.selection.compiled import Floats, Rows
 from sft_diversity.selection.entropy_bound import entropy_bound
 from sft_diversity.selection.entropy_greedy import maximise_entropy, token_counts
 from sft_diversity.selection.entropy_tilt import entropy_bits as entropy_bits

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.selection.compiled import NO_ROWS, Floats, Ints, Rows, compiled
+from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows, compiled
 
 ROUNDS = 40
 _FLOOR = 1e-3  # weight of the uniform distribution in the first prices

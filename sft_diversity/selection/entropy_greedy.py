@@ -7,7 +7,7 @@ from math import log2
 import numpy as np
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.selection.compiled import Floats, Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.core.kernels import Floats, Ints, Kinds, Rows, compiled, frozen
 
 TABLE = 1 << 16  # φ is looked up below this count: half a megabyte stays in cache
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Floats, Ints, Rows
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.compiled import Floats, Ints, Rows
 
 
 def entropy_bits(incidence: Incidence, rows: Rows) -> float:

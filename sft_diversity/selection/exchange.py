@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core.kernels import Floats, Ints, Kinds, Rows, compiled
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.compiled import Floats, Ints, Kinds, Rows, compiled
 from sft_diversity.selection.limits import Limits
 from sft_diversity.selection.quotas import NO_GROUP, Groups
 from sft_diversity.selection.transpose import count_kinds

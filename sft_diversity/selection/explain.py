@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Ints, Rows
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.selection.compiled import Ints, Rows
 from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.transpose import count_kinds
 

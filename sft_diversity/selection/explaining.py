@@ -17,9 +17,9 @@ from sft_diversity.core import folder, incidence, vectors
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Rows
 from sft_diversity.selection import differ
 from sft_diversity.selection import explain as explainer
-from sft_diversity.selection.compiled import Rows
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.limits import FREE, Limits
 from sft_diversity.selection.stage import STAGE, files_of

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.kernels import Rows
 from sft_diversity.selection import capping
-from sft_diversity.selection.compiled import NO_CAP, Rows
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.limits import NO_CAP, Limits
 from sft_diversity.selection.peeling import Peeling
 from sft_diversity.selection.transpose import count_kinds
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Rows
 from sft_diversity.selection import entropy
-from sft_diversity.selection.compiled import Rows
 
 
 @dataclass(frozen=True)

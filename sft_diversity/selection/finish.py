@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core.kernels import Ints, Kinds, Rows, compiled
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection import capping
-from sft_diversity.selection.compiled import NO_CAP, Ints, Kinds, Rows, compiled
 from sft_diversity.selection.cover import cover
 from sft_diversity.selection.exchange import exchange, partners
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.limits import NO_CAP, Limits
 from sft_diversity.selection.transpose import count_kinds
 
 #: From candidates and the picks made already to those picks and more.

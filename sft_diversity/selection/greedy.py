@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.selection.compiled import NO_CAP, Floats, Ints, Kinds, Rows, compiled
+from sft_diversity.core.kernels import Floats, Ints, Kinds, Rows, compiled
+from sft_diversity.selection.limits import NO_CAP
 from sft_diversity.selection.quotas import NO_GROUP, NO_ROOM, Groups
 
 Places = npt.NDArray[np.int32]

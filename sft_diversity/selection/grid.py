@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.selection.compiled import Rows
+from sft_diversity.core.kernels import Rows
 
 STRATEGIES = tuple(
     f"{level}-{component}"

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.selection.compiled import NO_CAP, NO_ROWS, Ints, Rows
+from sft_diversity.core.kernels import NO_ROWS, Ints, Rows
 from sft_diversity.selection.quotas import NO_GROUP, NO_ROOM, Groups, Quotas
+
+NO_CAP = 1 << 62  # a cap no count reaches
 
 
 @dataclass(frozen=True)

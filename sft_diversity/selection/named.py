@@ -14,7 +14,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import file_sha256
-from sft_diversity.selection.compiled import Rows
+from sft_diversity.core.kernels import Rows
 
 _IDS = "a subset folder, a Parquet file with a column `id`, or a text file with an id a line"
 

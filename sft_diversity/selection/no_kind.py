@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.compiled import NO_ROWS, Floats, Ints, Rows
 from sft_diversity.selection.limits import Limits
 
 _HALVINGS = 60

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.selection.compiled import NO_ROWS, Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.core.kernels import NO_ROWS, Ints, Kinds, Rows, compiled, frozen
 from sft_diversity.selection.quotas import NO_GROUP, NO_ROOM, Groups, Quotas
 from sft_diversity.selection.transpose import transpose
 

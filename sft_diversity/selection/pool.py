@@ -16,9 +16,9 @@ from sft_diversity.core import folder, incidence, vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import NO_ROWS, Rows
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.selection import constraints, no_kind
-from sft_diversity.selection.compiled import NO_ROWS, Rows
 from sft_diversity.selection.config import LIMITS, SelectConfig
 from sft_diversity.selection.constraints import Eligible
 from sft_diversity.selection.dial import Dial, make_dial

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.selection.compiled import NO_ROWS, Floats, Ints, Rows
+from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows
 
 Groups = npt.NDArray[np.int32]
 _NAMED = 6  # groups that an error names

@@ -15,9 +15,9 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage, progress, schema
 from sft_diversity.core.folder import Work, open_draft, rows_account
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.kernels import Rows
 from sft_diversity.selection import constraints, figures
 from sft_diversity.selection.choices import choose
-from sft_diversity.selection.compiled import Rows
 from sft_diversity.selection.config import SelectConfig
 from sft_diversity.selection.named import content_of
 from sft_diversity.selection.pool import Pool, open_pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sft_diversity.selection.compiled import Ints, Kinds, Rows, compiled
+from sft_diversity.core.kernels import Ints, Kinds, Rows, compiled
 
 
 @compiled

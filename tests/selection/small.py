@@ -9,8 +9,8 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.kernels import Floats
 from sft_diversity.core.vectors import unit
-from sft_diversity.selection.compiled import Floats
 
 
 def incidence(rows: list[set[int]], n_kinds: int) -> Incidence:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.kernels import Ints, Kinds
 from sft_diversity.selection.capping import complete, fits, smallest_cap
-from sft_diversity.selection.compiled import Ints, Kinds
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.limits import Limits
 from tests.selection.small import incidence, row_lists

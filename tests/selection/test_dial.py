@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.selection.compiled import NO_CAP
 from sft_diversity.selection.dial import PROBES, make_dial
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.limits import NO_CAP, Limits
 from sft_diversity.selection.peeling import peel
 from tests.selection.small import (
     best_coverage,

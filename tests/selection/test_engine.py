@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.selection.compiled import NO_CAP
 from sft_diversity.selection.cover import cover
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose, choose_at, evenness
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.limits import NO_CAP, Limits
 from sft_diversity.selection.peeling import peel
 from tests.selection.small import best_coverage, covered, incidence, random_rows, row_lists
 

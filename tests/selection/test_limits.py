@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.selection.bound import balance_bound, coverage_bound
-from sft_diversity.selection.compiled import NO_CAP
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose_at
-from sft_diversity.selection.limits import Limits, Total
+from sft_diversity.selection.limits import NO_CAP, Limits, Total
 from sft_diversity.selection.peeling import peel
 from sft_diversity.selection.quotas import Factor, Quotas, largest_remainder, make_quotas
 from tests.selection.small import covered, incidence, random_rows, row_lists

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.selection.compiled import Floats, Ints, Rows, compiled
+from sft_diversity.core.kernels import Floats, Ints, Rows, compiled
 from sft_diversity.selection.embedded.neighbours import Graph, Neighbours
 
 PREFIXES = 8  # prefixes of the picks at which the bound is tried

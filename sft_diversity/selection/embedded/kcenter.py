@@ -7,14 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.selection.compiled import Floats, Rows, compiled
-from sft_diversity.selection.embedded.similarity import (
-    Points,
-    check_points,
-    cosine,
-    raise_nearest,
-    slack,
-)
+from sft_diversity.core.kernels import Floats, Points, Rows, compiled, cosine
+from sft_diversity.selection.embedded.similarity import check_points, raise_nearest, slack
 
 AHEAD = 256  # rows among which picks are made before all others are brought up to date
 

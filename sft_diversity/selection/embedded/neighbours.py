@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.selection.compiled import Floats, Ints, Rows, compiled
-from sft_diversity.selection.embedded.similarity import Points, check_points, cosine
+from sft_diversity.core.kernels import Floats, Ints, Points, Rows, compiled, cosine
+from sft_diversity.selection.embedded.similarity import check_points
 
 Neighbours: TypeAlias = npt.NDArray[np.int32]
 NEIGHBOURS = 32

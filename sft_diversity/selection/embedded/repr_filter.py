@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.selection.compiled import Rows, compiled
-from sft_diversity.selection.embedded.similarity import Points, check_points, cosine, slack
+from sft_diversity.core.kernels import Points, Rows, compiled, cosine
+from sft_diversity.selection.embedded.similarity import check_points, slack
 from sft_diversity.selection.embedded.sketch import fit_basis, sketch
 
 THRESHOLD = 0.9  # as published

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.selection.compiled import Floats, Rows, compiled
+from sft_diversity.core.kernels import Floats, Points, Rows, compiled, cosine
 
-Points: TypeAlias = npt.NDArray[np.float32]
 BLOCK = 1 << 24  # products held at a time: 64 MB
 
 
@@ -65,18 +61,3 @@ def _raise(
             if products[i, j] > best - error:
                 best = max(best, cosine(points[rows[i]], points[picks[j]]))
         nearest[rows[i]] = best
-
-
-@compiled
-def cosine(one: Points, two: Points) -> float:
-    """Return the product of two unit vectors, added up in float64 in one fixed order."""
-    a = b = c = d = 0.0
-    whole = len(one) // 4 * 4
-    for i in range(0, whole, 4):
-        a += np.float64(one[i]) * np.float64(two[i])
-        b += np.float64(one[i + 1]) * np.float64(two[i + 1])
-        c += np.float64(one[i + 2]) * np.float64(two[i + 2])
-        d += np.float64(one[i + 3]) * np.float64(two[i + 3])
-    for i in range(whole, len(one)):
-        a += np.float64(one[i]) * np.float64(two[i])
-    return (a + b) + (c + d)

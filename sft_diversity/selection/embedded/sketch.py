@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sft_diversity.selection.embedded.similarity import Points, slack
+from sft_diversity.core.kernels import Points
+from sft_diversity.selection.embedded.similarity import slack
 
 SAMPLE = 2048  # rows that the directions are fitted to
 PROBE = 512  # rows of it whose pairs decide how many directions pay
