@@ -10,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sft_diversity"
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss"}
+HEAVY = {
+    "torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss", "openai",
+}  # fmt: skip
 ARRAYS = {"numba", "polars", "pyarrow", "scipy", "sklearn", "pandas"}
 SHARED = {"core", "endpoint"}  # ground that every stage may stand on
 ABOVE = {"studies", "cluster"}  # chain verbs: they stand on workflow

@@ -19,6 +19,7 @@ EXTRAS = {
     "wandb": ("wandb", "reporters"),
     "submitit": ("submitit", "slurm"),
     "lm_eval": ("lm-eval", "harness"),
+    "openai": ("openai", "llm"),
 }
 
 

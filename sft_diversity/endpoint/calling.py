@@ -1,25 +1,48 @@
-"""One answer from an endpoint: the HTTP call, its faults, waits and tries."""
+"""One answer from an endpoint. The SDK asks, waits and tries again; this is what it leaves to us.
+
+- No header leaves but those of `_HEADERS` and the key that the config names: the SDK would take
+  keys, an organisation and further headers from the environment, for whatever URL is given.
+- A 200 without a completion may pass, as a dropped connection may; a 500 rarely does.
+- A JSON schema is left out where the endpoint takes none.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+import functools
 import threading
-import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
+from sft_diversity.core import progress
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.endpoint.base import Answer, Failure, Outcome, Request
-from sft_diversity.endpoint.config import EndpointConfig, completions_url, read_key
+from sft_diversity.endpoint.answers import Answer, Failure, Messages, Outcome
+from sft_diversity.endpoint.config import (
+    CallOptions,
+    EndpointConfig,
+    check_endpoint,
+    completions_url,
+    read_key,
+)
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai.types.chat import ChatCompletion
 
 _DETAIL = 300  # characters of an endpoint's words that a message repeats
 _CONNECT_S = 20.0
 _TRIES_AT_500 = 4  # the server's own error on this request: rarely passes, unlike 429 and 503
 _AGAIN = frozenset({408, 409, 425, 429})
+_MAYBE_SCHEMA = frozenset({400, 422, 500, 501})  # what servers say to a field they do not know
+_HERE = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+_RETRY = "x-stainless-retry-count"  # the SDK's header: 0 at a request's first call
+_HEADERS = frozenset(
+    {"host", "accept", "accept-encoding", "connection", "content-type", "content-length",
+     "user-agent", _RETRY}
+)  # fmt: skip
 _WRONG_SETUP = {
     401: "refuses the key; check api_key_env",
     402: "asks for payment",
@@ -29,116 +52,157 @@ _WRONG_SETUP = {
 }
 
 
-class TryAgain(Exception):
-    """The call failed in a way that may pass; `wait_s` is what the endpoint asks for."""
+@dataclass
+class Tally:
+    """What asking has taken so far: fields as in a manifest's `run` block, and failures."""
 
-    def __init__(self, why: str, wait_s: float = 0.0, status: int = 0) -> None:
-        super().__init__(why)
-        self.why, self.wait_s, self.status = why, wait_s, status
+    answers_kept_from_before: int = 0
+    answers_new: int = 0
+    calls: int = 0
+    retries: int = 0
+    tokens_in_new: int = 0
+    tokens_out_new: int = 0
+    failed: int = 0
+
+    def as_json(self, config: CallOptions) -> dict[str, Any]:
+        """Return the figures for the `run` block of a manifest."""
+        said = asdict(self) | {"cost_new": round(self._cost(config), 6)}
+        return {name: value for name, value in said.items() if name != "failed"}
+
+    def line(self, config: CallOptions) -> str:
+        """Say the figures, for the end of a progress line."""
+        cost = f", cost {self._cost(config):,.2f}" if config.price_in or config.price_out else ""
+        counts = (
+            (self.answers_kept_from_before, "kept"),
+            (self.retries, "tried again"),
+            (self.failed, "failed"),
+        )
+        rest = "".join(f", {number:,} {what}" for number, what in counts if number)
+        return f"{self.tokens_in_new:,} tokens in, {self.tokens_out_new:,} out{cost}{rest}"
+
+    def _cost(self, config: CallOptions) -> float:
+        return config.cost(self.tokens_in_new, self.tokens_out_new)
 
 
 class Caller:
     """Asks one endpoint; used by many threads at a time. The key is in no message and no answer."""
 
-    def __init__(self, config: EndpointConfig, stage: str) -> None:
+    def __init__(
+        self, config: EndpointConfig, stage: str, schema: Mapping[str, Any] | None
+    ) -> None:
+        check_endpoint(config.url, stage)
         import httpx2
+        import openai
 
-        self._config, self._stage = config, stage
-        self._url = completions_url(config.url, stage)
+        address = urlsplit(completions_url(config.url, stage))
+        self._config, self._stage, self.host = config, stage, address.netloc
         self._key = read_key(config, stage)
-        headers = {"content-type": "application/json"}
-        if self._key:
-            headers["authorization"] = f"Bearer {self._key}"
-        self._http = httpx2.Client(
-            headers=headers,
-            timeout=httpx2.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s)),
-            limits=httpx2.Limits(
-                max_connections=config.concurrency, max_keepalive_connections=config.concurrency
+        self._schema, self._takes_schema = schema, False  # as long as no answer has shown it
+        self._counting = threading.Lock()
+        self.tally = Tally()
+        timeout = httpx2.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s))
+        self._sdk = openai.OpenAI(
+            api_key=self._key or "none",  # `_before` has the last word
+            base_url=address._replace(query="").geturl().removesuffix("/chat/completions"),
+            default_query=dict(parse_qsl(address.query)),
+            max_retries=config.tries - 1,
+            timeout=timeout,
+            http_client=httpx2.Client(
+                timeout=timeout,
+                limits=httpx2.Limits(
+                    max_connections=config.concurrency, max_keepalive_connections=config.concurrency
+                ),
+                follow_redirects=False,  # the key goes to the named host only
+                mounts=dict.fromkeys(_HERE),  # no proxy stands before this machine itself
+                event_hooks={"request": [self._before], "response": [self._after]},
             ),
-            follow_redirects=False,  # the key goes to the named host only
-            trust_env=not _is_loopback(self._url),  # no proxy stands before this machine itself
         )
-        self._faults = httpx2.TransportError, httpx2.DecodingError
-        self._gate = threading.Lock()
-        self._not_before = 0.0  # monotonic; a limit that one call meets holds for all
-        self.host = urlsplit(self._url).netloc
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        self._sdk.close()
 
-    def ask(
-        self, request: Request, key: str, stop: threading.Event, again: Callable[[], None]
-    ) -> tuple[Outcome, int]:
-        """Return the outcome of a request and how many calls it took.
-
-        `again` is told before each further try; `stop` ends a wait.
+    def ask(self, messages: Messages) -> Outcome:
+        """Return the outcome of a request.
 
         Raises
         ------
         UsageError, DataError
             If no request could do better: the key, the model or the address is wrong.
         """
-        body = orjson.dumps(
-            {
-                **self._config.parameters(),
-                "model": self._config.model,
-                "messages": [dict(message) for message in request.messages],
-            }
-        )
-        number = own_errors = 0
-        while True:
-            if not self._pass_gate(stop):
-                return Failure("gave-up", "stopped"), number
-            number += 1
-            try:
-                return self._call(body), number
-            except TryAgain as fault:
-                own_errors += fault.status == 500
-                if fault.wait_s > self._config.max_wait_s:
-                    why = f"{fault.why}, asks to wait {fault.wait_s:,.0f} s, over max_wait_s"
-                    return Failure("gave-up", why), number
-                if number >= self._config.tries or own_errors >= _TRIES_AT_500:
-                    why = f"call {number}, the last: {fault.why}"
-                    return Failure("gave-up", why), number
-                self._hold_back(fault.wait_s)
-                stop.wait(max(fault.wait_s, self._backoff(key, number - 1)))
-                again()
+        import openai
 
-    def _backoff(self, key: str, number: int) -> float:
-        """Return the wait after a failed call: doubled each time, spread by the request's key."""
-        spread = 0.5 + int(key[number % 24 : number % 24 + 8], 16) / 2**33  # 0.5 to 1
-        wait: float = self._config.backoff_s * 2.0**number * spread
-        return min(wait, self._config.max_wait_s)
-
-    def _hold_back(self, wait_s: float) -> None:
-        if wait_s > 0:
-            with self._gate:
-                self._not_before = max(self._not_before, time.monotonic() + wait_s)
-
-    def _pass_gate(self, stop: threading.Event) -> bool:
-        """Wait while the endpoint wants no calls; return whether to go on."""
-        while not stop.is_set():
-            with self._gate:
-                left = self._not_before - time.monotonic()
-            if left <= 0:
-                return True
-            stop.wait(left)
-        return False
-
-    def _call(self, body: bytes) -> Outcome:
         try:
-            response = self._http.post(self._url, content=body)
-        except self._faults as fault:
-            raise TryAgain(self._clean(f"{type(fault).__name__} {fault}".strip())) from None
-        status = response.status_code
-        if status == 200:
-            return self._read(response.content)
-        said = self._clean(response.text)
-        if status == 429 and "insufficient_quota" in response.text:
+            completion = self._complete(messages)
+        except openai.APIStatusError as fault:
+            return self._refusal(fault.response)
+        except openai.APIConnectionError as fault:
+            cause = fault.__cause__ or fault
+            return self._gave_up(fault.request, f"{type(cause).__name__} {cause}")
+        choice = completion.choices[0]
+        text: Any = choice.message.content  # nothing holds an endpoint to its type
+        if not isinstance(text, str) or not text.strip():
+            return Failure("empty", f"finish_reason {choice.finish_reason}")
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no character
+        sizes = (getattr(completion.usage, f"{one}_tokens", 0) for one in ("prompt", "completion"))
+        tokens = [size if isinstance(size, int) and size > 0 else 0 for size in sizes]
+        return Answer(text, str(choice.finish_reason or "stop"), *tokens)
+
+    def _complete(self, messages: Messages) -> ChatCompletion:
+        """Return a completion, held to the schema unless the endpoint turns out to take none."""
+        import openai
+
+        parameters = self._config.parameters()
+        ask: Callable[..., ChatCompletion] = functools.partial(
+            self._sdk.chat.completions.create,
+            model=self._config.model,
+            messages=[dict(message) for message in messages],
+            extra_body=parameters,
+        )
+        schema = self._schema
+        if schema is None or "response_format" in parameters:
+            return ask()
+        try:
+            held = ask(response_format={"type": "json_schema", "json_schema": schema})
+        except openai.APIStatusError as fault:
+            if self._takes_schema or fault.status_code not in _MAYBE_SCHEMA:
+                raise
+            plain = ask()  # raises as well where the schema is not to blame
+            if self._schema is not None:
+                progress.say(f"{self._stage}: {self.host} takes no JSON schema; going on without")
+            self._schema = None
+            return plain
+        self._takes_schema = True
+        return held
+
+    def _before(self, request: httpx2.Request) -> None:
+        """Count a call, and let no header go but those that are meant."""
+        with self._counting:
+            self.tally.calls += 1
+            self.tally.retries += _number(request) > 1
+        for name in set(request.headers) - _HEADERS:
+            del request.headers[name]
+        if self._key:
+            request.headers["authorization"] = f"Bearer {self._key}"
+
+    def _after(self, response: httpx2.Response) -> None:
+        """Read a response, and tell the SDK whether to try again where its rule is not ours."""
+        import httpx2
+
+        response.read()
+        if response.status_code == 200 and not _is_completion(response.content):
+            raise httpx2.DecodingError("HTTP 200 without a completion", request=response.request)
+        own_error = response.status_code == 500 and _number(response.request) >= _TRIES_AT_500
+        if own_error or _is_spent(response):
+            response.headers["x-should-retry"] = "false"
+
+    def _refusal(self, response: httpx2.Response) -> Failure:
+        """Say what a status other than 200 means: this request fails, or all of them would."""
+        status, said = response.status_code, self._clean(response.text)
+        if _is_spent(response):
             raise DataError(f"{self._stage}: {self.host} says the quota is used up: {said}")
-        if status in _AGAIN or status >= 500:
-            raise TryAgain(f"HTTP {status} {said}".strip(), retry_after(response.headers), status)
         if status in _WRONG_SETUP:
             raise UsageError(
                 f"{self._stage}: {self.host} {_WRONG_SETUP[status]} (HTTP {status}: {said})"
@@ -148,29 +212,15 @@ class Caller:
                 f"{self._stage}: {self.host} sends us elsewhere (HTTP {status}); "
                 "give the final address as URL"
             )
-        return Failure("refused", f"HTTP {status}: {said}")
-
-    def _read(self, content: bytes) -> Outcome:
-        """Return the answer of a 200; a body that is no completion is a fault that may pass."""
-        try:
-            body = orjson.loads(content)
-            choice = body["choices"][0]
-            text = choice["message"].get("content")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise TryAgain("HTTP 200 without a completion in it") from None
-        if not isinstance(text, str) or not text.strip():
-            return Failure("empty", f"finish_reason {choice.get('finish_reason')}")
-        if self._key:
-            text = text.replace(self._key, "[key]")
-        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no character
-        usage = body.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        return Answer(
-            text,
-            str(choice.get("finish_reason") or "stop"),
-            _count(usage.get("prompt_tokens")),
-            _count(usage.get("completion_tokens")),
+        if status < 500 and status not in _AGAIN:
+            return Failure("refused", f"HTTP {status}: {said}")
+        wait = response.headers.get("retry-after")
+        return self._gave_up(
+            response.request, f"HTTP {status} {said}" + (f", Retry-After {wait}" if wait else "")
         )
+
+    def _gave_up(self, request: httpx2.Request, why: str) -> Failure:
+        return Failure("gave-up", f"call {_number(request)}, the last: {self._clean(why)}")
 
     def _clean(self, text: str) -> str:
         """Return the beginning of what the endpoint said, on one line and without the key."""
@@ -179,26 +229,17 @@ class Caller:
         return " ".join(text.split())[:_DETAIL]
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a `Retry-After` header asks for (a number or a date), else 0."""
-    said = headers.get("retry-after", "").strip()
+def _number(request: httpx2.Request) -> int:
+    """Return which call for its answer a call is, from 1."""
+    return 1 + int(request.headers.get(_RETRY, 0))
+
+
+def _is_spent(response: httpx2.Response) -> bool:
+    return response.status_code == 429 and "insufficient_quota" in response.text
+
+
+def _is_completion(content: bytes) -> bool:
     try:
-        return max(0.0, float(said)) if said else 0.0
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return isinstance(orjson.loads(content)["choices"][0]["message"], dict)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False

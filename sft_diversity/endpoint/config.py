@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from sft_diversity.core import extras
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 
@@ -45,16 +46,7 @@ class CallOptions(Config):
         default=300.0, gt=0, exclude=True, description="longest silence of the endpoint, in seconds"
     )
     tries: int = Field(
-        default=8, ge=1, exclude=True, description="calls for one answer, the first included"
-    )
-    backoff_s: float = Field(
-        default=1.0, ge=0, exclude=True, description="wait after the first failed call; it doubles"
-    )
-    max_wait_s: float = Field(
-        default=120.0,
-        ge=0,
-        exclude=True,
-        description="longest wait before a call, also where the endpoint asks for more",
+        default=16, ge=1, exclude=True, description="calls for one answer, the first included"
     )
     price_in: float = Field(
         default=0.0, ge=0, exclude=True, description="money per million tokens read"
@@ -84,6 +76,12 @@ class EndpointConfig(CallOptions):
 def is_url(name: str | Path) -> bool:
     """Whether a model is named by an endpoint's URL, and not by a folder or a Hub id."""
     return str(name).startswith(("http:", "https:"))
+
+
+def check_endpoint(url: str, stage: str) -> None:
+    """Refuse an endpoint that cannot be asked: no URL, or no SDK to ask it with."""
+    completions_url(url, stage)
+    extras.require("openai", f"{stage}: a model behind an endpoint")
 
 
 def completions_url(url: str, stage: str) -> str:

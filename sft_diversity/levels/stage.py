@@ -15,7 +15,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, lineage, progress
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import SftdivError
-from sft_diversity.endpoint.config import completions_url
+from sft_diversity.endpoint.config import check_endpoint
 from sft_diversity.levels import macro, tagging
 from sft_diversity.levels.base import PARTS, VERSION, Encode, Level, Made, Sources
 from sft_diversity.levels.macro import Macro, MacroOptions
@@ -82,7 +82,7 @@ def check(config: IndexConfig, rows: int | None = None) -> None:
     if config.level == "macro":
         macro.check(config.macro, rows)
     elif config.level == "meso" and config.meso.endpoint is not None:
-        completions_url(config.meso.endpoint.url, STAGE)
+        check_endpoint(config.meso.endpoint.url, STAGE)
 
 
 def plan(

@@ -12,10 +12,31 @@ from collections.abc import Iterator
 from typing import Any
 
 from sft_diversity.core.corpus import Component
-from sft_diversity.endpoint.base import without_thoughts
+from sft_diversity.endpoint.answers import without_thoughts
 
 #: Version of the prompt; part of the key of every answer.
 PROMPT = "meso-tags-1"
+#: The same for endpoints that hold answers to a JSON schema; strict ones want an object outside.
+SCHEMA: dict[str, Any] = {
+    "name": "tags",
+    "strict": True,
+    "schema": {
+        "type": "object",
+        "properties": {
+            "tags": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"tag": {"type": "string"}, "explanation": {"type": "string"}},
+                    "required": ["tag", "explanation"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["tags"],
+        "additionalProperties": False,
+    },
+}
 _LONGEST_TAG = 80  # characters; longer is a sentence, not a tag
 _REPEATED = 2_000  # characters of a malformed answer that the model is shown again
 _FALSE_STARTS = 100  # brackets that open no JSON, before the search ends

@@ -17,6 +17,7 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.endpoint.client import Client
 from sft_diversity.levels import tag_steps
 from sft_diversity.levels.base import Made, Sources
+from sft_diversity.levels.tag_prompt import PROMPT, SCHEMA
 from sft_diversity.levels.tag_steps import Tags
 from sft_diversity.levels.tagging import account, tag_corpus
 from sft_diversity.levels.vocabulary import lemmatizer
@@ -41,7 +42,7 @@ def make_from_tags(
     """
     assert options.endpoint is not None  # the options check it
     kept = sources.answers or Path(f"{draft.out}.answers")
-    with Client(options.endpoint, kept, _STAGE) as client:
+    with Client(options.endpoint, kept, _STAGE, PROMPT, SCHEMA) as client:
         answered = tag_corpus(sources, client, options.tags, options.max_units, draft)
         run = client.tally.as_json(options.endpoint)
     found = account(answered)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.errors import BadRowsError
 from sft_diversity.core.progress import Progress, progress
-from sft_diversity.endpoint.base import Failure, Outcome, Request
+from sft_diversity.endpoint.answers import Failure, Outcome
 from sft_diversity.endpoint.client import Client
 from sft_diversity.levels.base import PARTS, Sources
 from sft_diversity.levels.tag_prompt import (
-    PROMPT,
     Malformed,
     read_tags,
     repair_messages,
@@ -117,12 +115,12 @@ def tag_shard(
     """Return the rows of one shard; answers that cannot be read are asked for once more."""
     pairs = zip(samples["id"].to_pylist(), samples[component].to_pylist(), strict=True)
     asked = {i: tag_messages(text, component, options.max_chars) for i, text in pairs}
-    rows = {i: _row(i, outcome, most) for i, outcome in _ask(client, asked, bar)}
+    rows = {i: _row(i, outcome, most) for i, outcome in client.ask(asked.items(), bar)}
     if options.repair:
         again = {
             i: repair_messages(asked[i], row["raw"]) for i, row in rows.items() if row["malformed"]
         }
-        for i, outcome in _ask(client, again, None):
+        for i, outcome in client.ask(again.items()):
             first, second = rows[i], _row(i, outcome, most)
             for tokens in ("tokens_in", "tokens_out"):
                 second[tokens] += first[tokens]
@@ -131,12 +129,6 @@ def tag_shard(
             if second["repaired"] or second["malformed"]:
                 rows[i] = second
     return list(rows.values())
-
-
-def _ask(
-    client: Client, asked: Mapping[str, list[dict[str, str]]], bar: Progress | None
-) -> Iterator[tuple[str, Outcome]]:
-    return client.ask((Request(i, said) for i, said in asked.items()), PROMPT, bar)
 
 
 def _row(identity: str, outcome: Outcome, most: int) -> dict[str, Any]:

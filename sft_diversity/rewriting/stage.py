@@ -20,9 +20,9 @@ from pydantic import Field
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage, progress, schema, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
-from sft_diversity.endpoint.base import Outcome, Request
+from sft_diversity.endpoint.answers import Outcome, Request
 from sft_diversity.endpoint.client import Client
-from sft_diversity.endpoint.config import CallOptions, EndpointConfig, completions_url
+from sft_diversity.endpoint.config import CallOptions, EndpointConfig, check_endpoint
 from sft_diversity.rewriting import rows as rowing
 from sft_diversity.rewriting.turns import PROMPTS, Way
 
@@ -80,7 +80,7 @@ class _Source:
 def check(source: Path, out: Path, config: RewriteConfig) -> None:
     """Refuse a place that cannot be written to, and an endpoint that is no URL."""
     folder.check_out(out, STAGE, [source])
-    completions_url(config.endpoint, STAGE)
+    check_endpoint(config.endpoint, STAGE)
 
 
 def plan(source: Path, out: Path, config: RewriteConfig) -> dict[str, Any]:
@@ -145,7 +145,8 @@ def rewrite(
     if draft.reused:
         return folder.read_manifest(out, STAGE)
     target = config.target()
-    with Client(target, answers or Path(f"{out}.answers"), STAGE) as client:
+    place = answers or Path(f"{out}.answers")
+    with Client(target, place, STAGE, PROMPTS[config.way]) as client:
         parts = _ask(found, draft, config, client)
         run = client.tally.as_json(target)
     failed = _quarantine(parts, draft, config)
@@ -188,7 +189,7 @@ def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Cli
             name = f"{_PARTS}/{number:05}.parquet"
             left = pq.read_metadata(path).num_rows
             if not draft.has(name):
-                ask = _Rounds(client, PROMPTS[config.way], bar)
+                ask = _Rounds(client, bar)
                 table = pq.read_table(path)
                 made = rowing.rewritten(table, ask, config.way, config.system, config.model)
                 left -= ask.counted
@@ -204,13 +205,13 @@ def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Cli
 class _Rounds:
     """Asks round by round; the bar counts samples, so only the first round moves it."""
 
-    def __init__(self, client: Client, version: str, bar: progress.Progress) -> None:
-        self._client, self._version, self._bar = client, version, bar
+    def __init__(self, client: Client, bar: progress.Progress) -> None:
+        self._client, self._bar = client, bar
         self.counted = 0
 
     def __call__(self, requests: Iterable[Request]) -> Iterator[tuple[str, Outcome]]:
         first = self.counted == 0
-        for pair in self._client.ask(requests, self._version, self._bar if first else None):
+        for pair in self._client.ask(requests, self._bar if first else None):
             self.counted += first
             yield pair
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from sft_diversity.endpoint.base import Failure, Outcome, Request, without_thoughts
+from sft_diversity.endpoint.answers import Failure, Outcome, Request, without_thoughts
 
 Way = Literal["answer", "revise"]
 Turn: TypeAlias = dict[str, str]
@@ -67,7 +67,7 @@ def rewrite(dialogues: list[Dialogue], ask: Ask, way: Way, system: str | None) -
         }
         if not live:
             return
-        asked = (Request(i, question(one, number, way, system)) for i, one in live.items())
+        asked = ((i, question(one, number, way, system)) for i, one in live.items())
         for i, outcome in ask(asked):
             _take(live[i], number, outcome)
         number += 1

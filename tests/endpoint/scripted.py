@@ -102,6 +102,8 @@ def serving(script: Script) -> Iterator[Server]:
             self.send_response(reply.status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(raw) + 100 * reply.cut))
+            if reply.status != 200 and "retry-after" not in reply.headers:
+                self.send_header("retry-after-ms", "10")  # tests need not wait as long as users
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -25,7 +25,7 @@ from tests.levels import making
 
 
 def options(url="http://127.0.0.1:9/v1", tags=None, **more):
-    endpoint = EndpointConfig(url=url, model="tagger", backoff_s=0.01, **more)
+    endpoint = EndpointConfig(url=url, model="tagger", **more)
     return IndexConfig(
         strategy="meso-response",
         meso=MesoOptions(

@@ -57,7 +57,7 @@ def single(number):
 
 
 def config(server, **options):
-    return RewriteConfig(endpoint=server.url, model="big", backoff_s=0.01, **options)
+    return RewriteConfig(endpoint=server.url, model="big", **options)
 
 
 def quiet(_):

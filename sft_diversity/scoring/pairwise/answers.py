@@ -11,10 +11,9 @@ from typing import Any, Protocol
 from sft_diversity.core import chat, folder, machine, progress, stopping
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256, text_key
-from sft_diversity.endpoint.answers import Answers, folder_for
-from sft_diversity.endpoint.base import Answer, Request
+from sft_diversity.endpoint.answers import Answer, Answers, folder_for
 from sft_diversity.endpoint.client import Client
-from sft_diversity.endpoint.config import EndpointConfig, completions_url, is_url
+from sft_diversity.endpoint.config import EndpointConfig, check_endpoint, is_url
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.pairwise import generate
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
@@ -59,7 +58,7 @@ class Answerer(Protocol):
 def check(name: str, model_name: str | None, option: str) -> None:
     """Refuse what can be no model, without loading or asking anything."""
     if is_url(name):
-        completions_url(name, STAGE)
+        check_endpoint(name, STAGE)
         if model_name is None:
             raise UsageError(f"score: {name} is an endpoint; name its model with {option}")
     elif model_name is not None:
@@ -165,11 +164,11 @@ class _Remote:
         self._client: Client | None = None
 
     def answers(self, prompts: Sequence[Prompt]) -> list[Said]:
-        self._client = self._client or Client(self._config, self._kept, STAGE)
-        requests = (Request(p.key, [{"role": "user", "content": p.text}]) for p in prompts)
+        self._client = self._client or Client(self._config, self._kept, STAGE, VERSION)
+        requests = ((p.key, [{"role": "user", "content": p.text}]) for p in prompts)
         found = []
         with progress.progress(f"answers of {self.name}", len(prompts), "answers") as bar:
-            for _, outcome in self._client.ask(requests, VERSION, bar):
+            for _, outcome in self._client.ask(requests, bar):
                 if isinstance(outcome, Answer):
                     text, size = outcome.text.strip(), outcome.tokens_out
                     found.append(Said(text, "answered", outcome.finish == "length", size))

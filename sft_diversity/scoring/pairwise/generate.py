@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sft_diversity.core import seeding
-from sft_diversity.endpoint.base import Answer
+from sft_diversity.endpoint.answers import Answer
 
 LEAST = 64  # tokens that must be left for an answer, else its prompt is over length
 

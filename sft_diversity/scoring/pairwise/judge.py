@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sft_diversity.core import resources
 from sft_diversity.core.errors import UsageError
-from sft_diversity.endpoint.base import Answer, Outcome, without_thoughts
+from sft_diversity.endpoint.answers import Answer, Outcome, without_thoughts
 
 VERSION = "judge-1"
 _PLACES = ("{prompt}", "{answer_a}", "{answer_b}")

@@ -16,9 +16,9 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import folder, progress, resources, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.hashing import file_sha256, text_key
-from sft_diversity.endpoint.base import Answer, Request
+from sft_diversity.endpoint.answers import Answer, Request
 from sft_diversity.endpoint.client import Client
-from sft_diversity.endpoint.config import completions_url, read_key
+from sft_diversity.endpoint.config import check_endpoint, read_key
 from sft_diversity.scoring.pairwise import answers as answering
 from sft_diversity.scoring.pairwise import judge as judging
 from sft_diversity.scoring.pairwise import prompts as prompting
@@ -41,7 +41,7 @@ def plan(model: Path | str, config: PairwiseConfig) -> dict[str, Any]:
     answering.check(str(model), config.model_name, "--model-name")
     answering.check_baseline(config)
     judge = config.judge_endpoint()
-    completions_url(judge.url, STAGE)
+    check_endpoint(judge.url, STAGE)
     template = judging.load_prompt(config.judge_prompt)
     sets, place = _sets_of(config)
     found = {one.name: prompting.read(one, place, config) for one in sets}
@@ -101,7 +101,7 @@ def score(
     answering.check(str(model), config.model_name, "--model-name")
     answering.check_baseline(config)
     judge = config.judge_endpoint()
-    completions_url(judge.url, STAGE)
+    check_endpoint(judge.url, STAGE)
     read_key(judge, STAGE)  # it is asked last
     template = judging.load_prompt(config.judge_prompt)
     sets, place = _sets_of(config)
@@ -135,7 +135,7 @@ def score(
     prompts = {one.name: prompting.read(one, place, config) for one in sets}
     for part, source in both.items():
         _answer(draft, part, source, prompts)
-    with Client(judge, kept, STAGE) as client:
+    with Client(judge, kept, STAGE, judging.VERSION) as client:
         for name, some in prompts.items():
             _judge(draft, name, some, template, client)
         run = client.tally.as_json(judge)
@@ -201,11 +201,11 @@ def _judge(
             texts = pair.model.text, pair.baseline.text
             for first, second in (texts, texts[::-1]):
                 message = judging.fill(template, pair.prompt.text, first, second)
-                yield Request(pair.prompt.key, [{"role": "user", "content": message}])
+                yield pair.prompt.key, [{"role": "user", "content": message}]
 
     verdicts: list[tuple[str, str]] = []
     with progress.progress(f"judge {name}", 2 * len(asked), "verdicts") as bar:
-        for number, (_, outcome) in enumerate(client.ask(requests(), judging.VERSION, bar)):
+        for number, (_, outcome) in enumerate(client.ask(requests(), bar)):
             text = outcome.text if isinstance(outcome, Answer) else outcome.detail
             verdicts.append((_winner(judging.verdict(outcome), swapped=number % 2 == 1), text))
     rest = iter(verdicts)

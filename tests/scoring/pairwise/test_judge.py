@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sft_diversity.endpoint.base import Answer, Failure
+from sft_diversity.endpoint.answers import Answer, Failure
 from sft_diversity.scoring.pairwise import judge
 
 

@@ -78,7 +78,6 @@ def config(files: Path, url: str, **options) -> PairwiseConfig:
     defaults: dict[str, Any] = {
         "judge_url": url, "judge_model": "judge", "model_name": "model",
         "sets": SETS, "eval_dir": files, "draws": 200,
-        "judge": {"backoff_s": 0.01}, "calls": {"backoff_s": 0.01},
     }  # fmt: skip
     return PairwiseConfig(**(defaults | options))
 
