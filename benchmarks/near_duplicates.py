@@ -33,10 +33,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.cleaning import minhash
-from sft_diversity.cleaning.compiled import Bounds, Hashes, compiled
+from sft_diversity.cleaning.compiled import Bounds, Hashes
 from sft_diversity.cleaning.pairs import jaccard
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, vectors
+from sft_diversity.core.kernels import compiled
 
 RESULTS = Path(__file__).parent / "results"
 JACCARD, COSINE = 0.8, 0.95

@@ -1,4 +1,4 @@
-"""Machine code kept between processes is that of the kernels as they stand, called ones included."""
+"""Kept machine code is that of the kernels as they stand, those that they call included."""
 
 import subprocess
 import sys

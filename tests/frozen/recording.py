@@ -66,7 +66,8 @@ def run(*arguments: Any) -> tuple[int, str, str]:
         re.sub(r"(Usage: |Try ')[\w .-]*?\bsftdiv", r"\1sftdiv", one.getvalue())
         for one in (out, err)
     )
-    return code, *said
+    told, complaint = said
+    return code, told, complaint
 
 
 def figures(*arguments: Any) -> dict[str, Any]:
