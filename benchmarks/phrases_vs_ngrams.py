@@ -50,9 +50,9 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence, seeding
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.embedding.texts import text_encoder
+from sft_diversity.levels.choosing import pick_per_sample
 from sft_diversity.levels.merging import merge_to_leaders
 from sft_diversity.levels.meso import MesoOptions
-from sft_diversity.levels.units import pick_per_sample
 
 SEED, SAMPLES, RESAMPLES = 117, 100, 10_000
 RESULTS = Path(__file__).parent / "results" / "phrases_vs_ngrams.json"

@@ -74,3 +74,41 @@ class Level(Protocol):
     def make(self, sources: Sources, options: Any, draft: folder.Draft) -> Made:
         """Return the incidence; work that can be taken up again goes into parts of `draft`."""
         ...
+
+
+def of_named_kinds(
+    names: Sequence[str],
+    pairs: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int32]],
+    n_samples: int,
+    members: tuple[Sequence[str], npt.NDArray[Any]],
+) -> tuple[Incidence, pa.Table]:
+    """Return the incidence and the table of kinds, in the alphabetical order of their names.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the kinds, as the pairs number them.
+    pairs : (int array, int array, int32 array), each of shape (p,)
+        Samples, their kinds, and how often each sample holds the kind.
+    members : (sequence of str, int array)
+        What was merged into the kinds, and the kind of each, -1 for none.
+    """
+    rows, kinds, counts = pairs
+    order = sorted(range(len(names)), key=lambda kind: names[kind])
+    number = np.empty(len(names), dtype=np.int32)
+    number[order] = np.arange(len(names), dtype=np.int32)
+    kinds = number[kinds]
+    by_row = np.lexsort((kinds, rows))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_samples))])
+    merged: list[list[str]] = [[] for _ in names]
+    for member, kind in zip(members[0], members[1].tolist(), strict=True):
+        if kind >= 0:
+            merged[number[kind]].append(member)
+    table = pa.table(
+        {
+            "kind": pa.array([names[kind] for kind in order], pa.string()),
+            "samples": np.bincount(kinds, minlength=len(names)),
+            "members": pa.array(merged, pa.list_(pa.string())),
+        }
+    )
+    return Incidence(indptr.astype(np.int64), kinds[by_row], counts[by_row], len(names)), table

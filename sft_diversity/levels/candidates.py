@@ -4,24 +4,34 @@ A candidate ends in a noun, does not begin with a verb (but with the verb of an 
 story"), crosses no function word and no mark but articles, possessives and "of", and is not made of
 light words alone. An instruction's verb also goes with the last word of its phrase, so that "write
 a short story" holds "write story" as well.
+
+The codes of a stream stand beside the loops that read them, because numba's cache on disk watches
+the file of a function alone: a constant taken from another file could change without the compiled
+code noticing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.levels.compiled import (
-    TRANSPARENT,
-    WORD_BITS,
-    place_weights,
-    scan,
-    sentence_keys,
-)
 
+#: What is no word in a stream. A word's code is its number in the vocabulary, from 0 up.
+BREAK, SENTENCE, TRANSPARENT, VERB_NEXT, NOUN_NEXT, FUNCTION, NUMBER, OPTIONS = range(-1, -9, -1)
+
+#: What a word may do in a unit, as bits. HEAD: end one, or be one. TAIL: end a phrase whose words
+#: belong together ("climate change": "change" is a verb as often). LIGHT, NAME: not stand alone.
+HEAD, TAIL, VERB, ADVERB, LIGHT, CODE, NAME, TASK, JOINER, RARE = (1 << i for i in range(10))
+
+#: Bits a word number takes in a packed n-gram: three fit into an int64. Zero is "no word".
+WORD_BITS = 21
+_OUT = RARE | CODE
+_NOT_FIRST = VERB | ADVERB
+_WEAK = LIGHT | NAME
 _MASK = (1 << WORD_BITS) - 1
 #: What a word weighs in a sentence that many samples share word for word.
 _FORM = np.float32(0.2)
@@ -57,11 +67,11 @@ def find_candidates(
     Parameters
     ----------
     codes : int32 array, shape (m,)
-        Word numbers and the negative codes of `compiled`.
+        Word numbers and the negative codes above.
     starts : int64 array, shape (n + 1,)
         Where each text begins.
     bits : int32 array, shape (words,)
-        What each word may do, see `compiled`.
+        What each word may do.
     form : uint64 array, shape (f,), ascending
         Sentences that are form, not topic (`sentence_keys`): their words weigh little.
 
@@ -116,3 +126,115 @@ def pack(words: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         longer = (keys << WORD_BITS) | (words[:, column] + 1)
         keys = np.where(words[:, column] >= 0, longer, keys)
     return keys
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def place_weights(
+    codes: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return each word's weight by its sentence: the first and the last say what is asked.
+
+    The first and last sentence weigh 1, their neighbours 0.7, the others 0.4; in a list of choices
+    everything weighs 0.2 of that.
+    """
+    weights = np.zeros(len(codes), dtype=np.float32)
+    sentence = np.zeros(len(codes), dtype=np.int32)
+    for row in range(len(starts) - 1):
+        number = 0
+        ended = True
+        for i in range(starts[row], starts[row + 1]):
+            if codes[i] == SENTENCE or codes[i] == OPTIONS:
+                ended = True
+            elif codes[i] >= 0:
+                if ended:
+                    number += 1
+                    ended = False
+                sentence[i] = number
+        choices = np.float32(1.0)
+        for i in range(starts[row], starts[row + 1]):
+            if codes[i] == OPTIONS:
+                choices = np.float32(0.2)
+            elif codes[i] >= 0:
+                from_edge = min(sentence[i] - 1, number - sentence[i])
+                place = 1.0 if from_edge == 0 else 0.7 if from_edge == 1 else 0.4
+                weights[i] = choices * np.float32(place)
+    return weights
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def sentence_keys(
+    codes: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """Return for each place of a stream a hash of its sentence, 0 outside of sentences."""
+    keys = np.zeros(len(codes), dtype=np.uint64)
+    for row in range(len(starts) - 1):
+        begin = starts[row]
+        for i in range(starts[row], starts[row + 1]):
+            if codes[i] == SENTENCE or codes[i] == OPTIONS:
+                key = np.uint64(1469598103934665603)  # FNV-1a, over codes in place of bytes
+                for j in range(begin, i):
+                    key = (key ^ np.uint64(codes[j] + 16)) * np.uint64(1099511628211)
+                for j in range(begin, i):
+                    keys[j] = key
+                begin = i + 1
+    return keys
+
+
+@numba.njit(cache=True)
+def scan(codes, bits, weights, keys, places, found, fill):  # type: ignore[no-untyped-def]
+    """Count the n-grams of a stream, or with `fill` write them; return how many.
+
+    See `find_candidates`, which calls it twice: to count, and to fill `keys`, `places` and `found`
+    (the weight of a candidate, 0 for any other n-gram), all of that length.
+    """
+    many = 0
+    last = len(codes)
+    for i in range(last):
+        if codes[i] < 0 or bits[codes[i]] & _OUT:
+            continue
+        a = codes[i]
+        before = codes[i - 1] if i > 0 else SENTENCE
+        opens = bits[a] & TASK and before in (SENTENCE, VERB_NEXT, BREAK)
+        first = (opens or not bits[a] & _NOT_FIRST) and not bits[a] & JOINER
+        key = np.int64(a + 1)
+        for size in range(1, 4):
+            end = i + size - 1
+            if end >= last or codes[end] < 0 or bits[codes[end]] & _OUT:
+                break
+            if size > 1:
+                key = (key << WORD_BITS) | (codes[end] + 1)
+            if bits[a] & JOINER:
+                continue
+            good = (
+                bits[codes[end]] & (HEAD if size == 1 else TAIL) and not bits[codes[end]] & JOINER
+            )
+            if size == 1:
+                good = good and not bits[a] & _WEAK
+            elif size == 2:
+                weak = bits[a] & _WEAK and bits[codes[end]] & _WEAK
+                asked = opens and before == SENTENCE
+                good = good and first and (asked or not weak)
+            else:
+                mid = bits[codes[i + 1]]
+                weak = bits[a] & _WEAK and bits[codes[end]] & _WEAK and mid & (_WEAK | JOINER)
+                inner = (
+                    bits[a] & HEAD and not bits[a] & LIGHT if mid & JOINER else not mid & _NOT_FIRST
+                )
+                good = good and first and inner and not weak
+            if fill:
+                keys[many] = key
+                places[many] = i
+                found[many] = weights[i] if good else 0.0
+            many += 1
+        if opens:
+            end = i
+            while end + 1 < last and codes[end + 1] >= 0 and not bits[codes[end + 1]] & JOINER:
+                end += 1
+            z = codes[end]
+            if end > i + 1 and bits[z] & HEAD and not bits[z] & _OUT:
+                if fill:
+                    keys[many] = (np.int64(a + 1) << WORD_BITS) | (z + 1)
+                    places[many] = i
+                    found[many] = weights[i]
+                many += 1
+    return many

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sft_diversity.core import folder, parts, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.incidence import Incidence
 from sft_diversity.endpoint.config import EndpointConfig
-from sft_diversity.levels.base import PARTS, VERSION, Encode, Made, Sources
+from sft_diversity.levels.base import PARTS, VERSION, Encode, Made, Sources, of_named_kinds
 from sft_diversity.levels.merging import merge_to_leaders
 from sft_diversity.levels.tag_prompt import PROMPT
 from sft_diversity.levels.tag_units import EncodeNames, make_from_tags
 from sft_diversity.levels.tagging import TagOptions
-
-if TYPE_CHECKING:
-    from sft_diversity.levels.units import Held, Units
 
 _STAGE = "index"
 _ENCODE_BLOCK = 4_096
@@ -110,22 +105,16 @@ class Meso:
         """Return the incidence of units."""
         if options.extractor == "llm":
             return make_from_tags(sources, options, draft, _encoder(sources))
-        from sft_diversity.levels.passes import (  # numba takes its time to load
-            count_ngrams,
-            hold_units,
-            part_work,
-            read_shards,
-            survey,
-            unit_names,
-        )
+        from sft_diversity.levels import passes  # numba takes its time to load
+        from sft_diversity.levels.choosing import Chooser
         from sft_diversity.levels.units import choose_units
 
-        wanted = part_work(sources.corpus, sources.component, VERSION)
+        wanted = passes.part_work(sources.corpus, sources.component, VERSION)
         rows = parts.gather(sources.corpus, sources.ready, wanted)
-        shards, ids = read_shards(draft, rows, sources.component)
+        shards, ids = passes.read_shards(draft, rows, sources.component)
         bounds = options.bounds(len(ids))
-        ground = survey(shards, len(ids), bounds, options.language)
-        counted = count_ngrams(shards, ground)
+        ground = passes.survey(shards, bounds, options.language)
+        counted = passes.count_ngrams(shards, ground)
         units = choose_units(
             counted.table, ground.normal_samples, ground.normal_bits, len(ids), bounds
         )
@@ -134,11 +123,18 @@ class Meso:
                 f"index: meso finds no unit that {bounds[0]} to {bounds[1]} of {len(ids):,} "
                 "samples hold; lower meso.min_samples or ingest more data"
             )
-        names = unit_names(counted, ground, units.keys)
-        held = hold_units(shards, ground, units.keys)
-        del shards
-        chooser = Chooser(units, held, len(ids), options)
-        standing = chooser.standing()
+        names = passes.unit_names(counted, ground, units.keys)
+        held = passes.hold_units(shards, ground, units.keys)
+        chooser = Chooser(
+            units,
+            held,
+            len(ids),
+            min_samples=bounds[0],
+            max_units=options.max_units,
+            least_score=options.least_score,
+        )
+        usage = chooser.usage()
+        standing = usage >= bounds[0]
         figures = {
             "units_raw": len(counted.raw),
             "units_normalised": int((counted.table.candidate > 0).sum()),
@@ -147,65 +143,23 @@ class Meso:
             "min_samples": bounds[0],
             "max_samples": bounds[1],
         }
-        kind_of = _kinds(sources, options, draft, names, chooser.usage(), standing)
+        kind_of = _kinds(sources, options, draft, names, usage, standing)
         figures["units_merged"] = len(np.unique(kind_of[standing]))
         picked = chooser.final(kind_of)
-        return _made(ids, names, held, kind_of, picked, figures)
+        leaders, kinds = np.unique(kind_of[held.units[picked]], return_inverse=True)
+        place = np.full(len(names) + 1, -1)  # the last is that of -1, a unit that fell out
+        place[leaders] = np.arange(len(leaders))
+        incidence, table = of_named_kinds(
+            [names[unit] for unit in leaders.tolist()],
+            (held.rows[picked], kinds, held.counts[picked]),
+            len(ids),
+            (names, place[kind_of]),
+        )
+        return Made(incidence, ids, table, figures | {"units_kept": len(leaders)})
 
 
 def _prompt(options: MesoOptions) -> dict[str, str]:
     return {"prompt": PROMPT} if options.extractor == "llm" else {}
-
-
-class Chooser:
-    """Chooses the units of every sample, again and again as units leave or become one kind."""
-
-    def __init__(self, units: Units, held: Held, n_samples: int, options: MesoOptions) -> None:
-        self._units, self._held, self._n = units, held, n_samples
-        self._options, self._least = options, options.bounds(n_samples)[0]
-
-    def _pick(self, kind_of: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        """Return which pairs are chosen; units of kind -1 take no part."""
-        from sft_diversity.levels.units import pick_per_sample, scores
-
-        held, units = self._held, self._units
-        alive = kind_of >= 0
-        samples = np.maximum(units.samples, units.samples[np.maximum(kind_of, 0)])
-        worth = scores(held, units.quality, samples, self._n)
-        worth[~alive[held.units]] = 0.0
-        chosen: npt.NDArray[np.bool_] = pick_per_sample(
-            held.rows,
-            held.units,
-            worth,
-            units.words,
-            kind_of,
-            self._options.max_units,
-            self._options.least_score,
-        )
-        return chosen
-
-    def usage(self, kind_of: npt.NDArray[np.int32] | None = None) -> npt.NDArray[np.int64]:
-        """Return how many samples choose each unit."""
-        many = len(self._units.keys)
-        if kind_of is None:
-            kind_of = np.arange(many, dtype=np.int32)
-        return np.bincount(self._held.units[self._pick(kind_of)], minlength=many)
-
-    def standing(self) -> npt.NDArray[np.bool_]:
-        """Return the units that enough samples choose."""
-        return self.usage() >= self._least
-
-    def final(self, kind_of: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        """Return the chosen pairs of the kinds that enough samples hold in the end.
-
-        A kind that too few samples chose leaves `kind_of`, and its samples choose once more.
-        """
-        for _ in range(2):
-            picked = self._pick(kind_of)
-            kinds = kind_of[self._held.units[picked]]
-            rare = np.bincount(kinds, minlength=len(kind_of)) < self._least
-            kind_of[rare[np.maximum(kind_of, 0)]] = -1
-        return picked & (kind_of[self._held.units] >= 0)
 
 
 def _kinds(
@@ -253,36 +207,3 @@ def encode_units(
     vectors: npt.NDArray[np.float32] = np.concatenate(blocks)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
-
-
-def _made(
-    ids: pa.Array,
-    names: Sequence[str],
-    held: Held,
-    kind_of: npt.NDArray[np.int32],
-    picked: npt.NDArray[np.bool_],
-    figures: dict[str, Any],
-) -> Made:
-    """Return the incidence of the chosen pairs, kinds in alphabetical order."""
-    rows, leaders = held.rows[picked], kind_of[held.units[picked]]
-    used = np.unique(leaders)
-    alphabetical = sorted(used.tolist(), key=lambda unit: names[unit])
-    number = np.zeros(len(kind_of), dtype=np.int32)
-    number[alphabetical] = np.arange(len(alphabetical), dtype=np.int32)
-    kinds = number[leaders]
-    order = np.lexsort((kinds, rows))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(ids)))])
-    members: list[list[str]] = [[] for _ in alphabetical]
-    for unit in np.flatnonzero(kind_of >= 0).tolist():
-        members[number[kind_of[unit]]].append(names[unit])
-    table = pa.table(
-        {
-            "kind": pa.array([names[unit] for unit in alphabetical], pa.string()),
-            "samples": np.bincount(kinds, minlength=len(alphabetical)),
-            "members": pa.array(members, pa.list_(pa.string())),
-        }
-    )
-    incidence = Incidence(
-        indptr.astype(np.int64), kinds[order], held.counts[picked][order], len(alphabetical)
-    )
-    return Made(incidence, ids, table, figures | {"units_kept": len(alphabetical)})

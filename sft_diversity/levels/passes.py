@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,20 @@ from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.parts import Slice
 from sft_diversity.levels.base import PARTS
-from sft_diversity.levels.candidates import find_candidates, pack, unpack
-from sft_diversity.levels.compiled import CODE, FUNCTION, RARE, sentence_keys
+from sft_diversity.levels.candidates import (
+    CODE,
+    FUNCTION,
+    RARE,
+    Occurrences,
+    find_candidates,
+    pack,
+    sentence_keys,
+    unpack,
+)
+from sft_diversity.levels.choosing import Held, hold
 from sft_diversity.levels.stream import Stream, read_stream
-from sft_diversity.levels.units import Held, Table, count_samples, hold, merge_tables
-from sft_diversity.levels.vocabulary import Usage, Vocabulary, make_vocabulary, word_bits
+from sft_diversity.levels.units import Table, count_samples, merge_tables
+from sft_diversity.levels.vocabulary import Usage, make_vocabulary, word_bits
 
 _STAGE = "index"
 
@@ -80,23 +89,18 @@ class Ground:
 
     Attributes
     ----------
-    n_samples : int
-    bounds : (int, int)
-        Fewest and most samples of a unit.
     number : dict
         Every word as written, to its place below, or to FUNCTION where it takes no part.
     written : list of str
         The words that take part.
     to_normal : int32 array, shape (len(written),)
     bits : int32 array, shape (len(written),)
-        What each word may do, see `compiled`.
+        What each word may do, see `candidates`.
     normal_samples, normal_bits : arrays, shape (normal forms,)
     form : uint64 array, ascending
         Sentences that too many samples share word for word.
     """
 
-    n_samples: int
-    bounds: tuple[int, int]
     number: dict[str, int]
     written: list[str]
     to_normal: npt.NDArray[np.int32]
@@ -106,10 +110,12 @@ class Ground:
     form: npt.NDArray[np.uint64]
 
 
-def survey(
-    shards: Sequence[Shard], n_samples: int, bounds: tuple[int, int], language: str
-) -> Ground:
-    """Return the words of a corpus and how they are used in it."""
+def survey(shards: Sequence[Shard], bounds: tuple[int, int], language: str) -> Ground:
+    """Return the words of a corpus and how they are used in it.
+
+    `bounds` are the fewest and the most samples of a unit. A sentence that more than a quarter of
+    the most share is form.
+    """
     every: set[str] = set()
     for shard in shards:
         every.update(pq.read_table(shard.words)["word"].to_pylist())
@@ -119,15 +125,29 @@ def survey(
     for shard in shards:
         usage.add(_load(shard, number, vocabulary.written), vocabulary)
     bits = word_bits(vocabulary, usage, bounds[0], english=language == "en")
-    ground = _ground(vocabulary, usage, bits, n_samples, bounds)
-    return replace(ground, form=_shared_sentences(shards, ground))
+    low = vocabulary.to_lowered
+    stays = (bits[low] & (RARE | CODE)) == 0
+    place = np.where(stays, np.cumsum(stays) - 1, FUNCTION)
+    number = dict(zip(vocabulary.written, place.tolist(), strict=True))
+    kept = np.flatnonzero(stays)
+    written = [vocabulary.written[i] for i in kept.tolist()]
+    normal_bits = np.zeros(len(vocabulary.normal), dtype=np.int32)
+    np.bitwise_or.at(normal_bits, vocabulary.to_normal, bits)
+    return Ground(
+        number=number,
+        written=written,
+        to_normal=vocabulary.to_normal[low[kept]],
+        bits=bits[low[kept]],
+        normal_samples=usage.samples,
+        normal_bits=normal_bits,
+        form=_shared_sentences((_load(shard, number, written) for shard in shards), bounds[1] / 4),
+    )
 
 
-def _shared_sentences(shards: Sequence[Shard], ground: Ground) -> npt.NDArray[np.uint64]:
-    """Return the sentences of more samples than a quarter of the most that may hold a unit."""
+def _shared_sentences(streams: Iterable[Stream], most: float) -> npt.NDArray[np.uint64]:
+    """Return the keys of the sentences that more than `most` samples hold, ascending."""
     keys, counts = [], []
-    for shard in shards:
-        stream = _load(shard, ground.number, ground.written)
+    for stream in streams:
         rows = np.repeat(np.arange(len(stream.starts) - 1), np.diff(stream.starts))
         found = sentence_keys(stream.codes, stream.starts)
         first = np.flatnonzero(np.diff(found, prepend=np.uint64(0)) != 0)
@@ -137,35 +157,8 @@ def _shared_sentences(shards: Sequence[Shard], ground: Ground) -> npt.NDArray[np
         counts.append(np.bincount(pairs % max(len(distinct), 1), minlength=len(distinct)))
     every, place = np.unique(np.concatenate(keys), return_inverse=True)
     total = np.bincount(place, np.concatenate(counts), minlength=len(every))
-    shared: npt.NDArray[np.uint64] = every[(total > ground.bounds[1] / 4) & (every != 0)]
+    shared: npt.NDArray[np.uint64] = every[(total > most) & (every != 0)]
     return shared
-
-
-def _ground(
-    vocabulary: Vocabulary,
-    usage: Usage,
-    bits: npt.NDArray[np.int32],
-    n_samples: int,
-    bounds: tuple[int, int],
-) -> Ground:
-    low = vocabulary.to_lowered
-    stays = (bits[low] & (RARE | CODE)) == 0
-    place = np.where(stays, np.cumsum(stays) - 1, FUNCTION)
-    number = dict(zip(vocabulary.written, place.tolist(), strict=True))
-    kept = np.flatnonzero(stays)
-    normal_bits = np.zeros(len(vocabulary.normal), dtype=np.int32)
-    np.bitwise_or.at(normal_bits, vocabulary.to_normal, bits)
-    return Ground(
-        n_samples=n_samples,
-        bounds=bounds,
-        number=number,
-        written=[vocabulary.written[i] for i in kept.tolist()],
-        to_normal=vocabulary.to_normal[low[kept]],
-        bits=bits[low[kept]],
-        normal_samples=usage.samples,
-        normal_bits=normal_bits,
-        form=np.empty(0, dtype=np.uint64),
-    )
 
 
 @dataclass(frozen=True)
@@ -189,10 +182,8 @@ def count_ngrams(shards: Sequence[Shard], ground: Ground) -> Counted:
     """Return the counts of all n-grams of the words that take part."""
     tables, raw, counts = [], [], []
     for shard in shards:
-        stopping.safe_point(_STAGE)
-        stream = _load(shard, ground.number, ground.written)
-        found = find_candidates(stream.codes, stream.starts, ground.bits, ground.form)
-        tables.append(count_samples(found, normal_keys(found.keys, ground.to_normal)))
+        found, normal, _ = _candidates(shard, ground)
+        tables.append(count_samples(found, normal))
         distinct, many = np.unique(found.keys[found.weights > 0], return_counts=True)
         raw.append(distinct)
         counts.append(many)
@@ -206,26 +197,25 @@ def hold_units(shards: Sequence[Shard], ground: Ground, unit_keys: npt.NDArray[n
     """Return which samples could hold which units; rows count through the shards."""
     parts, first = [], 0
     for shard in shards:
-        stopping.safe_point(_STAGE)
-        stream = _load(shard, ground.number, ground.written)
-        found = find_candidates(stream.codes, stream.starts, ground.bits, ground.form)
-        held = hold(found, normal_keys(found.keys, ground.to_normal), unit_keys)
-        rows = (held.rows + first).astype(np.int32)
-        parts.append(Held(rows, held.units, held.weights, held.counts))
-        first += len(stream.starts) - 1
-    return Held(
-        np.concatenate([p.rows for p in parts]),
-        np.concatenate([p.units for p in parts]),
-        np.concatenate([p.weights for p in parts]),
-        np.concatenate([p.counts for p in parts]),
-    )
+        found, normal, texts = _candidates(shard, ground)
+        parts.append(hold(found, normal, unit_keys, first))
+        first += texts
+    return Held(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _candidates(shard: Shard, ground: Ground) -> tuple[Occurrences, npt.NDArray[np.int64], int]:
+    """Return the n-grams of a shard, their keys in normal form, and how many texts it has."""
+    stopping.safe_point(_STAGE)
+    stream = _load(shard, ground.number, ground.written)
+    found = find_candidates(stream.codes, stream.starts, ground.bits, ground.form)
+    return found, normal_keys(found.keys, ground.to_normal), len(stream.starts) - 1
 
 
 def unit_names(counted: Counted, ground: Ground, unit_keys: npt.NDArray[np.int64]) -> list[str]:
     """Return each unit as it is most often written, in lower case (ties: the lower key)."""
     keys = normal_keys(counted.raw, ground.to_normal)
-    place = np.minimum(np.searchsorted(unit_keys, keys), max(len(unit_keys) - 1, 0))
-    hit = np.flatnonzero(unit_keys[place] == keys) if len(unit_keys) else np.empty(0, np.int64)
+    place = np.minimum(np.searchsorted(unit_keys, keys), len(unit_keys) - 1)
+    hit = np.flatnonzero(unit_keys[place] == keys)
     order = hit[np.lexsort((counted.raw[hit], -counted.raw_counts[hit], place[hit]))]
     _, first = np.unique(place[order], return_index=True)
     words = unpack(counted.raw[order[first]])

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.levels import words
-from sft_diversity.levels.compiled import (
+from sft_diversity.levels.candidates import (
     BREAK,
     FUNCTION,
     NOUN_NEXT,
@@ -51,7 +51,7 @@ class Stream:
     Attributes
     ----------
     codes : int32 array, shape (m,)
-        Word numbers, or the negative codes of `compiled`; every text is followed by a SENTENCE.
+        Word numbers, or the negative codes of `candidates`; every text is followed by a SENTENCE.
     starts : int64 array, shape (n + 1,)
         Where each text begins in `codes`.
     words : list of str

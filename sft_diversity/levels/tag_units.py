@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.incidence import Incidence
 from sft_diversity.endpoint.client import Client
 from sft_diversity.levels import tag_steps
-from sft_diversity.levels.base import Made, Sources
+from sft_diversity.levels.base import Made, Sources, of_named_kinds
 from sft_diversity.levels.tag_prompt import PROMPT, SCHEMA
 from sft_diversity.levels.tag_steps import Tags
 from sft_diversity.levels.tagging import account, tag_corpus
@@ -61,10 +58,14 @@ def make_from_tags(
         "steps": steps,
         "units_kept": len(tags.names),
     }
-    ids = answered["id"].combine_chunks()
-    return replace(
-        _made(ids, raw, tags, stands), result=figures, run=run, lines=_said(figures, run)
+    incidence, kinds = of_named_kinds(
+        [" ".join(name.lower().split()) for name in tags.names],
+        (tags.rows, tags.tags, np.ones(len(tags.tags), dtype=np.int32)),
+        tags.n_rows,
+        (raw.names, stands),
     )
+    ids = answered["id"].combine_chunks()
+    return Made(incidence, ids, kinds, figures, run, lines=_said(figures, run))
 
 
 def _said(figures: dict[str, Any], run: dict[str, Any]) -> list[str]:
@@ -119,36 +120,3 @@ def _follow(became: _Ints, stands: _Ints) -> _Ints:
     place[kept] = np.arange(len(kept))
     after: _Ints = place[np.append(stands, -1)][became]
     return after
-
-
-def _made(
-    ids: pa.Array,
-    raw: Tags,
-    tags: Tags,
-    became: _Ints,
-) -> Made:
-    """Return the incidence, kinds in alphabetical order, named in lower case."""
-    names = [" ".join(name.lower().split()) for name in tags.names]
-    order = sorted(range(len(names)), key=lambda i: names[i])
-    number = np.empty(len(names), dtype=np.int64)
-    number[order] = np.arange(len(names))
-    kinds = number[tags.tags]
-    by_row = np.lexsort((kinds, tags.rows))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(tags.rows, minlength=tags.n_rows))])
-    members: list[list[str]] = [[] for _ in names]
-    for i in np.flatnonzero(became >= 0).tolist():
-        members[number[became[i]]].append(raw.names[i])
-    table = pa.table(
-        {
-            "kind": pa.array([names[i] for i in order], pa.string()),
-            "samples": np.bincount(kinds, minlength=len(names)),
-            "members": pa.array(members, pa.list_(pa.string())),
-        }
-    )
-    incidence = Incidence(
-        indptr.astype(np.int64),
-        kinds[by_row].astype(np.int32),
-        np.ones(len(kinds), dtype=np.int32),
-        len(names),
-    )
-    return Made(incidence, ids, table)

@@ -1,24 +1,27 @@
-"""Which candidates are units, and which units a sample holds: counting, weighting, choosing."""
+"""Which n-grams are units: frequent enough, not too common, words that hang together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.levels.candidates import Occurrences, unpack
-from sft_diversity.levels.compiled import HEAD, JOINER, LIGHT, TASK, WORD_BITS
+from sft_diversity.levels.candidates import (
+    HEAD,
+    JOINER,
+    LIGHT,
+    TASK,
+    WORD_BITS,
+    Occurrences,
+    unpack,
+)
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
+_Flags = npt.NDArray[np.bool_]
 
-#: Rarer units weigh no more than one held by this many samples: a rare word is not a topic.
-_RAREST = 30
-#: How fast repeats stop counting: weight / (weight + this).
-_SATURATION = 0.8
 #: A phrase stands only where its words meet this much more often than by chance.
 _LIFT, _LIGHT_LIFT, _TASK_LIFT, _CLOSE_LIFT = 1.0, 3.0, 0.3, 10.0
 #: A phrase that is mostly part of one longer phrase weighs half.
@@ -105,218 +108,93 @@ def choose_units(
     Lift of a phrase is its samples against what chance would give from its words (from its halves
     for three words); of two readings the smaller counts.
     """
-    words = unpack(table.keys)
-    joined = _has(bits, words[:, 1], JOINER) & (words[:, 2] >= 0)
-    size = (words >= 0).sum(axis=1)
-    last = words[np.arange(len(words)), size - 1]
-    lift = _lift(table, words, size, joined, last, word_samples, n_samples)
-    weak = (_has(bits, words[:, 0], LIGHT) | _has(bits, last, LIGHT)) & (size > 1)
-    task = _has(bits, words[:, 0], TASK) & (size > 1)
+    grams = _Grams(table, word_samples, bits)
+    lift = grams.lift(n_samples)
+    phrase = grams.size > 1
+    weak = (grams.first_has(LIGHT) | grams.last_has(LIGHT)) & phrase
+    task = grams.first_has(TASK) & phrase
     needed = np.where(task, _TASK_LIFT, np.where(weak, _LIGHT_LIFT, _LIFT))
-    needed[~_has(bits, last, HEAD) & (size > 1)] = _CLOSE_LIFT
+    needed[~grams.last_has(HEAD) & phrase] = _CLOSE_LIFT
     within = (table.candidate >= bounds[0]) & (table.samples <= bounds[1])
-    keep = within & ((size == 1) | (lift >= needed))
-    quality = _quality(table, words, size, joined, word_samples)
+    keep = within & (~phrase | (lift >= needed))
+    quality = grams.quality()
     quality[(weak & (lift < _CLOSE_LIFT)) | task] *= 0.8
-    quality[_parts_of_longer(table, words, size, joined, lift)] *= 0.5
-    bare = np.where(joined[:, None], words[:, [0, 2, 1]], words)
-    bare[joined, 2] = -1
+    quality[grams.parts_of_longer(lift)] *= 0.5
+    bare = np.where(grams.joined[:, None], grams.words[:, [0, 2, 1]], grams.words)
+    bare[grams.joined, 2] = -1
     return Units(table.keys[keep], bare[keep], table.samples[keep], quality[keep])
 
 
-def _lift(
-    table: Table,
-    words: npt.NDArray[np.int32],
-    size: npt.NDArray[np.int64],
-    joined: npt.NDArray[np.bool_],
-    last: npt.NDArray[np.int32],
-    word_samples: _Ints,
-    n_samples: int,
-) -> _Floats:
-    """Return how much more often than by chance the words of each n-gram meet."""
-    held = table.samples.astype(np.float64) * n_samples
-    ends = word_samples[words[:, 0]].astype(np.float64) * word_samples[last]
-    lift = np.where(size == 1, np.inf, held / np.maximum(ends, 1))
-    three = np.flatnonzero((size == 3) & ~joined)
-    head = _samples_of(table, table.keys[three] >> WORD_BITS)
-    tail = _samples_of(table, table.keys[three] & ((1 << 2 * WORD_BITS) - 1))
-    by_head = held[three] / np.maximum(head * word_samples[last[three]], 1)
-    by_tail = held[three] / np.maximum(tail * word_samples[words[three, 0]], 1)
-    lift[three] = np.minimum(by_head, by_tail)
-    return lift
+class _Grams:
+    """The n-grams of a table, taken apart: `words` (u, 3), their `size`, `joined` by "of"."""
 
+    def __init__(self, table: Table, word_samples: _Ints, bits: npt.NDArray[np.int32]) -> None:
+        self._table, self._word_samples, self._bits = table, word_samples, bits
+        self.words = unpack(table.keys)
+        self.size = (self.words >= 0).sum(axis=1)
+        self._last = self.words[np.arange(len(self.words)), self.size - 1]
+        self.joined = self._has(self.words[:, 1], JOINER) & (self.size == 3)
 
-def _samples_of(table: Table, keys: _Ints) -> _Ints:
-    place = np.minimum(np.searchsorted(table.keys, keys), max(len(table.keys) - 1, 0))
-    if not len(keys):
-        return np.empty(0, dtype=np.int64)
-    return np.where(table.keys[place] == keys, table.samples[place], 0)
+    def _has(self, words: npt.NDArray[np.int32], bit: int) -> _Flags:
+        has: _Flags = (words >= 0) & ((self._bits[np.maximum(words, 0)] & bit) != 0)
+        return has
 
+    def first_has(self, bit: int) -> _Flags:
+        """Return where the first word may do what `bit` says."""
+        return self._has(self.words[:, 0], bit)
 
-def _quality(
-    table: Table,
-    words: npt.NDArray[np.int32],
-    size: npt.NDArray[np.int64],
-    joined: npt.NDArray[np.bool_],
-    word_samples: _Ints,
-) -> _Floats:
-    """Return the weight of each n-gram: phrases above words, by how closely they hang together."""
-    held = word_samples[np.maximum(words, 0)].astype(np.float64)
-    held[words < 0] = 1.0
-    held[joined, 1] = 1.0
-    content = size - joined
-    closeness = table.samples / np.power(held.prod(axis=1), 1.0 / content)
-    closeness = np.sqrt(np.clip(closeness / 0.08, 0.45, 1.0))
-    phrase = np.where(size == 2, 1.25, 1.35) * closeness
-    return np.where(size == 1, 0.9, phrase)
+    def last_has(self, bit: int) -> _Flags:
+        """Return where the last word may do what `bit` says."""
+        return self._has(self._last, bit)
 
+    def _find(self, keys: _Ints) -> tuple[_Ints, _Flags]:
+        """Return the places of `keys` in the table, and which of them are there."""
+        place = np.minimum(np.searchsorted(self._table.keys, keys), len(self._table.keys) - 1)
+        return place, self._table.keys[place] == keys
 
-def _parts_of_longer(
-    table: Table,
-    words: npt.NDArray[np.int32],
-    size: npt.NDArray[np.int64],
-    joined: npt.NDArray[np.bool_],
-    lift: _Floats,
-) -> npt.NDArray[np.bool_]:
-    """Return which n-grams stand mostly inside one longer n-gram ("golden gate" of the bridge)."""
-    longest = np.zeros(len(table.keys), dtype=np.int64)
-    fit = lift >= _LIFT
-    three = np.flatnonzero((size == 3) & fit & ~joined)
-    two = np.flatnonzero((size > 1) & fit)
-    ends = words[np.arange(len(words)), size - 1].astype(np.int64) + 1
-    inside = (
-        (three, table.keys[three] >> WORD_BITS),
-        (three, table.keys[three] & ((1 << 2 * WORD_BITS) - 1)),
-        (two, words[two, 0].astype(np.int64) + 1),
-        (two, ends[two]),
-    )
-    for longer, part in inside:
-        if len(part):
-            place = np.minimum(np.searchsorted(table.keys, part), len(table.keys) - 1)
-            hit = table.keys[place] == part
-            np.maximum.at(longest, place[hit], table.samples[longer][hit])
-    part_of: npt.NDArray[np.bool_] = longest >= _PART_OF_LONGER * np.maximum(table.samples, 1)
-    return part_of
+    def _halves(self, three: _Ints) -> tuple[_Ints, _Ints]:
+        """Return the keys of the first two and the last two words of n-grams of three."""
+        keys = self._table.keys[three]
+        return keys >> WORD_BITS, keys & ((1 << 2 * WORD_BITS) - 1)
 
+    def lift(self, n_samples: int) -> _Floats:
+        """Return how much more often than by chance the words of each n-gram meet."""
+        held = self._table.samples.astype(np.float64) * n_samples
+        first, last = self._word_samples[self.words[:, 0]], self._word_samples[self._last]
+        chance = np.maximum(first.astype(np.float64) * last, 1)
+        lift = np.where(self.size == 1, np.inf, held / chance)
+        three = np.flatnonzero((self.size == 3) & ~self.joined)
+        readings = []
+        for half, other in zip(self._halves(three), (last, first), strict=True):
+            place, there = self._find(half)
+            samples = np.where(there, self._table.samples[place], 0)
+            readings.append(held[three] / np.maximum(samples * other[three], 1))
+        lift[three] = np.minimum(*readings)
+        return lift
 
-def _has(
-    bits: npt.NDArray[np.int32], words: npt.NDArray[np.int32], bit: int
-) -> npt.NDArray[np.bool_]:
-    has: npt.NDArray[np.bool_] = (words >= 0) & ((bits[np.maximum(words, 0)] & bit) != 0)
-    return has
+    def quality(self) -> _Floats:
+        """Return the weight of each n-gram: phrases above words, by how they hang together."""
+        held = self._word_samples[np.maximum(self.words, 0)].astype(np.float64)
+        held[self.words < 0] = 1.0
+        held[self.joined, 1] = 1.0
+        content = self.size - self.joined
+        closeness = self._table.samples / np.power(held.prod(axis=1), 1.0 / content)
+        closeness = np.sqrt(np.clip(closeness / 0.08, 0.45, 1.0))
+        phrase = np.where(self.size == 2, 1.25, 1.35) * closeness
+        return np.where(self.size == 1, 0.9, phrase)
 
-
-@dataclass(frozen=True)
-class Held:
-    """Which units the samples could hold, row by row (and unit by unit within a row).
-
-    Attributes
-    ----------
-    rows, units : int32 arrays, shape (p,)
-    weights : float32 array, shape (p,)
-        Sum of the place weights of the unit's occurrences.
-    counts : int32 array, shape (p,)
-        How often it occurs.
-    """
-
-    rows: npt.NDArray[np.int32]
-    units: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int32]
-
-
-def hold(found: Occurrences, keys: _Ints, unit_keys: _Ints) -> Held:
-    """Return the pairs of texts and units, given the normal-form keys of `found`."""
-    if not len(unit_keys):
-        empty = np.empty(0, dtype=np.int32)
-        return Held(empty, empty, empty.astype(np.float32), empty)
-    place = np.minimum(np.searchsorted(unit_keys, keys), len(unit_keys) - 1)
-    hit = (unit_keys[place] == keys) & (found.weights > 0)
-    pairs = found.rows[hit].astype(np.int64) * len(unit_keys) + place[hit]
-    distinct, number, counts = np.unique(pairs, return_inverse=True, return_counts=True)
-    weights = np.bincount(number, found.weights[hit], minlength=len(distinct))
-    return Held(
-        (distinct // len(unit_keys)).astype(np.int32),
-        (distinct % len(unit_keys)).astype(np.int32),
-        weights.astype(np.float32),
-        counts.astype(np.int32),
-    )
-
-
-def scores(held: Held, quality: _Floats, samples: _Ints, n_samples: int) -> _Floats:
-    """Return what each pair is worth: place weight, rarity of the unit, quality of the unit."""
-    rarity = np.log(max(n_samples, 2) / np.clip(samples, _rarest(n_samples), None))
-    strength = held.weights / (held.weights + _SATURATION)
-    worth: _Floats = strength * (np.maximum(rarity, 0.1) * quality)[held.units]
-    return worth
-
-
-def _rarest(n_samples: int) -> float:
-    return min(_RAREST, max(1.0, n_samples / 4))
-
-
-@numba.njit(cache=True)
-def pick_per_sample(rows, units, scores, words, kind_of, max_units, least):  # type: ignore[no-untyped-def]
-    """Return which pairs are chosen: in each sample the best units that say different things.
-
-    Parameters
-    ----------
-    rows, units : int32 arrays, shape (p,)
-        Pairs, ascending by row and unit.
-    scores : float64 array, shape (p,)
-        Pairs with a score of 0 or less are never chosen.
-    words : int32 array, shape (u, 3)
-        Words of each unit, -1 for none.
-    kind_of : int32 array, shape (u,)
-        The kind each unit counts for; a sample holds a kind once.
-    max_units : int
-        Most units of a sample.
-    least : float
-        Least score, as a share of the sample's best.
-
-    Notes
-    -----
-    Greedy, best first, ties to the lower unit; a unit that shares half of its words (of the shorter
-    one) with a chosen unit is passed over. Time O(p · max_units) for few pairs a sample.
-    """
-    chosen = np.zeros(len(rows), dtype=np.bool_)
-    taken = np.empty(max_units, dtype=np.int64)
-    start = 0
-    while start < len(rows):
-        end = start
-        while end < len(rows) and rows[end] == rows[start]:
-            end += 1
-        order = np.argsort(-scores[start:end], kind="mergesort")
-        best = scores[start + order[0]]
-        many = 0
-        for k in order:
-            i = start + k
-            if many == max_units or scores[i] <= 0 or scores[i] < least * best:
-                break
-            fresh = True
-            for t in range(many):
-                u = units[taken[t]]
-                if kind_of[u] == kind_of[units[i]] or _overlap(words[u], words[units[i]]):
-                    fresh = False
-                    break
-            if fresh:
-                chosen[i] = True
-                taken[many] = i
-                many += 1
-        start = end
-    return chosen
-
-
-@numba.njit(cache=True)
-def _overlap(a, b):  # type: ignore[no-untyped-def]
-    """Whether two units share at least half of the words of the shorter one."""
-    shared = 0
-    size_a = 0
-    size_b = 0
-    for x in a:
-        size_a += x >= 0
-        for y in b:
-            shared += x >= 0 and x == y
-    for y in b:
-        size_b += y >= 0
-    return 2 * shared >= min(size_a, size_b)
+    def parts_of_longer(self, lift: _Floats) -> _Flags:
+        """Return which stand mostly inside one longer n-gram ("golden gate" of the bridge)."""
+        samples = self._table.samples
+        longest = np.zeros(len(samples), dtype=np.int64)
+        fit = lift >= _LIFT
+        three = np.flatnonzero((self.size == 3) & fit & ~self.joined)
+        several = np.flatnonzero((self.size > 1) & fit)
+        ends = [words[several].astype(np.int64) + 1 for words in (self.words[:, 0], self._last)]
+        for longer, part in [(three, half) for half in self._halves(three)] + [
+            (several, end) for end in ends
+        ]:
+            place, there = self._find(part)
+            np.maximum.at(longest, place[there], samples[longer][there])
+        part_of: _Flags = longest >= _PART_OF_LONGER * np.maximum(samples, 1)
+        return part_of

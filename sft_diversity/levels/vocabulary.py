@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.levels import words
-from sft_diversity.levels.compiled import (
+from sft_diversity.levels.candidates import (
     ADVERB,
     CODE,
     HEAD,

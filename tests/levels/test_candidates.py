@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.levels.candidates import find_candidates, pack, unpack
-from sft_diversity.levels.compiled import (
+from sft_diversity.levels.candidates import (
     HEAD,
     JOINER,
     LIGHT,
@@ -12,8 +11,11 @@ from sft_diversity.levels.compiled import (
     TAIL,
     TASK,
     VERB,
+    find_candidates,
+    pack,
     place_weights,
     sentence_keys,
+    unpack,
 )
 from sft_diversity.levels.stream import read_stream
 

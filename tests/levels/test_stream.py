@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.levels.compiled import OPTIONS, SENTENCE, TRANSPARENT
+from sft_diversity.levels.candidates import OPTIONS, SENTENCE, TRANSPARENT
 from sft_diversity.levels.stream import read_stream
 
 
