@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]]
 
 
@@ -31,15 +34,56 @@ def evenness(counts: Counts) -> float:
     return entropy(there, float(len(there))) if len(there) > 1 else 1.0
 
 
-def interval(
-    values: npt.NDArray[np.float64], confidence: float = 0.95
-) -> tuple[float, float] | tuple[None, None]:
+def interval(values: Floats, confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
     """Return the percentile interval of resamples, Nones where fewer than two are finite."""
     finite = values[np.isfinite(values)]
     if len(finite) < 2:
         return None, None
     low, high = np.quantile(finite, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Bootstrap draws over groups: rows of one group are drawn together.
+
+    Attributes
+    ----------
+    weights : float32 array, shape (draws, groups)
+        How often each group is drawn.
+    group_of : int array, shape (rows,)
+    """
+
+    weights: npt.NDArray[np.float32]
+    group_of: npt.NDArray[np.intp]
+
+    def of(self, rows: npt.NDArray[Any] | Sequence[int]) -> Draws:
+        """Return the same draws of some of the rows (numbers, or a mask)."""
+        return Draws(self.weights, self.group_of[rows])
+
+    def sums(self, values: Floats) -> Floats:
+        """Return the drawn sums of one value a row, shape (draws,)."""
+        by_group = np.bincount(self.group_of, values, minlength=self.weights.shape[1])
+        return np.asarray(self.weights @ by_group, dtype=np.float64)
+
+    def ratios(self, above: Floats, below: Floats, unit: float = 1.0) -> Floats:
+        """Return Σ above / (unit · Σ below) of every draw; not finite where none below is drawn."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.sums(above) / (unit * self.sums(below))
+
+
+def draw(groups: Sequence[str], draws: int, rng: np.random.Generator) -> Draws:
+    """Return `draws` bootstrap draws, with replacement, of the distinct names in `groups`.
+
+    Equal names and generators give equal draws, whatever the order of the rows. Memory is
+    4 · draws · groups bytes (16 MB at 1,000 × 4,000).
+    """
+    distinct, group_of = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    n = len(distinct)
+    weights = np.empty((draws, n), dtype=np.float32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
+    return Draws(weights, group_of)
 
 
 def student_p(t: float, df: int) -> float:

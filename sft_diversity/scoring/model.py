@@ -6,14 +6,30 @@ import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.loading import LOADING
 from sft_diversity.core.models import check_on_hub, looks_local
-from sft_diversity.endpoint.config import is_url
+from sft_diversity.endpoint.config import completions_url, is_url
+
+#: Options that suites share.
+Device = Annotated[machine.Device, Field(description="auto: CUDA where there is one")]
+Precision = Annotated[
+    machine.Precision,
+    Field(description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"),
+]
+ModelName = Annotated[
+    str | None, Field(description="the model's name where MODEL is an endpoint's URL")
+]
+KeyEnv = Annotated[
+    str | None,
+    Field(exclude=True, description="environment variable that holds its key; none sends no key"),
+]
 
 _PARTS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
 _ADAPTER = "adapter_config.json"
@@ -75,6 +91,24 @@ def check(model: Path | str) -> None:
     else:
         repository, _, revision = text.partition("@")
         check_on_hub(repository, revision or None, "score: model")
+
+
+def check_answering(name: str, model_name: str | None, option: str = "--model-name") -> None:
+    """Refuse what can answer no prompt: neither a model, as `check` does, nor an endpoint's URL.
+
+    Parameters
+    ----------
+    model_name : str, optional
+        The model's name at an endpoint, which must have one; `option` gives it.
+    """
+    if is_url(name):
+        completions_url(name, "score")
+        if model_name is None:
+            raise UsageError(f"score: {name} is an endpoint; name its model with {option}")
+    elif model_name is not None:
+        raise UsageError(f"score: {option} is for an endpoint; {name} is no URL")
+    else:
+        check(name)
 
 
 def _adapted(path: Path) -> str | None:

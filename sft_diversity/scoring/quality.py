@@ -17,7 +17,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core.config import Config
 from sft_diversity.scoring import likelihood
 from sft_diversity.scoring import model as models
-from sft_diversity.scoring.examples import Example
+from sft_diversity.scoring.likelihood import Example
 
 VERSION = 2
 STAGE = "quality"

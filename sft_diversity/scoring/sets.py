@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
 from sft_diversity.core import resources, seeding
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import text_key
+from sft_diversity.core.hashing import file_sha256, text_key
 
 Kind = Literal["transfer", "related", "in-mix"]
 Reference = Literal["short", "long"]
@@ -26,14 +28,31 @@ class Join(Config):
     key: str = Field(description="path of the key, the same in both files")
 
 
-class EvalSet(Config):
-    """One evaluation set: a JSON list or JSON lines, plain or .gz, and where its parts lie.
+class PromptSet(Config):
+    """One set of prompts: a JSON list or JSON lines, plain or .gz, and where its parts lie.
 
-    A path names a value inside a row: `instances.0.output` is the first instance's output.
+    A path names a value inside a row: `messages.0.content` is the first message's content.
     """
 
-    name: str = Field(description="name in results")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name in results and of files"
+    )
     file: str = Field(description="file in the evaluation folder")
+    prompt: str = Field(description="path of the prompt, one text")
+    input: str | None = Field(default=None, description="path of an input that follows the prompt")
+    response: str | None = Field(
+        default=None, description="path of the baseline's answer, for `against: reference`"
+    )
+    join: Join | None = Field(default=None, description="a further file with the rest of each row")
+    limit: int | None = Field(
+        default=None, ge=1, description="take a seeded sample of this many rows"
+    )
+
+
+class EvalSet(PromptSet):
+    """A set whose references are scored, and what kind of evidence it is."""
+
+    name: str = Field(description="name in results")
     kind: Kind = Field(
         description="transfer: prompts of other origin than the corpus; related: of an origin the "
         "corpus also has; in-mix: drawn like the corpus"
@@ -43,16 +62,14 @@ class EvalSet(Config):
         description="path of the prompt; a list of texts is a dialogue's user turns"
     )
     response: str = Field(description="path of the reference; a list for a dialogue")
-    input: str | None = Field(default=None, description="path of an input that follows the prompt")
     source: str | None = Field(
         default=None, description="path of the source that a domain is looked up by"
     )
     domains: dict[str, str] = Field(default_factory=dict, description="source -> domain")
     domain: str = Field(default="", description="domain of every row where `source` is not given")
-    join: Join | None = Field(default=None, description="a further file with the rest of each row")
-    limit: int | None = Field(
-        default=None, ge=1, description="score a seeded sample of this many records"
-    )
+
+
+AnySet = TypeVar("AnySet", bound=PromptSet)
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,17 @@ class Record:
     domain: str
     prompt_key: str
     messages: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt; `key` is equal in all sets that hold it, `reference` the set's own answer."""
+
+    set: str
+    record: int
+    key: str
+    text: str
+    reference: str | None
 
 
 def find_eval_dir(named: Path | None) -> Path:
@@ -86,6 +114,43 @@ def find_eval_dir(named: Path | None) -> Path:
         f"score: no evaluation sets in {' or '.join(map(str, candidates))}; "
         "name their folder with --eval-dir"
     )
+
+
+def file_keys(sets: Sequence[PromptSet], eval_dir: Path) -> dict[str, str]:
+    """Return the hash of every file that the sets are read from.
+
+    Raises
+    ------
+    UsageError
+        If one is not there.
+    """
+    names = [one.file for one in sets] + [one.join.file for one in sets if one.join is not None]
+    keys = {}
+    for name in dict.fromkeys(names):
+        if not (eval_dir / name).is_file():
+            raise UsageError(
+                f"score: {eval_dir / name} is not there; name the folder of the sets with "
+                "--eval-dir, or other sets in the config"
+            )
+        keys[name] = file_sha256(eval_dir / name)
+    return keys
+
+
+def distinct(sets: tuple[AnySet, ...] | None) -> tuple[AnySet, ...] | None:
+    """Return the sets of a config, at least one and each once; None stands for the default."""
+    names = [one.name for one in sets or ()]
+    if len(set(names)) != len(names) or (sets is not None and not sets):
+        raise ValueError("name at least one set, each once")
+    return sets
+
+
+def own_set(path: Path) -> tuple[PromptSet, Path]:
+    """Return the set that a file of own prompts makes, and the folder it lies in."""
+    if not path.is_file():
+        raise UsageError(f"score: {path} is not there; name a file of prompts with --prompts")
+    stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "own"
+    return PromptSet(name=name, file=path.name, prompt="prompt", response="response"), path.parent
 
 
 def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
@@ -112,6 +177,22 @@ def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
     return [records[i] for i in sorted(chosen)]
 
 
+def read_prompts(
+    prompt_set: PromptSet, folder: Path, seed: int, limit: int | None = None
+) -> list[Prompt]:
+    """Return a set's prompts in a seeded order of their own, cut at the limit.
+
+    A larger limit continues the order of a smaller one, so that batches, and with them what is kept
+    of earlier runs, stay the same. Raises as `read` does.
+    """
+    rows = joined_rows(folder, prompt_set.file, prompt_set.join)
+    found = [_prompt(prompt_set, number, row) for number, row in enumerate(rows)]
+    rng = seeding.generator(seed, "score", "prompts", prompt_set.name)
+    order = rng.permutation(len(found)).tolist()
+    limits = [one for one in (limit, prompt_set.limit) if one is not None]
+    return [found[i] for i in order[: min(limits, default=len(order))]]
+
+
 def _records(eval_set: EvalSet, number: int, row: dict[str, Any]) -> list[Record]:
     where = f"score: {eval_set.file}, row {number}"
     users = texts_of(value_at(row, eval_set.prompt), f"{where}: {eval_set.prompt}")
@@ -119,8 +200,7 @@ def _records(eval_set: EvalSet, number: int, row: dict[str, Any]) -> list[Record
     if not users or not users[0].strip():
         raise DataError(f"{where}: no prompt at `{eval_set.prompt}`; mend the set's paths")
     extra = "" if eval_set.input is None else str(value_at(row, eval_set.input) or "")
-    if extra.strip():
-        users[0] = f"{users[0]}\n\n{extra}"
+    users[0] = _with_input(users[0], extra)
     domain = eval_set.domain
     if eval_set.source is not None:
         source = str(value_at(row, eval_set.source))
@@ -137,6 +217,28 @@ def _records(eval_set: EvalSet, number: int, row: dict[str, Any]) -> list[Record
         )
         messages = whole
     return found
+
+
+def _prompt(prompt_set: PromptSet, number: int, row: dict[str, Any]) -> Prompt:
+    where = f"score: {prompt_set.file}, row {number}"
+    text = value_at(row, prompt_set.prompt)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: no text at `{prompt_set.prompt}`; mend the set's paths")
+    extra = value_at(row, prompt_set.input) if prompt_set.input else None
+    text = whole_text(_with_input(text, extra if isinstance(extra, str) else ""))
+    reference = value_at(row, prompt_set.response) if prompt_set.response else None
+    if reference is not None and not isinstance(reference, str):
+        raise DataError(f"{where}: `{prompt_set.response}` is no text; mend the set's paths")
+    return Prompt(prompt_set.name, number, text_key(text), text, reference)
+
+
+def _with_input(text: str, extra: str) -> str:
+    return f"{text}\n\n{extra}" if extra.strip() else text
+
+
+def whole_text(text: str) -> str:
+    """Return a text with halves of surrogate pairs, which are no characters, replaced."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def joined_rows(folder: Path, file: str, join: Join | None) -> list[dict[str, Any]]:

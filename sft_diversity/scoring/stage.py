@@ -15,16 +15,17 @@ from pydantic import Field, field_validator
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, machine, progress, resources, stopping
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import file_sha256
-from sft_diversity.scoring import examples, heldout, likelihood
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.numbers import Floats
+from sft_diversity.scoring import heldout, likelihood
 from sft_diversity.scoring import model as models
-from sft_diversity.scoring.figures import RECORDS, SCORED
-from sft_diversity.scoring.sets import EvalSet, Record, find_eval_dir, read
+from sft_diversity.scoring.heldout import RECORDS, SCORED
+from sft_diversity.scoring.model import Device, Precision
+from sft_diversity.scoring.sets import EvalSet, Record, distinct, find_eval_dir, read
+from sft_diversity.scoring.sets import file_keys as file_keys
 
 VERSION = 2
 _TOKENS_PER_S = 12_000  # tiny-base on two CPU cores; for estimates only
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class ScoreConfig(Config):
@@ -52,21 +53,13 @@ class ScoreConfig(Config):
     seed: int = Field(
         default=0, ge=0, description="of the samples that `limit` takes, and the bootstrap"
     )
-    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
-    dtype: machine.Precision = Field(
-        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
-    )
+    device: Device = "auto"
+    dtype: Precision = "auto"
     trust_remote_code: bool = Field(
         default=False, description="run code that a model repository brings"
     )
 
-    @field_validator("sets")
-    @classmethod
-    def _distinct(cls, sets: tuple[EvalSet, ...] | None) -> tuple[EvalSet, ...] | None:
-        names = [one.name for one in sets or ()]
-        if len(set(names)) != len(names) or (sets is not None and not sets):
-            raise ValueError("name at least one set, each once")
-        return sets
+    _distinct = field_validator("sets")(distinct)
 
 
 def plan(model: Path | str, config: ScoreConfig) -> dict[str, Any]:
@@ -173,9 +166,9 @@ def score_set(
     DataError
         If a reference's loss is not a number: the model is broken.
     """
-    built = [examples.build(record, tokenizer, max_length) for record in records]
-    kept = [i for i, one in enumerate(built) if isinstance(one, examples.Example)]
-    ready = [one for one in built if isinstance(one, examples.Example)]
+    built = [likelihood.build(record, tokenizer, max_length) for record in records]
+    kept = [i for i, one in enumerate(built) if isinstance(one, likelihood.Example)]
+    ready = [one for one in built if isinstance(one, likelihood.Example)]
     label = f"score {records[0].set}" if records else "score"
     with progress.progress(label, len(ready), "records") as bar:
 
@@ -199,9 +192,7 @@ def read_records(scored: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(path) for path in paths])
 
 
-def _row(
-    record: Record, built: examples.Example | str, nll: likelihood.Floats | None
-) -> dict[str, Any]:
+def _row(record: Record, built: likelihood.Example | str, nll: Floats | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "set": record.set,
         "record": record.record,
@@ -240,20 +231,6 @@ def sets_of(config: ScoreConfig) -> tuple[tuple[EvalSet, ...], Path]:
         default = resources.shipped("configs") / "score" / "heldout.yaml"
         sets = configs.load(default, ScoreConfig).sets or ()
     return sets, find_eval_dir(config.eval_dir)
-
-
-def file_keys(sets: Sequence[EvalSet], eval_dir: Path) -> dict[str, str]:
-    """Return the hash of every file that the sets are read from."""
-    names = [one.file for one in sets] + [one.join.file for one in sets if one.join is not None]
-    keys = {}
-    for name in dict.fromkeys(names):
-        if not (eval_dir / name).is_file():
-            raise UsageError(
-                f"score: {eval_dir / name} is not there; name the folder of the sets with "
-                "--eval-dir, or other sets in the config"
-            )
-        keys[name] = file_sha256(eval_dir / name)
-    return keys
 
 
 def _read(path: Path, sets: Sequence[EvalSet]) -> pa.Table:

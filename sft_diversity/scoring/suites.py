@@ -14,7 +14,7 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.scoring import stage as heldout
 from sft_diversity.scoring.harness import stage as harness
-from sft_diversity.scoring.harness.config import HarnessConfig
+from sft_diversity.scoring.harness.running import HarnessConfig
 from sft_diversity.scoring.pairwise import stage as pairwise
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
 from sft_diversity.scoring.stage import ScoreConfig

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sft_diversity.core import chat
-from sft_diversity.scoring.examples import Example, build
+from sft_diversity.scoring.likelihood import Example, build
 from sft_diversity.scoring.sets import Record
 from tests import templates, tiny
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.scoring.examples import Example
-from sft_diversity.scoring.likelihood import _head_of, batches, token_nll
+from sft_diversity.scoring.likelihood import Example, _head_of, batches, token_nll
 from tests import tiny
 
 

@@ -1,4 +1,7 @@
-"""One task of lm-evaluation-harness, run; its figures without what differs between equal runs."""
+"""Tasks of lm-evaluation-harness: which are meant, what own ones may not do, and running one.
+
+Its figures come without what differs between equal runs.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,145 @@ import contextlib
 import io
 import json
 import logging
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, Field, field_validator
+
+from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.endpoint.config import EndpointConfig, completions_url, read_key
 from sft_diversity.scoring import model as models
-from sft_diversity.scoring.harness import tasks as tasking
-from sft_diversity.scoring.harness.config import HarnessConfig
+from sft_diversity.scoring.model import Device, KeyEnv, ModelName, Precision
 
 _BOOTSTRAP = 1_000
+_CODE = re.compile(r"^[^#\n]*!function\b", re.MULTILINE)
 _KEPT = ("doc_id", "doc", "target", "resps", "filtered_resps", "filter", "metrics")
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+class HarnessConfig(Config):
+    """What lm-evaluation-harness is to run."""
+
+    suite: Literal["harness"] = Field(
+        default="harness", description="tasks of lm-evaluation-harness"
+    )
+    tasks: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(), description="tasks, groups or patterns such as mmlu_*; with commas between"
+    )
+    include_path: Path | None = Field(
+        default=None,
+        exclude=True,
+        description="folder of own task files; their data_files count from it",
+    )
+    batch_size: int = Field(default=8, ge=1, description="requests a batch, always the same")
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="examples before each question; default: the task's"
+    )
+    limit: int | None = Field(default=None, ge=1, description="only a task's first documents")
+    chat_template: bool = Field(
+        default=False, description="ask through the chat template, as the model was fine-tuned"
+    )
+    model_name: ModelName = None
+    model_key_env: KeyEnv = None
+    api: Literal["completions", "chat"] = Field(
+        default="completions",
+        description="how an endpoint is asked; chat can run only tasks that generate",
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        exclude=True,
+        description="the endpoint's tokenizer (folder or Hub id); tasks of likelihood need it",
+    )
+    concurrency: int = Field(
+        default=8, ge=1, le=1_024, exclude=True, description="requests under way at a time"
+    )
+    seed: int = Field(default=0, ge=0, description="of few-shot examples and sampling")
+    device: Device = "auto"
+    dtype: Precision = "auto"
+    trust_remote_code: bool = Field(
+        default=False,
+        exclude=True,
+        description="run code that a model repository or own task files bring",
+    )
+
+    @field_validator("tasks")
+    @classmethod
+    def _names(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(tasks)) != len(tasks) or not all(tasks):
+            raise ValueError("name tasks, each once")
+        if any("/" in name or "\\" in name or name.startswith(".") for name in tasks):
+            raise ValueError("name tasks, not files; the folder of own files is include_path")
+        return tasks
+
+
+def own_files_key(folder: Path | None, trust_code: bool) -> str:
+    """Return what identifies the files of a folder of own tasks; "" without one.
+
+    Raises
+    ------
+    UsageError
+        If the folder is not there, holds no task file, or a file brings code without `trust_code`.
+    """
+    if folder is None:
+        return ""
+    if not folder.is_dir():
+        raise UsageError(f"score: include_path {folder} is no folder; name that of own task files")
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(p[0] in "._" for p in path.relative_to(folder).parts)
+    )
+    configs = [path for path in files if path.suffix in (".yaml", ".yml")]
+    if not configs:
+        raise UsageError(f"score: include_path {folder} holds no task file (*.yaml)")
+    for path in configs:
+        if not trust_code and _CODE.search(path.read_text("utf-8", "replace")):
+            raise UsageError(
+                f"score: {path} names Python code (!function); if you trust it, "
+                "--trust-remote-code runs it"
+            )
+    return content_key([[path.relative_to(folder).as_posix(), file_sha256(path)] for path in files])
+
+
+def manager(folder: Path | None, names: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return lm-eval's task manager and the tasks that `names` stand for.
+
+    The thousands of tasks that lm-eval brings are read only where own ones do not do.
+
+    Raises
+    ------
+    UsageError
+        If a name stands for no task.
+    """
+    from lm_eval.tasks import TaskManager
+
+    if folder is not None:
+        own = TaskManager(include_path=str(folder.resolve()), include_defaults=False)
+        if all(own.match_tasks([name]) for name in names):
+            return own, _expanded(own, names)
+    path = None if folder is None else str(folder.resolve())
+    every = TaskManager(include_path=path)
+    return every, _expanded(every, names)
+
+
+def _expanded(tasks: Any, names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        matched = tasks.match_tasks([name])
+        if not matched:
+            raise UsageError(
+                f"score: lm-eval knows no task {name}; own ones come with --include-path"
+            )
+        found += matched
+    return list(dict.fromkeys(found))
 
 
 def local_model(source: models.Source, device: str, dtype: str, config: HarnessConfig) -> Any:
@@ -26,7 +155,7 @@ def local_model(source: models.Source, device: str, dtype: str, config: HarnessC
     from lm_eval.models.huggingface import HFLM
 
     model, tokenizer = models.load(source, device, dtype, config.trust_remote_code)
-    with tasking.quiet():
+    with quiet():
         return HFLM(
             pretrained=model,
             tokenizer=tokenizer,
@@ -62,7 +191,7 @@ def remote_model(url: str, config: HarnessConfig) -> Any:
         "seed": config.seed,
         "trust_remote_code": config.trust_remote_code,
     }
-    with tasking.quiet():
+    with quiet():
         if config.api == "chat":
             if not config.chat_template:
                 raise UsageError("score: --api chat goes through a template; add --chat-template")
@@ -89,7 +218,7 @@ def run(
     import lm_eval
 
     try:
-        with tasking.quiet(), _at(config.include_path), _calm():
+        with quiet(), _at(config.include_path), _calm():
             found: Any = lm_eval.simple_evaluate(
                 model=lm,
                 tasks=[name],
@@ -160,6 +289,20 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as handle:
         for row in rows:
             handle.write(json.dumps(_plain(row), sort_keys=True) + "\n")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what lm-eval and `datasets` say about their work off the log; errors stay."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "evaluate", "httpx")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 @contextlib.contextmanager

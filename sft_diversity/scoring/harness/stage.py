@@ -8,14 +8,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import folder, machine, progress, stopping
+from sft_diversity.core import extras, folder, machine, progress, stopping
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.endpoint.config import is_url
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.harness import running
-from sft_diversity.scoring.harness import tasks as tasking
-from sft_diversity.scoring.harness.config import HarnessConfig
+from sft_diversity.scoring.harness.running import HarnessConfig
 
 STAGE = "score"
 VERSION = 1
@@ -83,7 +82,7 @@ def score(
     say(f"score: {draft.reason}")
     if draft.reused:
         return folder.read_manifest(out, STAGE)
-    manager, names = tasking.manager(config.include_path, config.tasks)
+    manager, names = running.manager(config.include_path, config.tasks)
     lm: Any = None
     for name in names:
         if draft.has(f"tasks/{name}.json"):
@@ -107,17 +106,11 @@ def score(
 
 def _check(model: Path | str, config: HarnessConfig) -> str:
     """Refuse what cannot run; return what identifies the own task files."""
-    tasking.require()
+    extras.require("lm_eval", "score: the suite harness")
     if not config.tasks:
         raise UsageError("score: harness needs tasks; name them with --tasks")
-    if is_url(model):
-        if config.model_name is None:
-            raise UsageError(f"score: {model} is an endpoint; name its model with --model-name")
-    elif config.model_name is not None:
-        raise UsageError(f"score: --model-name is for an endpoint; {model} is no URL")
-    else:
-        models.check(model)
-    return tasking.own_files_key(config.include_path, config.trust_remote_code)
+    models.check_answering(str(model), config.model_name)
+    return running.own_files_key(config.include_path, config.trust_remote_code)
 
 
 def _tokenizer_key(name: str | None) -> Any:

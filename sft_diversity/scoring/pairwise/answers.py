@@ -3,68 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TypeAlias
 
-from sft_diversity.core import chat, folder, machine, progress, stopping
+from sft_diversity.core import folder, progress
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256, text_key
-from sft_diversity.endpoint.answers import Answer, Answers, folder_for
+from sft_diversity.endpoint.answers import Answer
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import EndpointConfig, check_endpoint, is_url
 from sft_diversity.scoring import model as models
-from sft_diversity.scoring.pairwise import generate
+from sft_diversity.scoring.pairwise import generation
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
-from sft_diversity.scoring.pairwise.prompts import Prompt, whole
-from sft_diversity.scoring.sets import rows_of
+from sft_diversity.scoring.pairwise.generation import VERSION, Said
+from sft_diversity.scoring.sets import Prompt, rows_of, whole_text
 
 STAGE = "score"
-VERSION = "answers-1"
+Sets: TypeAlias = Mapping[str, Sequence[Prompt]]
+Answered: TypeAlias = Generator[tuple[str, list[Said]], None, None]
 
 
 @dataclass(frozen=True)
-class Said:
-    """An answer, or why there is none.
+class Answerer:
+    """Gives an answer to each prompt of some sets, in their order, set by set.
 
-    Attributes
-    ----------
-    status : str
-        `answered`; `empty` or `refused`, which count as an empty answer; `over-length` (the prompt
-        does not fit the model), `missing` (a file holds no answer) or `gave-up` (the endpoint did
-        not answer), which leave the prompt out.
-    cut : bool
-        Whether the answer ended at the most tokens.
+    `key` identifies what the answers depend on. A model is loaded, or asked, once the first set is
+    due, and let go after the last.
     """
-
-    text: str
-    status: str
-    cut: bool = False
-    tokens: int = 0
-
-
-class Answerer(Protocol):
-    """Gives an answer to each prompt, in their order; `key` identifies what it depends on."""
 
     name: str
     key: str
-
-    def answers(self, prompts: Sequence[Prompt]) -> list[Said]: ...
-
-    def close(self) -> None: ...
+    answers: Callable[[Sets], Answered]
 
 
 def check(name: str, model_name: str | None, option: str) -> None:
     """Refuse what can be no model, without loading or asking anything."""
+    models.check_answering(name, model_name, option)
     if is_url(name):
         check_endpoint(name, STAGE)
-        if model_name is None:
-            raise UsageError(f"score: {name} is an endpoint; name its model with {option}")
-    elif model_name is not None:
-        raise UsageError(f"score: {option} is for an endpoint; {name} is no URL")
-    else:
-        models.check(name)
 
 
 def check_baseline(config: PairwiseConfig) -> None:
@@ -77,11 +55,17 @@ def check_baseline(config: PairwiseConfig) -> None:
 def model_of(
     name: str, model_name: str | None, key_env: str | None, config: PairwiseConfig, kept: Path
 ) -> Answerer:
-    """Return the model that is named; it is loaded, or asked, when its answers are needed."""
+    """Return the model that is named."""
     if is_url(name):
         assert model_name is not None
-        return _Remote(config.answer_endpoint(name, model_name, key_env), kept)
-    return _Local(models.find(name), config, kept)
+        return _remote(config.answer_endpoint(name, model_name, key_env), kept)
+    source = models.find(name)
+    device, dtype = models.resolve(config.device, config.dtype)
+
+    def answers(sets: Sets) -> Answered:
+        return generation.answers(source, device, dtype, config, kept, sets)
+
+    return Answerer(source.name, content_key([source.key, device, dtype]), answers)
 
 
 def baseline_of(config: PairwiseConfig, kept: Path) -> Answerer:
@@ -89,162 +73,84 @@ def baseline_of(config: PairwiseConfig, kept: Path) -> Answerer:
     named = config.against
     path = Path(named)
     if named == "reference":
-        return _Reference()
+        return Answerer(
+            "reference",
+            "reference",
+            lambda sets: (
+                (name, [_said(p.reference) for p in some]) for name, some in sets.items()
+            ),
+        )
     if path.is_file():
-        return _Written([path])
+        return _written([path])
     if folder.stage_of(path) == STAGE:
         files = sorted((path / "answers").glob("*.jsonl"))
         if not files:
             raise UsageError(f"score: {path} holds no answers; name an output of suite pairwise")
-        return _Written(files)
+        return _written(files)
     return model_of(named, config.against_model, config.against_key_env, config, kept)
-
-
-class _Reference:
-    name, key = "reference", "reference"
-
-    def answers(self, prompts: Sequence[Prompt]) -> list[Said]:
-        return [_said(prompt.reference) for prompt in prompts]
-
-    def close(self) -> None:
-        pass
 
 
 def _said(text: str | None) -> Said:
     if text is None:
         return Said("", "missing")
-    text = whole(text).strip()
+    text = whole_text(text).strip()
     return Said(text, "answered" if text else "empty")
 
 
-class _Written:
-    """Answers in files: rows `prompt, response`, or AlpacaEval's `instruction, output`."""
+def _written(files: list[Path]) -> Answerer:
+    """Return answers in files: rows `prompt, response`, or AlpacaEval's `instruction, output`."""
+    name = files[0].name if len(files) == 1 else files[0].parents[1].name
 
-    def __init__(self, files: list[Path]) -> None:
-        self._files = files
-        self.name = files[0].name if len(files) == 1 else files[0].parents[1].name
-        self.key = content_key([file_sha256(path) for path in files])
-        self._by_key: dict[str, Said] | None = None
-
-    def answers(self, prompts: Sequence[Prompt]) -> list[Said]:
-        if self._by_key is None:
-            self._by_key = dict(pair for path in self._files for pair in self._pairs(path))
-        found = [self._by_key.get(prompt.key, _said(None)) for prompt in prompts]
-        if found and all(one.status == "missing" for one in found):
-            raise DataError(
-                f"score: {self.name} answers none of the {len(found):,} prompts of set "
-                f"{prompts[0].set}; the prompts' texts must be equal"
-            )
-        return found
-
-    def _pairs(self, path: Path) -> Iterator[tuple[str, Said]]:
-        for number, row in enumerate(rows_of(path)):
-            prompt = row.get("prompt", row.get("instruction"))
-            response = row.get("response", row.get("output"))
-            if not isinstance(prompt, str) or not isinstance(response, str):
+    def answers(sets: Sets) -> Answered:
+        by_key = dict(pair for path in files for pair in _pairs(path))
+        for one, prompts in sets.items():
+            found = [by_key.get(prompt.key, _said(None)) for prompt in prompts]
+            if found and all(said.status == "missing" for said in found):
                 raise DataError(
-                    f"score: {path.name}, row {number}: `prompt` and `response` (or `instruction` "
-                    "and `output`) must be texts"
+                    f"score: {name} answers none of the {len(found):,} prompts of set "
+                    f"{one}; the prompts' texts must be equal"
                 )
-            status = row.get("status")
-            said = _said(response)
-            if not said.text and isinstance(status, str):  # as an earlier score wrote it
-                said = Said("", status)
-            yield text_key(whole(prompt)), said
+            yield one, found
 
-    def close(self) -> None:
-        pass
+    return Answerer(name, content_key([file_sha256(path) for path in files]), answers)
 
 
-class _Remote:
-    def __init__(self, config: EndpointConfig, kept: Path) -> None:
-        self.name = config.model
-        self.key = content_key(["endpoint", config.model_dump(mode="json")])
-        self._config, self._kept = config, kept
-        self._client: Client | None = None
-
-    def answers(self, prompts: Sequence[Prompt]) -> list[Said]:
-        self._client = self._client or Client(self._config, self._kept, STAGE, VERSION)
-        requests = ((p.key, [{"role": "user", "content": p.text}]) for p in prompts)
-        found = []
-        with progress.progress(f"answers of {self.name}", len(prompts), "answers") as bar:
-            for _, outcome in self._client.ask(requests, bar):
-                if isinstance(outcome, Answer):
-                    text, size = outcome.text.strip(), outcome.tokens_out
-                    found.append(Said(text, "answered", outcome.finish == "length", size))
-                else:
-                    found.append(Said("", outcome.reason))
-        return found
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
+def _pairs(path: Path) -> Iterator[tuple[str, Said]]:
+    for number, row in enumerate(rows_of(path)):
+        prompt = row.get("prompt", row.get("instruction"))
+        response = row.get("response", row.get("output"))
+        if not isinstance(prompt, str) or not isinstance(response, str):
+            raise DataError(
+                f"score: {path.name}, row {number}: `prompt` and `response` (or `instruction` "
+                "and `output`) must be texts"
+            )
+        status = row.get("status")
+        said = _said(response)
+        if not said.text and isinstance(status, str):  # as an earlier score wrote it
+            said = Said("", status)
+        yield text_key(whole_text(prompt)), said
 
 
-class _Local:
-    def __init__(self, source: models.Source, config: PairwiseConfig, kept: Path) -> None:
-        self.name, self._source, self._config = source.name, source, config
-        self._device, self._dtype = models.resolve(config.device, config.dtype)
-        self.key = content_key([source.key, self._device, self._dtype])
-        self._settings: dict[str, Any] = {
-            "max_new_tokens": config.max_new_tokens,
-            "temperature": config.temperature,
-            "top_p": config.top_p if config.temperature else None,
-            "seed": config.seed if config.temperature else 0,
-        }
-        self._kept = Answers(folder_for(kept, source.key, VERSION), STAGE)
-        self._loaded: tuple[Any, Any] | None = None
+def _remote(config: EndpointConfig, kept: Path) -> Answerer:
+    def answers(sets: Sets) -> Answered:
+        if not sets:
+            return
+        with Client(config, kept, STAGE, VERSION) as client:
+            for name, prompts in sets.items():
+                requests = ((p.key, [{"role": "user", "content": p.text}]) for p in prompts)
+                with progress.progress(
+                    f"answers of {config.model}", len(prompts), "answers"
+                ) as bar:
+                    found = [
+                        Said(one.text.strip(), "answered", one.finish == "length", one.tokens_out)
+                        if isinstance(one, Answer)
+                        else Said("", one.reason)
+                        for _, one in client.ask(requests, bar)
+                    ]
+                yield name, found
 
-    def answers(self, prompts: Sequence[Prompt]) -> list[Said]:
-        _, tokenizer = self._load()
-        ids = [chat.prompt([{"role": "user", "content": p.text}], tokenizer) for p in prompts]
-        context = models.context(self._source.path)
-        room = (context or 2**31) - self._config.max_new_tokens
-        least = min(self._config.max_new_tokens, generate.LEAST)
-        fits = [len(one) + least <= (context or 2**31) for one in ids]
-        rows = [row for row, fit in enumerate(fits) if fit]
-        found = {row: Said("", "over-length") for row, fit in enumerate(fits) if not fit}
-        with progress.progress(f"answers of {self.name}", len(prompts), "answers") as bar:
-            bar.advance(len(found))
-            for group in generate.batches(
-                [len(ids[row]) for row in rows], self._config.batch_size, room
-            ):
-                stopping.safe_point(STAGE)
-                batch = [rows[i] for i in group]
-                most = (context or 2**31) - max(len(ids[row]) for row in batch)
-                made = self._batch([ids[row] for row in batch], most)
-                found |= dict(zip(batch, made, strict=True))
-                bar.advance(len(batch))
-        return [found[row] for row in range(len(prompts))]
-
-    def _batch(self, ids: list[list[int]], most: int) -> list[Said]:
-        """Return the answers to a batch, asked of the model unless all are kept.
-
-        The key of a kept answer names its whole batch: in another batch, float noise may turn a
-        near-tie between two tokens.
-        """
-        batch = content_key([self._device, self._dtype, self._settings, ids])
-        keys = [content_key([batch, row]) for row in range(len(ids))]
-        if not all(key in self._kept for key in keys):
-            settings = self._settings | {"max_new_tokens": min(most, self._config.max_new_tokens)}
-            for key, one in zip(keys, generate.answer(*self._load(), ids, **settings), strict=True):
-                self._kept.put(key, one)
-        kept = (self._kept.get(key) for key in keys)
-        return [
-            Said(a.text, "answered" if a.text else "empty", a.finish == "length", a.tokens_out)
-            for a in kept
-        ]
-
-    def _load(self) -> tuple[Any, Any]:
-        if self._loaded is None:
-            machine.keep_freed_memory()
-            trust = self._config.trust_remote_code
-            self._loaded = models.load(self._source, self._device, self._dtype, trust)
-        return self._loaded
-
-    def close(self) -> None:
-        self._kept.close()
-        self._loaded = None
+    key = content_key(["endpoint", config.model_dump(mode="json")])
+    return Answerer(config.model, key, answers)
 
 
 def write(path: Path, prompts: Sequence[Prompt], said: Sequence[Said]) -> None:
@@ -252,15 +158,9 @@ def write(path: Path, prompts: Sequence[Prompt], said: Sequence[Said]) -> None:
     pairs = sorted(zip(prompts, said, strict=True), key=lambda pair: pair[0].record)
     with path.open("w", encoding="utf-8") as handle:
         for prompt, one in pairs:
-            line = {
-                "set": prompt.set,
-                "record": prompt.record,
-                "prompt": prompt.text,
-                "response": one.text,
-                "status": one.status,
-                "cut": one.cut,
-                "tokens": one.tokens,
-            }
+            line = {"set": prompt.set, "record": prompt.record, "prompt": prompt.text}
+            line |= {"response": one.text, **asdict(one)}
+            del line["text"]
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -8,32 +8,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import machine
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.endpoint.config import EndpointConfig, is_url
-from sft_diversity.scoring.sets import Join
-
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-class PromptSet(Config):
-    """One set of prompts: a JSON list or JSON lines, plain or .gz, and where its parts lie.
-
-    A path names a value inside a row: `messages.0.content` is the first message's content.
-    """
-
-    name: str = Field(pattern=_NAME, description="name in results and of files")
-    file: str = Field(description="file in the evaluation folder")
-    prompt: str = Field(description="path of the prompt, one text")
-    input: str | None = Field(default=None, description="path of an input that follows the prompt")
-    response: str | None = Field(
-        default=None, description="path of the baseline's answer, for `against: reference`"
-    )
-    join: Join | None = Field(default=None, description="a further file with the rest of each row")
-    limit: int | None = Field(
-        default=None, ge=1, description="take a seeded sample of this many prompts"
-    )
+from sft_diversity.scoring.model import Device, KeyEnv, ModelName, Precision
+from sft_diversity.scoring.sets import PromptSet, distinct
 
 
 class PairwiseConfig(Config):
@@ -72,19 +51,9 @@ class PairwiseConfig(Config):
     against_model: str | None = Field(
         default=None, description="the baseline's name where it is an endpoint"
     )
-    against_key_env: str | None = Field(
-        default=None,
-        exclude=True,
-        description="environment variable that holds its key; none sends no key",
-    )
-    model_name: str | None = Field(
-        default=None, description="the model's name where MODEL is an endpoint's URL"
-    )
-    model_key_env: str | None = Field(
-        default=None,
-        exclude=True,
-        description="environment variable that holds its key; none sends no key",
-    )
+    against_key_env: KeyEnv = None
+    model_name: ModelName = None
+    model_key_env: KeyEnv = None
     calls: dict[str, Any] = Field(
         default={},
         exclude=True,
@@ -119,21 +88,13 @@ class PairwiseConfig(Config):
     )
     draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
     seed: int = Field(default=0, ge=0, description="of samples of prompts, sampling and bootstrap")
-    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
-    dtype: machine.Precision = Field(
-        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
-    )
+    device: Device = "auto"
+    dtype: Precision = "auto"
     trust_remote_code: bool = Field(
         default=False, exclude=True, description="run code that a model repository brings"
     )
 
-    @field_validator("sets")
-    @classmethod
-    def _distinct(cls, sets: tuple[PromptSet, ...] | None) -> tuple[PromptSet, ...] | None:
-        names = [one.name for one in sets or ()]
-        if len(set(names)) != len(names) or (sets is not None and not sets):
-            raise ValueError("name at least one set, each once")
-        return sets
+    _distinct = field_validator("sets")(distinct)
 
     @model_validator(mode="after")
     def _one_source(self) -> PairwiseConfig:

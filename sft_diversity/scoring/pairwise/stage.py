@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, progress, resources, stopping
-from sft_diversity.core.errors import BadRowsError, UsageError
-from sft_diversity.core.hashing import file_sha256, text_key
-from sft_diversity.endpoint.answers import Answer, Request
+from sft_diversity.core import folder, progress, resources
+from sft_diversity.core.errors import BadRowsError
+from sft_diversity.core.hashing import text_key
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import check_endpoint, read_key
+from sft_diversity.scoring import sets as evalsets
 from sft_diversity.scoring.pairwise import answers as answering
 from sft_diversity.scoring.pairwise import judge as judging
-from sft_diversity.scoring.pairwise import prompts as prompting
 from sft_diversity.scoring.pairwise import winrate
-from sft_diversity.scoring.pairwise.answers import Said
-from sft_diversity.scoring.pairwise.config import PairwiseConfig, PromptSet
-from sft_diversity.scoring.pairwise.prompts import Prompt
-from sft_diversity.scoring.sets import find_eval_dir
+from sft_diversity.scoring.pairwise.config import PairwiseConfig
+from sft_diversity.scoring.sets import Prompt, PromptSet, read_prompts
 
 STAGE = "score"
 VERSION = 1
 QUARANTINE = "quarantine.jsonl"
-_ASIDE = ("over-length", "missing", "gave-up")  # no answer that a judge could weigh
 _CHARS_A_TOKEN, _ANSWER_CHARS, _VERDICT_TOKENS = 4, 1_500, 80  # guesses for plans
 _ANSWER_S, _VERDICT_S = 0.8, 8.0
 
@@ -44,7 +41,7 @@ def plan(model: Path | str, config: PairwiseConfig) -> dict[str, Any]:
     check_endpoint(judge.url, STAGE)
     template = judging.load_prompt(config.judge_prompt)
     sets, place = _sets_of(config)
-    found = {one.name: prompting.read(one, place, config) for one in sets}
+    found = {one.name: read_prompts(one, place, config.seed, config.limit) for one in sets}
     flat = [prompt for some in found.values() for prompt in some]
     given = config.against == "reference"
     characters = sum(
@@ -112,7 +109,6 @@ def score(
         ),
         "against": answering.baseline_of(config, kept),
     }
-    files = {name: file_sha256(place / name) for name in _files(sets, place)}
     work = folder.Work(
         STAGE,
         VERSION,
@@ -120,7 +116,7 @@ def score(
             "model": both["answers"].key,
             "baseline": both["against"].key,
             "judge_prompt": text_key(template),
-            **files,
+            **evalsets.file_keys(sets, place),
         },
         config.model_dump(mode="json")
         | {
@@ -132,7 +128,7 @@ def score(
     say(f"score: {draft.reason}")
     if draft.reused:
         return folder.read_manifest(out, STAGE)
-    prompts = {one.name: prompting.read(one, place, config) for one in sets}
+    prompts = {one.name: read_prompts(one, place, config.seed, config.limit) for one in sets}
     for part, source in both.items():
         _answer(draft, part, source, prompts)
     with Client(judge, kept, STAGE, judging.VERSION) as client:
@@ -154,85 +150,21 @@ def _answer(
     source: answering.Answerer,
     prompts: dict[str, list[Prompt]],
 ) -> None:
-    try:
-        for name, some in prompts.items():
-            stopping.safe_point(STAGE)
-            if not draft.has(f"{part}/{name}.jsonl"):
-                said = source.answers(some)
-                with draft.writing(f"{part}/{name}.jsonl") as path:
-                    answering.write(path, some, said)
-    finally:
-        source.close()
-
-
-@dataclass(frozen=True)
-class _Pair:
-    prompt: Prompt
-    model: Said
-    baseline: Said
-
-    @property
-    def status(self) -> str:
-        """How the pair enters the win rate, or why it does not."""
-        if self.model.status in _ASIDE:
-            return self.model.status
-        if self.baseline.status in _ASIDE:
-            return f"baseline-{self.baseline.status}"
-        if self.model.text == self.baseline.text:
-            return "same"
-        if not self.model.text or not self.baseline.text:
-            return "baseline-empty" if self.model.text else "model-empty"
-        return "judged"
+    left = {n: some for n, some in prompts.items() if not draft.has(f"{part}/{n}.jsonl")}
+    with contextlib.closing(source.answers(left)) as answered:
+        for name, said in answered:
+            with draft.writing(f"{part}/{name}.jsonl") as path:
+                answering.write(path, left[name], said)
 
 
 def _judge(
     draft: folder.Draft, name: str, prompts: list[Prompt], template: str, client: Client
 ) -> None:
-    """Write a set's judgments; each pair is asked for twice, its answers swapped."""
-    if draft.has(f"judgments/{name}.parquet"):
-        return
-    by_record = sorted(prompts, key=lambda prompt: prompt.record)
-    said = [answering.read(draft.path / f"{part}/{name}.jsonl") for part in ("answers", "against")]
-    pairs = [_Pair(p, a, b) for p, a, b in zip(by_record, *said, strict=True)]
-    asked = [pair for pair in pairs if pair.status == "judged"]
-
-    def requests() -> Iterator[Request]:
-        for pair in asked:
-            texts = pair.model.text, pair.baseline.text
-            for first, second in (texts, texts[::-1]):
-                message = judging.fill(template, pair.prompt.text, first, second)
-                yield pair.prompt.key, [{"role": "user", "content": message}]
-
-    verdicts: list[tuple[str, str]] = []
-    with progress.progress(f"judge {name}", 2 * len(asked), "verdicts") as bar:
-        for number, (_, outcome) in enumerate(client.ask(requests(), bar)):
-            text = outcome.text if isinstance(outcome, Answer) else outcome.detail
-            verdicts.append((_winner(judging.verdict(outcome), swapped=number % 2 == 1), text))
-    rest = iter(verdicts)
-    rows = [_row(pair, rest) for pair in pairs]
-    draft.write_table(
-        f"judgments/{name}.parquet", pa.Table.from_pylist(rows, schema=winrate.JUDGMENTS)
-    )
-
-
-def _winner(verdict: str, swapped: bool) -> str:
-    sides = ("baseline", "model") if swapped else ("model", "baseline")
-    return {"A": sides[0], "B": sides[1]}.get(verdict, verdict)
-
-
-def _row(pair: _Pair, verdicts: Iterator[tuple[str, str]]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "set": pair.prompt.set,
-        "record": str(pair.prompt.record),
-        "prompt": pair.prompt.key,
-        "status": pair.status,
-        "model_chars": len(pair.model.text),
-        "baseline_chars": len(pair.baseline.text),
-    }
-    if pair.status == "judged":
-        row["first"], row["first_text"] = next(verdicts)
-        row["second"], row["second_text"] = next(verdicts)
-    return row
+    if not draft.has(f"judgments/{name}.parquet"):
+        by_record = sorted(prompts, key=lambda prompt: prompt.record)
+        said = (answering.read(draft.path / f"{p}/{name}.jsonl") for p in ("answers", "against"))
+        pairs = [judging.Pair(*row) for row in zip(by_record, *said, strict=True)]
+        draft.write_table(f"judgments/{name}.parquet", judging.judge(name, pairs, template, client))
 
 
 def _finish(
@@ -264,12 +196,10 @@ def _account(draft: folder.Draft, names: list[str]) -> dict[str, dict[str, int]]
     """Count what became of the answers of both sides: statuses, and how many were cut."""
     found: dict[str, dict[str, int]] = {}
     for part, side in (("answers", "model"), ("against", "baseline")):
-        counts: dict[str, int] = {}
-        for name in names:
-            for said in answering.read(draft.path / f"{part}/{name}.jsonl"):
-                counts[said.status] = counts.get(said.status, 0) + 1
-                counts["cut"] = counts.get("cut", 0) + said.cut
-        found[side] = counts
+        said = [one for n in names for one in answering.read(draft.path / f"{part}/{n}.jsonl")]
+        counts = Counter(one.status for one in said)
+        counts["cut"] += sum(one.cut for one in said)
+        found[side] = dict(counts)
     return found
 
 
@@ -303,21 +233,10 @@ def _check_verdicts(table: pa.Table, draft: folder.Draft, limit: float) -> None:
 def _sets_of(config: PairwiseConfig) -> tuple[tuple[PromptSet, ...], Path]:
     """Return the sets that a config means and the folder they lie in."""
     if config.prompts is not None:
-        own, place = prompting.own_set(config.prompts)
+        own, place = evalsets.own_set(config.prompts)
         return (own,), place
     sets = config.sets
     if sets is None:
         default = resources.shipped("configs") / "score" / "pairwise.yaml"
         sets = configs.load(default, PairwiseConfig).sets or ()
-    return sets, find_eval_dir(config.eval_dir)
-
-
-def _files(sets: Sequence[PromptSet], place: Path) -> list[str]:
-    named = [one.file for one in sets] + [one.join.file for one in sets if one.join is not None]
-    for name in named:
-        if not (place / name).is_file():
-            raise UsageError(
-                f"score: {place / name} is not there; name the folder of the sets with "
-                "--eval-dir, or other sets in the config"
-            )
-    return list(dict.fromkeys(named))
+    return sets, evalsets.find_eval_dir(config.eval_dir)

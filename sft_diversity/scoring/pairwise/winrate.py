@@ -6,14 +6,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from sft_diversity.core import schema
-from sft_diversity.core.numbers import interval
-from sft_diversity.scoring.figures import Draws, draw
-
-Floats = npt.NDArray[np.float64]
+from sft_diversity.core import schema, seeding
+from sft_diversity.core.numbers import Draws, Floats, draw, interval
 
 #: One prompt a row. `first` is the verdict where the model's answer stood first, `second` where it
 #: stood second: `model`, `baseline`, `tie`, or why there is none; null where nobody was asked.
@@ -51,7 +47,8 @@ def summarise(judgments: pa.Table, draws: int, seed: int) -> dict[str, Any]:
     table = schema.check(judgments, JUDGMENTS, "score")
     rows = table.to_pylist()
     kept = [row for row in rows if row["status"] in COUNTED]
-    drawn = draw([row["prompt"] for row in kept], draws, seed)
+    rng = seeding.generator(seed, "score", "bootstrap")
+    drawn = draw([row["prompt"] for row in kept], draws, rng)
     sets = sorted({row["set"] for row in rows})
     return {
         "headline": _figures(kept, list(range(len(kept))), drawn),
@@ -88,12 +85,9 @@ def _figures(kept: list[dict[str, Any]], at: list[int], drawn: Draws) -> dict[st
     if not rows:
         return {"prompts": 0}
     share = shares(rows)
-    part = Draws(drawn.weights, drawn.prompt_of[at])
+    part = drawn.of(at)
     delta = np.array([row["model_chars"] - row["baseline_chars"] for row in rows], np.float64)
-    every = np.ones(len(rows), dtype=np.bool_)
-    size = part.sums(np.ones(len(rows)), every)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = interval(part.sums(share, every) / size)
+    low, high = interval(part.ratios(share, np.ones(len(rows))))
     controlled = length_controlled(share, delta, part)
     whole = [i for i, row in enumerate(rows) if row["first"] in WORTH and row["second"] in WORTH]
     return {
@@ -125,10 +119,7 @@ def _order(rows: list[dict[str, Any]], drawn: Draws) -> dict[str, Any]:
     first = np.array([WORTH[rows[i]["first"]] for i in whole])
     second = np.array([WORTH[rows[i]["second"]] for i in whole])
     bias = (first + 1.0 - second) / 2
-    part = Draws(drawn.weights, drawn.prompt_of[whole])
-    every = np.ones(len(whole), dtype=np.bool_)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = interval(part.sums(bias, every) / part.sums(np.ones(len(whole)), every))
+    low, high = interval(drawn.of(whole).ratios(bias, np.ones(len(whole))))
     return {
         "prompts": len(whole),
         "first_wins": _percent(float(bias.mean())),
@@ -167,7 +158,7 @@ def length_controlled(
         return None, None, None
     x = np.tanh(delta / scale) if scale > 0 else np.zeros_like(delta)
     point = fit(share, x, np.ones((1, len(share))))[0, 0]
-    weights = drawn.weights[:, drawn.prompt_of]
+    weights = drawn.weights[:, drawn.group_of]
     step = max(1, _AT_A_TIME // len(share))
     parts = [
         fit(share, x, np.asarray(weights[i : i + step], np.float64))

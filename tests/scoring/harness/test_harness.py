@@ -15,8 +15,8 @@ import pytest
 
 from sft_diversity.core import folder, stopping
 from sft_diversity.core.errors import DataError, Interrupted, UsageError
-from sft_diversity.scoring.harness import stage, tasks
-from sft_diversity.scoring.harness.config import HarnessConfig
+from sft_diversity.scoring.harness import running, stage
+from sft_diversity.scoring.harness.running import HarnessConfig
 from tests import tiny
 from tests.endpoint.scripted import Reply, serving
 
@@ -208,19 +208,19 @@ def test_own_files_that_name_code_are_refused_unless_trusted(tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "t.yaml").write_text("task: t\n# !function in a comment\n")
-    assert tasks.own_files_key(own, False)
+    assert running.own_files_key(own, False)
     (own / "t.yaml").write_text("task: t\nprocess_docs: !function utils.f\n")
     with pytest.raises(UsageError, match=r"t\.yaml names Python code .*--trust-remote-code"):
-        tasks.own_files_key(own, False)
-    assert tasks.own_files_key(own, True)
+        running.own_files_key(own, False)
+    assert running.own_files_key(own, True)
 
 
 def test_a_changed_task_or_data_file_makes_another_key(tmp_path):
     (tmp_path / "t.yaml").write_text("task: t\n")
     (tmp_path / "d.jsonl").write_text("{}\n")
-    before = tasks.own_files_key(tmp_path, False)
+    before = running.own_files_key(tmp_path, False)
     (tmp_path / "d.jsonl").write_text("{} \n")
-    assert tasks.own_files_key(tmp_path, False) != before
+    assert running.own_files_key(tmp_path, False) != before
 
 
 def test_what_cannot_be_is_one_line(model, tmp_path, monkeypatch):
@@ -245,5 +245,5 @@ def test_what_cannot_be_is_one_line(model, tmp_path, monkeypatch):
 def test_a_name_that_stands_for_no_task_says_so_and_built_in_ones_are_known():
     pytest.importorskip("lm_eval")
     with pytest.raises(UsageError, match="lm-eval knows no task nowhere"):
-        tasks.manager(OWN, ["nowhere"])
-    assert tasks.manager(OWN, ["capitals", "gsm8k"])[1] == ["capitals", "gsm8k"]
+        running.manager(OWN, ["nowhere"])
+    assert running.manager(OWN, ["capitals", "gsm8k"])[1] == ["capitals", "gsm8k"]

@@ -19,7 +19,8 @@ import pytest
 from sft_diversity.core import folder
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.scoring.pairwise import stage
-from sft_diversity.scoring.pairwise.config import PairwiseConfig, PromptSet
+from sft_diversity.scoring.pairwise.config import PairwiseConfig
+from sft_diversity.scoring.sets import PromptSet
 from tests import tiny
 from tests.endpoint.scripted import Reply, serving
 

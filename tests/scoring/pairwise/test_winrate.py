@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.scoring.figures import draw
+from sft_diversity.core.numbers import draw
 from sft_diversity.scoring.pairwise import winrate
 
 
@@ -119,7 +119,7 @@ def test_the_fit_equals_statsmodels_but_for_the_ridge():
 
 def test_length_enters_as_the_tanh_of_its_difference_over_the_standard_deviation():
     share, delta, _ = case(3)
-    drawn = draw([str(i) for i in range(len(share))], 200, 0)
+    drawn = draw([str(i) for i in range(len(share))], 200, np.random.default_rng(0))
     found = winrate.length_controlled(share, delta, drawn)[0]
     intercept = winrate.fit(share, np.tanh(delta / np.std(delta)), np.ones((1, len(share))))[0, 0]
     assert found == pytest.approx(1 / (1 + np.exp(-intercept)), abs=1e-12)
@@ -130,7 +130,9 @@ def test_a_judge_that_only_likes_length_is_seen_through():
     covered, rates = 0, []
     for seed in range(40):
         share, delta, _ = case(seed, n=200, slope=2.5, intercept=0.0)
-        drawn = draw([str(i) for i in range(len(share))], 200, int(rng.integers(1000)))
+        drawn = draw(
+            [str(i) for i in range(len(share))], 200, np.random.default_rng(rng.integers(1000))
+        )
         value, low, high = winrate.length_controlled(share, delta, drawn)
         rates.append(value)
         covered += low <= 0.5 <= high
