@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sft_diversity.fitting.gaps import place_name
+from sft_diversity.fitting.headline import place_name
 from sft_diversity.printing import numbers
 
 _WIDTH = 100

@@ -12,7 +12,7 @@ import numpy as np
 from sft_diversity.fitting import simultaneous
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import Floats, Levels, constant
-from sft_diversity.fitting.runs import BASE, BASELINES, Draw, Group
+from sft_diversity.fitting.reading import BASE, BASELINES, Draw, Group
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def comparisons(
     ]
     found = []
     for one in [*levels, *undialled]:
-        for rival in rivals.get((one.group.regime, one.group.size), []) + rivals.get(("", 0), []):
+        for rival in rivals.get(one.group.place, []) + rivals.get(("", 0), []):
             if rival.name == one.group.strategy:
                 continue
             if one.group.strategy in BASELINES and rival.name not in ("random", BASE):

@@ -5,11 +5,12 @@ A verdict, the marks of a table and the colours of a page all read `claimed`; no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.correction import adjust
 from sft_diversity.fitting.correlations import POOLED
 
 Row = dict[str, Any]
@@ -65,3 +66,25 @@ def claims(result: Mapping[str, Any]) -> list[Row]:
         for kind, row, figure in tested(result)
         if figure["claimed"]
     ]
+
+
+def adjust(p_values: Sequence[float | None], method: Literal["holm", "bh"]) -> list[float | None]:
+    """Return p-values corrected for their number; what was not tested stays None and out of it.
+
+    Notes
+    -----
+    Holm 1979 bounds the chance of any false finding, whatever the dependence of the tests;
+    Benjamini & Hochberg 1995 the share of false ones among the findings. Holm by hand, as
+    statsmodels' collects garbage at each call, which takes 0.1 s a family.
+    """
+    from scipy import stats
+
+    p = np.array([p for p in p_values if p is not None], dtype=np.float64)
+    if method == "holm":
+        order = np.argsort(p, kind="stable")
+        stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+        adjusted = np.minimum(stepped, 1.0)[np.argsort(order)]
+    else:
+        adjusted = stats.false_discovery_control(p, method="bh") if len(p) else p
+    found = iter(adjusted.tolist())
+    return [None if p is None else next(found) for p in p_values]

@@ -14,7 +14,7 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import Floats
 from sft_diversity.fitting.lines import fisher, pearson, r_p_value
-from sft_diversity.fitting.runs import NEEDED, Draw, Group, keys, need, numeric
+from sft_diversity.fitting.reading import NEEDED, Draw, Group, keys, need, numeric
 
 POOLED = "pooled"
 _KEYS = {"regime", "train_seed", "draw", *NEEDED}
@@ -88,9 +88,9 @@ def correlate(
         points = {group: _points(own, name, metrics) for group, own in sorted(groups.items())}
         for group, (x, y) in points.items():
             found.append(_row(group, group.strategy, name, [(x, y)], config))
-        places = sorted({(group.regime, group.size) for group in points})
+        places = sorted({group.place for group in points})
         for place in places:
-            parts = [xy for group, xy in points.items() if (group.regime, group.size) == place]
+            parts = [xy for group, xy in points.items() if group.place == place]
             if len(parts) > 1:
                 found.append(_row(Group(*place, POOLED), POOLED, name, parts, config))
     return found, unknown

@@ -1,18 +1,23 @@
-"""The straight line through points, and the correlations beside it."""
+"""Straight lines through points and draws, and the correlations beside them."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import permutations
+from typing import Any
 
 import numpy as np
 
 from sft_diversity.core.numbers import student_p, student_reach
-from sft_diversity.fitting.levels import Floats, constant
+from sft_diversity.fitting.levels import Floats, Levels, constant
 
 _EXACT = 8  # points up to which all orders are tried
+_BAND_POINTS = 21
+_TOLERANCE = 1e-8  # of the standardised slope; scikit-learn's default stops at 1e-3
+_STEPS = 2_000
+_NOTHING = 1e-6  # a variance of levels below this part of that of draws is none
+_EQUAL = 1e-20  # squares of draws about their levels below this part of all are rounding
 
 
 @dataclass(frozen=True)
@@ -33,28 +38,24 @@ def ols(x: Floats, y: Floats, confidence: float) -> Line:
 
     `x` must not be constant. With two points there is no interval.
     """
-    at = x - x.mean()
-    up = y - y.mean()
-    square = float(at @ at)
-    slope = float(at @ up) / square
-    df = len(x) - 2
-    intercept = float(y.mean()) - slope * float(x.mean())
+    from scipy import stats
+
+    found = stats.linregress(x, y)
+    slope, se, df = float(found.slope), float(found.stderr), len(x) - 2
     if df < 1 or constant(y):
-        return Line(slope, intercept, None, df, None, None, None)
-    rest = up - slope * at
-    se = math.sqrt(float(rest @ rest) / df / square)
+        return Line(slope, float(found.intercept), None, df, None, None, None)
     reach = student_reach(confidence, df) * se
-    p = student_p(slope / se, df) if se > 0 else 0.0
-    return Line(slope, intercept, se, df, slope - reach, slope + reach, p)
+    p = float(found.pvalue) if se > 0 else 0.0
+    return Line(slope, float(found.intercept), se, df, slope - reach, slope + reach, p)
 
 
 def pearson(x: Floats, y: Floats) -> float | None:
     """Return Pearson's r; None where one of the two is constant."""
+    from scipy import stats
+
     if len(x) < 2 or constant(x) or constant(y):
         return None
-    a, b = x - x.mean(), y - y.mean()
-    r = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
-    return min(1.0, max(-1.0, r))
+    return float(stats.pearsonr(x, y).statistic)
 
 
 def fisher(r: float | None, df: int, confidence: float) -> tuple[float | None, float | None]:
@@ -80,24 +81,108 @@ def r_p_value(r: float | None, df: int) -> float | None:
 def spearman(x: Floats, y: Floats) -> tuple[float | None, float | None]:
     """Return Spearman's rank correlation and its two-sided p-value; x must not repeat.
 
-    The p-value counts all orders up to eight points; beyond it is that of the t approximation.
+    The p-value counts all orders up to eight points (0.1 s); beyond it is that of the t
+    approximation.
     """
     from scipy import stats
 
     if len(x) < 3 or constant(y):
         return None, None
-    ranks_x = stats.rankdata(x)
-    ranks_y = stats.rankdata(y)
-    rho = pearson(ranks_x, ranks_y)
-    if rho is None or len(x) > _EXACT:
-        return rho, r_p_value(rho, len(x) - 2)
-    up = ranks_y - ranks_y.mean()
-    sums = np.abs(_orders(len(x)) @ up)
-    here = abs(float((ranks_x - ranks_x.mean()) @ up))
-    return rho, float((sums >= here - 1e-9).mean())
+    if len(x) > _EXACT:
+        found = stats.spearmanr(x, y)
+    else:
+        every = stats.PermutationMethod(n_resamples=np.inf)
+        found = stats.pearsonr(stats.rankdata(x), stats.rankdata(y), method=every)
+    return float(found.statistic), float(found.pvalue)
 
 
-@lru_cache(maxsize=_EXACT)
-def _orders(n: int) -> Floats:
-    """Return all orders of the ranks 1..n, centred, shape (n!, n)."""
-    return np.array(list(permutations(range(1, n + 1))), dtype=np.float64) - (n + 1) / 2
+def bayes(x: Floats, y: Floats) -> dict[str, Any] | None:
+    """Return the posterior of the slope and the 1-σ band of a further level mean.
+
+    Parameters
+    ----------
+    x, y : float arrays, shape (levels,)
+        Diversity in percent, mean score of each level.
+
+    Returns
+    -------
+    dict or None
+        `slope` and `sd` per percent; `band`, rows of diversity, mean, low, high. None below
+        three levels or where the score is constant.
+
+    Notes
+    -----
+    `sklearn.linear_model.BayesianRidge` (MacKay 1992, Tipping 2001) on standardised x and y,
+    scaled back: its priors and its stopping rule are in absolute units, so that on raw scores a
+    change of unit changes the posterior. The band is scikit-learn's predictive one: the noise of
+    a level mean and the spread of the slope; that of the intercept is not in it.
+    """
+    if len(x) < 3 or constant(y):
+        return None
+    from sklearn.linear_model import BayesianRidge
+
+    x_mean, x_sd, y_mean, y_sd = x.mean(), x.std(), y.mean(), y.std()
+    model = BayesianRidge(tol=_TOLERANCE, max_iter=_STEPS)
+    model.fit(((x - x_mean) / x_sd)[:, None], (y - y_mean) / y_sd)
+    shown = np.linspace(x[0], x[-1], _BAND_POINTS)
+    mean, sd = model.predict(((shown - x_mean) / x_sd)[:, None], return_std=True)
+    middle, reach = y_mean + y_sd * mean, y_sd * sd
+    scale = y_sd / x_sd
+    band = np.column_stack([shown, middle, middle - reach, middle + reach])
+    return {
+        "slope": float(model.coef_[0] * scale),
+        "sd": float(np.sqrt(model.sigma_[0, 0]) * scale),
+        "band": band.tolist(),
+    }
+
+
+def mixed(levels: Levels, confidence: float) -> dict[str, Any] | None:
+    """Fit a line through the draws, with a random effect a level: draws of a level are alike.
+
+    Returns
+    -------
+    dict or None
+        `slope` per percent with `low`, `high` and `p` by t with levels − 2 degrees of freedom,
+        `level_sd`, by which levels differ beside the line, `draw_sd`, by which draws of a level
+        differ; four digits each, as the search stops near there. `converged`; where it is False
+        the others are None. None below three levels or where no spread of draws is known.
+
+    Notes
+    -----
+    REML by `statsmodels`' MixedLM on standardised figures, searched by Powell's method: gradients
+    vanish where `level_sd` is 0, and the default methods then stop short. With equally many draws
+    a level and `level_sd` above 0 it is OLS on level means; it weighs levels by their draws where
+    these are not equally many. 20 to 60 ms.
+    """
+    x, y = levels.each
+    square, within = levels.squares
+    unit, equal = float(y.std()), _EQUAL * len(y) * float(y.var())
+    if len(levels.at) < 3 or not within or square <= equal or constant(y):
+        return None
+    from statsmodels.regression.linear_model import GLS
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    scores = (y - y.mean()) / unit
+    design = np.column_stack([np.ones(len(x)), (x - x.mean()) / x.std()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of variances at 0, which `level_sd` says
+        found = MixedLM(scores, design, groups=x).fit(method="powell", maxiter=_STEPS)
+    ratio = float(found.cov_re[0, 0]) / found.scale
+    ratio *= ratio > _NOTHING
+    # Given the ratio of variances it is generalised least squares, whose error needs no gradient.
+    line = GLS(scores, design, sigma=np.eye(len(x)) + ratio * (x[:, None] == x)).fit()
+    slope, error = (float(one[1]) * unit / float(x.std()) for one in (line.params, line.bse))
+    df = len(levels.at) - 2
+    reach = student_reach(confidence, df) * error
+    figures = {
+        "slope": slope,
+        "low": slope - reach,
+        "high": slope + reach,
+        "p": student_p(slope / error, df),
+        "level_sd": math.sqrt(ratio * line.scale) * unit,
+        "draw_sd": math.sqrt(line.scale) * unit,
+    }
+    if not found.converged:
+        return {**dict.fromkeys(figures), "df": df, "converged": False}
+    rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
+    return {**rounded, "df": df, "converged": True}

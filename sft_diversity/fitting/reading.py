@@ -1,15 +1,81 @@
-"""A CSV of scores or metrics, read as text: what a cell means is decided where its column is."""
+"""From a CSV to draws: every row accounted for, training seeds averaged in their draw."""
 
 from __future__ import annotations
 
 import csv
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.fitting.config import FitConfig
 
+#: Strategies without a dial. Any other strategy without a diversity is compared alike.
+BASELINES = ("random", "random-common", "longest", "base")
+#: The one strategy that no regime and no size can change: the model before fine-tuning.
+BASE = "base"
+NEEDED = ("strategy", "size", "diversity", "seed")
+_MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
 _MAX_BYTES = 256 << 20
+#: Losses that a study writes beside its score, in nats a token, each over other references.
+_HELD_OUT = {
+    "transfer_first64": "first 64 response tokens, prompts of other origin",
+    "short_references": "short references, prompts of other origin",
+    "in_mix": "the corpus's own mix",
+    "domain_mean": "mean over domains",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """What one dial is turned within. Regime "" is that of a table without regimes."""
+
+    regime: str
+    size: int
+    strategy: str
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """What strategies are compared within."""
+        return self.regime, self.size
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One subset: its level of diversity (None without a dial) and a score a training.
+
+    Subsets of a level that hardly differ may be one draw, each with its trainings.
+    """
+
+    group: Group
+    diversity: float | None
+    seed: str
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the training seeds."""
+        return math.fsum(self.scores) / len(self.scores)
+
+    @property
+    def key(self) -> tuple[Group, float | None, str]:
+        """What names the draw."""
+        return self.group, self.diversity, self.seed
+
+
+@dataclass
+class Account:
+    """What became of the rows of a table."""
+
+    rows: int
+    no_score: int = 0
+    repeated: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def there(path: Path) -> Path:
@@ -64,3 +130,156 @@ def _check_shape(path: Path, head: list[str], body: list[list[str]]) -> None:
                 f"fit: {path}: row {number:,} has {len(row)} cells, the header {len(head)}; "
                 "quote cells that hold commas"
             )
+
+
+def need(frame: pl.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Refuse a table that lacks a column, naming the nearest it has."""
+    lacking = [name for name in columns if name not in frame.columns]
+    if not lacking:
+        return
+    lower = {name.lower().strip(): name for name in frame.columns}
+    near = difflib.get_close_matches(lacking[0].lower(), lower, n=1, cutoff=0.6)
+    hint = f"; is `{lower[near[0]]}` meant?" if near else ""
+    has = ", ".join(frame.columns[:12]) + (", …" if frame.width > 12 else "")
+    raise DataError(
+        f"fit: {what} lacks the column {', '.join(lacking)}{hint} (it has {has or 'none'})"
+    )
+
+
+def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[Draw], Account]:
+    """Return the draws of a table of runs, ordered by what names them, and the account of rows.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Columns `strategy, size, diversity, seed`, the score, and maybe `regime`, `train_seed` and
+        `draw` (rows of a level with the same one count as one draw; by default the seed); as text
+        or as numbers. Others are not read.
+    score : str
+        Name of the column of scores; `sign` is multiplied in.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a cell is no number or out of range, or two rows are of the same
+        run but have different scores.
+    """
+    need(frame, [*NEEDED, score], "the table")
+    if not frame.height:
+        raise DataError("fit: the table has a header but no rows; it needs one row a run")
+    account = Account(frame.height)
+    found: dict[tuple[Group, float | None, str, str], tuple[float, int]] = {}
+    seeds, shared = (
+        frame[name].to_list() if name in frame.columns else [None] * frame.height
+        for name in ("train_seed", "draw")
+    )
+    scores = frame[score].to_list()
+    for number, key in enumerate(keys(frame), start=1):
+        value = numeric(scores[number - 1], score, number)
+        if value is None or not math.isfinite(value):
+            account.no_score += 1
+            continue
+        run = (*key, label(seeds[number - 1]))
+        if run in found and found[run][0] != sign * value:
+            raise DataError(
+                f"fit: rows {found[run][1]:,} and {number:,} are the same run ({_named(key)}) with "
+                "different scores; give trainings of one subset their own `train_seed`"
+            )
+        account.repeated += run in found
+        found.setdefault(run, (sign * value, number))
+    together: dict[tuple[Group, float | None, str], list[float]] = {}
+    for run in sorted(found, key=_order):
+        value, number = found[run]
+        draw = label(shared[number - 1]) or run[2]
+        together.setdefault((*run[:2], draw), []).append(value)
+    return [Draw(*key, tuple(values)) for key, values in together.items()], account
+
+
+def keys(frame: pl.DataFrame) -> Iterable[tuple[Group, float | None, str]]:
+    """Yield what names the draw of every row."""
+    regimes = frame["regime"].to_list() if "regime" in frame.columns else [None] * frame.height
+    rows = zip(regimes, *(frame[name].to_list() for name in NEEDED), strict=True)
+    for number, (regime, strategy, size, diversity, seed) in enumerate(rows, start=1):
+        name = label(strategy)
+        if not name:
+            raise DataError(f"fit: row {number:,} has no strategy; name it, or remove the row")
+        level = None if name in BASELINES else numeric(diversity, "diversity", number)
+        if level is not None and not 0 <= level <= 100:
+            raise DataError(f"fit: row {number:,}: diversity is {level:g}; it goes from 0 to 100 %")
+        samples = numeric(size, "size", number)
+        if name == BASE:
+            group = Group("", 0, BASE)
+        elif samples is None or samples < 1 or samples % 1:
+            raise DataError(
+                f"fit: row {number:,}: size is {size!r}; it is the number of samples of the subset"
+            )
+        else:
+            group = Group(label(regime), int(samples), name)
+        yield group, level, label(seed) if name != BASE else f"{label(regime)}|{size}|{label(seed)}"
+
+
+def numeric(cell: Any, column: str, number: int) -> float | None:
+    """Return a cell as a number; None where it is empty or NaN."""
+    if cell is None or (isinstance(cell, str) and cell.strip().lower() in _MISSING):
+        return None
+    try:
+        if isinstance(cell, bool):
+            raise ValueError
+        value = float(cell)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"fit: row {number:,}: {column} is {str(cell)[:40]!r}, which is no number; "
+            "correct it, or leave the cell empty"
+        ) from None
+    return None if math.isnan(value) else value
+
+
+def label(cell: Any) -> str:
+    """Return a cell as a name; 3, 3.0 and "3" are the same."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    text = str(cell).strip()
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
+
+
+def _order(run: tuple[Group, float | None, str, str]) -> tuple[Any, ...]:
+    group, level, seed, train_seed = run
+    return group, -1.0 if level is None else level, _by_number(seed), _by_number(train_seed)
+
+
+def _by_number(text: str) -> tuple[bool, int, str]:
+    whole = text.lstrip("-").isdecimal() and text.isascii() and len(text) < 20
+    return (not whole, int(text) if whole and text.count("-") <= 1 else 0, text)
+
+
+def _named(key: tuple[Group, float | None, str]) -> str:
+    group, level, seed = key
+    parts = [f"regime {group.regime}" if group.regime else "", group.strategy]
+    parts += ["" if level is None else f"{level:g} %", f"seed {seed}" if seed else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def score_kind(frame: pl.DataFrame, config: FitConfig) -> str:
+    """Return the kind of score in words, its unit among them, as `score_kind` gives or names tell.
+
+    A column that is minus a known loss in every row is that loss, whatever its name.
+    """
+    if config.score_kind:
+        return config.score_kind
+    for name, over in _HELD_OUT.items():
+        turned = _negates(frame, config.score, name)
+        if turned or config.score == name:
+            minus = "minus " * (turned or config.lower_is_better)
+            return f"{minus}held-out loss, nats a token; {over}"
+    return f"column {config.score}, of a kind not given"
+
+
+def _negates(frame: pl.DataFrame, score: str, loss: str) -> bool:
+    if loss not in frame.columns:
+        return False
+    try:
+        columns = [[numeric(cell, name, 0) for cell in frame[name]] for name in (score, loss)]
+    except DataError:  # a column of that name that is no loss
+        return False
+    known = [(a, b) for a, b in zip(*columns, strict=True) if a is not None and b is not None]
+    return bool(known) and all(math.isclose(a, -b, rel_tol=1e-9) for a, b in known)

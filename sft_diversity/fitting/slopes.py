@@ -1,24 +1,35 @@
-"""The slope of the score over the dial, for one strategy at one size."""
+"""One strategy at one size: the slope of the score over the dial, its best level, its shape."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sft_diversity.core import seeding
 from sft_diversity.core.numbers import interval
-from sft_diversity.fitting import best, published
-from sft_diversity.fitting.bayes import bayes
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import Floats, Levels, constant, resample
-from sft_diversity.fitting.lines import Line, fisher, ols, pearson, spearman
+from sft_diversity.fitting.lines import Line, bayes, fisher, mixed, ols, pearson, spearman
 
+#: Slopes of the reference study, arXiv 2505.24768, to stand beside ours.
+PUBLISHED: dict[str, dict[int, float]] = {
+    "macro-instruction": {10_000: 2.37, 20_000: 1.67, 30_000: 1.45},
+    "meso-instruction": {10_000: 4.93, 20_000: 3.75, 30_000: 2.07},
+    "micro-instruction": {10_000: -5.45, 20_000: -2.83, 30_000: -1.80},
+    "macro-response": {10_000: 0.73, 20_000: 0.97, 30_000: 0.59},
+    "meso-response": {10_000: 3.61, 20_000: 1.71, 30_000: 2.00},
+    "micro-response": {10_000: 5.35, 20_000: 6.68, 30_000: 10.06},
+}
+#: Of the figures above: they come from benchmarks, ours from whatever column was fitted.
+PUBLISHED_UNIT = "benchmark points ×10⁻² per % of diversity"
+_TIE = 1e-9  # of the spread of the means
 _NO_SLOPE: dict[str, Any] = dict.fromkeys(
     (
         "slope", "intercept", "ci_low", "ci_high", "ci_kind", "t_low", "t_high", "t_df", "t_over",
         "boot_low", "boot_high", "p", "pearson_r", "pearson_low", "pearson_high", "spearman_r",
-        "spearman_p", "bayes", "ends", "curvature",
+        "spearman_p", "bayes", "mixed", "ends", "curvature",
     )
 )  # fmt: skip
 
@@ -54,9 +65,9 @@ def fit_slope(levels: Levels, config: FitConfig) -> dict[str, Any]:
         "levels": [float(at) for at in levels.at],
         "points": points,
         **(_line(levels, drawn, config) if len(means) > 1 else _NO_SLOPE),
-        **best.best_level(levels, drawn),
-        "best_margin": best.best_margin(levels, config.confidence),
-        "published": published.slopes_of(group.strategy),
+        **best_level(levels, drawn),
+        "best_margin": best_margin(levels, config.confidence),
+        "published": published_slopes(group.strategy),
     }
 
 
@@ -88,8 +99,9 @@ def _line(levels: Levels, drawn: Floats | None, config: FitConfig) -> dict[str, 
         "spearman_r": rho,
         "spearman_p": rho_p,
         "bayes": bayes(x, y),
-        "ends": best.ends(levels, config.confidence),
-        "curvature": best.curvature(levels),
+        "mixed": mixed(levels, config.confidence),
+        "ends": ends(levels, config.confidence),
+        "curvature": curvature(levels),
     }
 
 
@@ -97,8 +109,7 @@ def _t_line(levels: Levels, confidence: float) -> tuple[Line, str]:
     """Return the line and what its t interval is over."""
     if len(levels.at) > 2:
         return ols(levels.at, levels.means, confidence), "level means"
-    each = np.repeat(levels.at, [len(draws) for draws in levels.draws])
-    return ols(each, np.concatenate(levels.draws), confidence), "draws"
+    return ols(*levels.each, confidence), "draws"
 
 
 def _bootstrap(x: Floats, drawn: Floats, confidence: float) -> tuple[float, float] | None:
@@ -115,3 +126,133 @@ def _wider(
     if boot and boot[1] - boot[0] > line.high - line.low:
         return boot, "bootstrap"
     return (line.low, line.high), "t" if over == "level means" else "t over draws"
+
+
+def published_slopes(strategy: str) -> dict[str, float] | None:
+    """Return the published slopes of a strategy by size, `response-micro` meaning the same."""
+    name = strategy.strip().lower().replace("_", "-")
+    found = PUBLISHED.get(name) or PUBLISHED.get("-".join(reversed(name.split("-"))))
+    return {str(size): slope for size, slope in found.items()} if found else None
+
+
+def best_level(levels: Levels, drawn: Floats | None) -> dict[str, Any]:
+    """Return the level with the highest mean, and in which share of resamples each level is best.
+
+    `best_level` is None where all levels score the same, or there is only one. Levels that tie in
+    a resample share it.
+    """
+    means = levels.means
+    if len(means) < 2 or constant(means):
+        return {"best_level": None, "best_level_share": None}
+    found: dict[str, Any] = {"best_level": float(levels.at[int(means.argmax())])}
+    shares = None
+    if drawn is not None:
+        near = _TIE * float(means.max() - means.min())
+        first = drawn >= drawn.max(axis=1, keepdims=True) - near
+        each = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
+        shares = {f"{at:g}": float(share) for at, share in zip(levels.at, each, strict=True)}
+    return found | {"best_level_share": shares}
+
+
+def best_margin(levels: Levels, confidence: float) -> dict[str, Any] | None:
+    """Compare the best level with the level that is hardest to tell from it.
+
+    Returns
+    -------
+    dict or None
+        See `_contrasts`; `level` is the best, `other` the one compared. None where no level is
+        best, or no spread of draws is known.
+
+    Notes
+    -----
+    The two-sided t test of the best mean against the next. That they were chosen by their scores
+    needs no further correction: a false "clear" is likeliest where just two levels share the top
+    (Gutmann & Maymin 1987, "Is the selected population the best?", Annals of Statistics 15).
+    """
+    means = levels.means
+    if len(means) < 2 or constant(means):
+        return None
+    best = int(means.argmax())
+    others = [i for i in range(len(means)) if i != best]
+    return max(_contrasts(levels, best, others, confidence), key=lambda one: one["p"], default=None)
+
+
+def ends(levels: Levels, confidence: float) -> dict[str, Any] | None:
+    """Compare the highest level with the lowest, whatever lies between; see `_contrasts`.
+
+    None below three levels, where the slope is the same, or where no spread of draws is known.
+    """
+    last = len(levels.at) - 1
+    found = _contrasts(levels, last, [0], confidence) if last > 1 else []
+    return found[0] if found else None
+
+
+def _contrasts(
+    levels: Levels, one: int, others: Sequence[int], confidence: float
+) -> list[dict[str, Any]]:
+    """Return the differences of a level's mean from others by t, the spread pooled over all draws.
+
+    Nothing where no spread of draws is known.
+    """
+    square, df = levels.squares
+    if not df or square <= 0:
+        return []
+    x, y = levels.each
+    rows = np.zeros((len(others), len(levels.at)))
+    rows[:, one] = 1
+    rows[np.arange(len(others)), others] = -1
+    tested = _fit(y, x[:, None] == levels.at).t_test(rows)
+    reach = tested.conf_int(1 - confidence)
+    return [
+        {
+            "level": float(levels.at[one]),
+            "other": float(levels.at[other]),
+            "difference": float(tested.effect[i]),
+            "low": float(reach[i, 0]),
+            "high": float(reach[i, 1]),
+            "df": df,
+            "p": float(np.atleast_1d(tested.pvalue)[i]),
+        }
+        for i, other in enumerate(others)
+    ]
+
+
+def curvature(levels: Levels) -> dict[str, Any] | None:
+    """Test whether the levels depart from a straight line.
+
+    Returns
+    -------
+    dict or None
+        `test` (`lack of fit` or `quadratic`), `f`, `df`, `p`. None where there is nothing to
+        test with: fewer than three levels, or three with one draw each.
+
+    Notes
+    -----
+    The F test of the OLS line of the draws against a richer model: with repeated draws a mean of
+    its own a level (lack of fit), with one draw a level a quadratic term.
+    """
+    square, within = levels.squares
+    if len(levels.at) < 3 or constant(levels.means):
+        return None
+    x, y = levels.each
+    at = (x - x.mean()) / x.std()
+    line = np.column_stack([np.ones_like(at), at])
+    if within and square > 0:
+        test, richer = "lack of fit", x[:, None] == levels.at
+    elif not within and len(levels.at) > 3:
+        test, richer = "quadratic", np.column_stack([line, at**2])
+    else:
+        return None
+    full = _fit(y, richer)
+    df = [richer.shape[1] - 2, int(full.df_resid)]
+    if full.ssr <= 1e-24 * full.centered_tss:  # exactly on a parabola: nothing to test against
+        return {"test": test, "f": None, "df": df, "p": None}
+    f, p, _ = full.compare_f_test(_fit(y, line))
+    return {"test": test, "f": max(0.0, float(f)), "df": df, "p": float(p)}
+
+
+def _fit(scores: Floats, design: Any) -> Any:
+    """Return statsmodels' OLS of scores about their mean."""
+    from statsmodels.regression.linear_model import OLS
+
+    return OLS(scores - scores.mean(), np.asarray(design, dtype=np.float64)).fit()

@@ -16,7 +16,7 @@ from sft_diversity.fitting.table import fit_table
 
 __all__ = ["FitConfig", "fit", "fit_table", "plan"]
 
-VERSION = 2
+VERSION = 3
 STAGE = "fit"
 _SLOPES = (
     "regime", "strategy", "size", "n", "slope", "ci_low", "ci_high", "ci_kind", "p", "p_adjusted",

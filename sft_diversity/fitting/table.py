@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
-from sft_diversity.fitting import published
 from sft_diversity.fitting.baselines import comparisons
 from sft_diversity.fitting.claims import claims, judge
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import correlate, metrics_of
-from sft_diversity.fitting.gaps import gaps
-from sft_diversity.fitting.headline import headlines
-from sft_diversity.fitting.levels import group_levels
-from sft_diversity.fitting.noise import training_noise
-from sft_diversity.fitting.runs import Account, draws_of
-from sft_diversity.fitting.scores import score_kind
-from sft_diversity.fitting.slopes import fit_slope
+from sft_diversity.fitting.headline import headlines, place_name
+from sft_diversity.fitting.levels import Levels, group_levels, training_noise
+from sft_diversity.fitting.reading import BASE, Account, Draw, draws_of, score_kind
+from sft_diversity.fitting.slopes import PUBLISHED_UNIT, fit_slope
 from sft_diversity.fitting.verdict import verdict
+
+_SHOWN = 6
+_FEW = 3  # draws below which the spread of a cell is hardly known
 
 
 def fit_table(
@@ -77,7 +77,7 @@ def fit_table(
         "score_kind": score_kind(frame, config),
         "correction": config.correction,
         "confidence": config.confidence,
-        "published_unit": published.UNIT,
+        "published_unit": PUBLISHED_UNIT,
     }
     judge(result, config)
     result["claims"] = claims(result)
@@ -92,3 +92,64 @@ def _note_metrics(account: Account, left_out: list[str], without: int) -> None:
         account.notes.append(f"Columns of metrics that are no numbers: {', '.join(left_out)}.")
     if without:
         account.notes.append(f"{without:,} draws have no row in the table of metrics.")
+
+
+def gaps(draws: Sequence[Draw], levels: Sequence[Levels], account: Account) -> list[str]:
+    """Return a sentence for everything the table lacks."""
+    said = []
+    if account.no_score:
+        said.append(f"{_rows(account.no_score)} without a finite score left out.")
+    if account.repeated:
+        said.append(f"{_rows(account.repeated)} repeated another and left out.")
+    at = [float(one.at.max()) for one in levels]
+    if at and 0 < max(at) <= 1:
+        said.append("No diversity exceeds 1: it is read as percent; is it a share from 0 to 1?")
+    places = sorted({one.group.place for one in levels})
+    for regime, size in places:
+        here = [one for one in levels if one.group.place == (regime, size)]
+        where = place_name(regime, size)
+        said += [f"{where}: {text}" for text in [*_cells(here), *_random(draws, regime, size)]]
+    return said
+
+
+def _cells(here: Sequence[Levels]) -> list[str]:
+    """Say which levels a strategy lacks that another has, and which cells have fewer draws."""
+    every = sorted({float(at) for one in here for at in one.at})
+    most = max(len(draws) for one in here for draws in one.draws)
+    lacking, short = [], []
+    for one in here:
+        drawn = dict(zip(map(float, one.at), map(len, one.draws), strict=True))
+        lacking += [f"{one.group.strategy} {at:g} %" for at in every if at not in drawn]
+        short += [f"{one.group.strategy} {at:g} % ({n})" for at, n in drawn.items() if n < most]
+    said = []
+    if lacking:
+        said.append(f"cells without a run: {_some(lacking)}.")
+    if short:
+        said.append(f"cells with fewer than {most} draws: {_some(short)}.")
+    return said
+
+
+def _random(draws: Sequence[Draw], regime: str, size: int) -> list[str]:
+    n = sum(
+        draw.group.strategy == "random"
+        and draw.group.size == size
+        and draw.group.regime in ("", regime)
+        for draw in draws
+    )
+    said = []
+    if not n:
+        said.append("no random subset: whether any selection beats random cannot be said.")
+    elif n < _FEW:
+        said.append(f"{n} random {'subset' if n == 1 else 'subsets'}; three or more are wanted.")
+    if not any(draw.group.strategy == BASE for draw in draws):
+        said.append("no base model: what fine-tuning itself brought cannot be said.")
+    return said
+
+
+def _rows(n: int) -> str:
+    return "1 row" if n == 1 else f"{n:,} rows"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

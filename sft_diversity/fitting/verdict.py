@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sft_diversity.fitting.gaps import place_name
-from sft_diversity.fitting.headline import ends, headlines, places
-from sft_diversity.fitting.runs import BASELINES
-from sft_diversity.fitting.wording import (
+from sft_diversity.fitting.headline import (
     Row,
     are,
+    ends,
+    headlines,
     listed,
     over_dial,
     p_value,
     percent_of,
     place,
+    place_name,
+    places,
     share,
     side,
     signed,
 )
+from sft_diversity.fitting.reading import BASELINES
 
 _NAMES = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 _FEW_DF = 2

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sft_diversity.fitting.levels import Levels
-from sft_diversity.fitting.runs import Group
+from sft_diversity.fitting.reading import Group
 
 LEVELS = (0.0, 33.0, 67.0, 100.0)
 GROUP = Group("", 10_000, "micro-response")

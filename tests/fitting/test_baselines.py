@@ -7,7 +7,7 @@ from scipy import stats
 from sft_diversity.fitting.baselines import comparisons
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import group_levels
-from sft_diversity.fitting.runs import draws_of
+from sft_diversity.fitting.reading import draws_of
 from tests.fitting.making import study
 
 CONFIG = FitConfig()

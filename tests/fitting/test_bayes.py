@@ -7,7 +7,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sft_diversity.fitting.bayes import bayes
+from sft_diversity.fitting.lines import bayes
 from tests.fitting.making import LEVELS
 
 X = np.array(LEVELS)

@@ -9,7 +9,7 @@ from scipy import stats
 from sft_diversity.core.errors import DataError
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import correlate, metrics_of
-from sft_diversity.fitting.runs import draws_of
+from sft_diversity.fitting.reading import draws_of
 from tests.fitting.making import study
 
 KEYS = ["regime", "strategy", "size", "diversity", "seed"]

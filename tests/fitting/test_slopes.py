@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.slopes import fit_slope
+from sft_diversity.fitting.levels import resample
+from sft_diversity.fitting.slopes import best_level, best_margin, curvature, ends, fit_slope
 from tests.fitting.making import LEVELS, levels_of, simulated
 
 QUICK = FitConfig(draws=400)
@@ -38,7 +40,8 @@ def test_two_levels_take_the_t_interval_of_the_draws():
     x, y = np.repeat([0.0, 100.0], 3), np.concatenate(levels.draws)
     theirs = sm.OLS(y, sm.add_constant(x)).fit()
     assert (found["t_low"], found["t_high"]) == pytest.approx(theirs.conf_int()[1], abs=1e-9)
-    assert (found["t_over"], found["pearson_r"], found["bayes"]) == ("draws", None, None)
+    assert (found["t_over"], found["pearson_r"]) == ("draws", None)
+    assert (found["bayes"], found["mixed"]) == (None, None)
 
 
 def test_what_a_table_cannot_say_is_none():
@@ -48,6 +51,125 @@ def test_what_a_table_cannot_say_is_none():
     assert (pair["slope"], pair["ci_low"], pair["p"]) == (1.0, None, None)
     flat = fit_slope(levels_of(*[[-6.1] * 3] * 4), QUICK)
     assert (flat["slope"], flat["ci_low"], flat["p"], flat["pearson_r"]) == (0.0, None, None, None)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("draws", [3, (3, 2, 4, 1)])
+def test_lack_of_fit_is_the_anova_of_a_line_against_free_levels(draws):
+    levels = simulated(rng(1), 0.02, draws=draws)
+    rows = [(at, y) for at, own in zip(levels.at, levels.draws, strict=True) for y in own]
+    x, y = np.array(rows).T
+    line = np.polyval(np.polyfit(x, y, 1), levels.at)
+    beside = sum(
+        len(own) * (own.mean() - at) ** 2 for own, at in zip(levels.draws, line, strict=True)
+    )
+    within = sum(((own - own.mean()) ** 2).sum() for own in levels.draws)
+    f = beside / 2 / (within / (len(y) - 4))
+    found = curvature(levels)
+    assert (found["test"], found["df"]) == ("lack of fit", [2, len(y) - 4])
+    assert found["f"] == pytest.approx(f, rel=1e-8)
+    assert found["p"] == pytest.approx(stats.f.sf(f, 2, len(y) - 4), rel=1e-8)
+
+
+def test_with_one_draw_a_level_a_quadratic_term_is_tested():
+    levels = simulated(rng(2), 0.02, levels=range(0, 101, 20), draws=1)
+    theirs = sm.OLS(levels.means, np.vander(levels.at / 100, 3)).fit()
+    found = curvature(levels)
+    assert found["test"] == "quadratic"
+    assert found["p"] == pytest.approx(theirs.pvalues[0], rel=1e-6)
+
+
+def test_too_few_levels_have_no_curvature():
+    assert curvature(simulated(rng(), levels=(0, 100))) is None
+    assert curvature(simulated(rng(), levels=(0, 50, 100), draws=1)) is None
+
+
+def test_the_share_of_the_best_level_is_that_of_all_resamples():
+    # two draws a level: means of resamples are m ± d or m, with chances 1/4, 1/4, 1/2
+    levels = levels_of([0.0, 2.0], [0.5, 2.5])
+    found = best_level(levels, resample(levels, 200_000, rng()))
+    reach = np.sqrt(2.0)  # deviations of ±1, widened for two draws
+    means = {a: (1 + a * reach, 1.5 + a * reach) for a in (-1, 0, 1)}
+    chance = {-1: 0.25, 0: 0.5, 1: 0.25}
+    second = sum(chance[a] * chance[b] for a in chance for b in chance if means[b][1] > means[a][0])
+    assert found["best_level"] == 1
+    assert found["best_level_share"]["1"] == pytest.approx(second, abs=0.005)
+    assert sum(found["best_level_share"].values()) == pytest.approx(1)
+
+
+def test_levels_that_tie_share():
+    levels = levels_of([1.0, 1.0], [1.0, 1.0], [0.0, 0.0])
+    found = best_level(levels, resample(levels, 200, rng()))
+    assert found["best_level_share"] == {"0": 0.5, "1": 0.5, "2": 0.0}
+
+
+def test_the_best_level_may_lie_within_the_dial():
+    levels = levels_of([1.0, 1.1], [2.0, 2.1], [4.0, 4.1], [3.0, 3.1], at=LEVELS)
+    found = best_level(levels, resample(levels, 500, rng()))
+    assert found == {
+        "best_level": 67.0,
+        "best_level_share": {"0": 0.0, "33": 0.0, "67": 1.0, "100": 0.0},
+    }
+
+
+def test_without_repeated_draws_how_sure_is_not_known():
+    levels = levels_of([1.0], [2.0], [1.5])
+    assert resample(levels, 200, rng()) is None
+    assert best_level(levels, None) == {"best_level": 1.0, "best_level_share": None}
+
+
+def test_resampled_means_spread_as_means_of_draws_do():
+    levels = levels_of([0.0, 3.0, 6.0], [1.0, 1.0, 4.0])
+    drawn = resample(levels, 200_000, rng())
+    expected = [np.std(draws, ddof=1) / np.sqrt(3) for draws in levels.draws]
+    assert drawn.std(axis=0) == pytest.approx(expected, rel=0.01)
+    assert drawn.mean(axis=0) == pytest.approx(levels.means, abs=0.02)
+
+
+def test_a_single_draw_takes_the_spread_of_the_other_levels():
+    drawn = resample(levels_of([0.0, 2.0], [5.0]), 100_000, rng())
+    assert drawn[:, 1].std() == pytest.approx(np.sqrt(2), rel=0.01)
+
+
+def pairwise(levels, one, other):
+    """Difference, standard error, p and degrees of freedom of two level means, by hand."""
+    counts = [len(own) for own in levels.draws]
+    df = sum(counts) - len(counts)
+    spread = sum(((own - own.mean()) ** 2).sum() for own in levels.draws) / df
+    difference = levels.draws[one].mean() - levels.draws[other].mean()
+    error = np.sqrt(spread * (1 / counts[one] + 1 / counts[other]))
+    return difference, error, 2 * stats.t.sf(abs(difference / error), df), df
+
+
+@pytest.mark.parametrize("draws", [3, (3, 2, 4, 1)])
+def test_ends_and_margin_are_contrasts_of_pooled_spread(draws):
+    levels = simulated(rng(3), 0.02, draws=draws)
+    found = ends(levels, 0.95)
+    difference, error, p, df = pairwise(levels, 3, 0)
+    reach = stats.t.ppf(0.975, df) * error
+    assert (found["level"], found["other"], found["df"]) == (100.0, 0.0, df)
+    assert found["difference"] == pytest.approx(difference)
+    assert (found["low"], found["high"]) == pytest.approx((difference - reach, difference + reach))
+    assert found["p"] == pytest.approx(p, rel=1e-6)
+
+
+def test_the_best_level_is_held_against_the_one_hardest_to_tell_from_it():
+    levels = levels_of([0.0, 1.0], [5.0, 5.5, 6.0], [4.5], [2.0, 3.0])
+    found = best_margin(levels, 0.95)
+    others = [pairwise(levels, 1, other)[2] for other in (0, 2, 3)]
+    assert found["level"] == 1.0
+    assert found["other"] == 2.0  # the one draw there is the least sure
+    assert found["p"] == pytest.approx(max(others), rel=1e-6)
+
+
+def test_what_has_no_spread_or_no_middle_has_no_contrast():
+    assert ends(levels_of([1.0, 2.0], [3.0, 4.0]), 0.95) is None  # the slope says it
+    assert ends(levels_of([1.0], [2.0], [3.0]), 0.95) is None
+    assert best_margin(levels_of([1.0], [2.0], [3.0]), 0.95) is None
+    assert best_margin(levels_of([1.0, 1.0], [1.0, 1.0]), 0.95) is None
 
 
 def coverage(times, config, **made):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from sft_diversity.fitting.correction import adjust
+from sft_diversity.fitting.claims import adjust
 
 
 @pytest.mark.parametrize("seed", range(10))
