@@ -49,7 +49,7 @@ def workers(out: Path) -> list[int]:
             said = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if str(out).encode() in said and any(b"study.host" in one for one in said):
+        if str(out).encode() in said and any(b"studies.host" in one for one in said):
             found.append(int(place.name))
     return found
 
