@@ -23,13 +23,12 @@ from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.endpoint.answers import Outcome, Request
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import CallOptions, EndpointConfig, check_endpoint
-from sft_diversity.rewriting import rows as rowing
-from sft_diversity.rewriting.turns import PROMPTS, Way
+from sft_diversity.rewriting.turns import NOT_ASKED, PARTS, PROMPTS, Way, rewritten
 
 VERSION = 1
 STAGE = "rewrite"
 QUARANTINE = "quarantine.jsonl"
-_PARTS = ".parts"
+_FOLDER = ".parts"
 _GROUP_ROWS = 2_000
 _CHARS_A_TOKEN, _SECONDS_AN_ANSWER = 4, 8.0  # guesses for plans
 
@@ -184,15 +183,18 @@ def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Cli
     """Return one part a file of the source, each asked for once."""
     parts = []
     with progress.progress("rewrite", found.rows, "samples") as bar:
+
+        def ask(requests: Iterable[Request], number: int) -> Iterator[tuple[str, Outcome]]:
+            return client.ask(requests, bar if number == 0 else None)  # it counts samples
+
         for number, path in enumerate(found.files):
             stopping.safe_point(STAGE)
-            name = f"{_PARTS}/{number:05}.parquet"
+            name = f"{_FOLDER}/{number:05}.parquet"
             left = pq.read_metadata(path).num_rows
             if not draft.has(name):
-                ask = _Rounds(client, bar)
                 table = pq.read_table(path)
-                made = rowing.rewritten(table, ask, config.way, config.system, config.model)
-                left -= ask.counted
+                made = rewritten(table, ask, config.way, config.system, config.model)
+                left = sum(reason in NOT_ASKED for reason in made["reason"].to_pylist())
                 with draft.writing(name) as scratch:  # small groups, so that buckets read few
                     pq.write_table(
                         made.sort_by("id"), scratch, compression="zstd", row_group_size=_GROUP_ROWS
@@ -200,20 +202,6 @@ def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Cli
             bar.advance(left)
             parts.append(draft.path / name)
     return parts
-
-
-class _Rounds:
-    """Asks round by round; the bar counts samples, so only the first round moves it."""
-
-    def __init__(self, client: Client, bar: progress.Progress) -> None:
-        self._client, self._bar = client, bar
-        self.counted = 0
-
-    def __call__(self, requests: Iterable[Request]) -> Iterator[tuple[str, Outcome]]:
-        first = self.counted == 0
-        for pair in self._client.ask(requests, self._bar if first else None):
-            self.counted += first
-            yield pair
 
 
 def _quarantine(parts: list[Path], draft: folder.Draft, config: RewriteConfig) -> Counter[str]:
@@ -231,7 +219,7 @@ def _quarantine(parts: list[Path], draft: folder.Draft, config: RewriteConfig) -
     if bad > config.max_bad_fraction * rows:
         kept = Path(f"{draft.out}.{QUARANTINE}")
         shutil.copyfile(draft.path / QUARANTINE, kept)
-        shutil.rmtree(draft.path / _PARTS)  # answers are kept elsewhere; the rest is asked anew
+        shutil.rmtree(draft.path / _FOLDER)  # answers are kept elsewhere; the rest is asked anew
         raise BadRowsError(
             f"rewrite: {bad:,} of {rows:,} samples failed ({bad / rows:.1%}), `max_bad_fraction` "
             f"allows {config.max_bad_fraction:.1%}; see {kept}, mend the cause or raise the limit"
@@ -251,7 +239,7 @@ def _assemble(
     gone = pa.concat_tables([failed, same]).sort_by("old_id")
     table = gone.select(["old_id", "id", "reason"]).rename_columns(["id", "new_id", "reason"])
     draft.write_table("dropped.parquet", table)
-    whole = pads.dataset([str(part) for part in parts], schema=rowing.PARTS)
+    whole = pads.dataset([str(part) for part in parts], schema=PARTS)
     digits = corpora.bucket_digits(wanted.num_rows)
     for number in range(16**digits):
         stopping.safe_point(STAGE)
@@ -297,9 +285,9 @@ def _figures(
 
 def _forget_parts(draft: folder.Draft) -> None:
     """Remove the parts; renamed first: half a removal must not be resumed from."""
-    old = draft.path / f"{_PARTS}.old"
+    old = draft.path / f"{_FOLDER}.old"
     shutil.rmtree(old, ignore_errors=True)
-    (draft.path / _PARTS).rename(old)
+    (draft.path / _FOLDER).rename(old)
     shutil.rmtree(old)
 
 

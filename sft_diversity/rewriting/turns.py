@@ -1,19 +1,26 @@
-"""Dialogues whose assistant turns are written anew, one after another; pure but for the asking."""
+"""Samples whose assistant turns are written anew, one after another; pure but for the asking."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import pyarrow as pa
+
+from sft_diversity.core import schema
+from sft_diversity.core.hashing import text_key
 from sft_diversity.endpoint.answers import Failure, Outcome, Request, without_thoughts
 
 Way = Literal["answer", "revise"]
 Turn: TypeAlias = dict[str, str]
-Ask = Callable[[Iterable[Request]], Iterator[tuple[str, Outcome]]]
+#: Asks for a round of answers; the number of the round, from 0, comes with them.
+Ask = Callable[[Iterable[Request], int], Iterator[tuple[str, Outcome]]]
 
 #: Version of what is asked; part of the key of every answer. Whoever changes a prompt raises it.
 PROMPTS: dict[Way, str] = {"answer": "rewrite-answer-1", "revise": "rewrite-revise-1"}
+_RAW = 65_536  # characters of an answer that the quarantine keeps
 _SPEAKERS = {"system", "user", "assistant"}
 _REVISE = (
     "{question}\n\n---\nAn answer to the message above is given below. Write it anew in your own "
@@ -21,12 +28,25 @@ _REVISE = (
     "message asks for. Give the new answer alone.\n\n<answer>\n{answer}\n</answer>"
 )
 
-#: Reason codes of samples that stay as they were, besides those of the endpoint.
-REASONS = {
+#: Reason codes of samples that are not asked for; those of the rest are the endpoint's, and `cut`,
+#: an answer that ended at `max_tokens`.
+NOT_ASKED = {
     "other-turns": "a turn is neither the system's, the user's nor the assistant's",
     "nothing-asked": "no assistant turn follows a user's",
-    "cut": "the new answer was cut at max_tokens",
 }
+
+#: A row on the way: the sample, the id it had, and how it went (`reason` is null if well).
+PARTS = pa.schema(
+    [
+        *schema.SAMPLES,
+        ("old_id", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.string()),
+        ("tokens_in", pa.int64()),
+        ("tokens_out", pa.int64()),
+    ]
+)
 
 
 @dataclass
@@ -40,6 +60,19 @@ class Dialogue:
     raw: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
+
+
+def rewritten(samples: pa.Table, ask: Ask, way: Way, system: str | None, model: str) -> pa.Table:
+    """Return the samples with new answers, schema `PARTS`, in their order.
+
+    A sample that got none stays as it was, with the reason in its row and in its `meta`. One that
+    got them has a new id, the hash of its new turns.
+    """
+    rows = samples.to_pylist()
+    dialogues = [opened(row["messages"]) for row in rows]
+    rewrite(dialogues, ask, way, system)
+    made = [_row(row, one, way, model) for row, one in zip(rows, dialogues, strict=True)]
+    return pa.Table.from_pylist(made, PARTS)
 
 
 def opened(messages: Iterable[Mapping[str, str]]) -> Dialogue:
@@ -68,7 +101,7 @@ def rewrite(dialogues: list[Dialogue], ask: Ask, way: Way, system: str | None) -
         if not live:
             return
         asked = ((i, question(one, number, way, system)) for i, one in live.items())
-        for i, outcome in ask(asked):
+        for i, outcome in ask(asked, number):
             _take(live[i], number, outcome)
         number += 1
 
@@ -99,11 +132,43 @@ def _take(one: Dialogue, number: int, outcome: Outcome) -> None:
     one.turns[place] = {"role": "assistant", "content": text}
 
 
-def joined(turns: Iterable[Mapping[str, str]], role: str) -> str:
-    """Return what one role says, as a corpus's `instruction` and `response` have it."""
-    return "\n\n".join(turn["content"] for turn in turns if turn["role"] == role)
+def _row(row: dict[str, Any], one: Dialogue, way: Way, model: str) -> dict[str, Any]:
+    how = {
+        "old_id": row["id"],
+        "reason": one.reason,
+        "detail": one.detail,
+        "raw": one.raw[:_RAW],
+        "tokens_in": one.tokens_in,
+        "tokens_out": one.tokens_out,
+    }
+    said: dict[str, Any] = {"model": model, "way": way}
+    if row.get("pick") is not None:
+        said["pick"] = row["pick"]
+    if one.reason is not None:
+        return row | how | {"meta": _meta(row["meta"], {**said, "not_rewritten": one.reason})}
+    said |= {"id": row["id"], "originals": _spoken(row["messages"])}
+    texts = [text for turn in one.turns for text in (turn["role"], turn["content"])]
+    new = {
+        "id": text_key(*texts),
+        "messages": one.turns,
+        "response": "\n\n".join(_spoken(one.turns)),
+        "meta": _meta(row["meta"], said),
+    }
+    return row | how | new
 
 
-def spoken(turns: Iterable[Mapping[str, Any]]) -> list[str]:
+def _meta(meta: str | None, said: dict[str, Any]) -> str:
+    """Return a sample's `meta` with a key `rewrite`; an earlier rewriting stays inside it."""
+    held = json.loads(meta or "{}")
+    if not isinstance(held, dict):
+        held = {"meta": held}
+    if "rewrite" in held:
+        said = said | {"before": held["rewrite"]}
+    return json.dumps(
+        held | {"rewrite": said}, sort_keys=True, ensure_ascii=False, separators=(",", ":")
+    )
+
+
+def _spoken(turns: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the assistant's turns."""
     return [turn["content"] for turn in turns if turn["role"] == "assistant"]

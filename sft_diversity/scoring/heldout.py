@@ -28,25 +28,20 @@ Bools = npt.NDArray[np.bool_]
 #: end-of-turn token, which no other figure counts; `prompt` is a hash, equal in all sets that share
 #: the prompt.
 RECORDS = pa.schema(
-    [
-        ("set", pa.string()),
-        ("record", pa.string()),
-        ("kind", pa.string()),
-        ("reference", pa.string()),
-        ("domain", pa.string()),
-        ("prompt", pa.string()),
-        ("status", pa.string()),
-        ("truncated", pa.bool_()),
-        ("prompt_tokens", pa.int32()),
-        ("reference_bytes", pa.int64()),
-        ("tokens", pa.int32()),
-        ("bytes", pa.int64()),
-        ("nll", pa.float64()),
-        ("tokens_first64", pa.int32()),
-        ("bytes_first64", pa.int64()),
-        ("nll_first64", pa.float64()),
-        ("end_nll", pa.float64()),
-    ]
+    {
+        **dict.fromkeys(("set", "record", "kind", "reference", "domain", "prompt"), pa.string()),
+        "status": pa.string(),
+        "truncated": pa.bool_(),
+        "prompt_tokens": pa.int32(),
+        "reference_bytes": pa.int64(),
+        "tokens": pa.int32(),
+        "bytes": pa.int64(),
+        "nll": pa.float64(),
+        "tokens_first64": pa.int32(),
+        "bytes_first64": pa.int64(),
+        "nll_first64": pa.float64(),
+        "end_nll": pa.float64(),
+    }
 )
 SCORED = "scored"
 LENGTH_EDGES = (0, 100, 400, 1600)  # bytes of the reference; the last bin is open

@@ -94,6 +94,23 @@ def test_known_tags_become_the_kinds_of_their_samples(tmp_path):
     assert set(members) == {"Data Analysis", "data-analyses", "data analysis"}
 
 
+def test_answers_are_held_to_a_schema_or_read_as_they_come(tmp_path):
+    def script(call, _):
+        tags = [{"tag": "even" if number_in(call) % 2 == 0 else "odd", "explanation": "it fits"}]
+        given = call.body.get("response_format")
+        if given and not knows:
+            return Reply("unknown field", status=400)
+        return Reply(json.dumps({"tags": tags} if given else tags))
+
+    source = corpus(tmp_path / "corpus")
+    for knows in (True, False):
+        with serving(script) as server:
+            place = tmp_path / str(knows)
+            assert made(source, place / "out", options(server.url))["units_kept"] == 2
+            held_to = ["response_format" in call.body for call in server.calls]
+        assert all(held_to) if knows else sum(held_to) < 24
+
+
 def test_tags_that_go_together_become_one_kind(tmp_path):
     def script(call, _):
         return listed(*[["maths", "algebra"], ["maths"], ["poetry"]][number_in(call) % 3])

@@ -14,18 +14,11 @@ from sft_diversity.core.numbers import Draws, Floats, draw, interval
 #: One prompt a row. `first` is the verdict where the model's answer stood first, `second` where it
 #: stood second: `model`, `baseline`, `tie`, or why there is none; null where nobody was asked.
 JUDGMENTS = pa.schema(
-    [
-        ("set", pa.string()),
-        ("record", pa.string()),
-        ("prompt", pa.string()),
-        ("status", pa.string()),
-        ("model_chars", pa.int64()),
-        ("baseline_chars", pa.int64()),
-        ("first", pa.string()),
-        ("second", pa.string()),
-        ("first_text", pa.string()),
-        ("second_text", pa.string()),
-    ]
+    {
+        **dict.fromkeys(("set", "record", "prompt", "status"), pa.string()),
+        **dict.fromkeys(("model_chars", "baseline_chars"), pa.int64()),
+        **dict.fromkeys(("first", "second", "first_text", "second_text"), pa.string()),
+    }
 )
 #: Statuses that enter the win rate. `same`: equal answers, a tie; `model-empty`,
 #: `baseline-empty`: an empty answer loses. None of these three is shown to the judge.
