@@ -1,10 +1,10 @@
-"""The folder of a job: what is to be done, and a record of each task.
+"""The folder of a job: what is to be done, and a record of each task; plain files, no database.
 
     job.json                   command, profile, steps and their tasks; written once
-    submissions.jsonl          what was handed to Slurm, and the number it gave
-    tasks/STEP/00007.json      record of a task: state, attempts, reason, exit code, output
-    logs/STEP/00007.log        what the task said, all attempts
-    scripts/                   the batch scripts
+    scripts/0003-runs.sbatch   a batch script; in the .json beside it which tasks it does, and the
+                               number that Slurm gave it
+    tasks/STEP/00007.json      record of a task: state, attempts, reason, exit code, host, outputs
+    tasks/STEP/00007.log       what the task said, all attempts; what Slurm said: slurm-17_4.out
 
 Nothing here is the result: that lies where the command writes it, with its own manifest.
 """
@@ -14,36 +14,40 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from sft_diversity.cluster import locks
+from pydantic import TypeAdapter
+
 from sft_diversity.cluster.profile import Profile
-from sft_diversity.core import config as configs
+from sft_diversity.core import locks
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import dump_json
 
 FOLDER = "jobs"  # in the work folder
+#: Variables that keep Hub clients from asking.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 _JOB = "job.json"
-_SUBMISSIONS = "submissions.jsonl"
-SUBMITTING = "submitting.lock"  # held while tasks are handed to an executor
 
 #: waiting: to be started (again); running; finished; failed; stopped: by a signal, to be requeued;
 #: cancelled. What the executor knows may overrule waiting, running and stopped, never the others.
 RecordState = Literal["waiting", "running", "finished", "failed", "stopped", "cancelled"]
 Record = dict[str, Any]
+#: Tasks by step: their numbers, ascending.
+Tasks = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One process: arguments of `sftdiv`, and what proves that it is done (see `outputs`)."""
+    """One process: arguments of `sftdiv`, and what it leaves; see `outputs`."""
 
     label: str
     argv: tuple[str, ...]
-    output: Mapping[str, str]
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,24 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Submission:
+    """Tasks of a step that were handed to Slurm as one array; index i of it does `tasks[i]`."""
+
+    script: Path
+    step: str
+    tasks: tuple[int, ...]
+    slurm: str | None = None  # its number; None if nobody lived to write it down
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A task as its executor sees it."""
+
+    state: Literal["waiting", "running", "ended"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Job:
     """A submitted command."""
 
@@ -79,6 +101,11 @@ class Job:
         """Folder name: `0003-study`."""
         return self.place.name
 
+    @property
+    def lock(self) -> Path:
+        """Held while tasks are handed in, and by the executor `local` while they run."""
+        return self.place / _JOB
+
     def step(self, name: str) -> Step:
         """Return the step of this name."""
         for step in self.steps:
@@ -87,70 +114,70 @@ class Job:
         known = ", ".join(step.name for step in self.steps)
         raise UsageError(f"{self.name}: no step {name!r}; it has {known}")
 
-    def environment(self, step: str) -> dict[str, str]:
-        """Return the variables that a step's processes start with, beside those at hand."""
-        from sft_diversity.cluster import offline
+    def setup(self, step: Step) -> list[str]:
+        """Return the shell lines that come before a task."""
+        profile = self.profile
+        environment = {"PYTHONUNBUFFERED": "1", **step.environment, **profile.environment,
+                       **(OFFLINE if profile.offline else {})}  # fmt: skip
+        return [
+            *(f"module load {shlex.quote(name)} || exit 1" for name in profile.modules),
+            *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
+            *profile.setup,
+        ]
 
-        kept = offline.ENVIRONMENT if self.profile.offline else {}
-        return {"PYTHONUNBUFFERED": "1", **self.step(step).environment,
-                **self.profile.environment, **kept}  # fmt: skip
+    def file(self, step: str, task: int, kind: str) -> Path:
+        """Return a file of a task.
 
-    def log(self, step: str, task: int) -> Path:
-        """Return where a task's output goes."""
-        return self.place / "logs" / step / f"{task:05}.log"
+        `kind` is json: its record, locked by whoever does it; log; or cancel: there if it is not
+        to begin, or not to begin again.
+        """
+        return self.place / "tasks" / step / f"{task:05}.{kind}"
 
-    def record_file(self, step: str, task: int) -> Path:
-        """Return where a task's record is."""
-        return self.place / "tasks" / step / f"{task:05}.json"
-
-    def cancel_mark(self, step: str, task: int) -> Path:
-        """Return the file that tells a task not to begin, or not to begin again."""
-        return self.record_file(step, task).with_suffix(".cancel")
-
-    def record(self, step: str, task: int) -> Record | None:
-        """Return a task's record; None if it never began."""
+    def record(self, step: str, task: int) -> Record:
+        """Return a task's record; it is as good as new if it never began."""
         try:
-            found: Record = json.loads(self.record_file(step, task).read_text("utf-8"))
+            found: Record = json.loads(self.file(step, task, "json").read_text("utf-8"))
         except FileNotFoundError:
-            return None
+            return {"state": "waiting", "reason": "", "attempts": 0, "requeues": 0, "slurm": None}
         except ValueError:
             raise DataError(
-                f"{self.record_file(step, task)}: not readable; remove it and retry"
+                f"{self.file(step, task, 'json')}: not readable; remove it and retry"
             ) from None
         return found
 
     def note(self, step: str, task: int, state: RecordState, **more: Any) -> Record:
         """Change a task's record; keys that are not given stay."""
-        before = self.record(step, task) or {"attempts": 0, "requeues": 0}
-        after = before | more | {"state": state}
-        write_json(self.record_file(step, task), after)
-        return after
+        record = self.record(step, task) | more | {"state": state}
+        write_json(self.file(step, task, "json"), record)
+        return record
 
-    @property
-    def submissions(self) -> list[dict[str, Any]]:
-        """What was handed to the executor, oldest first."""
-        path = self.place / _SUBMISSIONS
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines]
+    def submissions(self) -> list[Submission]:
+        """Return what was handed to Slurm, oldest first."""
+        return [
+            Submission(path.with_suffix(".sbatch"), **json.loads(path.read_text("utf-8")))
+            for path in sorted((self.place / "scripts").glob("*.json"))
+        ]
 
-    def note_submission(self, **what: Any) -> None:
-        """Add a line to `submissions`."""
-        with (self.place / _SUBMISSIONS).open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(what, sort_keys=True) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
+    def note_submission(self, what: Submission) -> None:
+        """Write down which tasks a script does."""
+        said = {"step": what.step, "tasks": what.tasks, "slurm": what.slurm}
+        write_json(what.script.with_suffix(".json"), said)
 
 
-def create(
-    work: Path,
-    verb: str,
-    command: tuple[str, ...],
-    executor: str,
-    python: str,
-    profile: Profile,
-    steps: tuple[Step, ...],
-) -> Job:
-    """Make a job's folder.
+class Executor(Protocol):
+    """Where tasks run: the module `local` or `slurm`, whose functions say what they do."""
+
+    def check(self, profile: Profile, steps: Sequence[Step]) -> None: ...
+    def start(self, job: Job, tasks: Tasks) -> list[str]: ...
+    def look(self, job: Job, busy: bool) -> dict[tuple[str, int], Seen]: ...
+    def cancel(self, job: Job, tasks: Tasks) -> None: ...
+
+
+_SHAPE = TypeAdapter(Job)
+
+
+def create(work: Path, job: Job) -> Job:
+    """Make the folder of a job, numbered, in a work folder; return the job that lies there.
 
     Raises
     ------
@@ -160,40 +187,19 @@ def create(
     root = (work / FOLDER).absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        place = _next(root, verb)
-        job = Job(place, command, Path.cwd(), executor, python, profile, steps)
-        for step in steps:
-            for kind in ("logs", "tasks"):
-                (place / kind / step.name).mkdir(parents=True)
-        (place / "scripts").mkdir()
-        body = {
-            "command": command,
-            "cwd": str(job.cwd),
-            "executor": executor,
-            "python": python,
-            "profile": profile.model_dump(mode="json", exclude_unset=True),
-            "steps": [asdict(step) for step in steps],
-            "submitted": now(),
-        }
-        write_json(place / _JOB, body)
+        with locks.alone(root, "submit"):  # two submitters never get the same number
+            taken = [int(path.name[:4]) for path in root.glob("[0-9][0-9][0-9][0-9]-*")]
+            place = root / f"{max(taken, default=0) + 1:04}-{job.command[0]}"
+            place.mkdir()
+        for folder in ("scripts", *(f"tasks/{step.name}" for step in job.steps)):
+            (place / folder).mkdir(parents=True)
+        body = _SHAPE.dump_python(job, mode="json", exclude_unset=True, exclude={"place"})
+        write_json(place / _JOB, body | {"submitted": now()})
     except OSError as fault:
         raise DataError(
             f"submit: cannot write {root}: {fault.strerror or fault}; free space or rights?"
         ) from None
-    return job
-
-
-def _next(root: Path, verb: str) -> Path:
-    """Make the next numbered folder; two submitters never get the same."""
-    number = max((int(p.name[:4]) for p in root.glob("[0-9][0-9][0-9][0-9]-*")), default=0)
-    while True:
-        number += 1
-        if list(root.glob(f"{number:04}-*")):
-            continue
-        with contextlib.suppress(FileExistsError):
-            place = root / f"{number:04}-{verb}"
-            place.mkdir()
-            return place
+    return load(place)
 
 
 def load(place: Path) -> Job:
@@ -206,35 +212,14 @@ def load(place: Path) -> Job:
     """
     try:
         body = json.loads((place / _JOB).read_text("utf-8"))
+        return _SHAPE.validate_python(body | {"place": place.absolute()})
     except (OSError, ValueError):
         raise UsageError(f"{place}: no job; `sftdiv status` lists them") from None
-    steps = tuple(
-        Step(
-            **step
-            | {
-                "after": tuple(step["after"]),
-                "tasks": tuple(
-                    Task(t["label"], tuple(t["argv"]), t["output"]) for t in step["tasks"]
-                ),
-            }
-        )
-        for step in body["steps"]
-    )
-    return Job(
-        place.absolute(),
-        tuple(body["command"]),
-        Path(body["cwd"]),
-        body["executor"],
-        body["python"],
-        configs.build(Profile, body["profile"], f"{place / _JOB}, profile"),
-        steps,
-    )
 
 
 def listed(work: Path) -> list[Job]:
     """Return the jobs of a work folder, oldest first."""
-    found = sorted((work / FOLDER).glob(f"*/{_JOB}"))
-    return [load(path.parent) for path in found]
+    return [load(path.parent) for path in sorted((work / FOLDER).glob(f"*/{_JOB}"))]
 
 
 def named(work: Path, name: str) -> Job:
@@ -264,9 +249,9 @@ def changing(job: Job, verb: str) -> Iterator[None]:
         If another process is at it, or the folder cannot be written.
     """
     try:
-        with locks.alone(job.place / SUBMITTING) as lock:
-            if lock is None:
-                raise DataError(f"{verb}: another process is submitting {job.name}; try again soon")
+        with locks.alone(job.lock, verb, wait=False) as got:
+            if not got:
+                raise DataError(f"{verb}: another process is at {job.name}; try again later")
             yield
     except OSError as fault:
         raise DataError(
@@ -279,7 +264,10 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(dump_json(value), "utf-8")
+        with scratch.open("w", encoding="utf-8") as handle:
+            handle.write(dump_json(value))
+            handle.flush()
+            os.fsync(handle.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -12,17 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sft_diversity.cluster.plan import Call
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
-
-#: Variables that keep Hub clients from asking.
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 _KINDS = ("model", "tokenizer", "encoder")
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _HUB = "hub:"
 _NOT_MODELS = ("rewrite",)  # its `model` is a name that an endpoint knows
+_NO_NETWORK = "jobs of this profile have no internet (offline: true)"
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Need:
         return f"{self.kind} {self.name}" + (f"@{self.revision}" if self.revision else "")
 
 
-def stage(argv: Sequence[str], profile: Profile) -> list[str]:
-    """Fetch what the command takes from the Hub into the cache that jobs read; say what it was.
+def stage(call: Call, profile: Profile) -> list[str]:
+    """Fetch what a command takes from the Hub into the cache that jobs read; say what it was.
 
     Raises
     ------
@@ -49,9 +48,9 @@ def stage(argv: Sequence[str], profile: Profile) -> list[str]:
     """
     if not profile.offline:
         return []
-    found = needs(argv)
-    if argv[0] == "export" and any(word.removeprefix("--to=").startswith(_HUB) for word in argv):
+    if call.verb == "export" and call.options["to"].startswith(_HUB):
         raise UsageError(f"submit: {_NO_NETWORK}; run it here, without submit")
+    found = needs(call)
     streamed = [str(need) for need in found if need.kind == "data set"]
     if streamed:
         raise UsageError(
@@ -63,25 +62,15 @@ def stage(argv: Sequence[str], profile: Profile) -> list[str]:
     return [str(need) for need in found]
 
 
-_NO_NETWORK = "jobs of this profile have no internet (offline: true)"
-
-
-def needs(argv: Sequence[str]) -> list[Need]:
+def needs(call: Call) -> list[Need]:
     """Return what the options of a command, and the files they name, take from the Hub."""
-    given: dict[str, Any] = {}
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, _, value = word.partition("=")
-        if name.startswith("--"):
-            given[name[2:].replace("-", "_")] = value or following
-    words = [word for word in argv[1:] if not word.startswith("--")]
-    if argv[0] == "score":
-        given.setdefault("model", words[0] if words else None)
-    found = list(_needs_in(given, argv[0]))
-    found += [_data_set(word) for word in words if word.startswith(_HUB)]
-    files = [given.get("config"), *(words if argv[0] in ("study", "run") else [])]
-    for file in files:
-        if isinstance(file, str) and file.endswith((".yaml", ".yml")) and Path(file).is_file():
-            found += _needs_of_file(Path(file), argv[0])
+    words = [str(word).rpartition("=")[2] for word in call.arguments]
+    given = dict(call.options) | ({"model": words[0]} if call.verb == "score" else {})
+    found = [*_needs_in(given, call.verb), *(_data_set(w) for w in words if w.startswith(_HUB))]
+    named = [given.get("config"), *(words if call.verb in ("study", "run") else [])]
+    for path in (Path(name) for name in named if name):
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            found += _needs_of_file(path, call.verb)
     return sorted(set(found), key=str)
 
 

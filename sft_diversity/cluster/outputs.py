@@ -1,17 +1,12 @@
-"""What proves that a task is done: the manifest of its output, not what a scheduler says.
+"""What proves that a task is done: the manifests of its outputs, not what a scheduler says.
 
-An output is one of
-
-    {"kind": "folder", "path": DIR}             a folder with a manifest
-    {"kind": "study", "path": DIR}              a study that is prepared: its runs can begin
-    {"kind": "run", "study": DIR, "run": NAME}  the record of a run of a study
-    {"kind": "file", "path": FILE}              a file, such as a report's page
-    {"kind": "exit"}                            nothing but exit code 0
+An output is a folder with a manifest, a folder of such folders, or a file; its path is relative to
+where the job was submitted. A task without outputs is done when its command ends with exit code 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,90 +14,52 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.core.hashing import file_sha256
 
-
-def proof(output: Mapping[str, str], cwd: Path) -> dict[str, Any]:
-    """Verify an output in full; return what identifies it, with `faults` (empty: all is well)."""
-    kind = output["kind"]
-    if kind == "folder":
-        return _folder_proof(cwd / output["path"])
-    if kind == "study":
-        return _study_proof(cwd / output["path"])
-    if kind == "run":
-        return _run_proof(cwd / output["study"], output["run"])
-    if kind == "file":
-        path = cwd / output["path"]
-        if not path.is_file():
-            return {"faults": [f"{path} is not there"]}
-        return {"bytes": path.stat().st_size, "sha256": file_sha256(path), "faults": []}
-    return {"faults": []}
+#: What identifies each path: key of its manifest, or size and sha256 of a file.
+Proof = dict[str, dict[str, Any]]
 
 
-def still(output: Mapping[str, str], cwd: Path, proved: Mapping[str, Any]) -> str:
-    """Say what is wrong with an output that was verified before; "" if nothing is.
+def prove(outputs: Iterable[str], cwd: Path) -> tuple[str, Proof]:
+    """Verify outputs in full; return the first fault ("" if there is none) and the proof."""
+    proof: Proof = {}
+    for output in outputs:
+        for place in _places(cwd / output):
+            try:
+                if place.is_file():
+                    found: dict[str, Any] = {"sha256": file_sha256(place), "faults": []}
+                    found["bytes"] = place.stat().st_size
+                else:
+                    found = folder.verify(place)
+            except (SftdivError, OSError) as fault:
+                return str(fault), proof
+            if found["faults"]:
+                return str(found["faults"][0]), proof
+            proof[str(place)] = {k: found[k] for k in ("key", "bytes", "sha256") if k in found}
+    return "", proof
+
+
+def changed(proof: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say what is wrong with outputs that were proved before; "" if nothing is.
 
     Files are compared by size alone: cheap enough for every look at a job.
     """
-    kind = output["kind"]
-    if kind == "folder":
-        place = cwd / output["path"]
-        try:
-            manifest = folder.read_manifest(place)
-        except SftdivError:
-            return f"{place} has no manifest any more"
-        if manifest.get("key") != proved.get("key"):
-            return f"{place} is of other work now"
-        for entry in manifest["files"]:
-            path = place / entry["path"]
-            if not path.is_file() or path.stat().st_size != entry["bytes"]:
-                return f"{path} is gone or changed"
-    elif kind == "run":
-        found = _run_proof(cwd / output["study"], output["run"])
-        if found["faults"]:
-            return str(found["faults"][0])
-        if found["key"] != proved.get("key"):
-            return f"run {output['run']} is of another study now"
-    elif kind == "study":
-        faults = _study_proof(cwd / output["path"], whole=False)["faults"]
-        return str(faults[0]) if faults else ""
-    elif kind == "file":
-        path = cwd / output["path"]
-        if not path.is_file() or path.stat().st_size != proved.get("bytes"):
-            return f"{path} is gone or changed"
+    for name, proved in proof.items():
+        place, sizes = Path(name), {"": proved["bytes"]}
+        if "key" in proved:
+            try:
+                manifest = folder.read_manifest(place)
+            except SftdivError:
+                return f"{place} has no manifest any more"
+            if manifest.get("key") != proved["key"]:
+                return f"{place} is of other work now"
+            sizes = {entry["path"]: entry["bytes"] for entry in manifest["files"]}
+        for path, size in sizes.items():
+            if not (place / path).is_file() or (place / path).stat().st_size != size:
+                return f"{place / path} is gone or changed"
     return ""
 
 
-def _folder_proof(place: Path) -> dict[str, Any]:
-    try:
-        found = folder.verify(place)
-    except SftdivError as fault:
-        return {"faults": [str(fault)]}
-    return {name: found[name] for name in ("key", "files", "bytes", "faults")}
-
-
-def _study_proof(place: Path, whole: bool = True) -> dict[str, Any]:
-    """Check that what runs read is there; with `whole` its contents too."""
-    from sft_diversity.studies import runs
-
-    try:
-        named = {run["subset"] for run in runs.thaw(place)["runs"].values()} - {None}
-    except SftdivError as fault:
-        return {"faults": [str(fault)]}
-    check = (
-        _folder_proof
-        if whole
-        else lambda at: {"faults": [] if folder.stage_of(at) else [f"{at} is gone"]}
-    )
-    found = [check(place / "subsets" / name)["faults"] for name in sorted(named)]
-    return {"subsets": len(named), "faults": [fault for faults in found for fault in faults]}
-
-
-def _run_proof(place: Path, name: str) -> dict[str, Any]:
-    from sft_diversity.studies import runs
-
-    try:
-        key = runs.thaw(place)["runs"][name]["key"]
-    except (SftdivError, KeyError):
-        return {"faults": [f"{place}: run {name} is not in its study"]}
-    if runs.record(place, name, key) is None:
-        return {"faults": [f"{place}: run {name} has no record under the study's key"]}
-    return {"key": key, "faults": []}
+def _places(output: Path) -> list[Path]:
+    """Return what an output stands for: itself, or the folders in it."""
+    if not output.is_dir() or (output / folder.MANIFEST).exists():
+        return [output]
+    return sorted(p for p in output.iterdir() if p.is_dir() and p.name[0] != ".") or [output]

@@ -1,4 +1,4 @@
-"""From a command to a graph of steps.
+"""From a command to a graph of steps, by asking the library what the command would do.
 
 A command becomes one task, unless it is one of these:
 
@@ -9,27 +9,65 @@ A command becomes one task, unless it is one of these:
 
 from __future__ import annotations
 
-import json
-import subprocess
+import contextlib
+import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.cluster import launch
+import typer
+
+import sft_diversity
+from sft_diversity import workflow
 from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import machine, resources
-from sft_diversity.core.errors import DataError, SftdivError, UsageError
-from sft_diversity.core.parts import Part
+from sft_diversity.core.errors import UsageError
 
 _PLANNED = {
     "clean", "embed", "export", "fit", "finetune", "index", "ingest", "measure", "report",
     "rewrite", "score", "select", "study",
 }  # fmt: skip
 _UNPLANNED = {"diff", "doctor", "explain", "run", "schedule", "verify"}
+_OURS = ("--collect", "--dry-run", "--help", "--part", "--prepare", "--run")
 _PROGRAM = "sftdiv"
+Plan = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a command line calls: `sft_diversity.VERB(*arguments, **options)`.
+
+    Of `run`, which is no function of the library, the arguments are the recipe and its own words.
+    """
+
+    verb: str
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]  # those that were given
+
+    def dry_run(self) -> dict[str, Any]:
+        """Return what the library says that it would do; its errors are the command's."""
+        verb: Callable[..., dict[str, Any]] = getattr(sft_diversity, self.verb)
+        options = {name: value for name, value in self.options.items() if name != "json"}
+        return verb(*self.arguments, **options, dry_run=True)
+
+    def but(self, **options: Any) -> Call:
+        """Return the call with other options; None: without it."""
+        merged = {**self.options, **options}
+        return replace(self, options={k: v for k, v in merged.items() if v is not None})
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command line of the call."""
+        words = [self.verb, *map(str, self.arguments)]
+        for name, value in self.options.items():
+            flag = name.replace("_", "-")
+            for one in value if isinstance(value, list | tuple) else [value]:
+                yes_or_no = {True: f"--{flag}", False: f"--no-{flag}"}
+                words.append(yes_or_no[one] if isinstance(one, bool) else f"--{flag}={one}")
+        return tuple(words)
 
 
 def checked(command: Sequence[str]) -> tuple[str, ...]:
@@ -43,154 +81,107 @@ def checked(command: Sequence[str]) -> tuple[str, ...]:
     argv = tuple(command[1:] if command[:1] == [_PROGRAM] else command)
     if not argv:
         raise UsageError("submit: no command; write it behind `--`: sftdiv submit -- study FILE")
-    verb = argv[0]
-    if verb not in _PLANNED | _UNPLANNED:
+    if argv[0] not in _PLANNED | _UNPLANNED:
         known = ", ".join(sorted(_PLANNED | _UNPLANNED))
-        raise UsageError(f"submit: {verb!r} cannot be submitted; known: {known}")
-    taken = [a for a in argv if a.partition("=")[0] in ("--dry-run", "--help", "--part", "--run")]
+        raise UsageError(f"submit: {argv[0]!r} cannot be submitted; known: {known}")
+    taken = [word for word in argv if word.partition("=")[0] in _OURS]
     if taken:
         raise UsageError(f"submit: {taken[0]} is not for a job; take it out")
     return argv
 
 
-def steps(argv: tuple[str, ...], profile: Profile) -> tuple[Step, ...]:
+def parse(argv: Sequence[str]) -> Call:
+    """Return what a command line calls, by the parser of the command line.
+
+    Raises
+    ------
+    UsageError
+        If it has an option or a value that the verb does not know.
+    """
+    from sft_diversity import cli  # the shell above us: it alone knows how a verb is written
+
+    verb = argv[0]
+    command = typer.main.get_command(cli.app).commands[verb]  # type: ignore[attr-defined]
+    try:
+        context = command.make_context(verb, list(argv[1:]))
+    except typer.TyperException as fault:
+        raise UsageError(f"{verb}: {fault.format_message()}") from None
+    given = {
+        "json" if parameter.name == "as_json" else parameter.name: context.params[parameter.name]
+        for parameter in command.params
+        if context.get_parameter_source(parameter.name).name == "COMMANDLINE"
+    }
+    arguments: list[Any] = []
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            value = given.pop(parameter.name, [])
+            arguments += value if isinstance(value, list | tuple) else [value]
+    return Call(verb, (*arguments, *context.args), given)
+
+
+def steps(call: Call, profile: Profile) -> tuple[Step, ...]:
     """Return the steps of a command.
 
     Raises
     ------
     UsageError, DataError
-        If the command is wrong; what `--dry-run` of it says.
+        If the command is wrong; what it would say itself.
     """
-    verb = argv[0]
-    if verb == "run" and "--dry-run" in _recipe(argv):
-        _look(argv, "--dry-run")
+    verb = call.verb
+    if verb == "run":
+        _try_recipe(*call.arguments)
     if verb in _UNPLANNED:
-        return (Step(verb, (Task(verb, argv, {"kind": "exit"}),)),)
-    return graph(argv, dry_run(argv), profile)
+        return (Step(verb, (Task(verb, call.argv),)),)
+    plan = call.dry_run()
+    if verb == "study":
+        return _study(call, plan)
+    launch = verb == "finetune" and profile.of(verb).shared
+    if launch:
+        profile.launch_file()
+    outputs = [step.get("out") for step in plan["plan"] if step["stage"] == verb]
+    here = tuple(out for out in outputs if out and not out.startswith("hub:"))
+    last = Step(verb, (Task(verb, call.argv, here),), launch=launch)
+    if verb in ("embed", "index") and profile.parts > 1 and plan["plan"][-1]["state"] != "cached":
+        return _parts(call, profile.parts), replace(last, after=("parts",))
+    return (last,)
 
 
-def graph(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step, ...]:
-    """Return the steps of a command whose dry run said `planned`."""
-    make: Callable[..., tuple[Step, ...]] = _GRAPHS.get(argv[0], _single)
-    return make(argv, planned, profile)
+def _try_recipe(name: str, *arguments: str) -> None:
+    """Let a recipe that can check all it is asked for do so."""
+    path = Path(name) if name.endswith(".py") else resources.shipped("pipelines") / f"{name}.py"
+    if not path.is_file() or "--dry-run" not in path.read_text("utf-8"):
+        return
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            runpy.run_path(str(path))["main"]([*arguments, "--dry-run"])
+    except SystemExit:
+        raise UsageError(f"run: {name} does not take these arguments; see above") from None
 
 
-def dry_run(argv: Sequence[str]) -> dict[str, Any]:
-    """Return what `--dry-run --json` of a command says, from a process of its own.
-
-    Raises
-    ------
-    SftdivError
-        What the command says about itself.
-    """
-    found: dict[str, Any] = json.loads(_look(argv, "--dry-run", "--json").splitlines()[-1])
-    return found
-
-
-def _recipe(argv: Sequence[str]) -> str:
-    """Return the text of the recipe that `run` names; "" where there is none."""
-    name = argv[1] if len(argv) > 1 else ""
-    shipped = resources.shipped("pipelines") / f"{name}.py"
-    path = Path(name) if name.endswith(".py") else shipped
-    return path.read_text("utf-8") if path.is_file() else ""
-
-
-def _look(argv: Sequence[str], *options: str) -> str:
-    """Return what the command prints with these options besides."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "sft_diversity", *argv, *options],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        lines = [line.strip(" │") for line in done.stderr.splitlines() if line.strip(" │╰╭─╯")]
-        errors = [line for line in lines if line.startswith(("error: ", "Error: "))]
-        said = (errors or lines or ["no reason given"])[-1].removeprefix("error: ")
-        kind: type[SftdivError] = UsageError if done.returncode == 2 else DataError
-        raise kind(said)
-    return done.stdout
-
-
-def _single(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step]:
-    verb = argv[0]
-    outputs = [step for step in planned["plan"] if step["stage"] == verb]
-    several = verb == "select" and len(outputs) > 1  # a grid: one task, many folders
-    output = {"kind": "exit"} if several or not outputs else _output(outputs[-1].get("out"))
-    return (Step(verb, (Task(verb, argv, output),)),)
-
-
-def _output(out: str | None) -> dict[str, str]:
-    if out is None or out.startswith("hub:"):
-        return {"kind": "exit"}
-    return {"kind": "file" if out.endswith(".html") else "folder", "path": out}
-
-
-def _finetune(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step]:
-    (step,) = _single(argv, planned, profile)
-    several = launch.shared(profile.of("finetune"))
-    if several:
-        launch.config_file(profile.launch)
-    return (Step(step.name, step.tasks, launch=several),)
-
-
-def _split(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step, ...]:
-    """Part after part of a corpus, then the command itself, which finds what they left."""
-    (last,) = _single(argv, planned, profile)
-    if profile.parts == 1 or planned["plan"][-1]["state"] == "cached":
-        return (last,)
-    parts = _parts(_without(argv, "--out"), profile.parts)
-    return parts, replace(last, after=("parts",))
-
-
-def _parts(argv: tuple[str, ...], count: int) -> Step:
-    """Return the array of a command's parts."""
-    planned = dry_run([*argv, "--part", f"1/{count}"])
-    near = Path(planned["plan"][-1]["out"]).parent
-    tasks = (
-        Task(str(part), (*argv, "--part", str(part)), _output(str(near / part.name)))
-        for part in (Part(number, count) for number in range(1, count + 1))
-    )
+def _parts(call: Call, count: int) -> Step:
+    """Return the array of a command's parts; the command behind it finds them by their place."""
+    call = call.but(out=None)
+    call.but(part=f"1/{count}").dry_run()
+    tasks = []
+    for part in (f"{number}/{count}" for number in range(1, count + 1)):
+        place = workflow.part_folder(call.verb, call.arguments[0], part, **call.options)
+        tasks.append(Task(part, call.but(part=part).argv, (str(place),)))
     return Step("parts", tuple(tasks))
 
 
-def _without(argv: Sequence[str], *names: str) -> tuple[str, ...]:
-    """Return the arguments without some options that have a value."""
-    kept, skip = [], False
-    for word in argv:
-        if not skip and word.partition("=")[0] not in names:
-            kept.append(word)
-        skip = not skip and word in names
-    return tuple(kept)
-
-
-def _study(argv: tuple[str, ...], planned: Mapping[str, Any], profile: Profile) -> tuple[Step, ...]:
-    own = {"--prepare", "--collect", "--json"} & set(argv)
-    if own:
-        raise UsageError(f"submit: {min(own)} is not for a job; take it out")
-    out = str(planned["out"])
-    runs = [
-        Task(name, (*argv, "--run", name), {"kind": "run", "study": out, "run": name})
-        for name in planned["runs"]
-    ]
-    measures = [
-        Task(name, (*argv, "--run", name), _output(f"{out}/measures/{name.partition(':')[2]}"))
-        for name in (f"measure:{cell}" for cell in planned["measures"])
-    ]
-    threads = dict.fromkeys(machine.THREADS, str(planned["plan"]["threads"]))
+def _study(call: Call, plan: Plan) -> tuple[Step, ...]:
+    out = str(plan["out"])
     page = f"{out}/report.html"
-    prepared = {"kind": "study", "path": out}
+    outputs = {name: f"{out}/runs/{name}.json" for name in plan["runs"]}
+    outputs |= {f"measure:{cell}": f"{out}/measures/{cell}" for cell in plan["measures"]}
+    runs = [Task(name, call.but(run=name).argv, (place,)) for name, place in outputs.items()]
+    prepare = Task("prepare", call.but(prepare=True).argv, (f"{out}/study.json", f"{out}/subsets"))
+    collect = Task("collect", call.but(collect=True).argv, (out,))
+    threads = dict.fromkeys(machine.THREADS, str(plan["plan"]["threads"]))
     return (
-        Step("prepare", (Task("prepare", (*argv, "--prepare"), prepared),)),
-        Step("runs", (*runs, *measures), ("prepare",), environment=threads),
-        Step("collect", (Task("collect", (*argv, "--collect"), _output(out)),), ("prepare", "runs"),
-             strict=False),
-        Step("report", (Task("report", ("report", out, "--out", page), _output(page)),),
-             ("collect",)),
+        Step("prepare", (prepare,)),
+        Step("runs", tuple(runs), after=("prepare",), environment=threads),
+        Step("collect", (collect,), after=("prepare", "runs"), strict=False),
+        Step("report", (Task("report", ("report", out, "--out", page), (page,)),),
+             after=("collect",)),
     )  # fmt: skip
-
-
-_GRAPHS: dict[str, Callable[..., tuple[Step, ...]]] = {
-    "embed": _split,
-    "finetune": _finetune,
-    "index": _split,
-    "study": _study,
-}

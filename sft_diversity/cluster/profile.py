@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 import re
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from sft_diversity.core.config import Config
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.resources import shipped
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
 #: Steps that commands have; a command of one step has one of its own name.
 STEPS = {
     "clean", "collect", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index",
-    "index-parts", "ingest", "measure", "parts", "prepare", "report", "rewrite", "run", "runs",
+    "ingest", "measure", "parts", "prepare", "report", "rewrite", "run", "runs",
     "schedule", "score", "select", "verify",
 }  # fmt: skip
 
@@ -41,6 +42,16 @@ class Resources(Config):
     sbatch: dict[str, str | int | float | bool] = Field(
         {}, description="further options of sbatch, without dashes: {exclusive: true}"
     )
+
+    @property
+    def processes_a_node(self) -> int:
+        """How many training processes a node has."""
+        return self.processes or max(self.gpus, 1)
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes share a task."""
+        return self.processes_a_node * self.nodes > 1
 
     @field_validator("sbatch")
     @classmethod
@@ -73,12 +84,9 @@ class Profile(Resources):
     """
 
     executor: Literal["auto", "local", "slurm"] = Field(
-        "auto", description="local: processes here; slurm; auto: slurm where sbatch is"
+        "auto", description="local: here, until all is done; slurm; auto: slurm where sbatch is"
     )
     steps: dict[str, Resources] = Field({}, description="step: the keys that differ for it")
-    jobs: int | None = Field(
-        None, ge=1, description="local: processes at a time; default: as many as the cores allow"
-    )
     parts: int = Field(8, ge=1, description="tasks that embed and index are split into")
     launch: str = Field(
         "ddp", description="how several training processes share a model: ddp, fsdp, or a file"
@@ -124,6 +132,22 @@ class Profile(Resources):
         if any("\n" in line for line in given):
             raise ValueError("each entry must be one line")
         return given
+
+    def launch_file(self) -> Path:
+        """Return accelerate's config that `launch` names.
+
+        Raises
+        ------
+        UsageError
+            If there is none.
+        """
+        named = "/" in self.launch or self.launch.endswith(".yaml")
+        path = Path(self.launch if named else shipped("configs") / f"accelerate/{self.launch}.yaml")
+        if not path.is_file():
+            raise UsageError(
+                f"submit: launch is {self.launch!r}: no {path}; give ddp, fsdp or a file"
+            )
+        return path.absolute()
 
     def of(self, step: str) -> Resources:
         """Return what a step may use."""

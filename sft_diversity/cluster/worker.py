@@ -1,12 +1,13 @@
-"""One task of a job: a process of its own, the same under every executor.
+"""One task of a job, the same under every executor; under Slurm in a process of its own.
 
 It waits for nobody: it checks that the steps before it are finished, runs the command, passes a
-request to stop on, verifies the output and keeps a record. Exit code 75: stopped, to be run again.
+request to stop on, verifies the outputs and keeps a record. Exit code 75: stopped, to be run again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import re
@@ -14,20 +15,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
-from sft_diversity.cluster import jobs, launch, locks, outputs, slurm_job
-from sft_diversity.cluster.jobs import Job, Step, Task
-from sft_diversity.core import children
+from sft_diversity.cluster import jobs, outputs, slurm
+from sft_diversity.cluster.jobs import Job, Step
+from sft_diversity.core import children, locks, stopping
 from sft_diversity.core.errors import Interrupted, SftdivError
 
 STOPPED = Interrupted.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_BY_SIGNAL = {-int(number) for number in _SIGNALS} | {128 + int(number) for number in _SIGNALS}
+#: A launcher must not end training on a signal, but let it write a checkpoint; see `_deaf`.
+_LAUNCHED = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"}
 _POLL_S = 0.2
-_LOCK_WAIT_S = 60.0  # an attempt that was ended may take its time to be gone
 _AGAIN_S = 10.0  # a process may not have had its handler yet when the first signal came
 _COMMAND = """\
 import sys
@@ -38,148 +40,158 @@ main()
 _TAIL_BYTES = 1 << 16
 
 
-def main(arguments: list[str]) -> int:
-    """Do a task: JOB folder, STEP, number of the TASK; under Slurm plus the array's index."""
-    stop = _Stop()
-    place, step_name, number = arguments
-    index = int(number) + int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)
+def main() -> None:
+    """Do a task: JOB folder, STEP, number of the TASK; exit as it ended."""
+    stopping.install()
+    place, step_name, number = sys.argv[1:]
     try:
         job = jobs.load(Path(place))
         step = job.step(step_name)
-        if slurm_job.rank() > 0:  # a further node of a task: the first keeps the record
-            code = _run(job, step, step.tasks[index], index, stop)
-            return 0 if stop.came else code  # the first must not be killed for what we were told
-        return _alone(job, step, index, stop)
+        if slurm.rank() > 0:  # a further node of a task: the first keeps the record
+            code, told = _run(job, step, int(number))
+            sys.exit(0 if told else code)  # the first must not be killed for what we were told
+        sys.exit(do(job, step, int(number)))
     except SftdivError as fault:
         print(f"error: {fault}", file=sys.stderr)
-        return fault.exit_code
+        sys.exit(fault.exit_code)
     except OSError as fault:  # `status` looks at the folder: what is said here may be lost too
         print(f"error: {step_name}: cannot write {place}: {fault.strerror}", file=sys.stderr)
-        return 1
+        sys.exit(1)
 
 
-def _alone(job: Job, step: Step, index: int, stop: _Stop) -> int:
-    """Do a task unless it is done, or another process is at it."""
-    task = step.tasks[index]
-    with locks.alone(job.record_file(step.name, index).with_suffix(".lock"), _LOCK_WAIT_S) as lock:
-        if lock is None:
-            print(f"error: another process is at {step.name} {task.label}", file=sys.stderr)
+def do(job: Job, step: Step, index: int) -> int:
+    """Do a task unless it is done or cancelled, or another process is at it; return an exit code.
+
+    Cost: the command's, and the interpreter's that it starts.
+    """
+    name, label = step.name, step.tasks[index].label
+    # an attempt that was ended may take its time to be gone
+    with locks.alone(job.file(name, index, "json"), f"{name} {label}"):
+        record = job.record(name, index)
+        if job.file(name, index, "cancel").exists():
+            job.note(name, index, "cancelled", reason="cancelled")
             return 1
-        if job.cancel_mark(step.name, index).exists():
-            job.note(step.name, index, "cancelled", reason="cancelled")
-            return 1
-        found = job.record(step.name, index) or {}
-        if found.get("state") == "finished" and not outputs.still(
-            task.output, job.cwd, found["output"]
-        ):
+        if record["state"] == "finished" and not outputs.changed(record["outputs"]):
             return 0
         missing = _missing(job, step)
         if missing:
-            job.note(step.name, index, "failed", reason=missing, exit_code=None, **_here())
+            job.note(name, index, "failed", reason=missing, exit_code=None, **_here(job))
             return 1
-        return _attempt(job, step, index, stop)
+        return _attempt(job, step, index)
 
 
 def _missing(job: Job, step: Step) -> str:
     """Say what a strict step lacks of those before it."""
     for name in step.after if step.strict else ():
-        _ = [*job.record_file(name, 0).parent.iterdir()]  # on NFS: see what other nodes wrote
+        _ = [*job.file(name, 0, "json").parent.iterdir()]  # on NFS: see what other nodes wrote
         for index, task in enumerate(job.step(name).tasks):
-            if (job.record(name, index) or {}).get("state") != "finished":
+            if job.record(name, index)["state"] != "finished":
                 return f"step {name} did not finish ({task.label})"
     return ""
 
 
-def _attempt(job: Job, step: Step, index: int, stop: _Stop) -> int:
+def _attempt(job: Job, step: Step, index: int) -> int:
     """Run the command once and record how it ended."""
-    before = job.record(step.name, index) or {"attempts": 0}
-    log = job.log(step.name, index)
+    name, log = step.name, job.file(step.name, index, "log")
     log_from = log.stat().st_size if log.is_file() else 0
     job.note(
-        step.name, index, "running",
-        attempts=before["attempts"] + 1, started=jobs.now(), ended=None, reason="", exit_code=None,
-        output={}, log_from=log_from, **_here(),
+        name, index, "running", attempts=job.record(name, index)["attempts"] + 1,
+        started=jobs.now(), ended=None, reason="", exit_code=None, outputs={}, log_from=log_from,
+        **_here(job),
     )  # fmt: skip
     began = time.monotonic()
-    code = _run(job, step, step.tasks[index], index, stop)
+    code, told = _run(job, step, index)
     how = {"exit_code": code, "ended": jobs.now(), "seconds": round(time.monotonic() - began, 3)}
-    if code == 0:
-        proved = outputs.proof(step.tasks[index].output, job.cwd)
-        if not proved["faults"]:
-            job.note(step.name, index, "finished", output=proved, **how)
-            return 0
-        reason = f"the command ended well, but {proved['faults'][0]}"
-        job.note(step.name, index, "failed", reason=reason, **how)
+    if code == STOPPED or (told and (code in _BY_SIGNAL or (step.launch and code))):
+        return _stopped(job, step, index, how)  # a launcher has 1 for everything
+    fault, proof = outputs.prove(step.tasks[index].outputs, job.cwd) if code == 0 else ("", {})
+    reason = f"the command ended well, but {fault}" if fault else _reason(code, log, log_from)
+    job.note(name, index, "failed" if reason else "finished", reason=reason, outputs=proof, **how)
+    return 1 if reason else 0
+
+
+def _stopped(job: Job, step: Step, index: int, how: Mapping[str, Any]) -> int:
+    """Have a stopped task started again, unless it is cancelled or was stopped too often."""
+    name, by, ending = step.name, stopping.received() or "a signal", slurm.ending(job)
+    if job.file(name, index, "cancel").exists() or ending == "cancelled":
+        job.note(name, index, "cancelled", reason=f"cancelled ({by})", **how)
         return 1
-    if _was_stopped(code, step, stop):
-        return _again(job, step, index, stop, how)
-    job.note(
-        step.name,
-        index,
-        "failed",
-        reason=_reason(code, job.log(step.name, index), log_from),
-        **how,
-    )
-    return code if code > 0 else 128 - code
-
-
-def _was_stopped(code: int, step: Step, stop: _Stop) -> bool:
-    """Whether a command that failed only did as it was told; a launcher has 1 for everything."""
-    if code == STOPPED:
-        return True
-    by_signal = {-int(number) for number in _SIGNALS} | {128 + int(n) for n in _SIGNALS}
-    return bool(stop.came) and (code in by_signal or (step.launch and code != 0))
-
-
-def _again(job: Job, step: Step, index: int, stop: _Stop, how: Mapping[str, Any]) -> int:
-    """Have a stopped task started again, unless it was cancelled or has been stopped too often."""
-    record = job.record(step.name, index) or {}
-    by = stop.came or "a signal"
-    ending = slurm_job.ending()
-    if job.cancel_mark(step.name, index).exists() or ending == "cancelled":
-        job.note(step.name, index, "cancelled", reason=f"cancelled ({by})", **how)
-        return 1
-    requeues = record.get("requeues", 0) + 1
+    requeues = job.record(name, index)["requeues"] + 1
     if requeues > job.profile.max_requeues:
         reason = f"stopped by {by} for the {requeues}. time; max_requeues is {requeues - 1}"
-        job.note(step.name, index, "failed", reason=reason, **how)
+        job.note(name, index, "failed", reason=reason, **how)
         return 1
-    job.note(step.name, index, "stopped", reason=f"stopped by {by}", requeues=requeues, **how)
-    fault = "" if ending else slurm_job.requeue()
+    job.note(name, index, "stopped", reason=f"stopped by {by}", requeues=requeues, **how)
+    fault = "" if ending else slurm.requeue(job)
     if fault:
-        job.note(step.name, index, "failed", reason=f"stopped by {by}; not requeued: {fault}")
+        job.note(name, index, "failed", reason=f"stopped by {by}; not requeued: {fault}")
         return 1
     return STOPPED
 
 
-def _run(job: Job, step: Step, task: Task, index: int, stop: _Stop) -> int:
-    """Run the command of a task to its end; return its exit code."""
-    log = job.log(step.name, index)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as handle:
-        process = _started(job, step, task, handle)
-    stop.watch(process.pid, step.launch)
-    while (code := process.poll()) is None:
-        stop.repeat()
-        time.sleep(_POLL_S)
-    stop.forget()
-    return code
+def _run(job: Job, step: Step, index: int) -> tuple[int, bool]:
+    """Run the command of a task to its end; return its exit code, and whether it was told to stop.
 
-
-def _started(job: Job, step: Step, task: Task, log: BinaryIO) -> subprocess.Popen[bytes]:
-    """Start the command: an interpreter of its own, or a launcher for several processes."""
-    command = children.command(job.python, _COMMAND, *task.argv)
+    It is an interpreter of its own, or a launcher for several processes.
+    """
+    argv, mark = step.tasks[index].argv, job.file(step.name, index, "cancel")
+    command, environment = children.command(job.python, _COMMAND, *argv), dict(os.environ)
     if step.launch:
-        command = launch.command(job, step, task)
-    with _deaf() if step.launch else contextlib.nullcontext():
-        return subprocess.Popen(
-            command,
-            cwd=job.cwd,
-            env=os.environ | (launch.ENVIRONMENT if step.launch else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
+        command, environment = launcher(job, step, argv), environment | _LAUNCHED
+    again = _AGAIN_S if step.launch else math.inf
+    here = job.executor == "local"
+    if here:  # what a batch script does before a task
+        command = ["bash", "-c", "\n".join([*job.setup(step), 'exec "$@"']), "task", *command]
+    with (
+        job.file(step.name, index, "log").open("ab") as log,
+        _deaf() if step.launch else contextlib.nullcontext(),
+    ):
+        process = subprocess.Popen(
+            command, cwd=job.cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT,
-        )
+        )  # fmt: skip
+    told, next_telling = False, 0.0
+    try:
+        while (code := process.poll()) is None:
+            stop = stopping.requested() or (here and mark.exists())
+            if stop and time.monotonic() > next_telling:
+                _tell(process.pid, step.launch)
+                told, next_telling = True, time.monotonic() + again
+            time.sleep(_POLL_S)
+    finally:
+        process.kill()  # where the wait was cut short; else it has ended
+        process.wait()
+    return code, told or stopping.requested()
+
+
+def launcher(job: Job, step: Step, argv: Sequence[str]) -> list[str]:
+    """Return what runs a task of several processes on this node: accelerate's launcher.
+
+    How the nodes find each other stands in the variables of the batch script.
+    """
+    asked = job.profile.of(step.name)
+    rank = slurm.rank() if asked.nodes > 1 else 0
+    found = [job.python, "-P", "-m", "accelerate.commands.launch"]
+    found += ["--config_file", str(job.profile.launch_file()), "--num_machines", str(asked.nodes)]
+    found += ["--num_processes", str(asked.nodes * asked.processes_a_node)]
+    found += ["--machine_rank", str(rank), "--main_process_port"]
+    if asked.nodes > 1:
+        found += [os.environ["MASTER_PORT"], "--main_process_ip", os.environ["MASTER_ADDR"]]
+        found += ["--rdzv_backend", "static", "--same_network"]
+    else:
+        found += ["0"]  # any that is free
+    return [*found, "-m", "sft_diversity", *argv]
+
+
+def _tell(pid: int, launched: bool) -> None:
+    """Ask a command to stop; of a launcher the training processes, itself left out."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in process.children(recursive=True) if launched else [process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGUSR1)
 
 
 @contextlib.contextmanager
@@ -198,58 +210,26 @@ def _deaf() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Stop:
-    """A request to stop, passed on to the command as SIGUSR1."""
-
-    def __init__(self) -> None:
-        self.came = ""
-        self._pid, self._launched, self._told = 0, False, 0.0
-        for number in _SIGNALS:
-            signal.signal(number, self._received)
-
-    def watch(self, pid: int, launched: bool) -> None:
-        """Pass requests on to this process from now on."""
-        self._pid, self._launched = pid, launched
-        if self.came:
-            self._tell()
-
-    def forget(self) -> None:
-        """The process has ended."""
-        self._pid = 0
-
-    def repeat(self) -> None:
-        """Tell processes of a launcher again: some may not have been there the first time."""
-        if self.came and self._launched and time.monotonic() - self._told > _AGAIN_S:
-            self._tell()
-
-    def _received(self, number: int, _frame: FrameType | None) -> None:
-        if not self.came:
-            self.came = signal.Signals(number).name
-            self._tell()
-
-    def _tell(self) -> None:
-        if not self._pid:
-            return
-        self._told = time.monotonic()
-        for pid in launch.training(self._pid) if self._launched else [self._pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)
-
-
 def _reason(code: int, log: Path, start: int) -> str:
-    """Say in a line why a command failed: its own error, the signal, or its last words."""
+    """Say in a line why a command failed, if it did: its error, the signal, or its last words."""
+    if code == 0:
+        return ""
+    if code < 0:
+        said = f"killed by {signal.Signals(-code).name}"
+        return said + (" (out of memory?)" if code == -signal.SIGKILL else "")
     with log.open("rb") as handle:
         handle.seek(max(start, log.stat().st_size - _TAIL_BYTES))
         lines = [line.strip() for line in handle.read().decode("utf-8", "replace").splitlines()]
     errors = [line for line in lines if line.startswith("error: ")]
-    if code < 0:
-        said = f"killed by {signal.Signals(-code).name}"
-        return said + (" (out of memory?)" if code == -signal.SIGKILL else "")
     if errors:
         return errors[-1].removeprefix("error: ")
     words = [line for line in lines if re.search(r"\w", line)]
     return f"exit code {code}" + (f": {words[-1][:200]}" if words else "")
 
 
-def _here() -> dict[str, Any]:
-    return {"host": platform.node(), "pid": os.getpid(), "slurm": slurm_job.own_id()}
+def _here(job: Job) -> dict[str, Any]:
+    return {"host": platform.node(), "pid": os.getpid(), "slurm": slurm.own_id(job)}
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,6 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "reporters"),
     "trackio": ("trackio", "reporters"),
     "wandb": ("wandb", "reporters"),
-    "submitit": ("submitit", "slurm"),
     "lm_eval": ("lm-eval", "harness"),
     "openai": ("openai", "llm"),
 }

@@ -7,7 +7,7 @@ import errno
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def acquire(
     OSError
         If no file can be made there.
     """
-    path = out.absolute().parent / f".{out.name}.lock"
+    path = _file_of(out)
     held = _held.get(path)
     if held is not None and held.pid == os.getpid():
         return held
@@ -86,6 +86,32 @@ def acquire(
         time.sleep(_LOOK_EVERY_S)
 
 
+@contextlib.contextmanager
+def alone(out: Path, stage: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of an output; False: another process has it, and it is not to be waited for."""
+    lock = acquire(out, stage, wait=wait)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def held(out: Path) -> bool:
+    """Whether a process holds the lock of an output now; nothing is written to find out."""
+    import fcntl
+
+    path = _file_of(out)
+    if _soft_file(path).exists():
+        return True
+    try:
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as fault:
+        return isinstance(fault, BlockingIOError)
+    return False
+
+
 def holder(path: Path) -> str:
     """Say who holds the lock of the file `path`, as it wrote there itself."""
     try:
@@ -93,6 +119,14 @@ def holder(path: Path) -> str:
     except (OSError, ValueError):
         return "another process"
     return f"process {pid}" + ("" if host == platform.node() else f" on {host}")
+
+
+def _file_of(out: Path) -> Path:
+    return out.absolute().parent / f".{out.name}.lock"
+
+
+def _soft_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}ed")
 
 
 def _try(path: Path) -> Lock | None:
@@ -125,7 +159,7 @@ def _try_soft(path: Path) -> Lock | None:
     """Lock where the file system cannot: by a file that names its host and process."""
     import filelock
 
-    soft = filelock.SoftFileLock(path.with_name(f"{path.name}ed"))
+    soft = filelock.SoftFileLock(_soft_file(path))
     try:
         soft.acquire(timeout=0)
     except filelock.Timeout:

@@ -23,6 +23,11 @@ def requested() -> bool:
     return bool(_received)
 
 
+def received() -> str:
+    """Return the name of the first signal that asked to stop; "" if none did."""
+    return _received[0] if _received else ""
+
+
 def safe_point(stage: str) -> None:
     """Raise `Interrupted` if a signal has come; call it where a stop loses nothing."""
     if _received:

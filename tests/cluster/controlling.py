@@ -50,7 +50,7 @@ def call(*command: Any) -> str:
 
 def release(job: Job) -> None:
     """Let the newest tasks of a job begin that was submitted to be held."""
-    call("scontrol", "release", job.submissions[-1]["slurm"])
+    call("scontrol", "release", job.submissions()[-1].slurm)
 
 
 def submit(*command: Any, work: Path = WORK, **profile: Any) -> Job:
@@ -94,8 +94,8 @@ def one(job: Job, step: str, number: int = 0) -> dict[str, Any]:
 
 
 def record(job: Job, step: str, number: int = 0) -> dict[str, Any]:
-    """Return a task's record, empty where it never began."""
-    return job.record(step, number) or {}
+    """Return a task's record."""
+    return job.record(step, number)
 
 
 def worker(job: Job, step: str, number: int = 0) -> psutil.Process | None:
@@ -131,7 +131,7 @@ def held_still(
 
     def stride() -> bool:
         for number in numbers:
-            assert record(job, step, number).get("state", "running") == "running", status(job)
+            assert record(job, step, number)["state"] in ("waiting", "running"), status(job)
             if number not in held and (found := command(job, step, number)) is not None:
                 found.suspend()
                 held[number] = found

@@ -22,12 +22,13 @@ def job(place: Path, *steps: Step, executor: str = "local", **profile) -> Job:
 
 def create(work: Path, *steps: Step, executor: str = "local", **profile) -> Job:
     """Make a job's folder in `work`; commands run in the current folder."""
-    return jobs.create(work, "test", ("test",), executor, sys.executable, Profile(**profile), steps)
+    wanted = Job(Path(), ("test",), Path.cwd(), executor, sys.executable, Profile(**profile), steps)
+    return jobs.create(work, wanted)
 
 
 def task(label: str, *argv: str, out: Path | None = None) -> Task:
     """Return a task; without `out` its exit code alone says that it is done."""
-    return Task(label, argv, {"kind": "folder", "path": str(out)} if out else {"kind": "exit"})
+    return Task(label, argv, (str(out),) if out else ())
 
 
 def wait(name: str, work: Path, timeout_s: float = 300.0) -> dict[str, Any]:

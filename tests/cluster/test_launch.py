@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
-from sft_diversity.cluster import launch, stage
+from sft_diversity.cluster import stage, worker
 from sft_diversity.cluster.jobs import Step
 from sft_diversity.core.folder import verify
 from tests import tiny
@@ -30,22 +31,24 @@ def test_training_processes_write_a_checkpoint_and_the_launcher_lets_them(
     options = ("--model", "base", "--steps", str(steps), "--batch-size", "8", "--max-length", "256")
     train = making.task("m", "finetune", "subset", "--out", "m", *options, out=tmp_path / "m")
     job = making.create(tmp_path, Step("finetune", (train,), launch=True), processes=2)
-    stage.EXECUTORS["local"].submit(job, {"finetune": [0]})
+    retry = [sys.executable, "-m", "sft_diversity", "retry", "--failed", "1", "--work", "."]
+    process = subprocess.Popen(retry)
 
     log = tmp_path / ".m.partial" / "training.jsonl"
     until = time.monotonic() + 300
     while not log.is_file() or log.read_bytes().count(b"\n") < 2:
         assert time.monotonic() < until, job.record("finetune", 0)
         time.sleep(0.1)
-    worker = psutil.Process(job.record("finetune", 0)["pid"])
-    everyone = [worker, *worker.children(recursive=True)]
-    assert len(everyone) >= 4  # worker, launcher, two that train
+    everyone = [*psutil.Process(process.pid).children(recursive=True), process]
+    assert len(everyone) >= 4  # two that train, their launcher, and what does the task
     for one in everyone:
-        os.kill(one.pid, number)
+        one.send_signal(number)
+    assert process.wait() == 75
 
-    found = making.wait("1", tmp_path)["tasks"][0]
-    assert (found["state"], found["attempts"], found["requeues"]) == ("finished", 2, 1)
-    assert "resumed: an earlier run was stopped" in job.log("finetune", 0).read_text()
+    assert job.record("finetune", 0)["requeues"] == 1
+    assert stage.retry("1", work=".")["retried"] == {"finetune": 1}
+    assert job.record("finetune", 0)["attempts"] == 2
+    assert "resumed: an earlier run was stopped" in job.file("finetune", 0, "log").read_text()
     assert verify(tmp_path / "m")["faults"] == []
     lines = [json.loads(x) for x in (tmp_path / "m/training.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, steps + 1))
@@ -60,18 +63,13 @@ def test_the_launcher_is_told_of_all_nodes(monkeypatch):
     job = making.job(
         making.Path("/jobs/0001-finetune"), step, executor="slurm", nodes=2, gpus=4, launch="fsdp"
     )
-    ports = set()
+    for name, value in {"MASTER_ADDR": "gpu7", "MASTER_PORT": "20017"}.items():
+        monkeypatch.setenv(name, value)
     for rank in ("0", "1"):
-        for name, value in {
-            "SLURM_PROCID": rank, "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "gpu7",
-            "SLURM_JOB_ID": "17",
-        }.items():  # fmt: skip
-            monkeypatch.setenv(name, value)
-        command = launch.command(job, step, task)
+        monkeypatch.setenv("SLURM_PROCID", rank)
+        command = worker.launcher(job, step, task.argv)
         asked = launch_command_parser().parse_args(command[4:])
         assert (asked.num_machines, asked.num_processes, asked.machine_rank) == (2, 8, int(rank))
-        assert asked.main_process_ip == "gpu7"
+        assert (asked.main_process_ip, asked.main_process_port) == ("gpu7", 20017)
         assert asked.training_script == "sft_diversity"
         assert asked.training_script_args == list(task.argv)
-        ports.add(asked.main_process_port)
-    assert len(ports) == 1

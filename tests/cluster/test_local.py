@@ -1,21 +1,20 @@
-"""Jobs as processes of this machine: order, failure, retry, stop, and who survives whom."""
+"""Jobs that run here, in the foreground: order, failure, retry, stop, kill, and what is left."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from typing import Any
 
+import psutil
 import pytest
 
-from sft_diversity.cluster import jobs, locks, stage
-from sft_diversity.cluster.jobs import Step
-from sft_diversity.core.errors import UsageError
+from sft_diversity.cluster import jobs, local, stage
+from sft_diversity.cluster.jobs import Step, Task
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import Work, open_draft
 from tests.cluster import making
 
@@ -34,6 +33,11 @@ def output(place) -> None:
     draft.commit()
 
 
+def tasks(here) -> list[dict[str, Any]]:
+    (found,) = stage.status("1", work=here)["jobs"]
+    return found["tasks"]
+
+
 def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left(here):
     def verify(name):
         return making.task(name, "verify", name)
@@ -43,10 +47,10 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
         Step("array", (verify("made"), verify("late"))),
         Step("strict", (verify("made"),), ("array",)),
         Step("lenient", (verify("made"),), ("array",), strict=False),
-        jobs=2,
     )
-    stage.EXECUTORS["local"].submit(job, {step.name: range(len(step.tasks)) for step in job.steps})
-    made, failed, strict, lenient = making.wait("1", here)["tasks"]
+    with pytest.raises(DataError, match=r"2 of 4 tasks did not finish; array late: late: no fin"):
+        stage.retry("1", work=here)
+    made, failed, strict, lenient = tasks(here)
     assert [one["state"] for one in (made, failed, strict, lenient)] == [
         "finished", "failed", "failed", "finished"
     ]  # fmt: skip
@@ -57,28 +61,23 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
 
     output(here / "late")
     assert stage.retry("1", work=here)["retried"] == {"array": 1, "strict": 1, "lenient": 1}
-    found = making.wait("1", here)
-    assert found["counts"]["finished"] == 4
-    assert [one["attempts"] for one in found["tasks"]] == [1, 2, 1, 2]
+    assert [one["state"] for one in tasks(here)] == ["finished"] * 4
+    assert [one["attempts"] for one in tasks(here)] == [1, 2, 1, 2]
     assert stage.retry("1", work=here)["retried"] == {}
 
 
-def test_a_command_outlives_its_submitter_and_is_finished_while_its_manifest_holds(here):
+SFTDIV = [sys.executable, "-m", "sft_diversity"]
+
+
+def test_a_command_returns_when_it_is_finished_and_is_so_while_its_manifest_holds(here):
     (here / "pool.jsonl").write_text('{"instruction": "Say a.", "output": "a."}\n' * 3)
-    command = [sys.executable, "-m", "sft_diversity", "submit", "--executor", "local", "--json"]
-    submitter = subprocess.Popen(
-        [*command, "--", "ingest", "pool.jsonl", "--out", "corpus"],
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    said = json.loads(submitter.communicate()[0])
+    command = [*SFTDIV, "submit", "--executor", "local", "--json", "--", "ingest", "pool.jsonl"]
+    done = subprocess.run([*command, "--out", "corpus"], stdout=subprocess.PIPE, check=True)
+    said = json.loads(done.stdout)
     assert said["steps"] == [{"name": "ingest", "tasks": 1, "after": []}]
-    with contextlib.suppress(ProcessLookupError):  # nobody of its terminal may be left already
-        os.killpg(submitter.pid, signal.SIGKILL)
     work = here / ".sftdiv"
-    found = making.wait(said["job"], work)
-    assert making.states(found) == {"ingest": "finished"}
+    (seen,) = stage.status(said["job"], work=work)["jobs"]
+    assert making.states(seen) == {"ingest": "finished"}
 
     shard = next((here / "corpus").rglob("*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")  # as many bytes as before
@@ -91,51 +90,115 @@ def test_a_command_outlives_its_submitter_and_is_finished_while_its_manifest_hol
     assert "has no manifest any more" in seen["tasks"][0]["reason"]
 
 
-def running(job, step: str, attempt: int) -> dict[str, Any]:
-    """Wait until an attempt at a task has begun; return its record."""
+def test_a_command_that_ends_well_without_its_outputs_has_failed(here):
+    (here / "page.html").write_text("page")
+    (here / "several").mkdir()
+    output(here / "several/one")
+    every = Task("every", ("verify", "made"), ("page.html", "several"))
+    none = Task("none", ("verify", "made"), ("page.html", "none.html"))
+    local.start(making.create(here, Step("verify", (every, none))), {"verify": (0, 1)})
+    assert [one["state"] for one in tasks(here)] == ["finished", "failed"]
+    assert "the command ended well, but none.html" in tasks(here)[1]["reason"].replace(
+        f"{here}/", ""
+    )
+    (here / "page.html").rename(here / "away.html")
+    assert tasks(here)[0]["reason"] == f"{here}/page.html is gone or changed"
+    (here / "away.html").rename(here / "page.html")
+    (here / "several/one/answer.json").unlink()
+    assert tasks(here)[0]["reason"] == f"{here}/several/one/answer.json is gone or changed"
+
+
+def running(job, step: str, attempt: int) -> psutil.Process:
+    """Wait until an attempt at a task has begun; return the process of its command."""
     until = time.monotonic() + 300
-    while (record := job.record(step, 0) or {}).get("state") != "running" or (
-        record["attempts"] < attempt
-    ):
-        assert time.monotonic() < until, record
+    while time.monotonic() < until:
+        record = job.record(step, 0)
+        if (record["state"], record["attempts"]) == ("running", attempt):
+            for command in psutil.Process(record["pid"]).children():
+                return command
         time.sleep(0.02)
-    return record
+    raise AssertionError(record)
+
+
+def retrying() -> subprocess.Popen[str]:
+    """Run the tasks of job 1 in a process of its own."""
+    command = [*SFTDIV, "retry", "--failed", "1", "--work", "."]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+WAIT = """
+from pathlib import Path
+from time import sleep
+from sft_diversity.core import stopping
+
+def main(arguments):
+    while not Path("go").exists():
+        stopping.safe_point("wait")
+        sleep(0.02)
+"""
+STOP = """
+from sft_diversity.core.errors import Interrupted
+
+def main(arguments):
+    raise Interrupted("as a command that was told to stop")
+"""
 
 
 def test_a_stopped_task_starts_again_a_limited_number_of_times(here):
-    job = making.create(
-        here, Step("verify", (making.task("made", "verify", "made"),)), max_requeues=1
+    (here / "stop.py").write_text(STOP)
+    stop = making.task("stop", "run", "stop.py")
+    making.create(here, Step("run", (stop,)), max_requeues=1)
+    with pytest.raises(DataError, match=r"stopped by a signal for the 2. time; max_requeues is 1"):
+        stage.retry("1", work=here)
+    (seen,) = tasks(here)
+    assert (seen["state"], seen["attempts"], seen["requeues"]) == ("failed", 2, 1)
+
+
+def test_cancel_and_kills_end_tasks_and_retry_takes_them_up(here):
+    (here / "wait.py").write_text(WAIT)
+    wait = making.task("wait", "run", "wait.py")
+    job = making.create(here, Step("run", (wait,)), Step("report", (wait,), ("run",)))
+    process = retrying()
+    running(job, "run", 1)
+    assert [one["state"] for one in tasks(here)] == ["running", "waiting"]
+    with pytest.raises(DataError, match="another process is at 0001-test"):
+        stage.retry("1", work=here)
+    assert stage.cancel("1", work=here)["cancelled"] == {"run": 1, "report": 1}
+    assert "2 of 2 tasks did not finish; run wait: cancelled" in process.communicate()[1]
+    assert [one["state"] for one in tasks(here)] == ["cancelled"] * 2
+
+    process = retrying()
+    running(job, "run", 2).kill()
+    process.communicate()
+    killed, after = tasks(here)
+    assert killed["reason"] == "killed by SIGKILL (out of memory?)"
+    assert after["reason"] == "step run did not finish (wait)"
+
+    process = retrying()
+    command = running(job, "run", 3)
+    process.kill()
+    process.communicate()
+    command.wait(60)  # it goes with the process that started it
+    assert tasks(here)[0]["reason"] == "its process ended without a word: its process is gone"
+
+    process = retrying()
+    running(job, "run", 4)
+    process.send_signal(signal.SIGINT)
+    assert (
+        "stopped by SIGINT; `sftdiv retry --failed 0001-test` goes on" in process.communicate()[1]
     )
-    stage.EXECUTORS["local"].submit(job, {"verify": [0]})
-    for attempt in (1, 2):
-        os.kill(running(job, "verify", attempt)["pid"], signal.SIGUSR1)
-    (seen,) = making.wait("1", here)["tasks"]
-    assert seen["reason"] == "stopped by SIGUSR1 for the 2. time; max_requeues is 1"
+    assert process.returncode == 75
+    assert tasks(here)[0]["reason"] == "stopped by SIGINT, not started again: its process is gone"
+
+    (here / "go").touch()
     stage.retry("1", work=here)
-    (seen,) = making.wait("1", here)["tasks"]
-    assert (seen["state"], seen["attempts"], seen["requeues"]) == ("finished", 3, 0)
-
-
-def test_cancel_and_kill_end_tasks_and_retry_takes_them_up(here):
-    made = making.task("made", "verify", "made")
-    job = making.create(here, Step("verify", (made,)), Step("report", (made,), ("verify",)))
-    stage.EXECUTORS["local"].submit(job, {"verify": [0], "report": [0]})
-    running(job, "verify", 1)
-    assert stage.cancel("1", work=here)["cancelled"] == {"verify": 1, "report": 1}
-    assert making.wait("1", here)["counts"]["cancelled"] == 2
-
-    stage.retry("1", work=here)
-    os.kill(running(job, "verify", 2)["pid"], signal.SIGKILL)
-    killed, after = making.wait("1", here)["tasks"]
-    assert killed["reason"] == "its process ended without a word: killed by SIGKILL"
-    assert after["reason"] == "step verify did not finish (made)"
-    with locks.alone(job.record_file("verify", 0).with_suffix(".lock")) as lock:
-        assert lock is not None  # its command went with it
+    assert [one["state"] for one in tasks(here)] == ["finished"] * 2
+    assert [one["attempts"] for one in tasks(here)] == [5, 1]
 
 
 def test_names_of_jobs_are_numbers_or_folders_and_wrong_ones_are_said(here):
     job = making.create(here, Step("verify", (making.task("made", "verify", "made"),)))
-    assert jobs.named(here, "1") == jobs.named(here, "0001-test") == jobs.load(job.place)
+    assert jobs.named(here, "1") == jobs.named(here, "0001-test") == jobs.load(job.place) == job
     assert jobs.named(here, str(job.place)) == job
     with pytest.raises(UsageError, match="no job '7'"):
         jobs.named(here, "7")

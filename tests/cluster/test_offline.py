@@ -5,10 +5,18 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from sft_diversity.cluster import offline
+from sft_diversity.cluster import offline, plan
 from sft_diversity.cluster.offline import Need
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
+
+
+def needs(argv):
+    return offline.needs(plan.parse(argv))
+
+
+def stage(argv, profile):
+    return offline.stage(plan.parse(argv), profile)
 
 
 def test_hub_names_are_found_in_options_files_and_files_of_files(tmp_path):
@@ -24,35 +32,33 @@ def test_hub_names_are_found_in_options_files_and_files_of_files(tmp_path):
         "measure": {"encoder": str(tmp_path / "local")},
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    assert offline.needs(["study", str(tmp_path / "study.yaml"), "--out", "st"]) == [
+    assert needs(["study", str(tmp_path / "study.yaml"), "--out", "st"]) == [
         Need("data set", "org/data", "v1"),
         Need("model", "org/model", "abc"),
         Need("tokenizer", "org/model"),
     ]
-    assert offline.needs(["score", "org/model", "--out", "s"]) == [
-        Need("scored model", "org/model")
-    ]
-    assert offline.needs(["embed", "c", "--encoder=org/e", "--revision", "v2"]) == [
+    assert needs(["score", "org/model", "--out", "s"]) == [Need("scored model", "org/model")]
+    assert needs(["embed", "c", "--encoder=org/e", "--revision", "v2"]) == [
         Need("encoder", "org/e", "v2")
     ]
-    assert offline.needs(["rewrite", "c", "--url", "http://x/v1", "--model", "org/served"]) == []
-    assert offline.needs(["finetune", "a/b", "--out", "c/d", "--model", str(tmp_path)]) == []
+    assert (
+        needs(["rewrite", "c", "--out", "r", "--endpoint", "http://x/v1", "--model", "org/served"])
+        == []
+    )
+    assert needs(["finetune", "a/b", "--out", "c/d", "--model", str(tmp_path)]) == []
 
 
 def test_a_data_set_that_is_streamed_and_a_push_are_refused():
     alone = Profile(offline=True)
     with pytest.raises(UsageError, match=r"data set org/data would be streamed: ingest it here"):
-        offline.stage(["ingest", "hub:org/data", "--out", "corpus"], alone)
+        stage(["ingest", "hub:org/data", "--out", "corpus"], alone)
     with pytest.raises(UsageError, match="no internet"):
-        offline.stage(["export", "subset", "--to", "hub:org/name"], alone)
-    assert offline.stage(["ingest", "hub:org/data", "--out", "c"], Profile(offline=False)) == []
+        stage(["export", "subset", "--to", "hub:org/name"], alone)
+    assert stage(["ingest", "hub:org/data", "--out", "c"], Profile(offline=False)) == []
 
 
 def test_what_is_in_no_cache_and_cannot_be_fetched_is_listed(tmp_path):
     profile = Profile(offline=True, environment={"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
-    with pytest.raises(DataError, match=r"from here: model org/nosuch@v1, tokenizer org/other$"):
-        offline.stage(
-            ["finetune", "s", "--out", "m", "--model", "org/nosuch", "--revision", "v1",
-             "--tokenizer=org/other"],
-            profile,
-        )  # fmt: skip
+    argv = ["select", "pool", "--out=s", "--size=1", "--tokenizer", "org/nosuch", "--encoder=a/b"]
+    with pytest.raises(DataError, match=r"from here: encoder a/b, tokenizer org/nosuch$"):
+        stage(argv, profile)

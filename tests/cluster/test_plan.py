@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 
+from sft_diversity import cli
 from sft_diversity.cluster import plan, stage
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
@@ -28,15 +30,17 @@ def test_a_study_is_prepared_run_as_an_array_collected_and_shown(tmp_path, monke
     ]
     assert not (tmp_path / ".sftdiv").exists()
     assert not (tmp_path / "st").exists()
-    planned = {"runs": ["base", "x-t0"], "measures": ["x"], "out": "st", "plan": {"threads": 2}}
-    steps = plan.graph(("study", str(config), "--out", "st"), planned, Profile())
-    runs = {step.name: step for step in steps}["runs"]
+    runs = plan.steps(plan.parse(("study", str(config), "--out", "st")), Profile())[1]
     assert runs.environment["OMP_NUM_THREADS"] == "2" == str(load(config, {}).threads)
-    assert [task.argv[-2:] for task in runs.tasks] == [
-        ("--run", "base"), ("--run", "x-t0"), ("--run", "measure:x")
-    ]  # fmt: skip
-    assert runs.tasks[1].output == {"kind": "run", "study": "st", "run": "x-t0"}
-    assert runs.tasks[2].output == {"kind": "folder", "path": "st/measures/x"}
+    names = [task.label for task in runs.tasks]
+    cell = "A-micro-response-n24-d0-s0"
+    assert {"base", f"{cell}-t0", f"measure:{cell}"} < set(names)
+    assert [task.argv for task in runs.tasks] == [
+        ("study", str(config), "--out=st", f"--run={name}") for name in names
+    ]
+    outputs = {task.label: task.outputs for task in runs.tasks}
+    assert outputs[f"{cell}-t0"] == (f"st/runs/{cell}-t0.json",)
+    assert outputs[f"measure:{cell}"] == (f"st/measures/{cell}",)
 
 
 def test_jobs_go_to_slurm_where_sbatch_is(tmp_path, monkeypatch):
@@ -62,29 +66,60 @@ def corpus(tmp_path, monkeypatch):
 
 def test_embed_is_an_array_over_parts_and_the_command_behind_it(corpus):
     argv = ("embed", "corpus", "--out=vectors", "--work", "w")
-    parts, last = plan.steps(argv, Profile(parts=10))
-    assert [task.argv[-2:] for task in parts.tasks] == [("--part", f"{i}/10") for i in range(1, 11)]
-    assert all("--out=vectors" not in task.argv for task in parts.tasks)
-    assert len({task.output["path"] for task in parts.tasks}) == 10
+    parts, last = plan.steps(plan.parse(argv), Profile(parts=10))
+    assert [task.argv for task in parts.tasks] == [
+        ("embed", "corpus", "--work=w", f"--part={i}/10") for i in range(1, 11)
+    ]
+    assert len({task.outputs for task in parts.tasks}) == 10
     assert last.after == ("parts",)
-    assert last.tasks[0].output == {"kind": "folder", "path": "vectors"}
-    assert last.tasks[0].argv == argv
+    assert last.tasks[0].outputs == ("vectors",)
+    assert last.tasks[0].argv == ("embed", "corpus", "--out=vectors", "--work=w")
 
 
-def test_options_are_left_out_however_they_are_written():
-    argv = ("index", "corpus", "--work", "w", "--out", "place", "--seed", "--out")
-    assert plan._without(argv, "--out") == ("index", "corpus", "--work", "w", "--seed")
-    assert plan._without(("embed", "--out=place"), "--out") == ("embed",)
+def test_a_command_line_is_a_call_of_the_library_and_back():
+    argv = ("report", "a", "b", "--no-measure", "--json", "--out=page.html", "--work", "w")
+    call = plan.parse(argv)
+    assert (call.verb, call.arguments) == ("report", (Path("a"), Path("b")))
+    given = {"out": Path("page.html"), "work": Path("w"), "json": True, "measure": False}
+    assert call.options == given
+    assert call.argv == (
+        "report",
+        "a",
+        "b",
+        "--out=page.html",
+        "--work=w",
+        "--json",
+        "--no-measure",
+    )
+    call = plan.parse(
+        ("finetune", "s", "--out", "m", "--report-to", "wandb", "--report-to=trackio")
+    )
+    assert call.options["report_to"] == ["wandb", "trackio"]
+    assert plan.parse(call.argv) == call
+    with pytest.raises(UsageError, match="finetune: No such option: --oot"):
+        plan.parse(("finetune", "s", "--oot", "m"))
 
 
-def test_finetune_is_launched_where_several_processes_share_it():
-    planned = {"plan": [{"stage": "finetune", "out": "m"}]}
-    argv = ("finetune", "subset", "--out", "m")
-    assert not plan.graph(argv, planned, Profile(gpus=1))[0].launch
-    assert plan.graph(argv, planned, Profile(steps={"finetune": {"gpus": 4}}))[0].launch
-    assert plan.graph(argv, planned, Profile(nodes=2))[0].launch
+def test_every_option_is_written_as_its_name_says():
+    """Else `Call.argv` would write it wrong."""
+    for command in typer.main.get_command(cli.app).commands.values():
+        for option in command.params:
+            if option.param_type_name == "option" and option.name not in ("as_json", "help"):
+                assert option.opts[0] == "--" + option.name.replace("_", "-")
+
+
+def test_finetune_is_launched_where_several_processes_share_it(corpus, monkeypatch):
+    call = plan.parse(("finetune", "corpus", "--out", "m", "--steps=1"))
+
+    def launched(**profile):
+        (step,) = plan.steps(call, Profile(**profile))
+        return step.launch
+
+    assert not launched(gpus=1)
+    assert launched(steps={"finetune": {"gpus": 4}})
+    assert launched(nodes=2)
     with pytest.raises(UsageError, match="launch is 'nosuch'"):
-        plan.graph(argv, planned, Profile(gpus=2, launch="nosuch"))
+        launched(gpus=2, launch="nosuch")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +131,7 @@ def test_finetune_is_launched_where_several_processes_share_it():
         (["submit", "--", "study", "x"], "'submit' cannot be submitted"),
         (["embed", "corpus", "--part", "1/2"], "--part is not for a job"),
         (["ingest", "x", "--dry-run"], "--dry-run is not for a job"),
+        (["study", "x", "--prepare"], "--prepare is not for a job"),
     ],
 )
 def test_what_is_no_command_for_a_job_is_refused(command, reason):

@@ -26,11 +26,11 @@ def test_a_submission_leaves_tokens_behind_and_the_rest_as_it_is():
 def test_sbatch_is_called_in_such_an_environment(tmp_path, monkeypatch):
     """A program in sbatch's place writes down what it was given."""
     fake = tmp_path / "sbatch"
-    fake.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\necho Submitted batch job 7\n")
+    fake.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\necho 7\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert slurm._sbatch(tmp_path / "x.sbatch") == "7"
+    assert slurm.sbatch(tmp_path / "x.sbatch") == "7"
     assert TOKEN not in (tmp_path / "env").read_text()
 
 

@@ -15,7 +15,6 @@ from sft_diversity.core import config as configs
 from sft_diversity.core.errors import UsageError
 from tests.cluster import making
 
-pytest.importorskip("submitit")
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs" / "cluster"
 RUNS = tuple(making.task(f"run{i}", "study", "s.yaml", "--run", f"run{i}") for i in range(6))
@@ -31,13 +30,13 @@ def text(name: str) -> str:
     array = Step("runs", RUNS, ("prepare",), environment={"OMP_NUM_THREADS": "2"})
     if name == "single":
         step = Step("select", (making.task("select", "select", "pool", "--size", "9"),))
-        return slurm.script(making.job(PLACE, step), step, [0], 0, [])
+        return slurm.script(making.job(PLACE, step), step, [0], [])
     if name == "array":
         job = making.job(PLACE, array, **shipped("slurm"))
-        return slurm.script(job, array, [0, 1, 2, 5], 0, ["17", "18"])
-    if name == "offset":
+        return slurm.script(job, array, [0, 1, 2, 5], ["17", "18"])
+    if name == "split":
         job = making.job(PLACE, array, **shipped("slurm-preemptible"), concurrency=9)
-        return slurm.script(job, array, [4, 5], 4, ["17"], arrays=2)
+        return slurm.script(job, array, [4, 5], ["17"], arrays=2)
     if name == "nodes":
         train = Step(
             "finetune", (making.task("finetune", "finetune", "s", "--out", "m"),), launch=True
@@ -45,29 +44,22 @@ def text(name: str) -> str:
         job = making.job(
             PLACE, train, **shipped("slurm-gpu") | {"steps": {"finetune": {"nodes": 2, "gpus": 4}}}
         )
-        return slurm.script(job, train, [0], 0, [])
+        return slurm.script(job, train, [0], [])
     full: dict[str, Any] = {
         "partition": "p", "account": "a", "qos": "q", "constraint": "v100|a100", "gres": "lustre:1",
         "cpus": 3, "memory_gb": 1.5, "time_min": 90, "signal_s": 30, "concurrency": 2,
         "modules": ["gcc/12", "odd name"], "setup": ["ulimit -c 0"],
         "sbatch": {"exclusive": True, "mail-type": "FAIL", "nice": 10},
     }  # fmt: skip
-    return slurm.script(making.job(PLACE, array, **full), array, range(6), 0, [])
+    return slurm.script(making.job(PLACE, array, **full), array, range(6), [])
 
 
-@pytest.mark.parametrize("name", ["single", "array", "offset", "nodes", "everything"])
+@pytest.mark.parametrize("name", ["single", "array", "split", "nodes", "everything"])
 def test_the_batch_script_is_the_golden_one(name):
     golden = HERE / "golden" / f"{name}.sbatch"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text(name))
     assert text(name) == golden.read_text()
-
-
-def test_array_indices_stay_below_the_limit_and_cover_each_task_once():
-    chunks = list(slurm._chunks([0, 1, 2, 3, 9, 10, 11], 4))
-    assert chunks == [(0, [0, 1, 2, 3]), (8, [9, 10, 11])]
-    assert [[n - offset for n in part] for offset, part in chunks] == [[0, 1, 2, 3], [1, 2, 3]]
-    assert slurm._ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
 
 
 @pytest.mark.parametrize(

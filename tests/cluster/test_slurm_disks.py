@@ -15,7 +15,6 @@ from tests.cluster import making
 from tests.cluster.controlling import WORK, call, files_of, one, release, retry, submit, wait
 
 pytestmark = pytest.mark.slurm
-pytest.importorskip("submitit")
 
 
 @pytest.fixture(scope="module")

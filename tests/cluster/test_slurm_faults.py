@@ -41,7 +41,6 @@ from tests.cluster.controlling import (
 )
 
 pytestmark = pytest.mark.slurm
-pytest.importorskip("submitit")
 
 
 def units() -> dict[Path, tuple[int, int]]:
@@ -70,7 +69,7 @@ def test_tasks_killed_cancelled_and_requeued_lose_nothing_and_repeat_nothing(
     slurm, home, corpus, encoder, embedded
 ):
     job = submit("embed", corpus, "--encoder", encoder, "--out", "out", parts=4)
-    number = job.submissions[0]["slurm"]
+    number = job.submissions()[0].slurm
     has_stored = stored(corpus, parts=4)
     # what Slurm sends comes later than its command returns: a task let go before that is finished
     with held_still(job, "parts", [0, 1], has_stored) as (process, requeued):

@@ -27,7 +27,6 @@ from tests.cluster.controlling import (
 from tests.training.conftest import dialogue, write_subset
 
 pytestmark = pytest.mark.slurm
-pytest.importorskip("submitit")
 
 
 def training_began(job: Job, out: Path) -> bool:
@@ -53,7 +52,7 @@ def test_a_finetune_that_slurm_stops_goes_on_from_its_checkpoint_to_the_same_wei
     subset, options, whole = trained
     profile = {"partition": "low", "signal_s": 100, "time_min": 60}
     job = submit("finetune", subset, "--out", "model", *options, **profile)
-    number = job.submissions[0]["slurm"]
+    number = job.submissions()[0].slurm
     began = partial(training_began, job, Path("model").absolute())
     with held_still(job, "finetune", [0], lambda _: began()) as (process,):
         if why == "preemption":
@@ -68,7 +67,7 @@ def test_a_finetune_that_slurm_stops_goes_on_from_its_checkpoint_to_the_same_wei
     call("scontrol", "update", f"JobId={number}", "TimeLimit=60")
     assert making.states(wait(job)) == {"finetune": "finished"}
     task = one(job, "finetune")
-    assert (task["attempts"], task["requeues"], task["slurm"]) == (2, 1, number)
+    assert (task["attempts"], task["requeues"], task["slurm"]) == (2, 1, f"{number}_0")
     assert "resumed at step" in Path(task["log"]).read_text("utf-8")
     made = files_of(Path("model"))
     weights = [name for name in whole if name.endswith(".safetensors")]

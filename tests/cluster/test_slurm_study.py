@@ -18,7 +18,6 @@ from tests.studies import making as studies
 from tests.studies.test_stage import read, tables
 
 pytestmark = pytest.mark.slurm
-pytest.importorskip("submitit")
 
 
 def sftdiv(*arguments: str) -> str:

@@ -64,8 +64,12 @@ def test_a_second_writer_of_other_work_does_not_touch_the_draft_of_the_first(tmp
 
 def test_a_killed_writer_holds_nobody_up(tmp_path):
     first = begun(tmp_path / "x")
+    assert locks.held(tmp_path / "x")
+    with locks.alone(tmp_path / "x", "demo", wait=False) as got:
+        assert not got
     first.kill()
     first.communicate()
+    assert not locks.held(tmp_path / "x")
     draft = open_draft(tmp_path / "x", WORK)
     assert draft.state == "resumed"
     draft.commit()
@@ -100,7 +104,9 @@ def test_where_the_file_system_has_no_flock_a_file_names_the_holder(tmp_path, mo
     lock = locks.acquire(tmp_path / "x", "demo")
     locks._held.clear()  # as another process sees it
     assert locks.acquire(tmp_path / "x", "demo", wait=False) is None
+    assert locks.held(tmp_path / "x")
     lock.release()
+    assert not locks.held(tmp_path / "x")
     locks.acquire(tmp_path / "x", "demo", wait=False).release()
 
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.cluster import jobs, locks, outputs
-from sft_diversity.cluster.base import Executor, Seen
-from sft_diversity.cluster.jobs import Job, Record, Step
+from sft_diversity.cluster import outputs
+from sft_diversity.cluster.jobs import Executor, Job, Record, Seen, Step
+from sft_diversity.core import locks
 from sft_diversity.core.errors import DataError
 
 STATES = ("waiting", "running", "finished", "failed", "cancelled")
@@ -38,29 +38,26 @@ class TaskState:
 
 def state(job: Job, executor: Executor, verify: bool = False) -> dict[str, Any]:
     """Return a job's tasks and how many are in which state."""
-    found = tasks(job, executor, verify, submitting=locks.held(job.place / jobs.SUBMITTING))
-    counts = {name: sum(one.state == name for one in found) for name in STATES}
+    found = tasks(job, executor, verify, busy=locks.held(job.lock))
     return {
         "job": job.name,
         "command": list(job.command),
         "executor": job.executor,
         "folder": str(job.place),
-        "counts": counts,
+        "counts": {name: sum(one.state == name for one in found) for name in STATES},
         "tasks": [asdict(one) for one in found],
     }
 
 
 def tasks(
-    job: Job, executor: Executor, verify: bool = False, submitting: bool = False
+    job: Job, executor: Executor, verify: bool = False, busy: bool = False
 ) -> list[TaskState]:
-    """Return the tasks in the order of the steps; `submitting`: another process hands them in."""
-    unknown = ""
+    """Return the tasks in the order of the steps; `busy`: another process is at the job."""
+    unknown = "is being submitted" if busy else ""
     try:
-        seen = executor.look(job)
+        seen = executor.look(job, busy)
     except DataError as fault:  # a controller that is down has lost nothing
         seen, unknown = {}, str(fault)
-    if submitting:
-        unknown = unknown or "is being submitted"
     return [
         _task(job, step, number, seen.get((step.name, number)), unknown, verify)
         for step in job.steps
@@ -83,60 +80,34 @@ def _task(
     job: Job, step: Step, number: int, seen: Seen | None, unknown: str, verify: bool
 ) -> TaskState:
     record = job.record(step.name, number)
-    name, reason = _judged(job, step, number, record, seen, unknown, verify)
-    record = dict(record or {}, state=name)
-    log = job.log(step.name, number)
-    show = name in ("running", "failed")
+    if record["state"] == "finished":
+        fault = outputs.prove(step.tasks[number].outputs, job.cwd)[0] if verify else ""
+        fault = fault or outputs.changed(record["outputs"])
+        name, reason = ("failed", fault) if fault else ("finished", "")
+    elif record["state"] in ("failed", "cancelled"):
+        name, reason = record["state"], record["reason"]
+    elif seen is None and unknown:
+        name, reason = "running" if record["state"] == "running" else "waiting", unknown
+    elif seen is None:
+        name, reason = "failed", "was never submitted"
+    elif seen.state == "ended":
+        name, reason = _lost(job, step, number, record, seen)
+    else:
+        again = seen.state == "waiting" and record["state"] == "stopped"
+        name, said = seen.state, f"{record['reason']}, starts again" if again else ""
+        reason = "; ".join(filter(None, (said, seen.reason)))
+    tail = _tail(job, step, number, record) if name in ("running", "failed") else []
     return TaskState(
-        step.name, number, step.tasks[number].label, name, reason, record.get("attempts", 0),
-        record.get("requeues", 0), record.get("slurm"), str(log),
-        tuple(_tail(job, step, number, record) if show else ()),
+        step.name, number, step.tasks[number].label, name, reason, record["attempts"],
+        record["requeues"], record["slurm"], str(job.file(step.name, number, "log")), tuple(tail),
     )  # fmt: skip
-
-
-def _judged(
-    job: Job,
-    step: Step,
-    number: int,
-    record: Record | None,
-    seen: Seen | None,
-    unknown: str,
-    verify: bool,
-) -> tuple[str, str]:
-    """Return a task's state and the reason."""
-    noted = (record or {}).get("state", "waiting")
-    reason = (record or {}).get("reason", "")
-    if noted == "finished":
-        assert record is not None
-        fault = _fault(job, step, number, record, verify)
-        return ("failed", fault) if fault else ("finished", "")
-    if noted in ("failed", "cancelled"):
-        return noted, reason
-    if unknown and seen is None:
-        return ("running" if noted == "running" else "waiting"), unknown
-    if seen is None:
-        return "failed", "was never submitted"
-    if seen.state == "running":
-        return "running", seen.reason
-    if seen.state == "waiting":
-        again = f"{reason}, starts again" if noted == "stopped" and reason else ""
-        return "waiting", "; ".join(filter(None, (again, seen.reason)))
-    return _lost(job, step, number, record or {}, seen)
-
-
-def _fault(job: Job, step: Step, number: int, record: Record, verify: bool) -> str:
-    output = step.tasks[number].output
-    if verify:
-        faults = outputs.proof(output, job.cwd)["faults"]
-        return str(faults[0]) if faults else ""
-    return outputs.still(output, job.cwd, record["output"])
 
 
 def _lost(job: Job, step: Step, number: int, record: Record, seen: Seen) -> tuple[str, str]:
     """Explain a task that ended and could not say how."""
     if seen.reason == "CANCELLED":
         return "cancelled", "cancelled in Slurm"
-    said = "\n".join(_tail(job, step, number, {**record, "state": "failed"}, 50))
+    said = "\n".join(_tail(job, step, number, record, 50))
     if seen.reason == "OUT_OF_MEMORY" or any(words in said for words in _MEMORY):
         return "failed", "killed: it took more memory than the job has; raise memory_gb"
     if seen.reason == "TIMEOUT":
@@ -144,7 +115,9 @@ def _lost(job: Job, step: Step, number: int, record: Record, seen: Seen) -> tupl
             "failed",
             "killed at its time limit: it did not stop in time; raise signal_s or time_min",
         )
-    began = "its process ended without a word" if record.get("attempts") else "never began"
+    began = "its process ended without a word" if record["attempts"] else "never began"
+    if record["state"] == "stopped":
+        began = f"{record['reason']}, not started again"
     return "failed", _unwritable(job.place) or f"{began}: {seen.reason}"
 
 
@@ -161,11 +134,13 @@ def _unwritable(place: Path) -> str:
 
 
 def _tail(job: Job, step: Step, number: int, record: Record, lines: int = _TAIL_LINES) -> list[str]:
-    """Return the last lines of a task's log, and of what Slurm said beside it."""
+    """Return the last lines of a task's log, and of what Slurm said beside it of one that ended."""
     found: list[str] = []
-    places = [(job.log(step.name, number), record.get("log_from", 0))]
-    if record.get("slurm") and record["state"] != "running":
-        places.append((job.place / "logs" / step.name / f"slurm-{record['slurm']}.out", 0))
+    places = [(job.file(step.name, number, "log"), record.get("log_from", 0))]
+    if record["slurm"]:
+        places.append(
+            (job.file(step.name, number, "log").with_name(f"slurm-{record['slurm']}.out"), 0)
+        )
     for path, start in places:
         try:
             with path.open("rb") as handle:

@@ -12,11 +12,10 @@ _SHOWN = 12  # tasks of one step and state that are listed by name
 def submitted(result: Mapping[str, Any]) -> str:
     """Say what was handed in."""
     lines = []
-    if "job" in result:
-        numbers = ", ".join(result["submitted"])
-        lines.append(
-            f"{result['job']} submitted ({result['executor']}{': ' + numbers if numbers else ''})"
-        )
+    if result.get("submitted"):
+        lines.append(f"{result['job']} submitted (slurm: {', '.join(result['submitted'])})")
+    elif "job" in result:
+        lines.append(f"{result['job']} finished (local)")
     for step in result["steps"]:
         after = f", after {', '.join(step['after'])}" if step["after"] else ""
         tasks = f"{step['tasks']:,} task{'s' if step['tasks'] != 1 else ''}"
