@@ -102,7 +102,7 @@ class Caller:
         self.tally = Tally()
         timeout = httpx2.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s))
         self._sdk = openai.OpenAI(
-            api_key=self._key or "none",  # `_before` has the last word
+            api_key="none",  # it must have one; `_before` sends ours
             base_url=address._replace(query="").geturl().removesuffix("/chat/completions"),
             default_query=dict(parse_qsl(address.query)),
             max_retries=config.tries - 1,
@@ -200,7 +200,7 @@ class Caller:
 
     def _refusal(self, response: httpx2.Response) -> Failure:
         """Say what a status other than 200 means: this request fails, or all of them would."""
-        status, said = response.status_code, self._clean(response.text)
+        status, said = response.status_code, self.clean(response.text)
         if _is_spent(response):
             raise DataError(f"{self._stage}: {self.host} says the quota is used up: {said}")
         if status in _WRONG_SETUP:
@@ -220,9 +220,9 @@ class Caller:
         )
 
     def _gave_up(self, request: httpx2.Request, why: str) -> Failure:
-        return Failure("gave-up", f"call {_number(request)}, the last: {self._clean(why)}")
+        return Failure("gave-up", f"call {_number(request)}, the last: {self.clean(why)}")
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """Return the beginning of what the endpoint said, on one line and without the key."""
         if self._key:
             text = text.replace(self._key, "[key]")

@@ -183,7 +183,8 @@ class Client:
                 self._fault = self._fault or fault
             except Exception as fault:  # else the asker would wait for ever
                 if not self._stop.is_set():  # closing cuts the connections of calls under way
-                    said = f"{self._stage}: asking {self._caller.host}: {fault!r}"
+                    said = self._caller.clean(repr(fault))
+                    said = f"{self._stage}: asking {self._caller.host}: {said}"
                     self._fault = self._fault or DataError(said)
 
     def _count(self, key: str, outcome: Outcome) -> None:

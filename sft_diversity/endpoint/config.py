@@ -112,7 +112,8 @@ def read_key(config: CallOptions, stage: str) -> str | None:
     Raises
     ------
     UsageError
-        If the name is no name of a variable (perhaps the key itself), or the variable is not set.
+        If the name is no name of a variable (perhaps the key itself), the variable is not set, or
+        it holds what no header takes.
     """
     name = config.api_key_env
     if name is None:
@@ -124,4 +125,8 @@ def read_key(config: CallOptions, stage: str) -> str | None:
     key = os.environ.get(name, "").strip()
     if not key:
         raise UsageError(f"{stage}: the environment variable {name} of api_key_env is not set")
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(
+            f"{stage}: what {name} holds is no key (line breaks, quotes?); set it anew"
+        )
     return key

@@ -142,7 +142,8 @@ def score(
             loaded = models.load(source, device, dtype, config.trust_remote_code)
         records = read(one, eval_dir, config.seed)
         draft.write_table(name, score_set(*loaded, records, max_length, config.batch_tokens))
-    table = _read(draft.path, sets)
+    files = [draft.path / f"records/{one.name}.parquet" for one in sets]
+    table = pa.concat_tables([pq.read_table(path) for path in files])
     scores = heldout.summarise(table, config.draws, config.seed)
     scores |= {"suite": config.suite, "max_length": max_length, "dtype": dtype}
     draft.write_json("scores.json", scores)
@@ -167,7 +168,6 @@ def score_set(
         If a reference's loss is not a number: the model is broken.
     """
     built = [likelihood.build(record, tokenizer, max_length) for record in records]
-    kept = [i for i, one in enumerate(built) if isinstance(one, likelihood.Example)]
     ready = [one for one in built if isinstance(one, likelihood.Example)]
     label = f"score {records[0].set}" if records else "score"
     with progress.progress(label, len(ready), "records") as bar:
@@ -176,11 +176,10 @@ def score_set(
             bar.advance(done)
             stopping.safe_point("score")
 
-        losses = likelihood.token_nll(model, ready, batch_tokens, advance)
-    by_row = dict(zip(kept, losses, strict=True))
+        losses = iter(likelihood.token_nll(model, ready, batch_tokens, advance))
     rows = [
-        _row(record, one, by_row.get(i))
-        for i, (record, one) in enumerate(zip(records, built, strict=True))
+        _row(record, one, next(losses) if isinstance(one, likelihood.Example) else None)
+        for record, one in zip(records, built, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=RECORDS)
 
@@ -231,7 +230,3 @@ def sets_of(config: ScoreConfig) -> tuple[tuple[EvalSet, ...], Path]:
         default = resources.shipped("configs") / "score" / "heldout.yaml"
         sets = configs.load(default, ScoreConfig).sets or ()
     return sets, find_eval_dir(config.eval_dir)
-
-
-def _read(path: Path, sets: Sequence[EvalSet]) -> pa.Table:
-    return pa.concat_tables([pq.read_table(path / f"records/{one.name}.parquet") for one in sets])

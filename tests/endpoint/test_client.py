@@ -321,7 +321,9 @@ def test_without_the_sdk_the_error_names_the_extra(tmp_path, monkeypatch):
 
 def test_a_key_in_the_wrong_place_is_not_repeated(tmp_path, monkeypatch):
     monkeypatch.delenv("UNSET_KEY", raising=False)
+    monkeypatch.setenv("QUOTED_KEY", f"\u201c{KEY}\u201d")
     for options, said in (
+        ({"api_key_env": "QUOTED_KEY"}, "what QUOTED_KEY holds is no key"),
         ({"api_key_env": KEY}, "must name an environment variable"),
         ({"api_key_env": "UNSET_KEY"}, "UNSET_KEY"),
         ({"url": f"http://me:{KEY}@127.0.0.1/v1"}, "credentials"),
