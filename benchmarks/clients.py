@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core.folder import dump_json
 from sft_diversity.exporting import clients, formats, stage
-from sft_diversity.exporting.rows import exported
+from sft_diversity.exporting.formats import exported
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 
@@ -99,7 +99,7 @@ def held(scratch: Path, name: str, kind: str) -> pa.Table:
     """Return the samples that an export holds, as `chat` rows."""
     files = sorted((scratch / "corpus/samples").glob("*.parquet"))
     samples = pa.concat_tables(pq.read_table(file) for file in files)
-    unfit = {one["id"] for one in formats.survey([samples], name, kind).unfit}
+    unfit = {one["id"] for one in formats.survey_rows([samples], name, kind).unfit}
     mask = [one not in unfit for one in samples["id"].to_pylist()]
     return exported(samples.filter(pa.array(mask)))
 

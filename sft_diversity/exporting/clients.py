@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from sft_diversity.core import chat
+from sft_diversity.exporting.cards import table
 from sft_diversity.exporting.formats import SHAREGPT, Survey
 
 LLAMA_FACTORY, AXOLOTL, TRL = "dataset_info.json", "axolotl.yaml", "trl_sft.sh"
@@ -47,7 +48,7 @@ exec trl sft --model_name_or_path "$model" --output_dir "$out" \\
 
 
 @dataclass(frozen=True)
-class Client:
+class Trainer:
     """A trainer: the files written for it with their texts, if any; what the card says."""
 
     name: str
@@ -60,7 +61,7 @@ class Client:
         return next(iter(self.files), None)
 
 
-def clients(format: str, title: str, found: Survey) -> list[Client]:
+def clients(format: str, title: str, found: Survey) -> list[Trainer]:
     """Return the trainers with what each needs to read an export of this format and content."""
     return [_trl(format), _llama_factory(format, title, found), _axolotl(format, found)]
 
@@ -70,15 +71,13 @@ def dataset_name(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "subset"
 
 
-def notes(written: list[Client]) -> str:
+def notes(written: list[Trainer]) -> str:
     """Return the card's table of trainers."""
-    lines = ["| trainer | in this folder | how |", "| --- | --- | --- |"]
-    for one in written:
-        lines.append(f"| {one.name} | {f'`{one.file}`' if one.file else 'nothing'} | {one.note} |")
-    return "\n".join(lines)
+    rows = [(one.name, f"`{one.file}`" if one.file else "nothing", one.note) for one in written]
+    return table(["trainer", "in this folder", "how"], rows)
 
 
-def _trl(format: str) -> Client:
+def _trl(format: str) -> Trainer:
     options = {"chat": "", "prompt-completion": "", "messages": " --assistant_only_loss True"}
     if format not in options:
         return _cannot("TRL", f"does not read {format} rows")
@@ -87,10 +86,10 @@ def _trl(format: str) -> Client:
         note += "; the chat template must mark what the assistant says (`{% generation %}`)"
     note += f"; a model without a chat template gets `{TEMPLATE}`"
     files = {TRL: _TRL_SCRIPT.format(options=options[format]), TEMPLATE: chat.TEMPLATE}
-    return Client("TRL", files, note)
+    return Trainer("TRL", files, note)
 
 
-def _llama_factory(format: str, title: str, found: Survey) -> Client:
+def _llama_factory(format: str, title: str, found: Survey) -> Trainer:
     entry: dict[str, Any] = {"file_name": "data"}
     if format in ("chat", "messages"):
         entry |= {
@@ -119,10 +118,10 @@ def _llama_factory(format: str, title: str, found: Survey) -> Client:
             "or whose last turn is no answer"
         )
     text = json.dumps({name: entry}, indent=2) + "\n"
-    return Client("LLaMA-Factory", {LLAMA_FACTORY: text}, note)
+    return Trainer("LLaMA-Factory", {LLAMA_FACTORY: text}, note)
 
 
-def _axolotl(format: str, found: Survey) -> Client:
+def _axolotl(format: str, found: Survey) -> Trainer:
     entry: dict[str, Any] = {"path": "data", "split": "train"}
     if format in ("chat", "messages"):
         entry |= _chat_template("messages", "role", "content")
@@ -137,7 +136,7 @@ def _axolotl(format: str, found: Survey) -> Client:
         return _cannot("axolotl", "does not read lists of turns as prompt and completion")
     text = yaml.safe_dump({"datasets": [entry]}, sort_keys=False)
     note = f"`axolotl train {AXOLOTL}` in this folder, after `base_model` is added"
-    return Client("axolotl", {AXOLOTL: _AXOLOTL_HEAD + text}, note)
+    return Trainer("axolotl", {AXOLOTL: _AXOLOTL_HEAD + text}, note)
 
 
 def _chat_template(column: str, role: str, content: str) -> dict[str, Any]:
@@ -150,5 +149,5 @@ def _chat_template(column: str, role: str, content: str) -> dict[str, Any]:
     }
 
 
-def _cannot(name: str, why: str) -> Client:
-    return Client(name, {}, f"{why}; export with `--format messages`")
+def _cannot(name: str, why: str) -> Trainer:
+    return Trainer(name, {}, f"{why}; export with `--format messages`")

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, lineage
 from sft_diversity.core.errors import UsageError
-from sft_diversity.exporting import repo_card
-from sft_diversity.exporting.record import Record, described, write
+from sft_diversity.exporting import cards
+from sft_diversity.exporting.record import PushRecord, described, record_bytes
 from sft_diversity.exporting.remote import Item, item
 
 CARD = "README.md"
@@ -100,7 +100,7 @@ def settings(export: Path) -> dict[str, Any]:
     return dict(of["config"]) if of["stage"] == "select" else {}
 
 
-def entry(staged: Staged) -> dict[str, Any]:
+def config_entry(staged: Staged) -> dict[str, Any]:
     """Return what the record and the card need of an export, as JSON values."""
     of, made = origin(staged.path), folder.read_manifest(staged.path, "export")
     result = made["result"]
@@ -158,7 +158,7 @@ class Layout:
 
 
 def layout(
-    name: str, title: str | None, staged: Sequence[Staged], known: Record, keep: Sequence[str]
+    name: str, title: str | None, staged: Sequence[Staged], known: PushRecord, keep: Sequence[str]
 ) -> Layout:
     """Return the files of a repository: those of the exports, and a card and record of all.
 
@@ -171,7 +171,7 @@ def layout(
     -----
     Reads every file once, for its checksums.
     """
-    pushed = {one.config: entry(one) for one in staged}
+    pushed = {one.config: config_entry(one) for one in staged}
     configs = {config: known.configs[config] for config in keep} | pushed
     carried = {
         path: {**one, "blob": known.blobs.get(path)}
@@ -183,11 +183,11 @@ def layout(
     }
     title = title or known.title or name.partition("/")[2]
     default = known.default if known.default in configs else staged[0].config
-    text = repo_card.card(name, title, dict(sorted(configs.items(), key=_order)), default)
+    text = cards.repository_card(name, title, dict(sorted(configs.items(), key=_order)), default)
     items[CARD] = item(text.encode())
     files = carried | {path: described(one) for path, one in items.items()}
     inputs = {config: str(one["digest"]) for config, one in configs.items()}
-    items[folder.MANIFEST] = item(write(title, default, configs, files, inputs))
+    items[folder.MANIFEST] = item(record_bytes(title, default, configs, files, inputs))
     return Layout(items, configs, tuple(sorted(pushed)))
 
 
@@ -198,7 +198,7 @@ def model_layout(export: Path, title: str | None) -> Layout:
     del items[folder.MANIFEST]
     files = {path: described(one) for path, one in items.items()}
     title = title or str(made["config"]["title"])
-    items[folder.MANIFEST] = item(write(title, "", {}, files, made["inputs"]))
+    items[folder.MANIFEST] = item(record_bytes(title, "", {}, files, made["inputs"]))
     return Layout(items, {}, (title,))
 
 

@@ -1,4 +1,4 @@
-"""The layouts of an exported row, and which dialogues each of them holds whole."""
+"""Canonical samples -> rows that trainers read, and which dialogues each layout holds whole."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from sft_diversity.core import schema
 from sft_diversity.core.errors import DataError
-from sft_diversity.exporting import rows
 
 Name = Literal["chat", "messages", "prompt-completion", "alpaca", "sharegpt"]
 Turns = Sequence[Mapping[str, str]]
@@ -18,6 +18,71 @@ _SPOKEN = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
 _ALPACA = [(name, pa.string()) for name in ("instruction", "input", "output", "system")]
 #: Canonical role -> ShareGPT's name for it.
 SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+#: An exported row. `prompt` + `completion` are `messages` up to the last assistant turn, which is
+#: the completion: both lists of messages, so that a trainer renders them with its chat template.
+EXPORTED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("messages", schema.MESSAGES),
+        ("prompt", schema.MESSAGES),
+        ("completion", schema.MESSAGES),
+        ("meta", pa.string()),
+    ]
+)
+EXPORTED_SUBSET = EXPORTED.insert(2, pa.field("pick", pa.int32()))
+
+
+def exported(samples: pa.Table) -> pa.Table:
+    """Return samples (SAMPLES or SUBSET) as exported rows, in their order.
+
+    Raises
+    ------
+    DataError
+        If a row has no assistant turn, nothing before its last one, or a turn without text:
+        no trainer could use it, and leaving it out would change the subset's size.
+    """
+    messages = samples["messages"].to_pylist()
+    prompts, completions = [], []
+    for row, turns in enumerate(messages):
+        try:
+            at = last_assistant(turns)
+        except ValueError as fault:
+            raise DataError(
+                f"export: sample {samples['id'][row]}: {fault}; drop it at ingest"
+            ) from None
+        prompts.append(turns[:at])
+        completions.append(turns[at : at + 1])
+    arrays = {
+        **{name: samples[name] for name in samples.schema.names},
+        "prompt": pa.array(prompts, schema.MESSAGES),
+        "completion": pa.array(completions, schema.MESSAGES),
+    }
+    wanted = EXPORTED_SUBSET if "pick" in arrays else EXPORTED
+    return pa.table({name: arrays[name] for name in wanted.names}, schema=wanted)
+
+
+def last_assistant(turns: Sequence[Mapping[str, Any]]) -> int:
+    """Return the place of the last assistant turn.
+
+    Raises
+    ------
+    ValueError
+        If there is none, it is the first turn, or a turn has no text.
+    """
+    if any(turn["content"] is None or turn["role"] is None for turn in turns):
+        raise ValueError("a turn has no role or no text")
+    places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+    if not places:
+        raise ValueError("no assistant turn")
+    if places[-1] == 0:
+        raise ValueError("nothing precedes its assistant turn")
+    return places[-1]
+
+
+def is_dialogue(turns: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether more than one turn is the assistant's: prompt and completion then train the last."""
+    return sum(1 for turn in turns if turn["role"] == "assistant") > 1
 
 
 def _nothing(_turns: Turns) -> str | None:
@@ -70,7 +135,7 @@ def sharegpt(turns: Turns) -> dict[str, Any]:
 class Format(NamedTuple):
     """A layout: its columns beside `id, source, pick, meta`; why it cannot hold a dialogue, if so.
 
-    `row` makes the columns' values of a dialogue; without it they are columns of `rows.EXPORTED`.
+    `row` makes the columns' values of a dialogue; without it they are columns of `EXPORTED`.
     """
 
     fields: list[pa.Field]
@@ -78,7 +143,7 @@ class Format(NamedTuple):
     row: Callable[[Turns], dict[str, Any]] | None = None
 
 
-_CHAT = {name: rows.EXPORTED.field(name) for name in ("messages", "prompt", "completion")}
+_CHAT = {name: EXPORTED.field(name) for name in ("messages", "prompt", "completion")}
 FORMATS: dict[str, Format] = {
     "chat": Format(list(_CHAT.values())),
     "messages": Format([_CHAT["messages"]]),
@@ -92,20 +157,20 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 
 
-def columns(name: str, wanted: pa.Schema) -> list[str]:
+def format_columns(name: str, wanted: pa.Schema) -> list[str]:
     """Return the columns of an export of samples with the schema `wanted`."""
     kept = [column for column in ("id", "source", "pick") if column in wanted.names]
     return [*kept, *(one.name for one in FORMATS[name].fields), "meta"]
 
 
 def formatted(chat: pa.Table, name: str) -> pa.Table:
-    """Return exported rows (`rows.EXPORTED`) in another layout, in their order."""
+    """Return exported rows (`EXPORTED`) in another layout, in their order."""
     layout = FORMATS[name]
     if layout.row is not None:
         made = [layout.row(turns) for turns in chat["messages"].to_pylist()]
         for one in layout.fields:
             chat = chat.append_column(one, pa.array([row[one.name] for row in made], one.type))
-    return chat.select(columns(name, chat.schema))
+    return chat.select(format_columns(name, chat.schema))
 
 
 def alternates(turns: Turns) -> bool:
@@ -136,7 +201,7 @@ class Survey:
         return self.rows - len(self.unfit)
 
 
-def survey(samples: Iterable[pa.Table], name: str, file_type: str = "parquet") -> Survey:
+def survey_rows(samples: Iterable[pa.Table], name: str, file_type: str = "parquet") -> Survey:
     """Look at every sample (tables with `id` and `messages`) once."""
     found = Survey()
     for table in samples:
@@ -146,7 +211,7 @@ def survey(samples: Iterable[pa.Table], name: str, file_type: str = "parquet") -
             if reason is not None:
                 found.unfit.append({"id": one, "reason": reason})
                 continue
-            found.dialogues += rows.is_dialogue(turns)
+            found.dialogues += is_dialogue(turns)
             found.broken_turns += not alternates(turns)
             found.with_system += turns[0]["role"] == "system"
     return found
@@ -159,16 +224,16 @@ def fault(turns: Turns, name: str, file_type: str = "parquet") -> str | None:
     those have no `history` and a later one has. Parquet states the type.
     """
     try:
-        rows.last_assistant(turns)
+        last_assistant(turns)
     except ValueError as why:
         return str(why)
     found = FORMATS[name].fault(turns)
-    if found is None and (name, file_type) == ("alpaca", "jsonl") and rows.is_dialogue(turns):
+    if found is None and (name, file_type) == ("alpaca", "jsonl") and is_dialogue(turns):
         return "an earlier exchange, whose type JSONL does not state: Parquet does"
     return found
 
 
-def refuse(found: Survey, name: str) -> DataError:
+def unfit_error(found: Survey, name: str) -> DataError:
     """Return the error that says how many rows do not fit, which is the first, and the way out."""
     first = found.unfit[0]
     holds_all = FORMATS[name].fault is _nothing

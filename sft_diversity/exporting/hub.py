@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.hub import PREFIX, reason, scrub, talking
-from sft_diversity.exporting import collection, guards, record, remote
+from sft_diversity.exporting import collection, record, remote
 from sft_diversity.exporting.collection import Layout
-from sft_diversity.exporting.record import Record
+from sft_diversity.exporting.record import PushRecord
 from sft_diversity.exporting.remote import Item, Remote, RepoType
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class _Push:
         there = self._look() or self._make()
         wanted, stale = self._wanted(exports, there, self._known(there))
         lacking = remote.missing(there.files, wanted.items)
-        guards.tag(there, self.options.tag, changing=bool(lacking or stale))
+        record.refuse_tag(there, self.options.tag, changing=bool(lacking or stale))
         self._say_visibility(there)
         if there.head is None:
             self.api.create_branch(
@@ -141,7 +141,7 @@ class _Push:
 
     def _look(self) -> Remote | None:
         branch = self.options.branch or remote.MAIN
-        return remote.look(self.api, self.name, self.kind, branch)
+        return remote.state_of(self.api, self.name, self.kind, branch)
 
     def _make(self) -> Remote:
         self.api.create_repo(self.name, repo_type=self.kind, private=self.options.private)
@@ -151,31 +151,32 @@ class _Push:
             raise DataError(f"export: {self.name} was made and is not there; run the command again")
         return there
 
-    def _known(self, there: Remote) -> Record | None:
+    def _known(self, there: Remote) -> PushRecord | None:
         """Return the record of the last push, None where there is none to trust."""
         if folder.MANIFEST not in there.files:
             return None
         path = self.api.hf_hub_download(
             self.name, folder.MANIFEST, repo_type=self.kind, revision=there.base
         )
-        return record.read(Path(path).read_bytes())
+        return record.read_record(Path(path).read_bytes())
 
     def _wanted(
-        self, exports: Sequence[Path], there: Remote, known: Record | None
+        self, exports: Sequence[Path], there: Remote, known: PushRecord | None
     ) -> tuple[Layout, list[str]]:
         """Return what the repository shall hold, and which of its files shall go."""
         overwrite = self.options.overwrite
         if self.kind == "model":
-            guards.changes(there, known, {}, overwrite)
+            record.refuse_changes(there, known, {}, overwrite)
             wanted = collection.model_layout(exports[0], self.options.title)
             before = known.files if known else {}
             stale = [path for path in before if path in there.files and path not in wanted.items]
         else:
             staged = collection.config_names(exports, self.options.name)
-            pushed = {one.config: one for one in staged}
-            gone = guards.changes(there, known, pushed, overwrite)
-            known = known or Record()
-            guards.settings(there, known, staged, overwrite)
+            pushed = {one.config for one in staged}
+            gone = record.refuse_changes(there, known, pushed, overwrite)
+            known = known or PushRecord()
+            now = {one.config: collection.settings(one.path) for one in staged}
+            record.refuse_settings(there, known, now, overwrite)
             keep = [name for name in known.configs if name not in pushed and name not in gone]
             wanted = collection.layout(self.name, self.options.title, staged, known, keep)
             stale = [
@@ -184,7 +185,7 @@ class _Push:
                 if path.partition("/")[0] in pushed and path not in wanted.items
             ]
         if known is None or not known.files:
-            guards.foreign(there, wanted, overwrite)
+            record.refuse_foreign(there, wanted.items, overwrite)
         return wanted, sorted(stale)
 
     def _say_visibility(self, there: Remote) -> None:
@@ -213,7 +214,7 @@ class _Push:
                 raise
             commit = again.base
         files = remote.files_at(self.api, self.name, self.kind, commit)
-        remote.verify(files, wanted.items, f"{self.name} at {commit[:12]}")
+        remote.verify_files(files, wanted.items, f"{self.name} at {commit[:12]}")
         return str(commit)
 
     def _upload(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 RepoType = Literal["dataset", "model"]
 MAIN = "main"
 _GIT_BYTES = 10_000_000  # the Hub stores larger files by their SHA-256, never in git itself
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Held:
+class Stored:
     """A file of the repository: its size, and its SHA-256 if it is stored by that, or git's id."""
 
     size: int
@@ -60,7 +59,7 @@ class Remote:
     head: str | None
     base: str
     tags: Mapping[str, str]
-    files: Mapping[str, Held]
+    files: Mapping[str, Stored]
 
     def __str__(self) -> str:
         """Return what messages call it."""
@@ -69,21 +68,16 @@ class Remote:
 
 def item(source: Path | bytes) -> Item:
     """Return a file with its checksums; reads it once."""
-    if isinstance(source, bytes):
-        git = hashlib.sha1(b"blob %d\0" % len(source) + source).hexdigest()
-        return Item(source, len(source), hashlib.sha256(source).hexdigest(), git)
-    size = source.stat().st_size
-    strong, git_hash = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
-    in_git = size <= _GIT_BYTES
-    with source.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            strong.update(chunk)
-            if in_git:
-                git_hash.update(chunk)
-    return Item(source, size, strong.hexdigest(), git_hash.hexdigest() if in_git else None)
+    if isinstance(source, Path) and source.stat().st_size > _GIT_BYTES:
+        with source.open("rb") as handle:
+            strong = hashlib.file_digest(handle, "sha256").hexdigest()
+        return Item(source, source.stat().st_size, strong, None)
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return Item(source, len(content), hashlib.sha256(content).hexdigest(), git)
 
 
-def look(api: HfApi, name: str, kind: RepoType, branch: str) -> Remote | None:
+def state_of(api: HfApi, name: str, kind: RepoType, branch: str) -> Remote | None:
     """Return the state of a branch, None where there is no such repository.
 
     Raises
@@ -110,19 +104,19 @@ def look(api: HfApi, name: str, kind: RepoType, branch: str) -> Remote | None:
     )  # fmt: skip
 
 
-def files_at(api: HfApi, name: str, kind: RepoType, commit: str) -> dict[str, Held]:
+def files_at(api: HfApi, name: str, kind: RepoType, commit: str) -> dict[str, Stored]:
     """Return every file of a commit."""
     from huggingface_hub.hf_api import RepoFile
 
     entries = api.list_repo_tree(name, repo_type=kind, revision=commit, recursive=True)
     return {
-        entry.path: Held(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+        entry.path: Stored(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
         for entry in entries
         if isinstance(entry, RepoFile)
     }
 
 
-def missing(files: Mapping[str, Held], wanted: Mapping[str, Item]) -> list[str]:
+def missing(files: Mapping[str, Stored], wanted: Mapping[str, Item]) -> list[str]:
     """Return the paths that `files` lacks or holds with other bytes."""
     return [
         path
@@ -131,7 +125,7 @@ def missing(files: Mapping[str, Held], wanted: Mapping[str, Item]) -> list[str]:
     ]
 
 
-def verify(files: Mapping[str, Held], wanted: Mapping[str, Item], where: str) -> None:
+def verify_files(files: Mapping[str, Stored], wanted: Mapping[str, Item], where: str) -> None:
     """Check that the Hub holds every file with the bytes that are here.
 
     Raises

@@ -1,10 +1,13 @@
-"""The data files of an export: samples streamed in, shards written and read back."""
+"""The data files of an export: samples streamed in and counted, shards written and read back."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -13,12 +16,51 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, schema
 from sft_diversity.core.errors import DataError
-from sft_diversity.exporting import card, formats, rows
+from sft_diversity.exporting import formats
 
 BATCH_ROWS = 2_000  # rows turned at once; also the Parquet row group, so that viewers page fast
 
 
-class Stream:
+@dataclass
+class Statistics:
+    """What a card says of the rows; `add` counts a shard's."""
+
+    rows: int = 0
+    dialogues: int = 0
+    with_system: int = 0
+    prompt_characters: int = 0
+    completion_characters: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+
+    def add(self, rows: pa.Table) -> None:
+        """Count the rows of an exported table."""
+        self.rows += rows.num_rows
+        for source in rows["source"].to_pylist():
+            self.sources[source or "(not named)"] += 1
+        for turns in rows["messages"].to_pylist():
+            self.dialogues += formats.is_dialogue(turns)
+            self.with_system += turns[0]["role"] == "system"
+        self.prompt_characters += _characters(rows["prompt"])
+        self.completion_characters += _characters(rows["completion"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts and means as JSON values."""
+        return {
+            "rows": self.rows,
+            "dialogues": self.dialogues,
+            "with_system": self.with_system,
+            "mean_prompt_characters": round(self.prompt_characters / max(self.rows, 1), 1),
+            "mean_completion_characters": round(self.completion_characters / max(self.rows, 1), 1),
+            "sources": dict(sorted(self.sources.items(), key=lambda item: (-item[1], item[0]))),
+        }
+
+
+def _characters(column: pa.ChunkedArray) -> int:
+    turns = pc.list_flatten(column)
+    return int(pc.sum(pc.utf8_length(pc.struct_field(turns, "content"))).as_py() or 0)
+
+
+class RowStream:
     """The rows of several Parquet files, taken in pieces of any size; a file's batch in memory.
 
     Rows whose id is in `without` are passed over.
@@ -51,13 +93,13 @@ def write_shard(
     name: str,
     pieces: Iterator[pa.Table],
     format: formats.Name,
-    statistics: card.Statistics,
+    statistics: Statistics,
     advance: Callable[[int], None],
 ) -> None:
     """Write one shard and read it back; one that a stopped run finished is only read back."""
     tables = []
     for piece in pieces:
-        chat = rows.exported(piece)
+        chat = formats.exported(piece)
         statistics.add(chat)
         tables.append(formats.formatted(chat, format))
         advance(piece.num_rows)

@@ -17,10 +17,10 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.exporting import card, clients, formats, hub, licences
-from sft_diversity.exporting.shards import BATCH_ROWS, Stream, write_shard
+from sft_diversity.exporting import cards, clients, formats, hub, licences
+from sft_diversity.exporting.shards import BATCH_ROWS, RowStream, Statistics, write_shard
 
-VERSION = 5
+VERSION = 6
 _STAGES = {"select": "selection.json", "finetune": "training.json"}
 _STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
 _MODEL_PARTS = (
@@ -212,7 +212,7 @@ def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
     if config.title is not None:
         return " ".join(config.title.split())
     if manifest["stage"] == "select":
-        chosen = card.figures_of(manifest)
+        chosen = cards.figures_of(manifest)
         dial, size = chosen.get("diversity"), chosen.get("rows")
         parts = [str(chosen.get("strategy", "subset")), "" if dial is None else f"{dial:g} %"]
         parts.append("" if size is None else f"{size:,} samples")
@@ -249,9 +249,9 @@ def _export_samples(
         raise DataError(f"export: {source} has no rows; nothing to export")
     found = _surveyed(files, draft, config, say)
     shards = min(found.fit, math.ceil(shards * found.fit / count))
-    statistics = card.Statistics()
+    statistics = Statistics()
     wanted = schema.SUBSET if manifest["stage"] == "select" else schema.SAMPLES
-    stream = Stream(files, wanted, {one["id"] for one in found.unfit})
+    stream = RowStream(files, wanted, {one["id"] for one in found.unfit})
     with progress.progress("export", found.fit) as bar:
         for shard in range(shards):
             stopping.safe_point("export")
@@ -267,8 +267,8 @@ def _export_samples(
         for name, text in one.files.items():
             _write_text(draft, name, text)
     stated = draft.work.config["licences"]
-    columns = formats.columns(config.format, wanted)
-    text = card.dataset_card(
+    columns = formats.format_columns(config.format, wanted)
+    text = cards.dataset_card(
         title, columns, statistics, stated, manifest, config.file_type, clients.notes(trainers)
     )
     _write_text(draft, "README.md", text)
@@ -292,11 +292,11 @@ def _surveyed(
         for path in files
         for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["id", "messages"])
     )
-    found = formats.survey(batches, config.format, config.file_type)
+    found = formats.survey_rows(batches, config.format, config.file_type)
     if not found.unfit:
         return found
     if not config.leave_out_unfit:
-        raise formats.refuse(found, config.format)
+        raise formats.unfit_error(found, config.format)
     if not found.fit:
         raise DataError(f"export: no sample fits format {config.format}; use --format messages")
     lines = b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in found.unfit)

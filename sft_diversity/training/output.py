@@ -178,6 +178,8 @@ def _unusable(counts: dict[str, int]) -> str:
 
 
 def _card(draft: Draft, base: Base, config: FinetuneConfig, result: dict[str, Any]) -> str:
+    from huggingface_hub import ModelCardData
+
     trained = f"LoRA, rank {config.lora_rank}" if config.lora else "all weights"
     adapter = config.lora and not config.merge_adapter
     inputs = draft.work.inputs
@@ -186,10 +188,13 @@ def _card(draft: Draft, base: Base, config: FinetuneConfig, result: dict[str, An
     if result.get("final_kkt_gap") is not None:
         gap, share = result["final_kkt_gap"], result["final_box_share"]
         box = f"\n| KKT gap, weights in LION's box | {gap:.4g}, {share:.1%} |"
+    head = ModelCardData(
+        library_name="peft" if adapter else "transformers",
+        base_model=base.name,
+        tags=["sft", "trl", "sft-diversity"],
+    )
     return f"""---
-library_name: {"peft" if adapter else "transformers"}
-base_model: {base.name}
-tags: [sft, trl, sft-diversity]
+{head.to_yaml()}
 ---
 
 # {base.name}, fine-tuned

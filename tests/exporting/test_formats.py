@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
 from sft_diversity.exporting import formats, stage
-from sft_diversity.exporting.rows import exported
+from sft_diversity.exporting.formats import exported
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from tests.exporting import fixtures
@@ -88,7 +88,7 @@ def test_a_row_that_fits_reads_back_turn_by_turn(name, dialogues):
     from sft_diversity.ingestion.formats import named
 
     table = fixtures.samples(dialogues)
-    unfit = {one["id"] for one in formats.survey([table], name).unfit}
+    unfit = {one["id"] for one in formats.survey_rows([table], name).unfit}
     kept = table.filter(pa.array([one not in unfit for one in table["id"].to_pylist()], pa.bool_()))
     rows = formats.formatted(exported(kept), name)
     reader = named("messages" if name == "chat" else name, rows.column_names)

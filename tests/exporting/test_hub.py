@@ -75,22 +75,22 @@ def as_remote(files):
     return remote.Remote("me/x", "dataset", "main", True, "c" * 40, "c" * 40, {}, files)
 
 
-def held(one: remote.Item, large: bool = False) -> remote.Held:
-    return remote.Held(one.size, one.sha256 if large else None, one.blob or "")
+def held(one: remote.Item, large: bool = False) -> remote.Stored:
+    return remote.Stored(one.size, one.sha256 if large else None, one.blob or "")
 
 
 def test_a_record_tells_what_others_did():
     items = {name: remote.item(name.encode()) for name in ("README.md", "a/x", "a/y", "b/x")}
     files = {path: record.described(one) for path, one in items.items()}
-    known = record.read(record.write("t", "a", {"a": {}, "b": {}}, files, {"a": "1"}))
+    known = record.read_record(record.record_bytes("t", "a", {"a": {}, "b": {}}, files, {"a": "1"}))
     assert known is not None
     there = {path: held(one, large=path == "b/x") for path, one in items.items()}
-    assert record.changes(as_remote(there), known) == {}
+    assert record.changes_since(as_remote(there), known) == {}
     there["README.md"] = held(remote.item(b"other"))
     there["b/x"] = held(remote.item(b"b/X"), large=True)
     there["a/new"] = there["notes.md"] = held(remote.item(b"new"))
     del there["a/y"]
-    changed = record.changes(as_remote(there), known)
+    changed = record.changes_since(as_remote(there), known)
     assert changed == {
         "README.md": "edited", "a/new": "added", "a/y": "deleted", "b/x": "edited",
     }  # fmt: skip
@@ -99,10 +99,10 @@ def test_a_record_tells_what_others_did():
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"digest": 1, "stage": "export"}'])
 def test_what_is_no_record_of_ours_is_none(content):
-    assert record.read(content) is None
+    assert record.read_record(content) is None
 
 
 def test_an_edited_record_is_none():
-    whole = record.write("t", "a", {}, {}, {})
-    assert record.read(whole) is not None
-    assert record.read(whole.replace(b'"t"', b'"u"')) is None
+    whole = record.record_bytes("t", "a", {}, {}, {})
+    assert record.read_record(whole) is not None
+    assert record.read_record(whole.replace(b'"t"', b'"u"')) is None

@@ -14,7 +14,7 @@ import pytest
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.exporting import formats, stage
-from sft_diversity.exporting.rows import exported
+from sft_diversity.exporting.formats import exported
 from tests.exporting import fixtures
 
 datasets.disable_progress_bars()
@@ -72,7 +72,7 @@ def made(tmp_path_factory) -> Path:
 def expected(made: Path, name: str, file_type: str) -> Rows:
     files = sorted((made / "subset" / "samples").glob("*.parquet"))
     samples = pa.concat_tables(pa.parquet.read_table(file) for file in files)
-    unfit = {one["id"] for one in formats.survey([samples], name, file_type).unfit}
+    unfit = {one["id"] for one in formats.survey_rows([samples], name, file_type).unfit}
     rows: Rows = formats.formatted(exported(samples), name).to_pylist()
     return [row for row in rows if row["id"] not in unfit]
 

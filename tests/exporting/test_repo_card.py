@@ -7,7 +7,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from sft_diversity.exporting import collection, stage
-from sft_diversity.exporting.record import Record
+from sft_diversity.exporting.record import PushRecord
 from tests.exporting import fixtures
 
 
@@ -19,7 +19,7 @@ def layout(root, names=(), **options):
         stage.export(source, str(root / f"{i}"), stage.ExportConfig(**options), lambda _: None)
         exports.append(root / f"{i}")
     staged = collection.config_names(exports, None)
-    made = collection.layout("me/rows", "A: 'title' |", staged, Record(), [])
+    made = collection.layout("me/rows", "A: 'title' |", staged, PushRecord(), [])
     return made, DatasetCard(made.items["README.md"].source.decode())
 
 

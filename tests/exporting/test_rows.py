@@ -5,7 +5,7 @@ import pytest
 
 from sft_diversity.core import schema
 from sft_diversity.core.errors import DataError
-from sft_diversity.exporting.rows import EXPORTED, exported
+from sft_diversity.exporting.formats import EXPORTED, exported
 from tests.exporting import fixtures
 
 

@@ -16,7 +16,7 @@ import pytest
 from sft_diversity.core import chat, folder, stopping
 from sft_diversity.core.errors import DataError, Interrupted, UsageError
 from sft_diversity.exporting import stage
-from sft_diversity.exporting.rows import exported
+from sft_diversity.exporting.formats import exported
 from tests import tiny
 from tests.exporting import fixtures
 

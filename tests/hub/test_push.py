@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import folder
-from sft_diversity.exporting.rows import exported
+from sft_diversity.exporting.formats import exported
 from tests.exporting import fixtures
 from tests.hub.client import OWNER, READER, STRANGER, shell
 from tests.hub.server import running

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from sft_diversity.core import chat, folder, machine, stopping
 from sft_diversity.core.errors import BadRowsError, Interrupted, UsageError
@@ -400,6 +401,9 @@ def test_the_card_says_lineage_schedule_and_what_the_gradients_were_like(
     assert f"= {result['final_grad_ratio']:.3f}, clipped in {result['clipped_share']:.0%}" in card
     assert "UBA, φ = 5" in card
     assert manifest["inputs"]["subset"] in card
+    named = ModelCard(card).data.to_dict()
+    assert named["library_name"] == "transformers"
+    assert named["tags"] == ["sft", "trl", "sft-diversity"]
     assert ("KKT gap" in card) == (optimizer == "lion")
     if optimizer == "lion":
         assert result["final_kkt_gap"] == pytest.approx(log[-1]["kkt_gap"])

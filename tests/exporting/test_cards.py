@@ -4,8 +4,9 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from sft_diversity.core import folder
-from sft_diversity.exporting import card, stage
-from sft_diversity.exporting.rows import exported
+from sft_diversity.exporting import cards, stage
+from sft_diversity.exporting.formats import exported
+from sft_diversity.exporting.shards import Statistics
 from tests.exporting import fixtures
 
 
@@ -45,7 +46,7 @@ def test_dialogues_come_with_the_way_to_train_on_all_their_turns(parsed):
 
 
 def test_statistics_count_every_row_once():
-    statistics = card.Statistics()
+    statistics = Statistics()
     rows = exported(fixtures.samples())
     statistics.add(rows.slice(0, 2))
     statistics.add(rows.slice(2))
@@ -61,7 +62,7 @@ def test_statistics_count_every_row_once():
     [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (117_000, "100K<n<1M"), (10**9, "n>100M")],
 )
 def test_size_categories(rows, name):
-    assert card.metadata("t", ["id"], rows, {}, "ingest")["size_categories"] == [name]
+    assert cards.size_category(rows) == name
 
 
 def test_a_source_name_cannot_break_the_table(tmp_path):
