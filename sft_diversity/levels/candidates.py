@@ -25,11 +25,11 @@ BREAK, SENTENCE, TRANSPARENT, VERB_NEXT, NOUN_NEXT, FUNCTION, NUMBER, OPTIONS = 
 
 #: What a word may do in a unit, as bits. HEAD: end one, or be one. TAIL: end a phrase whose words
 #: belong together ("climate change": "change" is a verb as often). LIGHT, NAME: not stand alone.
-HEAD, TAIL, VERB, ADVERB, LIGHT, CODE, NAME, TASK, JOINER, RARE = (1 << i for i in range(10))
+#: OUT: takes no part; a stream has FUNCTION in its place.
+HEAD, TAIL, VERB, ADVERB, LIGHT, NAME, TASK, JOINER, OUT = (1 << i for i in range(9))
 
 #: Bits a word number takes in a packed n-gram: three fit into an int64. Zero is "no word".
 WORD_BITS = 21
-_OUT = RARE | CODE
 _NOT_FIRST = VERB | ADVERB
 _WEAK = LIGHT | NAME
 _MASK = (1 << WORD_BITS) - 1
@@ -190,21 +190,19 @@ def scan(codes, bits, weights, keys, places, found, fill):  # type: ignore[no-un
     many = 0
     last = len(codes)
     for i in range(last):
-        if codes[i] < 0 or bits[codes[i]] & _OUT:
+        if codes[i] < 0 or bits[codes[i]] & JOINER:
             continue
         a = codes[i]
         before = codes[i - 1] if i > 0 else SENTENCE
         opens = bits[a] & TASK and before in (SENTENCE, VERB_NEXT, BREAK)
-        first = (opens or not bits[a] & _NOT_FIRST) and not bits[a] & JOINER
+        first = opens or not bits[a] & _NOT_FIRST
         key = np.int64(a + 1)
         for size in range(1, 4):
             end = i + size - 1
-            if end >= last or codes[end] < 0 or bits[codes[end]] & _OUT:
+            if end >= last or codes[end] < 0:
                 break
             if size > 1:
                 key = (key << WORD_BITS) | (codes[end] + 1)
-            if bits[a] & JOINER:
-                continue
             good = (
                 bits[codes[end]] & (HEAD if size == 1 else TAIL) and not bits[codes[end]] & JOINER
             )
@@ -231,7 +229,7 @@ def scan(codes, bits, weights, keys, places, found, fill):  # type: ignore[no-un
             while end + 1 < last and codes[end + 1] >= 0 and not bits[codes[end + 1]] & JOINER:
                 end += 1
             z = codes[end]
-            if end > i + 1 and bits[z] & HEAD and not bits[z] & _OUT:
+            if end > i + 1 and bits[z] & HEAD:
                 if fill:
                     keys[many] = (np.int64(a + 1) << WORD_BITS) | (z + 1)
                     places[many] = i

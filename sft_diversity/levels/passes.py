@@ -18,9 +18,8 @@ from sft_diversity.core.corpus import Component
 from sft_diversity.core.parts import Slice
 from sft_diversity.levels.base import PARTS
 from sft_diversity.levels.candidates import (
-    CODE,
     FUNCTION,
-    RARE,
+    OUT,
     Occurrences,
     find_candidates,
     pack,
@@ -126,7 +125,7 @@ def survey(shards: Sequence[Shard], bounds: tuple[int, int], language: str) -> G
         usage.add(_load(shard, number, vocabulary.written), vocabulary)
     bits = word_bits(vocabulary, usage, bounds[0], english=language == "en")
     low = vocabulary.to_lowered
-    stays = (bits[low] & (RARE | CODE)) == 0
+    stays = (bits[low] & OUT) == 0
     place = np.where(stays, np.cumsum(stays) - 1, FUNCTION)
     number = dict(zip(vocabulary.written, place.tolist(), strict=True))
     kept = np.flatnonzero(stays)

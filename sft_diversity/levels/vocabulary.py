@@ -17,14 +17,13 @@ import numpy.typing as npt
 from sft_diversity.levels import words
 from sft_diversity.levels.candidates import (
     ADVERB,
-    CODE,
     HEAD,
     JOINER,
     LIGHT,
     NAME,
     NOUN_NEXT,
     NUMBER,
-    RARE,
+    OUT,
     SENTENCE,
     TAIL,
     TASK,
@@ -169,12 +168,12 @@ def word_bits(
     bits |= NAME * (_either(vocabulary, words.GIVEN_NAMES) & mostly_capital)
     for bit, listed in (
         (LIGHT, words.LIGHT),
-        (CODE, words.CODE),
+        (OUT, words.CODE),
         (TASK, words.TASK_VERBS),
         (JOINER, words.JOINERS),
     ):
         bits |= bit * _either(vocabulary, listed)
-    bits |= RARE * (usage.samples[to_normal] < min_samples)
+    bits |= OUT * (usage.samples[to_normal] < min_samples)
     return bits
 
 
