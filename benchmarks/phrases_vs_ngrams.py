@@ -252,6 +252,7 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     sample = np.array([int(r["sample"]) for r in rows]) - 1
     agree = float((first == second).mean())
     chance = sum(float((first == v).mean() * (second == v).mean()) for v in (0, 1))
+    single = np.array([" " not in r["unit"] for r in rows])
     judgments = {"mean": (first + second) / 2, "first": first, "second": second}
     return {
         "samples": SAMPLES,
@@ -262,6 +263,9 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "agreement": round(agree, 4),
         "cohens_kappa": round((agree - chance) / (1 - chance), 4),
         **{name: _precision(held, right, sample) for name, right in judgments.items()},
+        "units_of_one_word": _precision(
+            {arm: own * single for arm, own in held.items()}, judgments["mean"], sample
+        ),
         "by_words": _by_words(rows, held, judgments["mean"]),
     }
 

@@ -5,20 +5,18 @@ story"), crosses no function word and no mark but articles, possessives and "of"
 light words alone. An instruction's verb also goes with the last word of its phrase, so that "write
 a short story" holds "write story" as well.
 
-The codes of a stream stand beside the loops that read them, because numba's cache on disk watches
-the file of a function alone: a constant taken from another file could change without the compiled
-code noticing.
+The codes of a stream stand in the file of the loops that read them, see `core.kernels.compiled`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.kernels import Ints, Kinds, Points, compiled
 
 #: What is no word in a stream. A word's code is its number in the vocabulary, from 0 up.
 BREAK, SENTENCE, TRANSPARENT, VERB_NEXT, NOUN_NEXT, FUNCTION, NUMBER, OPTIONS = range(-1, -9, -1)
@@ -91,9 +89,9 @@ def find_candidates(
         )
     weights = place_weights(codes, starts)
     if len(form):
-        keys = sentence_keys(codes, starts)
-        place = np.minimum(np.searchsorted(form, keys), len(form) - 1)
-        weights[form[place] == keys] *= _FORM
+        sentences = sentence_keys(codes, starts)
+        place = np.minimum(np.searchsorted(form, sentences), len(form) - 1)
+        weights[form[place] == sentences] *= _FORM
     solid = codes != TRANSPARENT
     before = np.concatenate([[0], np.cumsum(solid)])
     codes, starts, weights = codes[solid], before[starts], weights[solid]
@@ -128,7 +126,7 @@ def pack(words: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     return keys
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def place_weights(
     codes: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
@@ -161,7 +159,7 @@ def place_weights(
     return weights
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def sentence_keys(
     codes: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint64]:
@@ -180,8 +178,10 @@ def sentence_keys(
     return keys
 
 
-@numba.njit(cache=True)
-def scan(codes, bits, weights, keys, places, found, fill):  # type: ignore[no-untyped-def]
+@compiled
+def scan(
+    codes: Kinds, bits: Kinds, weights: Points, keys: Ints, places: Ints, found: Points, fill: bool
+) -> int:
     """Count the n-grams of a stream, or with `fill` write them; return how many.
 
     See `find_candidates`, which calls it twice: to count, and to fill `keys`, `places` and `found`

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core.kernels import Floats, Ints, Kinds, Mask, compiled
 from sft_diversity.levels.candidates import Occurrences
 from sft_diversity.levels.units import Units
-
-_Ints = npt.NDArray[np.int64]
-_Floats = npt.NDArray[np.float64]
 
 #: Rarer units weigh no more than one held by this many samples: a rare word is not a topic.
 _RAREST = 30
@@ -38,7 +35,7 @@ class Held(NamedTuple):
     counts: npt.NDArray[np.int32]
 
 
-def hold(found: Occurrences, keys: _Ints, unit_keys: _Ints, first: int) -> Held:
+def hold(found: Occurrences, keys: Ints, unit_keys: Ints, first: int) -> Held:
     """Return the pairs of texts and units (one at least).
 
     `keys` are those of `found` in normal form, `first` is the row of its first text.
@@ -87,7 +84,7 @@ class Chooser:
         samples = np.maximum(units.samples, units.samples[np.maximum(kind_of, 0)])
         worth = scores(held, units.quality, samples, self._n)
         worth[~alive[held.units]] = 0.0
-        chosen: npt.NDArray[np.bool_] = pick_per_sample(
+        return pick_per_sample(
             held.rows,
             held.units,
             worth,
@@ -96,9 +93,8 @@ class Chooser:
             self._max_units,
             self._least_score,
         )
-        return chosen
 
-    def usage(self) -> _Ints:
+    def usage(self) -> Ints:
         """Return how many samples choose each unit, each unit a kind of its own."""
         many = len(self._units.keys)
         picked = self._pick(np.arange(many, dtype=np.int32))
@@ -117,11 +113,11 @@ class Chooser:
         return picked & (kind_of[self._held.units] >= 0)
 
 
-def scores(held: Held, quality: _Floats, samples: _Ints, n_samples: int) -> _Floats:
+def scores(held: Held, quality: Floats, samples: Ints, n_samples: int) -> Floats:
     """Return what each pair is worth: place weight, rarity of the unit, quality of the unit."""
     rarity = np.log(max(n_samples, 2) / np.clip(samples, _rarest(n_samples), None))
     strength = held.weights / (held.weights + _SATURATION)
-    worth: _Floats = strength * (np.maximum(rarity, 0.1) * quality)[held.units]
+    worth: Floats = strength * (np.maximum(rarity, 0.1) * quality)[held.units]
     return worth
 
 
@@ -129,8 +125,16 @@ def _rarest(n_samples: int) -> float:
     return min(_RAREST, max(1.0, n_samples / 4))
 
 
-@numba.njit(cache=True)
-def pick_per_sample(rows, units, scores, words, kind_of, max_units, least):  # type: ignore[no-untyped-def]
+@compiled
+def pick_per_sample(
+    rows: Kinds,
+    units: Kinds,
+    scores: Floats,
+    words: Kinds,
+    kind_of: Kinds,
+    max_units: int,
+    least: float,
+) -> Mask:
     """Return which pairs are chosen: in each sample the best units that say different things.
 
     Parameters
@@ -181,8 +185,8 @@ def pick_per_sample(rows, units, scores, words, kind_of, max_units, least):  # t
     return chosen
 
 
-@numba.njit(cache=True)
-def _overlap(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _overlap(a: Kinds, b: Kinds) -> bool:
     """Whether two units share at least half of the words of the shorter one."""
     shared = 0
     size_a = 0

@@ -14,10 +14,10 @@ from sft_diversity.core import folder, parts, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.endpoint.config import EndpointConfig
-from sft_diversity.levels.base import PARTS, VERSION, Encode, Made, Sources, of_named_kinds
+from sft_diversity.levels.base import PARTS, VERSION, Made, Sources, of_named_kinds
 from sft_diversity.levels.merging import merge_to_leaders
 from sft_diversity.levels.tag_prompt import PROMPT
-from sft_diversity.levels.tag_units import EncodeNames, make_from_tags
+from sft_diversity.levels.tag_units import make_from_tags
 from sft_diversity.levels.tagging import TagOptions
 
 _STAGE = "index"
@@ -104,7 +104,9 @@ class Meso:
     def make(self, sources: Sources, options: MesoOptions, draft: folder.Draft) -> Made:
         """Return the incidence of units."""
         if options.extractor == "llm":
-            return make_from_tags(sources, options, draft, _encoder(sources))
+            return make_from_tags(
+                sources, options, draft, lambda names: encode_units(draft, names, sources)
+            )
         from sft_diversity.levels import passes  # numba takes its time to load
         from sft_diversity.levels.choosing import Chooser
         from sft_diversity.levels.units import choose_units
@@ -147,14 +149,11 @@ class Meso:
         figures["units_merged"] = len(np.unique(kind_of[standing]))
         picked = chooser.final(kind_of)
         leaders, kinds = np.unique(kind_of[held.units[picked]], return_inverse=True)
+        pairs = held.rows[picked], kinds, held.counts[picked]
         place = np.full(len(names) + 1, -1)  # the last is that of -1, a unit that fell out
         place[leaders] = np.arange(len(leaders))
-        incidence, table = of_named_kinds(
-            [names[unit] for unit in leaders.tolist()],
-            (held.rows[picked], kinds, held.counts[picked]),
-            len(ids),
-            (names, place[kind_of]),
-        )
+        named = [names[unit] for unit in leaders.tolist()]
+        incidence, table = of_named_kinds(named, pairs, len(ids), (names, place[kind_of]))
         return Made(incidence, ids, table, figures | {"units_kept": len(leaders)})
 
 
@@ -173,25 +172,17 @@ def _kinds(
     """Return the kind of each unit: its leader after merging, -1 for a unit that fell out."""
     kind_of = np.where(standing, np.arange(len(standing)), -1).astype(np.int32)
     if options.merge == "encoder":
-        assert sources.encode is not None
         places = np.flatnonzero(standing)
-        vectors = encode_units(draft, [names[i] for i in places.tolist()], sources.encode)
+        vectors = encode_units(draft, [names[i] for i in places.tolist()], sources)
         kind_of[places] = places[merge_to_leaders(vectors, usage[places], options.threshold)]
     return kind_of
 
 
-def _encoder(sources: Sources) -> EncodeNames:
-    def encode(draft: folder.Draft, names: list[str]) -> npt.NDArray[np.float32]:
-        assert sources.encode is not None
-        return encode_units(draft, names, sources.encode)
-
-    return encode
-
-
 def encode_units(
-    draft: folder.Draft, names: Sequence[str], encode: Encode
+    draft: folder.Draft, names: Sequence[str], sources: Sources
 ) -> npt.NDArray[np.float32]:
     """Return the unit vectors of the units' names; finished blocks are kept in the draft."""
+    assert sources.encode is not None  # `Meso.inputs` checks it
     blocks = []
     with progress.progress("index meso: unit vectors", len(names), "units") as bar:
         for start in range(0, len(names), _ENCODE_BLOCK):
@@ -199,7 +190,7 @@ def encode_units(
             part = names[start : start + _ENCODE_BLOCK]
             name = f"{PARTS}/vectors-{start:08d}.npy"
             if not draft.has(name):
-                block = np.asarray(encode(part), dtype=np.float32)
+                block = np.asarray(sources.encode(part), dtype=np.float32)
                 with draft.writing(name) as path, path.open("wb") as handle:
                     np.save(handle, block)
             blocks.append(np.load(draft.path / name, allow_pickle=False))

@@ -13,22 +13,21 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
 from sft_diversity.endpoint.client import Client
 from sft_diversity.levels import tag_steps
-from sft_diversity.levels.base import Made, Sources, of_named_kinds
+from sft_diversity.levels.base import Encode, Made, Sources, of_named_kinds
 from sft_diversity.levels.tag_prompt import PROMPT, SCHEMA
 from sft_diversity.levels.tag_steps import Tags
 from sft_diversity.levels.tagging import account, tag_corpus
-from sft_diversity.levels.vocabulary import lemmatizer
+from sft_diversity.levels.words import lemmatizer
 
 if TYPE_CHECKING:
     from sft_diversity.levels.meso import MesoOptions
 
 _STAGE = "index"
 _Ints = npt.NDArray[np.int64]
-EncodeNames = Callable[[folder.Draft, list[str]], npt.NDArray[np.float32]]
 
 
 def make_from_tags(
-    sources: Sources, options: MesoOptions, draft: folder.Draft, encode: EncodeNames
+    sources: Sources, options: MesoOptions, draft: folder.Draft, encode: Encode
 ) -> Made:
     """Return the incidence of an endpoint's tags.
 
@@ -46,7 +45,7 @@ def make_from_tags(
     run["cost_in_all"] = round(options.endpoint.cost(found["tokens_in"], found["tokens_out"]), 6)
     raw = tag_steps.gather(answered["tags"].to_pylist())
     least, _ = options.bounds(answered.num_rows)
-    tags, stands, steps = _merge(raw, options, least, lambda names: encode(draft, names))
+    tags, stands, steps = _merge(raw, options, least, encode)
     if not tags.names:
         raise DataError(
             f"index: no tag is held by {least} of {answered.num_rows:,} samples; "
@@ -83,7 +82,7 @@ def _merge(
     raw: Tags,
     options: MesoOptions,
     least: int,
-    encode: Callable[[list[str]], npt.NDArray[np.float32]],
+    encode: Encode,
 ) -> tuple[Tags, _Ints, list[dict[str, Any]]]:
     """Return the tags that are left, the number of what each raw tag became, and the reports."""
     lemma = lemmatizer(options.language)

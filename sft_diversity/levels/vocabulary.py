@@ -8,7 +8,7 @@ corpus itself says which words do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +33,6 @@ from sft_diversity.levels.candidates import (
 )
 from sft_diversity.levels.stream import Stream
 
-_NO_LEMMA = "none"
-
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -58,7 +56,7 @@ def make_vocabulary(written: Iterable[str], language: str) -> Vocabulary:
     """Return the vocabulary of some words; each distinct lower-case form is lemmatised once."""
     ordered = sorted(set(written))
     lowered = sorted({word.lower() for word in ordered})
-    lemmatize = lemmatizer(language)
+    lemmatize = words.lemmatizer(language)
     forms = [lemmatize(word) for word in lowered]
     normal = sorted(set(forms))
     number = {word: i for i, word in enumerate(lowered)}
@@ -66,22 +64,6 @@ def make_vocabulary(written: Iterable[str], language: str) -> Vocabulary:
     to_lowered = np.array([number[word.lower()] for word in ordered], dtype=np.int32)
     to_normal = np.array([place[form] for form in forms], dtype=np.int32)
     return Vocabulary(ordered, lowered, normal, to_lowered, to_normal)
-
-
-def lemmatizer(language: str) -> Callable[[str], str]:
-    """Return a function from a lower-case word to its lower-case lemma.
-
-    `language` is one of simplemma's codes, or `none`, which leaves words as they are. The
-    dictionaries come inside that package.
-    """
-    if language == _NO_LEMMA:
-        return str
-    import simplemma
-
-    def lemma(word: str) -> str:
-        return str(simplemma.lemmatize(word, lang=language)).lower()
-
-    return lemma
 
 
 @dataclass

@@ -1,11 +1,13 @@
-"""Word lists of the meso level: English function words, light words, task verbs, given names.
+"""Lemmas, and the word lists of the meso level: function, light and code words, verbs, names.
 
-Plain knowledge of the language, written down here: what these words do in an instruction, not how
-often they occur. Other languages have no lists; there the bounds on how many samples may hold a
-unit do the work.
+The lists are plain knowledge of English, written down here: what these words do in an instruction,
+not how often they occur. Other languages have no lists; there the bounds on how many samples may
+hold a unit do the work.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 
 def _words(text: str) -> frozenset[str]:
@@ -202,3 +204,19 @@ GIVEN_NAMES = _words(
     "walter wanda warren wayne wendy wesley whitney wilbur will william willie wilma winston "
     "xavier yolanda yvonne zach zachary zack zoe"
 )
+
+
+def lemmatizer(language: str) -> Callable[[str], str]:
+    """Return a function from a lower-case word to its lower-case lemma.
+
+    `language` is one of simplemma's codes, or `none`, which leaves words as they are. The
+    dictionaries come inside that package.
+    """
+    if language == "none":
+        return str
+    import simplemma
+
+    def lemma(word: str) -> str:
+        return str(simplemma.lemmatize(word, lang=language)).lower()
+
+    return lemma

@@ -15,7 +15,7 @@ from sft_diversity.levels.tag_steps import (
     normal_form,
     report,
 )
-from sft_diversity.levels.vocabulary import lemmatizer
+from sft_diversity.levels.words import lemmatizer
 
 HELD = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=5, unique=True), max_size=30)
 
