@@ -37,14 +37,14 @@ _JOB = "job.json"
 #: cancelled. What the executor knows may overrule waiting, running and stopped, never the others.
 RecordState = Literal["waiting", "running", "finished", "failed", "stopped", "cancelled"]
 Record = dict[str, Any]
-#: Tasks by step: their numbers, ascending.
-Tasks = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One process: arguments of `sftdiv`, and what it leaves; see `outputs`."""
+    """One process of a step: arguments of `sftdiv`, and what it leaves; see `outputs`."""
 
+    step: str
+    number: int
     label: str
     argv: tuple[str, ...]
     outputs: tuple[str, ...] = ()
@@ -102,6 +102,11 @@ class Job:
         return self.place.name
 
     @property
+    def tasks(self) -> list[Task]:
+        """All tasks, in the order of the steps."""
+        return [task for step in self.steps for task in step.tasks]
+
+    @property
     def lock(self) -> Path:
         """Held while tasks are handed in, and by the executor `local` while they run."""
         return self.place / _JOB
@@ -125,31 +130,29 @@ class Job:
             *profile.setup,
         ]
 
-    def file(self, step: str, task: int, kind: str) -> Path:
+    def file(self, task: Task, kind: str) -> Path:
         """Return a file of a task.
 
         `kind` is json: its record, locked by whoever does it; log; or cancel: there if it is not
         to begin, or not to begin again.
         """
-        return self.place / "tasks" / step / f"{task:05}.{kind}"
+        return self.place / "tasks" / task.step / f"{task.number:05}.{kind}"
 
-    def record(self, step: str, task: int) -> Record:
+    def record(self, task: Task) -> Record:
         """Return a task's record; it is as good as new if it never began."""
+        path = self.file(task, "json")
         try:
-            found: Record = json.loads(self.file(step, task, "json").read_text("utf-8"))
+            found: Record = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return {"state": "waiting", "reason": "", "attempts": 0, "requeues": 0, "slurm": None}
         except ValueError:
-            raise DataError(
-                f"{self.file(step, task, 'json')}: not readable; remove it and retry"
-            ) from None
+            raise DataError(f"{path}: not readable; remove it and retry") from None
         return found
 
-    def note(self, step: str, task: int, state: RecordState, **more: Any) -> Record:
+    def note(self, task: Task, state: RecordState, reason: str = "", **more: Any) -> None:
         """Change a task's record; keys that are not given stay."""
-        record = self.record(step, task) | more | {"state": state}
-        write_json(self.file(step, task, "json"), record)
-        return record
+        record = self.record(task) | more | {"state": state, "reason": reason}
+        write_json(self.file(task, "json"), record)
 
     def submissions(self) -> list[Submission]:
         """Return what was handed to Slurm, oldest first."""
@@ -168,9 +171,9 @@ class Executor(Protocol):
     """Where tasks run: the module `local` or `slurm`, whose functions say what they do."""
 
     def check(self, profile: Profile, steps: Sequence[Step]) -> None: ...
-    def start(self, job: Job, tasks: Tasks) -> list[str]: ...
-    def look(self, job: Job, busy: bool) -> dict[tuple[str, int], Seen]: ...
-    def cancel(self, job: Job, tasks: Tasks) -> None: ...
+    def start(self, job: Job, tasks: Sequence[Task]) -> list[str]: ...
+    def look(self, job: Job, busy: bool) -> dict[Task, Seen]: ...
+    def cancel(self, job: Job, tasks: Sequence[Task]) -> None: ...
 
 
 _SHAPE = TypeAdapter(Job)

@@ -10,9 +10,10 @@ A command becomes one task, unless it is one of these:
 from __future__ import annotations
 
 import contextlib
+import inspect
 import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,14 @@ import typer
 import sft_diversity
 from sft_diversity import workflow
 from sft_diversity.cluster.jobs import Step, Task
-from sft_diversity.cluster.profile import Profile
+from sft_diversity.cluster.profile import VERBS, Profile
 from sft_diversity.core import machine, resources
 from sft_diversity.core.errors import UsageError
 
-_PLANNED = {
-    "clean", "embed", "export", "fit", "finetune", "index", "ingest", "measure", "report",
-    "rewrite", "score", "select", "study",
-}  # fmt: skip
-_UNPLANNED = {"diff", "doctor", "explain", "run", "schedule", "verify"}
 _OURS = ("--collect", "--dry-run", "--help", "--part", "--prepare", "--run")
 _PROGRAM = "sftdiv"
 Plan = Mapping[str, Any]
+Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,17 @@ class Call:
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]  # those that were given
 
-    def dry_run(self) -> dict[str, Any]:
-        """Return what the library says that it would do; its errors are the command's."""
-        verb: Callable[..., dict[str, Any]] = getattr(sft_diversity, self.verb)
+    def dry_run(self) -> dict[str, Any] | None:
+        """Return what the library says that it would do; None of a verb that plans nothing.
+
+        Its errors are those of the command.
+        """
+        verb = getattr(sft_diversity, self.verb, None)
+        if verb is None or "dry_run" not in inspect.signature(verb).parameters:
+            return None
         options = {name: value for name, value in self.options.items() if name != "json"}
-        return verb(*self.arguments, **options, dry_run=True)
+        found: dict[str, Any] = verb(*self.arguments, **options, dry_run=True)
+        return found
 
     def but(self, **options: Any) -> Call:
         """Return the call with other options; None: without it."""
@@ -59,7 +62,7 @@ class Call:
         return replace(self, options={k: v for k, v in merged.items() if v is not None})
 
     @property
-    def argv(self) -> tuple[str, ...]:
+    def argv(self) -> Words:
         """The command line of the call."""
         words = [self.verb, *map(str, self.arguments)]
         for name, value in self.options.items():
@@ -81,8 +84,8 @@ def checked(command: Sequence[str]) -> tuple[str, ...]:
     argv = tuple(command[1:] if command[:1] == [_PROGRAM] else command)
     if not argv:
         raise UsageError("submit: no command; write it behind `--`: sftdiv submit -- study FILE")
-    if argv[0] not in _PLANNED | _UNPLANNED:
-        known = ", ".join(sorted(_PLANNED | _UNPLANNED))
+    if argv[0] not in VERBS:
+        known = ", ".join(sorted(VERBS))
         raise UsageError(f"submit: {argv[0]!r} cannot be submitted; known: {known}")
     taken = [word for word in argv if word.partition("=")[0] in _OURS]
     if taken:
@@ -130,9 +133,9 @@ def steps(call: Call, profile: Profile) -> tuple[Step, ...]:
     verb = call.verb
     if verb == "run":
         _try_recipe(*call.arguments)
-    if verb in _UNPLANNED:
-        return (Step(verb, (Task(verb, call.argv),)),)
     plan = call.dry_run()
+    if plan is None:
+        return (_step(verb, {verb: (call.argv, ())}),)
     if verb == "study":
         return _study(call, plan)
     launch = verb == "finetune" and profile.of(verb).shared
@@ -140,10 +143,16 @@ def steps(call: Call, profile: Profile) -> tuple[Step, ...]:
         profile.launch_file()
     outputs = [step.get("out") for step in plan["plan"] if step["stage"] == verb]
     here = tuple(out for out in outputs if out and not out.startswith("hub:"))
-    last = Step(verb, (Task(verb, call.argv, here),), launch=launch)
+    last = _step(verb, {verb: (call.argv, here)}, launch=launch)
     if verb in ("embed", "index") and profile.parts > 1 and plan["plan"][-1]["state"] != "cached":
         return _parts(call, profile.parts), replace(last, after=("parts",))
     return (last,)
+
+
+def _step(name: str, tasks: Mapping[str, tuple[Words, Words]], **how: Any) -> Step:
+    """Return a step of numbered tasks: label, and what is called and left."""
+    numbered = enumerate(tasks.items())
+    return Step(name, tuple(Task(name, n, label, *both) for n, (label, both) in numbered), **how)
 
 
 def _try_recipe(name: str, *arguments: str) -> None:
@@ -162,26 +171,26 @@ def _parts(call: Call, count: int) -> Step:
     """Return the array of a command's parts; the command behind it finds them by their place."""
     call = call.but(out=None)
     call.but(part=f"1/{count}").dry_run()
-    tasks = []
+    tasks = {}
     for part in (f"{number}/{count}" for number in range(1, count + 1)):
         place = workflow.part_folder(call.verb, call.arguments[0], part, **call.options)
-        tasks.append(Task(part, call.but(part=part).argv, (str(place),)))
-    return Step("parts", tuple(tasks))
+        tasks[part] = (call.but(part=part).argv, (str(place),))
+    return _step("parts", tasks)
 
 
 def _study(call: Call, plan: Plan) -> tuple[Step, ...]:
     out = str(plan["out"])
-    page = f"{out}/report.html"
     outputs = {name: f"{out}/runs/{name}.json" for name in plan["runs"]}
     outputs |= {f"measure:{cell}": f"{out}/measures/{cell}" for cell in plan["measures"]}
-    runs = [Task(name, call.but(run=name).argv, (place,)) for name, place in outputs.items()]
-    prepare = Task("prepare", call.but(prepare=True).argv, (f"{out}/study.json", f"{out}/subsets"))
-    collect = Task("collect", call.but(collect=True).argv, (out,))
+    runs = {name: (call.but(run=name).argv, (place,)) for name, place in outputs.items()}
+    prepare = (call.but(prepare=True).argv, (f"{out}/study.json", f"{out}/subsets"))
+    collect = (call.but(collect=True).argv, (out,))
+    page = f"{out}/report.html"
+    report = (("report", out, "--out", page), (page,))
     threads = dict.fromkeys(machine.THREADS, str(plan["plan"]["threads"]))
     return (
-        Step("prepare", (prepare,)),
-        Step("runs", tuple(runs), after=("prepare",), environment=threads),
-        Step("collect", (collect,), after=("prepare", "runs"), strict=False),
-        Step("report", (Task("report", ("report", out, "--out", page), (page,)),),
-             after=("collect",)),
-    )  # fmt: skip
+        _step("prepare", {"prepare": prepare}),
+        _step("runs", runs, after=("prepare",), environment=threads),
+        _step("collect", {"collect": collect}, after=("prepare", "runs"), strict=False),
+        _step("report", {"report": report}, after=("collect",)),
+    )

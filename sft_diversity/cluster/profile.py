@@ -5,31 +5,70 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.resources import shipped
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: Steps that commands have; a command of one step has one of its own name.
-STEPS = {
-    "clean", "collect", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index",
-    "ingest", "measure", "parts", "prepare", "report", "rewrite", "run", "runs",
-    "schedule", "score", "select", "verify",
+#: What can be submitted.
+VERBS = {
+    "clean", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index", "ingest",
+    "measure", "report", "rewrite", "run", "schedule", "score", "select", "study", "verify",
 }  # fmt: skip
+#: Steps that commands have; a command of one step has one of its own name.
+STEPS = (VERBS - {"study"}) | {"collect", "parts", "prepare", "runs"}
+
+
+def _line(given: Any) -> Any:
+    if "\n" in str(given):
+        raise ValueError("must be one line")
+    return given
+
+
+def _variable(given: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):
+        raise ValueError(f"{given!r} is no name of a variable")
+    return given
+
+
+def _option(given: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", given):
+        raise ValueError(f"{given!r} is no option of sbatch")
+    if given in _OURS:
+        raise ValueError(f"{given!r} is set by sftdiv")
+    return given
+
+
+def _step(given: str) -> str:
+    if given not in STEPS:
+        near = difflib.get_close_matches(given, STEPS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(STEPS))}"
+        raise ValueError(f"there is no step {given!r}; {hint}")
+    return given
+
+
+_OURS = {
+    "array", "dependency", "error", "export", "export-file", "job-name", "no-requeue", "open-mode",
+    "output", "parsable", "requeue", "signal", "wait", "wrap",
+}  # fmt: skip
+Line = Annotated[str, AfterValidator(_line)]
+Value = Annotated[str | int | float | bool, AfterValidator(_line)]
+Option = Annotated[str, AfterValidator(_option)]
+StepName = Annotated[str, AfterValidator(_step)]
+Variable = Annotated[str, AfterValidator(_variable)]
 
 
 class Resources(Config):
     """What one job, or one task of an array, asks for."""
 
-    partition: str | None = Field(None, description="Slurm partition")
-    account: str | None = Field(None, description="Slurm account")
-    qos: str | None = Field(None, description="Slurm quality of service")
-    constraint: str | None = Field(None, description="features that nodes must have")
-    gres: str | None = Field(None, description="generic resources, where `gpus` does not say it")
+    partition: Line | None = Field(None, description="Slurm partition")
+    account: Line | None = Field(None, description="Slurm account")
+    qos: Line | None = Field(None, description="Slurm quality of service")
+    constraint: Line | None = Field(None, description="features that nodes must have")
+    gres: Line | None = Field(None, description="generic resources, where `gpus` does not say it")
     nodes: int = Field(1, ge=1, description="nodes of a job; above 1 for finetune alone")
     gpus: int = Field(0, ge=0, description="GPUs a node")
     processes: int | None = Field(
@@ -39,7 +78,7 @@ class Resources(Config):
     memory_gb: float | None = Field(None, gt=0, description="memory a node; default: Slurm's")
     time_min: int | None = Field(None, ge=1, description="time limit; default: the partition's")
     concurrency: int | None = Field(None, ge=1, description="tasks of an array at a time")
-    sbatch: dict[str, str | int | float | bool] = Field(
+    sbatch: dict[Option, Value] = Field(
         {}, description="further options of sbatch, without dashes: {exclusive: true}"
     )
 
@@ -53,29 +92,6 @@ class Resources(Config):
         """Whether several processes share a task."""
         return self.processes_a_node * self.nodes > 1
 
-    @field_validator("sbatch")
-    @classmethod
-    def _no_own_options(cls, given: dict[str, Any]) -> dict[str, Any]:
-        for name, value in given.items():
-            if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or "\n" in str(value):
-                raise ValueError(f"{name!r} is no option of sbatch")
-            if name in _OURS:
-                raise ValueError(f"{name!r} is set by sftdiv")
-        return given
-
-    @field_validator("partition", "account", "qos", "constraint", "gres")
-    @classmethod
-    def _one_line(cls, given: str | None) -> str | None:
-        if given is not None and "\n" in given:
-            raise ValueError("must be one line")
-        return given
-
-
-_OURS = {
-    "array", "dependency", "error", "export", "export-file", "job-name", "no-requeue", "open-mode",
-    "output", "parsable", "requeue", "signal", "wait", "wrap",
-}  # fmt: skip
-
 
 class Profile(Resources):
     """Where and how jobs run; the keys of `Resources` hold for all steps, `steps` overrides them.
@@ -86,14 +102,14 @@ class Profile(Resources):
     executor: Literal["auto", "local", "slurm"] = Field(
         "auto", description="local: here, until all is done; slurm; auto: slurm where sbatch is"
     )
-    steps: dict[str, Resources] = Field({}, description="step: the keys that differ for it")
+    steps: dict[StepName, Resources] = Field({}, description="step: the keys that differ for it")
     parts: int = Field(8, ge=1, description="tasks that embed and index are split into")
     launch: str = Field(
         "ddp", description="how several training processes share a model: ddp, fsdp, or a file"
     )
-    modules: tuple[str, ...] = Field((), description="environment modules to load in a job")
-    setup: tuple[str, ...] = Field((), description="shell lines before a job's command")
-    environment: dict[str, str] = Field({}, description="environment variables of a job")
+    modules: tuple[Line, ...] = Field((), description="environment modules to load in a job")
+    setup: tuple[Line, ...] = Field((), description="shell lines before a job's command")
+    environment: dict[Variable, str] = Field({}, description="environment variables of a job")
     python: str | None = Field(None, description="interpreter in jobs; default: this one")
     offline: bool = Field(
         False, description="jobs have no internet: models are fetched before, the Hub is not asked"
@@ -105,33 +121,6 @@ class Profile(Resources):
     array_size: int | None = Field(
         None, ge=1, description="most tasks of one array; default: Slurm's MaxArraySize"
     )
-
-    @field_validator("environment")
-    @classmethod
-    def _names(cls, given: dict[str, str]) -> dict[str, str]:
-        for name in given:
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of a variable")
-        return given
-
-    @field_validator("steps")
-    @classmethod
-    def _known_steps(cls, given: dict[str, Resources]) -> dict[str, Resources]:
-        for name in given:
-            if name not in STEPS:
-                near = difflib.get_close_matches(name, STEPS, n=1)
-                hint = (
-                    f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(STEPS))}"
-                )
-                raise ValueError(f"there is no step {name!r}; {hint}")
-        return given
-
-    @field_validator("modules", "setup")
-    @classmethod
-    def _lines(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        if any("\n" in line for line in given):
-            raise ValueError("each entry must be one line")
-        return given
 
     def launch_file(self) -> Path:
         """Return accelerate's config that `launch` names.

@@ -5,7 +5,6 @@ The lower half is what a task asks and tells Slurm from within its job.
 
 from __future__ import annotations
 
-import functools
 import getpass
 import os
 import re
@@ -13,11 +12,11 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sft_diversity.cluster import secrets
-from sft_diversity.cluster.jobs import Job, Seen, Step, Submission, Tasks
+from sft_diversity.cluster.jobs import Job, Seen, Step, Submission, Task
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
 
@@ -27,7 +26,6 @@ _ENDED = {
 }  # fmt: skip
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _TIMEOUT_S = 60
-_AT_ONCE = 500  # numbers in one call of scancel
 
 
 def check(profile: Profile, steps: Sequence[Step]) -> None:
@@ -42,111 +40,77 @@ def check(profile: Profile, steps: Sequence[Step]) -> None:
             )
 
 
-def start(job: Job, tasks: Tasks) -> list[str]:
+def start(job: Job, tasks: Sequence[Task]) -> list[str]:
     """Hand tasks to sbatch, each step behind those it comes after; return Slurm's numbers."""
     most = job.profile.array_size or _max_array()
-    numbers = _alive(job)
+    alive: dict[str, dict[str, None]] = {step.name: {} for step in job.steps}
+    for task, (own, seen) in _newest(job).items():
+        if seen.state != "ended":
+            alive[task.step][own.partition("_")[0]] = None
     begun = []
     for step in job.steps:
-        chosen = tasks.get(step.name, ())
-        after = [number for name in step.after for number in numbers.get(name, [])]
-        arrays = [chosen[start : start + most] for start in range(0, len(chosen), most)]
-        for part in arrays:
-            number = _submit(job, step, part, after, len(arrays))
-            numbers.setdefault(step.name, []).append(number)
-            begun.append(number)
+        chosen = [task.number for task in tasks if task.step == step.name]
+        after = [number for name in step.after for number in alive[name]]
+        arrays = [chosen[first : first + most] for first in range(0, len(chosen), most)]
+        for numbers in arrays:
+            begun.append(_submit(job, step, numbers, after, len(arrays)))
+            alive[step.name][begun[-1]] = None
     return begun
 
 
-def look(job: Job, busy: bool) -> dict[tuple[str, int], Seen]:
-    """Return what squeue says of the newest submission of each task.
-
-    `busy`: another process is at the job; nothing is made of it here.
-    """
-    return {at: seen for at, (_, seen) in _newest(job).items()}
+def look(job: Job, busy: bool) -> dict[Task, Seen]:
+    """Return what squeue says of the newest submission of each task."""
+    return {task: seen for task, (_, seen) in _newest(job).items()}
 
 
-def cancel(job: Job, tasks: Tasks) -> None:
+def cancel(job: Job, tasks: Sequence[Task]) -> None:
     """Call scancel for the newest submission of each task."""
     newest = _newest(job)
-    wanted = ((step, number) for step, numbers in tasks.items() for number in numbers)
-    ids = [newest[at][0] for at in wanted if at in newest]
-    for first in range(0, len(ids), _AT_ONCE):
-        _call(["scancel", "--quiet", *ids[first : first + _AT_ONCE]])
+    ids = [newest[task][0] for task in tasks if task in newest]
+    for first in range(0, len(ids), 500):  # a command line has an end
+        _call(["scancel", "--quiet", *ids[first : first + 500]])
 
 
 def script(
-    job: Job, step: Step, tasks: Sequence[int], after: Sequence[str], arrays: int = 1
+    job: Job, step: Step, numbers: Sequence[int], after: Sequence[str], arrays: int = 1
 ) -> str:
     """Return the batch script of (part of) a step.
 
     Parameters
     ----------
-    tasks : sequence of int
-        Numbers of the tasks.
+    numbers : sequence of int
+        The tasks.
     after : sequence of str
         Slurm's numbers of the jobs that must have ended.
     arrays : int
         How many arrays the step is split into; they share its `concurrency`.
     """
-    asked = job.profile.of(step.name)
-    options: dict[str, Any] = {
-        "partition": asked.partition,
-        "account": asked.account,
-        "qos": asked.qos,
-        "constraint": asked.constraint,
-        "gres": asked.gres,
-        "gpus-per-node": asked.gpus or None,
-        "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
-        "time": asked.time_min,
-        **asked.sbatch,
-    }
-    text: str = _template().render(
-        name=f"{job.name}-{step.name}",
-        comment=shlex.quote(f"sftdiv {job.name}"),
-        output=shlex.quote(str(job.place / "tasks" / step.name / "slurm-%A_%a.out")),
-        tasks=tasks,
-        at_a_time=asked.concurrency and max(asked.concurrency // arrays, 1),
-        after=after,
-        nodes=asked.nodes,
-        cpus=asked.cpus,
-        options=[
-            (name, value if value is True else shlex.quote(str(value)))
-            for name, value in options.items()
-            if value is not None and value is not False
-        ],
-        signal_s=job.profile.signal_s,
-        setup=job.setup(step),
-        worker=shlex.join([job.python, "-P", "-m", _WORKER, str(job.place), step.name]),
-    )
-    return text
-
-
-_WORKER = "sft_diversity.cluster.worker"
-
-
-@functools.cache
-def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # not for every task
 
     environment = Environment(
         loader=PackageLoader("sft_diversity.cluster"), undefined=StrictUndefined, trim_blocks=True,
-        keep_trailing_newline=True, autoescape=False,  # shell, not HTML: values are quoted above
+        keep_trailing_newline=True, autoescape=False,  # shell, not HTML: `quote` is for that
     )  # fmt: skip
-    return environment.get_template("array.sbatch")
+    environment.filters["quote"] = lambda value: shlex.quote(str(value))
+    asked = job.profile.of(step.name)
+    return environment.get_template("array.sbatch").render(
+        job=job, step=step, asked=asked, numbers=numbers, after=after,
+        at_a_time=asked.concurrency and max(asked.concurrency // arrays, 1),
+    )  # fmt: skip
 
 
-def _submit(job: Job, step: Step, tasks: Sequence[int], after: Sequence[str], arrays: int) -> str:
+def _submit(job: Job, step: Step, numbers: Sequence[int], after: Sequence[str], arrays: int) -> str:
     """Write a script and hand it in; return Slurm's number.
 
     What it does is written down before, its number after: if this process dies between, squeue
     knows the number by the script's path.
     """
     path = job.place / "scripts" / f"{len(job.submissions()):04}-{step.name}.sbatch"
-    path.write_text(script(job, step, tasks, after, arrays), "utf-8")
-    job.note_submission(Submission(path, step.name, tuple(tasks)))
+    path.write_text(script(job, step, numbers, after, arrays), "utf-8")
+    what = Submission(path, step.name, tuple(numbers))
+    job.note_submission(what)
     number = sbatch(path)
-    job.note_submission(Submission(path, step.name, tuple(tasks), number))
+    job.note_submission(replace(what, slurm=number))
     return number
 
 
@@ -170,38 +134,25 @@ def _call(command: list[str], environment: Mapping[str, str] | None = None) -> s
     return done.stdout
 
 
-@functools.lru_cache(maxsize=1)
 def _max_array() -> int:
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call(["scontrol", "show", "config"]), re.M)
     return int(found[1]) if found else 1001  # Slurm's own default
 
 
-def _newest(job: Job) -> dict[tuple[str, int], tuple[str, Seen]]:
+def _newest(job: Job) -> dict[Task, tuple[str, Seen]]:
     """Return the newest submission of each task: its number, `17_4`, and how Slurm sees it.
 
     A submission that Slurm never took is left out.
     """
     submissions = job.submissions()
-    if not submissions:
-        return {}
-    queue, by_script = _queue()
+    queue, by_script = _queue() if submissions else ({}, {})
     forgotten = Seen("ended", "Slurm does not know it any more")
     found = {}
     for one in submissions:
-        number = one.slurm or by_script.get(one.script.resolve())
-        for index, task in enumerate(one.tasks if number else ()):
-            own = f"{number}_{index}"
-            found[one.step, task] = (own, queue.get(own, forgotten))
-    return found
-
-
-def _alive(job: Job) -> dict[str, list[str]]:
-    """Return the numbers under which tasks of each step are not over yet."""
-    found: dict[str, list[str]] = {}
-    for (step, _), (own, seen) in _newest(job).items():
-        number = own.partition("_")[0]
-        if seen.state != "ended" and number not in found.setdefault(step, []):
-            found[step].append(number)
+        array = one.slurm or by_script.get(one.script.resolve())
+        for index, number in enumerate(one.tasks if array else ()):
+            own = f"{array}_{index}"
+            found[job.step(one.step).tasks[number]] = (own, queue.get(own, forgotten))
     return found
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sft_diversity.cluster import jobs, local, offline, plan, secrets, slurm
-from sft_diversity.cluster import status as states
-from sft_diversity.cluster.jobs import Executor, Job
+from sft_diversity.cluster import status as looking
+from sft_diversity.cluster.jobs import Executor, Job, Task
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
 from sft_diversity.core import locks
@@ -73,7 +74,7 @@ def submit(
     python = asked.python or sys.executable
     job = jobs.create(Path(work), Job(Path(), argv, Path.cwd(), chosen, python, asked, steps))
     with jobs.changing(job, "submit"):
-        numbers = EXECUTORS[chosen].start(job, {s.name: range(len(s.tasks)) for s in steps})
+        numbers = EXECUTORS[chosen].start(job, job.tasks)
     _insist(job)
     return {
         "job": job.name,
@@ -99,7 +100,7 @@ def status(job: str | None = None, *, work: str | Path = WORK, verify: bool = Fa
         number, state, reason, attempts, requeues, slurm, log, tail`.
     """
     chosen = jobs.listed(Path(work)) if job is None else [jobs.named(Path(work), job)]
-    return {"jobs": [states.state(one, EXECUTORS[one.executor], verify) for one in chosen]}
+    return {"jobs": [looking.shown(one, EXECUTORS[one.executor], verify) for one in chosen]}
 
 
 def cancel(job: str, *, step: str | None = None, work: str | Path = WORK) -> Result:
@@ -107,14 +108,17 @@ def cancel(job: str, *, step: str | None = None, work: str | Path = WORK) -> Res
     found = jobs.named(Path(work), job)
     if step is not None:
         found.step(step)
-    seen = states.tasks(found, EXECUTORS[found.executor], busy=locks.held(found.lock))
-    targets = states.numbers(seen, {"waiting", "running"}, step)
-    for name, tasks in targets.items():
-        for number in tasks:
-            found.file(name, number, "cancel").touch()
-            found.note(name, number, "cancelled", reason="cancelled")
-    EXECUTORS[found.executor].cancel(found, targets)
-    return {"job": found.name, "cancelled": {name: len(tasks) for name, tasks in targets.items()}}
+    executor = EXECUTORS[found.executor]
+    seen = looking.states(found, executor, busy=locks.held(found.lock))
+    targets = [
+        task for task, (state, _) in seen.items()
+        if state in ("waiting", "running") and step in (None, task.step)
+    ]  # fmt: skip
+    for task in targets:
+        found.file(task, "cancel").touch()
+        found.note(task, "cancelled", "cancelled")
+    executor.cancel(found, targets)
+    return {"job": found.name, "cancelled": dict(Counter(task.step for task in targets))}
 
 
 def retry(job: str, *, work: str | Path = WORK) -> Result:
@@ -124,49 +128,46 @@ def retry(job: str, *, work: str | Path = WORK) -> Result:
     executor.check(found.profile, found.steps)
     with jobs.changing(found, "retry"):
         again = _again(found, executor)
-        for name, tasks in again.items():
-            for number in tasks:
-                found.file(name, number, "cancel").unlink(missing_ok=True)
-                found.note(name, number, "waiting", reason="", requeues=0, slurm=None)
+        for task in again:
+            found.file(task, "cancel").unlink(missing_ok=True)
+            found.note(task, "waiting", requeues=0, slurm=None)
         if again:
             executor.start(found, again)
     _insist(found)
-    return {"job": found.name, "retried": {name: len(tasks) for name, tasks in again.items()}}
+    return {"job": found.name, "retried": dict(Counter(task.step for task in again))}
 
 
-def _again(job: Job, executor: Executor) -> dict[str, list[int]]:
-    """Return the tasks to start again; those that wait behind what failed leave the queue.
+def _again(job: Job, executor: Executor) -> list[Task]:
+    """Return the tasks to start again: what is lost, and all steps behind it.
 
-    They are queued behind what failed, not behind its retry.
+    What waits there leaves the queue: it is queued behind what was lost, not behind its retry.
     """
-    seen = states.tasks(job, executor)
-    again = states.numbers(seen, {"failed", "cancelled"})
-    if not again:
-        return {}
-    waiting = states.numbers(seen, {"waiting"})
-    late = set(again)
+    seen = looking.states(job, executor)
+    lost = {task.step for task, (state, _) in seen.items() if state in ("failed", "cancelled")}
+    late = set(lost)
     for step in job.steps:  # they are in the order of their dependencies
-        if late & set(step.after) and step.name not in late:
+        if late & set(step.after):
             late.add(step.name)
-            again[step.name] = list(range(len(step.tasks)))
-    stale = {name: tasks for name, tasks in waiting.items() if name in late}
-    executor.cancel(job, stale)
-    return {
-        step.name: sorted({*again[step.name], *stale.get(step.name, [])})
-        for step in job.steps if step.name in late
-    }  # fmt: skip
+    stale = [task for task, (state, _) in seen.items() if state == "waiting" and task.step in late]
+    if stale:
+        executor.cancel(job, stale)
+    return [
+        task for task, (state, _) in seen.items()
+        if task.step in late
+        and (task.step not in lost or state in ("failed", "cancelled", "waiting"))
+    ]  # fmt: skip
 
 
 def _insist(job: Job) -> None:
     """Refuse to call a job done that ended here without all of its tasks finished."""
     if job.executor != "local":
         return
-    seen = states.tasks(job, EXECUTORS["local"])
-    lost = [one for one in seen if one.state != "finished"]
-    if lost:
+    seen = looking.states(job, EXECUTORS["local"])
+    lost = [(task, reason) for task, (state, reason) in seen.items() if state != "finished"]
+    for task, reason in lost[:1]:
         raise DataError(
-            f"{job.name}: {len(lost):,} of {len(seen):,} tasks did not finish; {lost[0].step} "
-            f"{lost[0].label}: {lost[0].reason}; mend that, then `sftdiv retry --failed {job.name}`"
+            f"{job.name}: {len(lost):,} of {len(seen):,} tasks did not finish; {task.step} "
+            f"{task.label}: {reason}; mend that, then `sftdiv retry --failed {job.name}`"
         )
 
 

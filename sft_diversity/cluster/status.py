@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sft_diversity.cluster import outputs
-from sft_diversity.cluster.jobs import Executor, Job, Record, Seen, Step
+from sft_diversity.cluster.jobs import Executor, Job, Record, Seen, Task
 from sft_diversity.core import locks
 from sft_diversity.core.errors import DataError
 
@@ -20,105 +18,76 @@ _LEAST_BYTES = 65_536  # of a disk that is not full
 _MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory")
 
 
-@dataclass(frozen=True)
-class TaskState:
-    """One task of a job, for `status`."""
-
-    step: str
-    number: int
-    label: str
-    state: str
-    reason: str
-    attempts: int
-    requeues: int
-    slurm: str | None
-    log: str
-    tail: tuple[str, ...]
-
-
-def state(job: Job, executor: Executor, verify: bool = False) -> dict[str, Any]:
-    """Return a job's tasks and how many are in which state."""
-    found = tasks(job, executor, verify, busy=locks.held(job.lock))
+def shown(job: Job, executor: Executor, verify: bool = False) -> dict[str, Any]:
+    """Return a job's tasks, how many are in which state, and the last words of some."""
+    found = states(job, executor, busy=locks.held(job.lock), verify=verify)
+    tasks = []
+    for task, (state, reason) in found.items():
+        record = job.record(task)
+        more = {name: record[name] for name in ("attempts", "requeues", "slurm")}
+        tail = _tail(job, task, record) if state in ("running", "failed") else []
+        tasks.append(
+            {"step": task.step, "number": task.number, "label": task.label, "state": state,
+             "reason": reason, **more, "log": str(job.file(task, "log")), "tail": tail}
+        )  # fmt: skip
     return {
         "job": job.name,
         "command": list(job.command),
         "executor": job.executor,
         "folder": str(job.place),
-        "counts": {name: sum(one.state == name for one in found) for name in STATES},
-        "tasks": [asdict(one) for one in found],
+        "counts": {name: sum(one["state"] == name for one in tasks) for name in STATES},
+        "tasks": tasks,
     }
 
 
-def tasks(
-    job: Job, executor: Executor, verify: bool = False, busy: bool = False
-) -> list[TaskState]:
-    """Return the tasks in the order of the steps; `busy`: another process is at the job."""
+def states(
+    job: Job, executor: Executor, *, busy: bool = False, verify: bool = False
+) -> dict[Task, tuple[str, str]]:
+    """Return the state and the reason of each task, in the order of the steps.
+
+    `busy`: another process is at the job. `verify`: read finished outputs again.
+    """
     unknown = "is being submitted" if busy else ""
     try:
         seen = executor.look(job, busy)
     except DataError as fault:  # a controller that is down has lost nothing
         seen, unknown = {}, str(fault)
-    return [
-        _task(job, step, number, seen.get((step.name, number)), unknown, verify)
-        for step in job.steps
-        for number in range(len(step.tasks))
-    ]
+    return {task: _state(job, task, seen.get(task), unknown, verify) for task in job.tasks}
 
 
-def numbers(
-    found: Iterable[TaskState], states: set[str], step: str | None = None
-) -> dict[str, list[int]]:
-    """Return the tasks in one of these states, by step."""
-    chosen: dict[str, list[int]] = {}
-    for one in found:
-        if one.state in states and step in (None, one.step):
-            chosen.setdefault(one.step, []).append(one.number)
-    return chosen
-
-
-def _task(
-    job: Job, step: Step, number: int, seen: Seen | None, unknown: str, verify: bool
-) -> TaskState:
-    record = job.record(step.name, number)
-    if record["state"] == "finished":
-        fault = outputs.prove(step.tasks[number].outputs, job.cwd)[0] if verify else ""
+def _state(job: Job, task: Task, seen: Seen | None, unknown: str, verify: bool) -> tuple[str, str]:
+    record = job.record(task)
+    state, reason = record["state"], record["reason"]
+    if state == "finished":
+        fault = outputs.prove(task.outputs, job.cwd)[0] if verify else ""
         fault = fault or outputs.changed(record["outputs"])
-        name, reason = ("failed", fault) if fault else ("finished", "")
-    elif record["state"] in ("failed", "cancelled"):
-        name, reason = record["state"], record["reason"]
-    elif seen is None and unknown:
-        name, reason = "running" if record["state"] == "running" else "waiting", unknown
-    elif seen is None:
-        name, reason = "failed", "was never submitted"
-    elif seen.state == "ended":
-        name, reason = _lost(job, step, number, record, seen)
-    else:
-        again = seen.state == "waiting" and record["state"] == "stopped"
-        name, said = seen.state, f"{record['reason']}, starts again" if again else ""
-        reason = "; ".join(filter(None, (said, seen.reason)))
-    tail = _tail(job, step, number, record) if name in ("running", "failed") else []
-    return TaskState(
-        step.name, number, step.tasks[number].label, name, reason, record["attempts"],
-        record["requeues"], record["slurm"], str(job.file(step.name, number, "log")), tuple(tail),
-    )  # fmt: skip
+        return ("failed", fault) if fault else ("finished", "")
+    if state in ("failed", "cancelled"):
+        return state, reason
+    if seen is None and unknown:
+        return "running" if state == "running" else "waiting", unknown
+    if seen is None:
+        return "failed", "was never submitted"
+    if seen.state == "ended":
+        return _lost(job, task, record, seen.reason)
+    again = f"{reason}, starts again" if (seen.state, state) == ("waiting", "stopped") else ""
+    return seen.state, "; ".join(filter(None, (again, seen.reason)))
 
 
-def _lost(job: Job, step: Step, number: int, record: Record, seen: Seen) -> tuple[str, str]:
+def _lost(job: Job, task: Task, record: Record, how: str) -> tuple[str, str]:
     """Explain a task that ended and could not say how."""
-    if seen.reason == "CANCELLED":
+    if how == "CANCELLED":
         return "cancelled", "cancelled in Slurm"
-    said = "\n".join(_tail(job, step, number, record, 50))
-    if seen.reason == "OUT_OF_MEMORY" or any(words in said for words in _MEMORY):
+    said = "\n".join(_tail(job, task, record, 50))
+    if how == "OUT_OF_MEMORY" or any(words in said for words in _MEMORY):
         return "failed", "killed: it took more memory than the job has; raise memory_gb"
-    if seen.reason == "TIMEOUT":
-        return (
-            "failed",
-            "killed at its time limit: it did not stop in time; raise signal_s or time_min",
-        )
+    if how == "TIMEOUT":
+        reason = "killed at its time limit: it did not stop in time; raise signal_s or time_min"
+        return "failed", reason
     began = "its process ended without a word" if record["attempts"] else "never began"
     if record["state"] == "stopped":
         began = f"{record['reason']}, not started again"
-    return "failed", _unwritable(job.place) or f"{began}: {seen.reason}"
+    return "failed", _unwritable(job.place) or f"{began}: {how}"
 
 
 def _unwritable(place: Path) -> str:
@@ -133,15 +102,13 @@ def _unwritable(place: Path) -> str:
     return f"{place} cannot be written: {os.strerror(code)}"
 
 
-def _tail(job: Job, step: Step, number: int, record: Record, lines: int = _TAIL_LINES) -> list[str]:
-    """Return the last lines of a task's log, and of what Slurm said beside it of one that ended."""
-    found: list[str] = []
-    places = [(job.file(step.name, number, "log"), record.get("log_from", 0))]
-    if record["slurm"]:
-        places.append(
-            (job.file(step.name, number, "log").with_name(f"slurm-{record['slurm']}.out"), 0)
-        )
-    for path, start in places:
+def _tail(job: Job, task: Task, record: Record, lines: int = _TAIL_LINES) -> list[str]:
+    """Return the last lines of a task's newest attempt, and of what Slurm said beside it."""
+    log, found = job.file(task, "log"), list[str]()
+    for path, start in (
+        (log, record.get("log_from", 0)),
+        (log.with_name(f"slurm-{record['slurm']}.out"), 0),
+    ):
         try:
             with path.open("rb") as handle:
                 handle.seek(max(path.stat().st_size - _TAIL_BYTES, start))

@@ -15,12 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sft_diversity.cluster import jobs, outputs, slurm
-from sft_diversity.cluster.jobs import Job, Step
+from sft_diversity.cluster.jobs import Job, Step, Task
 from sft_diversity.core import children, locks, stopping
 from sft_diversity.core.errors import Interrupted, SftdivError
 
@@ -43,107 +43,105 @@ _TAIL_BYTES = 1 << 16
 def main() -> None:
     """Do a task: JOB folder, STEP, number of the TASK; exit as it ended."""
     stopping.install()
-    place, step_name, number = sys.argv[1:]
+    place, step, number = sys.argv[1:]
     try:
         job = jobs.load(Path(place))
-        step = job.step(step_name)
+        task = job.step(step).tasks[int(number)]
         if slurm.rank() > 0:  # a further node of a task: the first keeps the record
-            code, told = _run(job, step, int(number))
+            code, told = _run(job, task)
             sys.exit(0 if told else code)  # the first must not be killed for what we were told
-        sys.exit(do(job, step, int(number)))
+        sys.exit(do(job, task))
     except SftdivError as fault:
         print(f"error: {fault}", file=sys.stderr)
         sys.exit(fault.exit_code)
     except OSError as fault:  # `status` looks at the folder: what is said here may be lost too
-        print(f"error: {step_name}: cannot write {place}: {fault.strerror}", file=sys.stderr)
+        print(f"error: {step}: cannot write {place}: {fault.strerror}", file=sys.stderr)
         sys.exit(1)
 
 
-def do(job: Job, step: Step, index: int) -> int:
-    """Do a task unless it is done or cancelled, or another process is at it; return an exit code.
+def do(job: Job, task: Task) -> int:
+    """Do a task unless it is done or cancelled; return an exit code.
 
     Cost: the command's, and the interpreter's that it starts.
     """
-    name, label = step.name, step.tasks[index].label
     # an attempt that was ended may take its time to be gone
-    with locks.alone(job.file(name, index, "json"), f"{name} {label}"):
-        record = job.record(name, index)
-        if job.file(name, index, "cancel").exists():
-            job.note(name, index, "cancelled", reason="cancelled")
+    with locks.alone(job.file(task, "json"), f"{task.step} {task.label}"):
+        record = job.record(task)
+        if job.file(task, "cancel").exists():
+            job.note(task, "cancelled", "cancelled")
             return 1
         if record["state"] == "finished" and not outputs.changed(record["outputs"]):
             return 0
-        missing = _missing(job, step)
+        missing = _missing(job, job.step(task.step))
         if missing:
-            job.note(name, index, "failed", reason=missing, exit_code=None, **_here(job))
+            job.note(task, "failed", missing, exit_code=None, **_here(job))
             return 1
-        return _attempt(job, step, index)
+        return _attempt(job, task)
 
 
 def _missing(job: Job, step: Step) -> str:
     """Say what a strict step lacks of those before it."""
     for name in step.after if step.strict else ():
-        _ = [*job.file(name, 0, "json").parent.iterdir()]  # on NFS: see what other nodes wrote
-        for index, task in enumerate(job.step(name).tasks):
-            if job.record(name, index)["state"] != "finished":
+        _ = [*(job.place / "tasks" / name).iterdir()]  # on NFS: see what other nodes wrote
+        for task in job.step(name).tasks:
+            if job.record(task)["state"] != "finished":
                 return f"step {name} did not finish ({task.label})"
     return ""
 
 
-def _attempt(job: Job, step: Step, index: int) -> int:
+def _attempt(job: Job, task: Task) -> int:
     """Run the command once and record how it ended."""
-    name, log = step.name, job.file(step.name, index, "log")
+    log, launch = job.file(task, "log"), job.step(task.step).launch
     log_from = log.stat().st_size if log.is_file() else 0
     job.note(
-        name, index, "running", attempts=job.record(name, index)["attempts"] + 1,
-        started=jobs.now(), ended=None, reason="", exit_code=None, outputs={}, log_from=log_from,
-        **_here(job),
+        task, "running", attempts=job.record(task)["attempts"] + 1, started=jobs.now(), ended=None,
+        exit_code=None, outputs={}, log_from=log_from, **_here(job),
     )  # fmt: skip
     began = time.monotonic()
-    code, told = _run(job, step, index)
+    code, told = _run(job, task)
     how = {"exit_code": code, "ended": jobs.now(), "seconds": round(time.monotonic() - began, 3)}
-    if code == STOPPED or (told and (code in _BY_SIGNAL or (step.launch and code))):
-        return _stopped(job, step, index, how)  # a launcher has 1 for everything
-    fault, proof = outputs.prove(step.tasks[index].outputs, job.cwd) if code == 0 else ("", {})
+    if code == STOPPED or (told and (code in _BY_SIGNAL or (launch and code))):
+        return _stopped(job, task, how)  # a launcher has 1 for everything
+    fault, proof = outputs.prove(task.outputs, job.cwd) if code == 0 else ("", {})
     reason = f"the command ended well, but {fault}" if fault else _reason(code, log, log_from)
-    job.note(name, index, "failed" if reason else "finished", reason=reason, outputs=proof, **how)
+    job.note(task, "failed" if reason else "finished", reason, outputs=proof, **how)
     return 1 if reason else 0
 
 
-def _stopped(job: Job, step: Step, index: int, how: Mapping[str, Any]) -> int:
+def _stopped(job: Job, task: Task, how: Mapping[str, Any]) -> int:
     """Have a stopped task started again, unless it is cancelled or was stopped too often."""
-    name, by, ending = step.name, stopping.received() or "a signal", slurm.ending(job)
-    if job.file(name, index, "cancel").exists() or ending == "cancelled":
-        job.note(name, index, "cancelled", reason=f"cancelled ({by})", **how)
+    by, ending = stopping.received() or "a signal", slurm.ending(job)
+    if job.file(task, "cancel").exists() or ending == "cancelled":
+        job.note(task, "cancelled", "cancelled", **how)
         return 1
-    requeues = job.record(name, index)["requeues"] + 1
+    requeues = job.record(task)["requeues"] + 1
     if requeues > job.profile.max_requeues:
         reason = f"stopped by {by} for the {requeues}. time; max_requeues is {requeues - 1}"
-        job.note(name, index, "failed", reason=reason, **how)
+        job.note(task, "failed", reason, **how)
         return 1
-    job.note(name, index, "stopped", reason=f"stopped by {by}", requeues=requeues, **how)
+    job.note(task, "stopped", f"stopped by {by}", requeues=requeues, **how)
     fault = "" if ending else slurm.requeue(job)
     if fault:
-        job.note(name, index, "failed", reason=f"stopped by {by}; not requeued: {fault}")
+        job.note(task, "failed", f"stopped by {by}; not requeued: {fault}")
         return 1
     return STOPPED
 
 
-def _run(job: Job, step: Step, index: int) -> tuple[int, bool]:
+def _run(job: Job, task: Task) -> tuple[int, bool]:
     """Run the command of a task to its end; return its exit code, and whether it was told to stop.
 
     It is an interpreter of its own, or a launcher for several processes.
     """
-    argv, mark = step.tasks[index].argv, job.file(step.name, index, "cancel")
-    command, environment = children.command(job.python, _COMMAND, *argv), dict(os.environ)
+    step = job.step(task.step)
+    command, environment = children.command(job.python, _COMMAND, *task.argv), dict(os.environ)
     if step.launch:
-        command, environment = launcher(job, step, argv), environment | _LAUNCHED
+        command, environment = launcher(job, task), environment | _LAUNCHED
     again = _AGAIN_S if step.launch else math.inf
     here = job.executor == "local"
     if here:  # what a batch script does before a task
         command = ["bash", "-c", "\n".join([*job.setup(step), 'exec "$@"']), "task", *command]
     with (
-        job.file(step.name, index, "log").open("ab") as log,
+        job.file(task, "log").open("ab") as log,
         _deaf() if step.launch else contextlib.nullcontext(),
     ):
         process = subprocess.Popen(
@@ -153,7 +151,7 @@ def _run(job: Job, step: Step, index: int) -> tuple[int, bool]:
     told, next_telling = False, 0.0
     try:
         while (code := process.poll()) is None:
-            stop = stopping.requested() or (here and mark.exists())
+            stop = stopping.requested() or (here and job.file(task, "cancel").exists())
             if stop and time.monotonic() > next_telling:
                 _tell(process.pid, step.launch)
                 told, next_telling = True, time.monotonic() + again
@@ -164,12 +162,12 @@ def _run(job: Job, step: Step, index: int) -> tuple[int, bool]:
     return code, told or stopping.requested()
 
 
-def launcher(job: Job, step: Step, argv: Sequence[str]) -> list[str]:
+def launcher(job: Job, task: Task) -> list[str]:
     """Return what runs a task of several processes on this node: accelerate's launcher.
 
     How the nodes find each other stands in the variables of the batch script.
     """
-    asked = job.profile.of(step.name)
+    asked = job.profile.of(task.step)
     rank = slurm.rank() if asked.nodes > 1 else 0
     found = [job.python, "-P", "-m", "accelerate.commands.launch"]
     found += ["--config_file", str(job.profile.launch_file()), "--num_machines", str(asked.nodes)]
@@ -180,7 +178,7 @@ def launcher(job: Job, step: Step, argv: Sequence[str]) -> list[str]:
         found += ["--rdzv_backend", "static", "--same_network"]
     else:
         found += ["0"]  # any that is free
-    return [*found, "-m", "sft_diversity", *argv]
+    return [*found, "-m", "sft_diversity", *task.argv]
 
 
 def _tell(pid: int, launched: bool) -> None:

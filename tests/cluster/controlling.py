@@ -95,7 +95,7 @@ def one(job: Job, step: str, number: int = 0) -> dict[str, Any]:
 
 def record(job: Job, step: str, number: int = 0) -> dict[str, Any]:
     """Return a task's record."""
-    return job.record(step, number)
+    return job.record(job.step(step).tasks[number])
 
 
 def worker(job: Job, step: str, number: int = 0) -> psutil.Process | None:

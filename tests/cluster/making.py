@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,15 @@ def create(work: Path, *steps: Step, executor: str = "local", **profile) -> Job:
     return jobs.create(work, wanted)
 
 
-def task(label: str, *argv: str, out: Path | None = None) -> Task:
-    """Return a task; without `out` its exit code alone says that it is done."""
-    return Task(label, argv, (str(out),) if out else ())
+def task(label: str, *argv: str, out: tuple[str, ...] = ()) -> Task:
+    """Return a task of no step yet; without `out` its exit code alone says that it is done."""
+    return Task("", 0, label, argv, out)
+
+
+def step(name: str, *tasks: Task, **how) -> Step:
+    """Return a step of these tasks."""
+    numbered = tuple(replace(task, step=name, number=n) for n, task in enumerate(tasks))
+    return Step(name, numbered, **how)
 
 
 def wait(name: str, work: Path, timeout_s: float = 300.0) -> dict[str, Any]:

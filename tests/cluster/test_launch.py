@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from sft_diversity.cluster import stage, worker
-from sft_diversity.cluster.jobs import Step
 from sft_diversity.core.folder import verify
 from tests import tiny
 from tests.cluster import making
@@ -29,15 +28,15 @@ def test_training_processes_write_a_checkpoint_and_the_launcher_lets_them(
     write_subset(tmp_path / "subset", [dialogue(i) for i in range(40)])
     steps = 40
     options = ("--model", "base", "--steps", str(steps), "--batch-size", "8", "--max-length", "256")
-    train = making.task("m", "finetune", "subset", "--out", "m", *options, out=tmp_path / "m")
-    job = making.create(tmp_path, Step("finetune", (train,), launch=True), processes=2)
+    train = making.task("m", "finetune", "subset", "--out", "m", *options, out=("m",))
+    job = making.create(tmp_path, making.step("finetune", train, launch=True), processes=2)
     retry = [sys.executable, "-m", "sft_diversity", "retry", "--failed", "1", "--work", "."]
     process = subprocess.Popen(retry)
 
     log = tmp_path / ".m.partial" / "training.jsonl"
     until = time.monotonic() + 300
     while not log.is_file() or log.read_bytes().count(b"\n") < 2:
-        assert time.monotonic() < until, job.record("finetune", 0)
+        assert time.monotonic() < until, job.record(job.tasks[0])
         time.sleep(0.1)
     everyone = [*psutil.Process(process.pid).children(recursive=True), process]
     assert len(everyone) >= 4  # two that train, their launcher, and what does the task
@@ -45,10 +44,10 @@ def test_training_processes_write_a_checkpoint_and_the_launcher_lets_them(
         one.send_signal(number)
     assert process.wait() == 75
 
-    assert job.record("finetune", 0)["requeues"] == 1
+    assert job.record(job.tasks[0])["requeues"] == 1
     assert stage.retry("1", work=".")["retried"] == {"finetune": 1}
-    assert job.record("finetune", 0)["attempts"] == 2
-    assert "resumed: an earlier run was stopped" in job.file("finetune", 0, "log").read_text()
+    assert job.record(job.tasks[0])["attempts"] == 2
+    assert "resumed: an earlier run was stopped" in job.file(job.tasks[0], "log").read_text()
     assert verify(tmp_path / "m")["faults"] == []
     lines = [json.loads(x) for x in (tmp_path / "m/training.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, steps + 1))
@@ -59,7 +58,7 @@ def test_the_launcher_is_told_of_all_nodes(monkeypatch):
     from accelerate.commands.launch import launch_command_parser
 
     task = making.task("m", "finetune", "subset", "--out", "m")
-    step = Step("finetune", (task,), launch=True)
+    step = making.step("finetune", task, launch=True)
     job = making.job(
         making.Path("/jobs/0001-finetune"), step, executor="slurm", nodes=2, gpus=4, launch="fsdp"
     )
@@ -67,7 +66,7 @@ def test_the_launcher_is_told_of_all_nodes(monkeypatch):
         monkeypatch.setenv(name, value)
     for rank in ("0", "1"):
         monkeypatch.setenv("SLURM_PROCID", rank)
-        command = worker.launcher(job, step, task.argv)
+        command = worker.launcher(job, job.tasks[0])
         asked = launch_command_parser().parse_args(command[4:])
         assert (asked.num_machines, asked.num_processes, asked.machine_rank) == (2, 8, int(rank))
         assert (asked.main_process_ip, asked.main_process_port) == ("gpu7", 20017)

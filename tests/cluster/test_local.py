@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from sft_diversity.cluster import jobs, local, stage
-from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import Work, open_draft
 from tests.cluster import making
@@ -44,9 +43,9 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
 
     job = making.create(
         here,
-        Step("array", (verify("made"), verify("late"))),
-        Step("strict", (verify("made"),), ("array",)),
-        Step("lenient", (verify("made"),), ("array",), strict=False),
+        making.step("array", verify("made"), verify("late")),
+        making.step("strict", verify("made"), after=("array",)),
+        making.step("lenient", verify("made"), after=("array",), strict=False),
     )
     with pytest.raises(DataError, match=r"2 of 4 tasks did not finish; array late: late: no fin"):
         stage.retry("1", work=here)
@@ -57,7 +56,7 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
     assert failed["reason"].startswith("late: no finished output")
     assert any("error: late: no finished output" in line for line in failed["tail"])
     assert strict["reason"] == "step array did not finish (late)"
-    assert job.record("lenient", 0)["started"] >= job.record("array", 1)["ended"]
+    assert job.record(job.tasks[3])["started"] >= job.record(job.tasks[1])["ended"]
 
     output(here / "late")
     assert stage.retry("1", work=here)["retried"] == {"array": 1, "strict": 1, "lenient": 1}
@@ -94,9 +93,10 @@ def test_a_command_that_ends_well_without_its_outputs_has_failed(here):
     (here / "page.html").write_text("page")
     (here / "several").mkdir()
     output(here / "several/one")
-    every = Task("every", ("verify", "made"), ("page.html", "several"))
-    none = Task("none", ("verify", "made"), ("page.html", "none.html"))
-    local.start(making.create(here, Step("verify", (every, none))), {"verify": (0, 1)})
+    every = making.task("every", "verify", "made", out=("page.html", "several"))
+    none = making.task("none", "verify", "made", out=("page.html", "none.html"))
+    job = making.create(here, making.step("verify", every, none))
+    local.start(job, job.tasks)
     assert [one["state"] for one in tasks(here)] == ["finished", "failed"]
     assert "the command ended well, but none.html" in tasks(here)[1]["reason"].replace(
         f"{here}/", ""
@@ -108,11 +108,11 @@ def test_a_command_that_ends_well_without_its_outputs_has_failed(here):
     assert tasks(here)[0]["reason"] == f"{here}/several/one/answer.json is gone or changed"
 
 
-def running(job, step: str, attempt: int) -> psutil.Process:
-    """Wait until an attempt at a task has begun; return the process of its command."""
+def running(job, attempt: int) -> psutil.Process:
+    """Wait until an attempt at the first task has begun; return the process of its command."""
     until = time.monotonic() + 300
     while time.monotonic() < until:
-        record = job.record(step, 0)
+        record = job.record(job.tasks[0])
         if (record["state"], record["attempts"]) == ("running", attempt):
             for command in psutil.Process(record["pid"]).children():
                 return command
@@ -147,7 +147,7 @@ def main(arguments):
 def test_a_stopped_task_starts_again_a_limited_number_of_times(here):
     (here / "stop.py").write_text(STOP)
     stop = making.task("stop", "run", "stop.py")
-    making.create(here, Step("run", (stop,)), max_requeues=1)
+    making.create(here, making.step("run", stop), max_requeues=1)
     with pytest.raises(DataError, match=r"stopped by a signal for the 2. time; max_requeues is 1"):
         stage.retry("1", work=here)
     (seen,) = tasks(here)
@@ -157,9 +157,9 @@ def test_a_stopped_task_starts_again_a_limited_number_of_times(here):
 def test_cancel_and_kills_end_tasks_and_retry_takes_them_up(here):
     (here / "wait.py").write_text(WAIT)
     wait = making.task("wait", "run", "wait.py")
-    job = making.create(here, Step("run", (wait,)), Step("report", (wait,), ("run",)))
+    job = making.create(here, making.step("run", wait), making.step("report", wait, after=("run",)))
     process = retrying()
-    running(job, "run", 1)
+    running(job, 1)
     assert [one["state"] for one in tasks(here)] == ["running", "waiting"]
     with pytest.raises(DataError, match="another process is at 0001-test"):
         stage.retry("1", work=here)
@@ -168,21 +168,21 @@ def test_cancel_and_kills_end_tasks_and_retry_takes_them_up(here):
     assert [one["state"] for one in tasks(here)] == ["cancelled"] * 2
 
     process = retrying()
-    running(job, "run", 2).kill()
+    running(job, 2).kill()
     process.communicate()
     killed, after = tasks(here)
     assert killed["reason"] == "killed by SIGKILL (out of memory?)"
     assert after["reason"] == "step run did not finish (wait)"
 
     process = retrying()
-    command = running(job, "run", 3)
+    command = running(job, 3)
     process.kill()
     process.communicate()
     command.wait(60)  # it goes with the process that started it
     assert tasks(here)[0]["reason"] == "its process ended without a word: its process is gone"
 
     process = retrying()
-    running(job, "run", 4)
+    running(job, 4)
     process.send_signal(signal.SIGINT)
     assert (
         "stopped by SIGINT; `sftdiv retry --failed 0001-test` goes on" in process.communicate()[1]
@@ -197,7 +197,7 @@ def test_cancel_and_kills_end_tasks_and_retry_takes_them_up(here):
 
 
 def test_names_of_jobs_are_numbers_or_folders_and_wrong_ones_are_said(here):
-    job = making.create(here, Step("verify", (making.task("made", "verify", "made"),)))
+    job = making.create(here, making.step("verify", making.task("made", "verify", "made")))
     assert jobs.named(here, "1") == jobs.named(here, "0001-test") == jobs.load(job.place) == job
     assert jobs.named(here, str(job.place)) == job
     with pytest.raises(UsageError, match="no job '7'"):

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from sft_diversity.cluster import slurm
-from sft_diversity.cluster.jobs import Step
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
 from sft_diversity.core.errors import UsageError
@@ -27,9 +26,9 @@ def shipped(name: str) -> dict[str, Any]:
 
 def text(name: str) -> str:
     """Return the script of one case; every profile that we ship is in one."""
-    array = Step("runs", RUNS, ("prepare",), environment={"OMP_NUM_THREADS": "2"})
+    array = making.step("runs", *RUNS, after=("prepare",), environment={"OMP_NUM_THREADS": "2"})
     if name == "single":
-        step = Step("select", (making.task("select", "select", "pool", "--size", "9"),))
+        step = making.step("select", making.task("select", "select", "pool", "--size", "9"))
         return slurm.script(making.job(PLACE, step), step, [0], [])
     if name == "array":
         job = making.job(PLACE, array, **shipped("slurm"))
@@ -38,8 +37,8 @@ def text(name: str) -> str:
         job = making.job(PLACE, array, **shipped("slurm-preemptible"), concurrency=9)
         return slurm.script(job, array, [4, 5], ["17"], arrays=2)
     if name == "nodes":
-        train = Step(
-            "finetune", (making.task("finetune", "finetune", "s", "--out", "m"),), launch=True
+        train = making.step(
+            "finetune", making.task("finetune", "finetune", "s", "--out", "m"), launch=True
         )
         job = making.job(
             PLACE, train, **shipped("slurm-gpu") | {"steps": {"finetune": {"nodes": 2, "gpus": 4}}}
@@ -67,7 +66,7 @@ def test_the_batch_script_is_the_golden_one(name):
     [
         ({"sbatch": {"array": "0-3"}}, "set by sftdiv"),
         ({"sbatch": {"x=1 --wrap": "y"}}, "no option of sbatch"),
-        ({"sbatch": {"comment": "a\nrm -rf"}}, "no option of sbatch"),
+        ({"sbatch": {"comment": "a\nrm -rf"}}, "must be one line"),
         ({"partition": "p\n#SBATCH --uid=0"}, "must be one line"),
         ({"steps": {"prepair": {"cpus": 2}}}, "did you mean 'prepare'"),
         ({"environment": {"A B": "1"}}, "no name of a variable"),
