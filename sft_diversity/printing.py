@@ -341,7 +341,10 @@ def _heldout(result: dict[str, Any]) -> str:
 
 
 def reported(result: dict[str, Any]) -> str:
-    return f"{result['kind']} {result['title']}: {result['bytes'] / 1e6:.2f} MB\n{result['out']}"
+    said = f"{result['kind']} {result['title']}: {result['bytes'] / 1e6:.2f} MB\n{result['out']}"
+    if "figures" in result:
+        said += f"\n{len(result['figures'])} figures, the first is {result['figures'][0]}"
+    return said
 
 
 def verified(result: dict[str, Any]) -> str:

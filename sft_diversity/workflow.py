@@ -71,6 +71,12 @@ class ReportOptions(reporting.ReportConfig):
     measure: bool = Field(
         default=True, description="measure the subsets, where their work folder is at hand"
     )
+    figures: Path | None = Field(
+        default=None, description="folder for the page's plots as files, for papers"
+    )
+    figure_format: reporting.FigureFormat = Field(
+        default="all", description="of these files: svg, pdf, png, or all three"
+    )
 
 
 def ingest(
@@ -350,14 +356,18 @@ def report(
     found = locate(places, Path(work), Path(corpus) if corpus else None)
     measures = None if dry_run or not asked.measure else _measures(places, Path(work))
     one_file = Path(out).suffix == ".html"
-    reporting.check_out(Path(out), one_file)
+    reporting.check_out(Path(out), one_file, asked.figures)
     kept = reporting.place(places, found, measures, plain, Path(work)) if one_file else Path(out)
     if dry_run:
         return {"plan": [_step(reporting.plan(places, kept, found, plain) | {"out": str(out)})]}
     made = reporting.report(places, kept, found, measures, plain, say)
     if one_file:
         reporting.put(kept, Path(out))
-    return folder.figures(made, out)
+    result = folder.figures(made, out)
+    if asked.figures is not None:
+        names = reporting.put_figures(kept, asked.figures, asked.figure_format)
+        result["figures"] = [str(asked.figures / name) for name in names]
+    return result
 
 
 def _measures(places: Sequence[Path], work: Path) -> Result | None:

@@ -12,7 +12,6 @@ EXTRAS = {
     "umap": ("umap-learn", "hdbscan"),
     "fast_hdbscan": ("fast-hdbscan", "hdbscan"),
     "openvino": ("openvino", "openvino"),
-    "matplotlib": ("matplotlib", "plot"),
     "bitsandbytes": ("bitsandbytes", "8bit"),
     "tensorboard": ("tensorboard", "reporters"),
     "trackio": ("trackio", "reporters"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -18,12 +19,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sft_diversity.core.hashing import text_key
-from sft_diversity.reporting import views
-from sft_diversity.reporting.charts import numbers, plot, small
+from sft_diversity.reporting import figures, views
 
 
-def render(page: dict[str, Any]) -> str:
-    """Return the HTML of a page's data (see `gather.pages`)."""
+def page_html(page: dict[str, Any]) -> str:
+    """Return the HTML of a page's data (see `pages`)."""
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     template = _environment().get_template(f"{_TEMPLATES[page['kind']]}.html")
     return template.render(
@@ -32,6 +32,7 @@ def render(page: dict[str, Any]) -> str:
         script=Markup(script),  # ours
         policy=policy(style, script),
         view=views,
+        plot=figures,
     )
 
 
@@ -55,7 +56,7 @@ def embedded(value: Any) -> Markup:
 
 
 @lru_cache
-def look() -> str:
+def page_look() -> str:
     """Return a hash of templates, style and script: a page made with others is out of date."""
     here = resources.files("sft_diversity.reporting")
     files = [f for part in ("assets", "templates") for f in here.joinpath(part).iterdir()]
@@ -81,11 +82,41 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "number": numbers.number, "signed": numbers.signed, "percent": numbers.percent,
-        "embedded": embedded,
-    }  # fmt: skip
-    made.globals |= {
-        "plot": plot.plot, "legend": plot.legend, "bar": small.bar, "shift": small.shift,
-        "interval": small.interval, "dots": small.dots, "cell": small.cell,
+        "number": readable, "signed": with_sign, "percent": percent, "embedded": embedded,
     }  # fmt: skip
     return made
+
+
+# ---- numbers as people read them
+
+
+def readable(value: Any, digits: int = 3) -> str:
+    """Return a count in full, another number with `digits` significant digits, none as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    if not math.isfinite(value):
+        return "–"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}".replace("-", "−")
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}".replace("-", "−")
+    if abs(value) < 1e-4:
+        mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa}e{int(power)}".replace("-", "−")
+    return f"{value:.{digits}g}".replace("-", "−")
+
+
+def with_sign(value: Any, digits: int = 3) -> str:
+    """Return a number with its sign."""
+    text = readable(value, digits)
+    above = isinstance(value, int | float) and value > 0
+    return f"+{text}" if above else text
+
+
+def percent(share: Any, digits: int = 1) -> str:
+    """Return a share in percent, none as a dash."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"

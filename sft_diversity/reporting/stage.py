@@ -12,19 +12,23 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, progress
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.reporting import pages
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.gather import pages
-from sft_diversity.reporting.gather.study import is_study
+from sft_diversity.reporting.figures import FigureFormat, write_figures
 from sft_diversity.reporting.locate import Found
-from sft_diversity.reporting.page import look, render
+from sft_diversity.reporting.page import page_html, page_look
+from sft_diversity.reporting.study import is_study
 
-VERSION = 2
+VERSION = 3
 STAGE = "report"
 PAGE, DATA = "report.html", "report.json"
 _READ = ("results.csv", "metrics.csv", "fit.json", "failures.jsonl", "manifest.json")
 _SECONDS = 30.0  # t-SNE of the map, most of it
 
-__all__ = ["DATA", "PAGE", "STAGE", "VERSION", "Found", "ReportConfig", "plan", "put", "report"]
+__all__ = [
+    "DATA", "PAGE", "STAGE", "VERSION", "FigureFormat", "Found", "ReportConfig", "plan", "put",
+    "put_figures", "report",
+]  # fmt: skip
 
 
 def plan(sources: Sequence[Path], out: Path, found: Found, config: ReportConfig) -> dict[str, Any]:
@@ -40,12 +44,14 @@ def plan(sources: Sequence[Path], out: Path, found: Found, config: ReportConfig)
     }
 
 
-def check_out(out: Path, one_file: bool) -> None:
-    """Refuse a place that the page, or its folder, cannot be written to."""
+def check_out(out: Path, one_file: bool, figures: Path | None = None) -> None:
+    """Refuse a place that the page, its folder, or its figures cannot be written to."""
     page_there = one_file and out.is_file()
     folder.check_out(out.with_name(f".{out.name}.writing") if page_there else out, STAGE)
     if one_file and out.is_dir():
         raise UsageError(f"report: {out} is a folder; name a page that ends in .html")
+    if figures is not None:
+        folder.check_out(figures / ".writing", STAGE)
 
 
 def place(
@@ -82,7 +88,7 @@ def report(
     if not draft.has(DATA):
         draft.write_json(DATA, _gathered(sources, found, measures, config))
     page = json.loads((draft.path / DATA).read_text("utf-8"))
-    text = render(page)
+    text = page_html(page)
     with draft.writing(PAGE) as path:
         path.write_text(text, "utf-8", newline="\n")
     result = {"kind": page["kind"], "title": page["title"], "bytes": len(text.encode())}
@@ -107,14 +113,25 @@ def put(made: Path, target: Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def put_figures(made: Path, place: Path, which: FigureFormat) -> list[str]:
+    """Write the plots of a finished report to files in `place`, for papers; return their names."""
+    page = json.loads((made / DATA).read_text("utf-8"))
+    try:
+        return write_figures(page, place, which)
+    except OSError as fault:
+        raise DataError(
+            f"report: cannot write {place}: {fault.strerror or fault}; name another --figures"
+        ) from None
+
+
 def _gathered(
     sources: Sequence[Path], found: Found, measures: dict[str, Any] | None, config: ReportConfig
 ) -> dict[str, Any]:
     if len(sources) == 2:
-        return pages.two(sources[0], sources[1], found, measures, config)
+        return pages.of_two(sources[0], sources[1], found, measures, config)
     if is_study(sources[0]):
-        return pages.many(sources[0], found, config)
-    return pages.one(sources[0], found, measures, config)
+        return pages.of_study(sources[0], found, config)
+    return pages.of_one(sources[0], found, measures, config)
 
 
 def checked(sources: Sequence[Path]) -> list[Path]:
@@ -142,7 +159,7 @@ def _work(
     sources: Sequence[Path], found: Found, measures: dict[str, Any] | None, config: ReportConfig
 ) -> folder.Work:
     inputs = {f"{number}": _key(source) for number, source in enumerate(sources)}
-    inputs |= {**found.keys(), "look": look()}
+    inputs |= {**found.keys(), "look": page_look()}
     if measures is not None:
         inputs["measures"] = content_key(measures)
     return folder.Work(STAGE, VERSION, inputs, config.model_dump(mode="json"))

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import Field
 
-from sft_diversity.core import extras
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.training.schedules import (
@@ -106,12 +105,9 @@ def draw(options: ScheduleOptions, path: Path) -> None:
 
     Raises
     ------
-    UsageError
-        If matplotlib is not installed.
     DataError
         If the file cannot be written.
     """
-    extras.require("matplotlib", "schedule: a picture")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

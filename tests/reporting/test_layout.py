@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from sft_diversity.reporting import layout, portrait, reading
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.gather import layout, portrait, tables
 
 
 def test_a_map_lies_in_its_frame_and_is_drawn_by_seed():
     points = np.random.default_rng(0).normal(size=(80, 8)).astype(np.float32)
     for method in ("pca", "tsne"):
         config = ReportConfig(layout=method)
-        laid = layout.scaled(layout.lay_out(points, config))
+        laid = layout.scaled(layout.places(points, config))
         assert laid.min() >= 0
         assert laid.max() <= layout.SIDE
-        assert (laid == layout.scaled(layout.lay_out(points, config))).all()
+        assert (laid == layout.scaled(layout.places(points, config))).all()
 
 
 def test_two_groups_stay_apart():
     rng = np.random.default_rng(1)
     centres = np.repeat([[5.0] + [0.0] * 7, [-5.0] + [0.0] * 7], 40, axis=0)
-    laid = layout.lay_out((centres + rng.normal(size=(80, 8))).astype(np.float32), ReportConfig())
+    laid = layout.places((centres + rng.normal(size=(80, 8))).astype(np.float32), ReportConfig())
     middles = laid[:40].mean(axis=0), laid[40:].mean(axis=0)
     spread = max(laid[:40].std(), laid[40:].std())
     assert np.linalg.norm(middles[0] - middles[1]) > spread
@@ -31,7 +31,7 @@ def test_the_nearest_sample_is_the_one_that_brute_force_finds():
     rng = np.random.default_rng(2)
     asked, anchors = rng.normal(size=(50, 5)), rng.normal(size=(30, 5))
     brute = [int(np.argmax([a @ b for b in anchors])) for a in asked]
-    assert layout.nearest(asked, anchors).tolist() == brute
+    assert layout.nearest_anchors(asked, anchors).tolist() == brute
 
 
 def test_regions_are_named_by_words_that_are_theirs():
@@ -43,17 +43,17 @@ def test_regions_are_named_by_words_that_are_theirs():
 
 
 def test_names_of_byte_level_tokens_are_shown_as_their_text():
-    assert portrait.shown("Ġlater") == "␣later"
-    assert portrait.shown("âĢĶ") == "—"
-    assert portrait.shown("ÐĲÐ°") == "Аа"
-    assert portrait.shown("âĢ") == "âĢ"  # half a character
+    assert portrait.token_text("Ġlater") == "␣later"
+    assert portrait.token_text("âĢĶ") == "—"
+    assert portrait.token_text("ÐĲÐ°") == "Аа"
+    assert portrait.token_text("âĢ") == "âĢ"  # half a character
 
 
 def test_a_training_log_is_binned_and_a_half_line_left_out(tmp_path):
     log = tmp_path / "training.jsonl"
     lines = [f'{{"step": {i}, "loss": {i}.0}}' for i in range(1, 161)]
     log.write_text("\n".join(lines) + '\n{"step": 161, "lo')
-    found = tables.curve(log, 80)
+    found = reading.training_log(log, 80)
     assert found["steps"][:2] == [1.5, 3.5]
     assert found["loss"] == found["steps"]
     assert "lr" not in found

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.reporting.page import embedded, render
+from sft_diversity.reporting.page import embedded, page_html
 from tests.reporting import making
 from tests.reporting.conftest import DATA, PAGE
 
@@ -103,7 +103,7 @@ def test_embedded_json_cannot_end_its_element_and_reads_back():
 @pytest.mark.parametrize("sort", SORTS)
 def test_a_page_is_made_of_its_data_alone(pages, sort):
     page = json.loads((pages / sort / DATA).read_text())
-    assert render(page) == (pages / sort / PAGE).read_text()
+    assert page_html(page) == (pages / sort / PAGE).read_text()
 
 
 def test_shares_of_kinds_and_lengths_are_those_counted_by_hand(made, pages):
@@ -154,7 +154,9 @@ def test_a_study_shows_each_score_and_the_verdict_of_regime_b_first(pages):
     assert unescape(text).count(answer) == 1  # the rest is the rest
     for i, row in enumerate(page["fit"]["slopes"]):
         row["claimed"] = i == 1
-    assert render(page).count('<td class="differ">') == 1  # what is claimed, whatever its interval
+    assert (
+        page_html(page).count('<td class="differ">') == 1
+    )  # what is claimed, whatever its interval
     dots = re.findall(r"<title>draw: ", text)
     assert len(dots) == 2 * 24  # once on the common scale, once on its own
     assert "KKT gap" in text

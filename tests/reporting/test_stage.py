@@ -41,7 +41,7 @@ def test_a_second_call_reuses_and_a_changed_option_says_so(made, tmp_path):
 def test_a_page_of_another_style_sheet_is_made_anew(made, tmp_path, monkeypatch):
     found, said = locate([made["one"]], made["work"]), []
     report([made["one"]], tmp_path / "out", found, None, FAST, quiet)
-    monkeypatch.setattr(stage, "look", lambda: "another")
+    monkeypatch.setattr(stage, "page_look", lambda: "another")
     report([made["one"]], tmp_path / "out", found, None, FAST, said.append)
     assert "input look changed" in said[0]
 
@@ -49,7 +49,7 @@ def test_a_page_of_another_style_sheet_is_made_anew(made, tmp_path, monkeypatch)
 def test_a_page_is_resumed_after_its_data_were_gathered(made, tmp_path, monkeypatch):
     found = locate([made["one"]], made["work"])
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "render", lambda page: 1 / 0)
+        patch.setattr(stage, "page_html", lambda page: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             report([made["one"]], tmp_path / "out", found, None, FAST, quiet)
     said = []

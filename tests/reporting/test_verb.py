@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import sft_diversity
 from sft_diversity.cli import app
 from sft_diversity.core import folder
+from sft_diversity.core.errors import SftdivError
 
 
 @pytest.fixture
@@ -54,3 +55,22 @@ def test_the_command_prints_one_object(made, tmp_path):
     found = json.loads(done.stdout)
     assert found["kind"] == "subset"
     assert found["title"] == "one"
+
+
+def test_figures_are_written_beside_the_page_also_of_one_that_is_there(made, options, tmp_path):
+    for name in ("first", "second"):
+        done = sft_diversity.report(
+            made["study"], out=tmp_path / "page.html", figures=tmp_path / name,
+            figure_format="svg", **options,
+        )  # fmt: skip
+        assert f"{tmp_path / name}/scores-B-n40.svg" in done["figures"]
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("first", "second")
+    )
+    assert first == second
+    (tmp_path / "file").write_text("mine")
+    for place in (made["one"], tmp_path / "file"):
+        with pytest.raises(SftdivError, match="report: "):
+            sft_diversity.report(made["one"], out=tmp_path / "other.html", figures=place, **options)
+    assert not (tmp_path / "other.html").exists()

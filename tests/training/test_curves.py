@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
@@ -47,12 +46,6 @@ def test_the_picture_is_a_png_and_needs_no_display(tmp_path):
     result = schedule(steps=100, phases="0.5, 0.5 peak=0.5", equal_area=True, png=out)
     assert result["out"] == str(out)
     assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-
-
-def test_a_missing_matplotlib_is_one_line_with_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"pip install 'sft-diversity\[plot\]'"):
-        schedule(png=tmp_path / "schedule.png")
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):

@@ -15,13 +15,14 @@ import pyarrow as pa
 from sft_diversity.core import seeding, vectors
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.gather.reading import Rows, among
-from sft_diversity.reporting.gather.samples import drawn
+from sft_diversity.reporting.reading import Rows, rows_among
+from sft_diversity.reporting.samples import rows_drawn
 
 Points = npt.NDArray[np.float64]
 SIDE = 1_000  # points are whole numbers in 0..SIDE
 _REGIONS = 10
 _PERPLEXITY = 30
+_PRINCIPAL = 50  # components that t-SNE reads
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -43,7 +44,7 @@ def draw_map(
     Returns
     -------
     dict
-        `component`, `layout`, `drawn_from` (corpus samples), `points` (flat x, y, ...), `subsets`
+        `component`, `layout`, `corpus` and `drawn` (samples), `points` (flat x, y, ...), `subsets`
         (name, points, and share of its samples by region) and `regions` (words, x, y, share of
         the corpus).
 
@@ -54,22 +55,23 @@ def draw_map(
     t-SNE (van der Maaten & Hinton 2008) of 2,500 points takes about 10 s on one core.
     """
     known = vectors.ids(embeddings, component)
-    rows = drawn(len(known), config.map_points, config.seed, "map")
+    rows = rows_drawn(len(known), config.map_points, config.seed, "map")
     anchors = vectors.take(embeddings, component, rows)
-    flat = scaled(lay_out(anchors, config))
+    flat = scaled(places(anchors, config))
     region, centres = regions(flat, config.seed)
     step = spacing(flat)
     subsets: list[dict[str, Any]] = []
     own = {name: _own(ids, known, name, config) for name, ids in picked.items()}
     asked = np.unique(np.concatenate([*own.values(), np.empty(0, np.int64)]))
-    nearby = nearest(vectors.take(embeddings, component, asked), anchors)  # one read for all
+    vectors_of = vectors.take(embeddings, component, asked)  # one read for all
+    nearby = nearest_anchors(vectors_of, anchors)
     for name, some in own.items():
         near = nearby[np.searchsorted(asked, some)]
         rng = seeding.generator(config.seed, "report", "jitter", name)
         at = flat[near] + rng.normal(0.0, step, (len(near), 2))
         subsets.append({
-            "name": name, "points": whole(at), "drawn": len(near), "samples": len(picked[name]),
-            "shares": _by_region(region[near], len(centres)),
+            "name": name, "points": whole_numbers(at), "drawn": len(near),
+            "samples": len(picked[name]), "shares": _by_region(region[near], len(centres)),
         })  # fmt: skip
     words = name_regions(texts(rows), region, len(centres))
     by_region = _by_region(region, len(centres))
@@ -81,7 +83,7 @@ def draw_map(
         "layout": config.layout,
         "corpus": len(known),
         "drawn": len(rows),
-        "points": whole(flat),
+        "points": whole_numbers(flat),
         "subsets": subsets,
         "regions": [
             {"words": words[i], "x": round(float(centres[i, 0])), "y": round(float(centres[i, 1])),
@@ -92,30 +94,26 @@ def draw_map(
 
 
 def _own(ids: pa.Array, known: pa.Array, name: str, config: ReportConfig) -> Rows:
-    rows = np.sort(among(ids, known, "the embeddings"))
-    return rows[drawn(len(rows), config.map_picks, config.seed, "map picks", name)]
+    rows = np.sort(rows_among(ids, known, "the embeddings"))
+    return rows[rows_drawn(len(rows), config.map_picks, config.seed, "map picks", name)]
 
 
-def lay_out(points: Vectors, config: ReportConfig) -> Points:
+def places(points: Vectors, config: ReportConfig) -> Points:
     """Return a place in the plane for every vector, by the method of `config`."""
-    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
-    turned, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    # The sign of a principal axis is free: its greatest entry is made positive.
-    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
-    principal: Points = turned * spread * signs
-    if config.layout == "pca" or len(points) < 20:
-        return principal[:, :2] if principal.shape[1] > 1 else np.hstack([principal] * 2)
+    from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    start = principal[:, :2] / (principal[:, 0].std() or 1.0) * 1e-4
+    size = min(_PRINCIPAL, *points.shape)
     with threadpool_limits(1):  # sums in one order: equal runs give equal maps
-        method = TSNE(
-            2, init=start.astype(np.float32), perplexity=min(_PERPLEXITY, (len(points) - 1) / 4),
+        principal = PCA(size, svd_solver="full").fit_transform(points.astype(np.float64))
+        if config.layout == "pca" or len(points) < 20:
+            return np.hstack([principal, principal])[:, :2] if size < 2 else principal[:, :2]
+        laid = TSNE(
+            2, init="pca", perplexity=min(_PERPLEXITY, (len(points) - 1) / 4),
             random_state=config.seed % 2**32, max_iter=500, n_jobs=1,
-        )  # fmt: skip
-        laid: Points = method.fit_transform(principal[:, :50].astype(np.float32))
-    return laid.astype(np.float64)
+        ).fit_transform(principal.astype(np.float32))  # fmt: skip
+    return np.asarray(laid, dtype=np.float64)
 
 
 def scaled(points: Points) -> Points:
@@ -126,7 +124,7 @@ def scaled(points: Points) -> Points:
     return np.asarray(np.clip(inside, 20, SIDE - 20))
 
 
-def whole(points: Points) -> list[int]:
+def whole_numbers(points: Points) -> list[int]:
     """Return x, y, x, y, ... as whole numbers."""
     return np.clip(np.rint(points), 0, SIDE).astype(np.int64).reshape(-1).tolist()
 
@@ -141,7 +139,7 @@ def spacing(points: Points) -> float:
     return float(min(np.median(near), 8.0))
 
 
-def nearest(asked: Vectors, anchors: Vectors) -> Rows:
+def nearest_anchors(asked: Vectors, anchors: Vectors) -> Rows:
     """Return the anchor with the greatest cosine to each vector, in blocks."""
     found = [
         (asked[start : start + 2_000] @ anchors.T).argmax(axis=1)

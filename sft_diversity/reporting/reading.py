@@ -1,7 +1,11 @@
-"""Opens a data set and its corpus: ids, sources, texts, counts of kinds."""
+"""Opens what a page is made of: data sets and their corpus, tables and logs of a study.
+
+What is not there, as a run did not write it or it lies elsewhere, is left out.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,6 +27,9 @@ from sft_diversity.reporting.locate import Found
 
 Rows = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
+Row = dict[str, Any]
+_POINTS = 80  # of a training curve
+_CURVES = ("loss", "lr", "grad_norm", "grad_ratio", "kkt_gap", "box_share")
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ def open_subset(place: Path) -> Subset:
     return Subset(place, manifest, table["id"].combine_chunks(), table["source"].combine_chunks())
 
 
-class Pool:
+class Origin:
     """The corpus that subsets are from, as far as it is at hand."""
 
     def __init__(self, found: Found) -> None:
@@ -95,7 +103,7 @@ class Pool:
             If one is not.
         """
         assert self.table is not None
-        return among(ids, self.table["id"].combine_chunks(), "the corpus")
+        return rows_among(ids, self.table["id"].combine_chunks(), "the corpus")
 
     def texts(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the corpus samples numbered `rows`."""
@@ -114,7 +122,7 @@ class Pool:
         return np.asarray(np.load(place / "lengths.npy", allow_pickle=False)).astype(np.int64)
 
 
-def among(ids: pa.Array, known: pa.Array, what: str) -> Rows:
+def rows_among(ids: pa.Array, known: pa.Array, what: str) -> Rows:
     """Return where `ids` are in `known`."""
     rows = pc.index_in(ids, value_set=known)
     if rows.null_count:
@@ -152,7 +160,80 @@ def open_kinds(strategy: str, place: Path) -> Kinds:
     return Kinds(strategy, incidence.load(place), incidence.load_ids(place), table)
 
 
-def shares(counts: Sequence[float] | Counts) -> list[float]:
+def shares_of(counts: Sequence[float] | Counts) -> list[float]:
     """Return counts as shares of their sum, rounded."""
     total = float(np.sum(counts)) or 1.0
     return [round(float(one) / total, 6) for one in counts]
+
+
+# ---- tables and logs of a study
+
+
+def csv_rows(path: Path) -> list[Row]:
+    """Return a CSV's rows; numbers as numbers, empty cells and NaN as None; no file, no rows.
+
+    Raises
+    ------
+    DataError
+        If it is not a CSV of UTF-8 text.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    try:
+        frame = pl.read_csv(path, infer_schema_length=None, null_values=["", "nan", "null"])
+    except pl.exceptions.PolarsError as fault:
+        why = str(fault).partition("\n")[0]
+        raise DataError(f"report: {path.name} is no table: {why}; make it anew") from None
+    finite = pl.when(pl.selectors.float().is_finite()).then(pl.selectors.float())
+    return frame.with_columns(finite).to_dicts()
+
+
+def json_of(path: Path) -> Row:
+    """Return a JSON object; {} where there is none.
+
+    Raises
+    ------
+    DataError
+        If the file is no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise DataError(f"report: {path.name} is no JSON object; make it anew with `sftdiv fit`")
+    return value
+
+
+def lines_of(path: Path) -> list[Row]:
+    """Return the objects of a JSONL file, up to the first line that is not whole."""
+    found: list[Row] = []
+    if path.is_file():
+        for line in path.read_text("utf-8", "replace").splitlines():
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                break
+            if isinstance(value, dict):
+                found.append(value)
+    return found
+
+
+def training_log(path: Path, points: int = _POINTS) -> Row | None:
+    """Return a run's training log in at most `points` bins of steps, each figure its mean there."""
+    log = [line for line in lines_of(path) if isinstance(line.get("step"), int)]
+    if not log:
+        return None
+    parts = np.array_split(np.arange(len(log)), min(points, len(log)))
+    told: Row = {"steps": [_rounded_mean([log[i]["step"] for i in part]) for part in parts]}
+    for name in _CURVES:
+        if any(isinstance(line.get(name), int | float) for line in log):
+            told[name] = [_rounded_mean([log[i].get(name) for i in part]) for part in parts]
+    return told
+
+
+def _rounded_mean(values: Sequence[Any]) -> float | None:
+    there = [v for v in values if isinstance(v, int | float) and np.isfinite(v)]
+    return float(f"{np.mean(there):.5g}") if there else None

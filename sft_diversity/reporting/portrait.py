@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.numbers import evenness
-from sft_diversity.reporting.gather.reading import Counts, Kinds, Pool, Subset, among, shares
+from sft_diversity.reporting.reading import Counts, Kinds, Origin, Subset, rows_among, shares_of
 
 Facts = dict[str, Any]
 _SHOWN = 12  # kinds in a list
 _LABEL = 60  # characters of a cluster's example
 
 
-def sources(subset: Subset, pool: Pool) -> list[Facts]:
+def source_facts(subset: Subset, pool: Origin) -> list[Facts]:
     """Return each source's samples and share in the subset and in the corpus, greatest first."""
     picked = _count(subset.sources)
     whole = _count(pool.table["source"]) if pool.table is not None else {}
@@ -43,7 +43,7 @@ def _count(column: Any) -> dict[str, int]:
     return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist()}
 
 
-def lengths(subset: Subset, pool: Pool) -> dict[str, Facts]:
+def length_facts(subset: Subset, pool: Origin) -> dict[str, Facts]:
     """Return the length distribution of both components: tokens, or characters without a pass.
 
     Bins are powers of √2, so that 30 and 3,000 tokens are on one picture.
@@ -53,7 +53,7 @@ def lengths(subset: Subset, pool: Pool) -> dict[str, Facts]:
         tokens = pool.lengths(component)
         if tokens is not None:
             unit, whole = "tokens", tokens
-            own = tokens[among(subset.ids, _pass_ids(pool, component), "the token pass")]
+            own = tokens[rows_among(subset.ids, _pass_ids(pool, component), "the token pass")]
         else:
             columns = [pq.read_table(path, columns=[component])[component] for path in subset.files]
             own = np.concatenate([pc.utf8_length(c).to_numpy() for c in columns]).astype(np.int64)
@@ -62,7 +62,7 @@ def lengths(subset: Subset, pool: Pool) -> dict[str, Facts]:
     return told
 
 
-def _pass_ids(pool: Pool, component: str) -> Any:
+def _pass_ids(pool: Origin, component: str) -> Any:
     place = pool.found.tokens[component]
     return pq.read_table(place / "ids.parquet", columns=["id"])["id"].combine_chunks()
 
@@ -79,7 +79,7 @@ def _histogram(own: npt.NDArray[np.int64], whole: npt.NDArray[np.int64] | None) 
 
 
 def _binned(values: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> list[float]:
-    return shares(np.histogram(values, bins=edges)[0])
+    return shares_of(np.histogram(values, bins=edges)[0])
 
 
 def _middle(values: npt.NDArray[np.int64], prefix: str) -> Facts:
@@ -92,13 +92,13 @@ def _middle(values: npt.NDArray[np.int64], prefix: str) -> Facts:
     }
 
 
-def kinds(opened: Kinds, subset: Subset, pool: Pool) -> Facts:
+def kind_facts(opened: Kinds, subset: Subset, pool: Origin) -> Facts:
     """Return how a subset holds the kinds of one incidence, beside the corpus.
 
     `more` and `less` are the kinds whose share of samples differs most; `missing` are the most
     frequent kinds that no sample of the subset holds.
     """
-    rows = among(subset.ids, opened.ids, f"the incidence of {opened.strategy}")
+    rows = rows_among(subset.ids, opened.ids, f"the incidence of {opened.strategy}")
     own, whole = opened.counts(rows), opened.counts()
     n, all_n = len(rows), opened.made.n_samples
     expected = whole * (n / all_n)
@@ -106,6 +106,7 @@ def kinds(opened: Kinds, subset: Subset, pool: Pool) -> Facts:
     distance = (own - expected) / np.sqrt(np.maximum(expected, 1.0))
     order = np.argsort(-distance, kind="stable")
     lost = np.flatnonzero((own == 0) & (whole > 0))
+    lost = lost[np.argsort(-whole[lost], kind="stable")]
     return {
         "strategy": opened.strategy,
         "total": opened.made.n_kinds,
@@ -114,11 +115,10 @@ def kinds(opened: Kinds, subset: Subset, pool: Pool) -> Facts:
         "evenness": round(evenness(own), 6),
         "corpus_evenness": round(evenness(whole), 6),
         "per_kind": per_kind(own),
-        "more": listed(order[:_SHOWN], opened, own, whole, pool),
-        "less": listed(order[::-1][:_SHOWN], opened, own, whole, pool),
-        "lost": listed(lost[np.argsort(-whole[lost], kind="stable")][:_SHOWN], opened, own, whole,
-                       pool),
-    }  # fmt: skip
+        "more": kind_rows(order[:_SHOWN], opened, own, whole, pool),
+        "less": kind_rows(order[::-1][:_SHOWN], opened, own, whole, pool),
+        "lost": kind_rows(lost[:_SHOWN], opened, own, whole, pool),
+    }
 
 
 def per_kind(counts: Counts) -> list[Facts]:
@@ -133,8 +133,8 @@ def per_kind(counts: Counts) -> list[Facts]:
     return told
 
 
-def listed(
-    chosen: npt.NDArray[np.intp], opened: Kinds, own: Counts, whole: Counts, pool: Pool
+def kind_rows(
+    chosen: npt.NDArray[np.intp], opened: Kinds, own: Counts, whole: Counts, pool: Origin
 ) -> list[Facts]:
     """Return kinds with their names and counts."""
     names = labels(chosen.tolist(), opened, pool)
@@ -144,12 +144,12 @@ def listed(
     ]
 
 
-def labels(chosen: Sequence[int], opened: Kinds, pool: Pool) -> list[str]:
+def labels(chosen: Sequence[int], opened: Kinds, pool: Origin) -> list[str]:
     """Return names of kinds to read; a cluster has none, so it is shown by a sample of it."""
     names = [opened.table["kind"][int(kind)].as_py() for kind in chosen]
     if "examples" not in opened.table.schema.names or pool.found.corpus is None or not names:
         micro = opened.strategy.startswith("micro-")
-        return [shown(name) if micro else name for name in names]
+        return [token_text(name) if micro else name for name in names]
     component = opened.strategy.partition("-")[2]
     examples = [opened.table["examples"][int(kind)].as_py() for kind in chosen]
     ids = [one[0] if one else None for one in examples]
@@ -162,7 +162,7 @@ def labels(chosen: Sequence[int], opened: Kinds, pool: Pool) -> list[str]:
     return names
 
 
-def shown(name: str) -> str:
+def token_text(name: str) -> str:
     """Return a kind to read: the name of a byte-level token as the text that its bytes are.
 
     Spaces and line ends are made visible; a token that is a part of a character stays as it is.

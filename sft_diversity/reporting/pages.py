@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
+from sft_diversity.core import lineage
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import read_manifest
+from sft_diversity.reporting import portrait, reading, samples, study
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.gather import compare, lineage, portrait, samples, study, tables
-from sft_diversity.reporting.gather.layout import draw_map
-from sft_diversity.reporting.gather.reading import Pool, Subset, open_kinds, open_subset
+from sft_diversity.reporting.layout import draw_map
 from sft_diversity.reporting.locate import Found
+from sft_diversity.reporting.reading import Origin, Subset, open_kinds, open_subset
 
 Page = dict[str, Any]
 
 
-def one(place: Path, found: Found, measures: Page | None, config: ReportConfig) -> Page:
+def of_one(place: Path, found: Found, measures: Page | None, config: ReportConfig) -> Page:
     """Return the portrait of a subset or corpus."""
-    subset, pool = open_subset(place), Pool(found)
+    subset, pool = open_subset(place), Origin(found)
     strategy = str(subset.manifest["config"].get("strategy", ""))
     opened = {name: open_kinds(name, at) for name, at in found.indexes.items()}
     own = opened.get(strategy) or next(iter(opened.values()), None)
@@ -33,51 +36,51 @@ def one(place: Path, found: Found, measures: Page | None, config: ReportConfig) 
         "pool": pool.size,
         "config": subset.manifest["config"],
         "result": subset.manifest["result"],
-        "sources": portrait.sources(subset, pool),
-        "lengths": portrait.lengths(subset, pool),
-        "kinds": [portrait.kinds(made, subset, pool) for made in _first(opened, strategy)],
+        "sources": portrait.source_facts(subset, pool),
+        "lengths": portrait.length_facts(subset, pool),
+        "kinds": [portrait.kind_facts(made, subset, pool) for made in _first(opened, strategy)],
         "map": _map({subset.name: subset}, pool, strategy, config),
-        "samples": samples.groups(subset, pool, own, config),
+        "samples": samples.sample_groups(subset, pool, own, config),
         "measures": measures,
         "lineage": _lineage([subset], pool),
     }
 
 
-def two(first: Path, second: Path, found: Found, measures: Page | None, config: ReportConfig
+def of_two(first: Path, second: Path, found: Found, measures: Page | None, config: ReportConfig
         ) -> Page:  # fmt: skip
     """Return the comparison of two subsets."""
-    sides, pool = (open_subset(first), open_subset(second)), Pool(found)
+    sides, pool = (open_subset(first), open_subset(second)), Origin(found)
     names = [side.name for side in sides]
     if names[0] == names[1]:
         names = [f"{side.place.resolve().parent.name}/{side.name}" for side in sides]
     strategies = [str(side.manifest["config"].get("strategy", "")) for side in sides]
     opened = {name: open_kinds(name, at) for name, at in found.indexes.items()}
     lead = next((s for s in reversed(strategies) if s in opened), "")
-    lengths = [portrait.lengths(side, pool) for side in sides]
+    lengths = [portrait.length_facts(side, pool) for side in sides]
     return {
         "kind": "comparison",
         "title": config.title or f"{names[0]} and {names[1]}",
         "names": names,
         "rows": [len(side.ids) for side in sides],
         "pool": pool.size,
-        "overlap": compare.overlap(*sides),
-        "by_chance": compare.chance(*sides, pool),
-        "figures": compare.figures(*(side.manifest for side in sides)),
-        "sources": study._sources(*(portrait.sources(side, pool) for side in sides)),
+        "overlap": samples.overlap(*sides),
+        "by_chance": samples.overlap_by_chance(*sides, pool),
+        "figures": samples.plain_figures(*(side.manifest for side in sides)),
+        "sources": study.source_shift(*(portrait.source_facts(side, pool) for side in sides)),
         "lengths": {part: [side[part] for side in lengths] for part in COMPONENTS},
-        "kinds": [compare.kinds(made, *sides, pool) for made in _first(opened, lead)],
+        "kinds": [samples.kinds_of_two(made, *sides, pool) for made in _first(opened, lead)],
         "map": _map(dict(zip(names, sides, strict=True)), pool, lead or strategies[1], config),
-        "samples": compare.groups(*sides, config),
+        "samples": samples.pair_groups(*sides, config),
         "measures": measures,
         "lineage": _lineage(sides, pool),
     }
 
 
-def many(place: Path, found: Found, config: ReportConfig) -> Page:
+def of_study(place: Path, found: Found, config: ReportConfig) -> Page:
     """Return a study."""
-    rows = study.results(place)
-    fit = tables.json_of(place / "fit.json")
-    pool = Pool(found)
+    rows = study.study_results(place)
+    fit = reading.json_of(place / "fit.json")
+    pool = Origin(found)
     regime = study.main_regime(rows)
     shown = study.firsts(rows, regime)
     opened = study.subsets_of(place, shown)
@@ -90,14 +93,14 @@ def many(place: Path, found: Found, config: ReportConfig) -> Page:
         "regime": regime,
         "fit": fit,
         "runs": rows,
-        "cells": study.cells(rows),
-        "failures": tables.lines_of(place / "failures.jsonl"),
-        "metric_values": study.metric_values(tables.rows(place / "metrics.csv"), regime),
-        "changes": study.changes(shown, opened, pool, few),
+        "cells": study.cell_figures(rows),
+        "failures": reading.lines_of(place / "failures.jsonl"),
+        "metric_values": study.metric_values(reading.csv_rows(place / "metrics.csv"), regime),
+        "changes": study.dial_changes(shown, opened, pool, few),
         "map": _map(opened, pool, "", config),
         "samples": study.gather_samples(shown, opened, pool, few),
-        "training": study.training(place, shown),
-        "lineage": ([lineage.lineage(place.resolve().name, made)] if made else [])
+        "training": study.training_curves(place, shown),
+        "lineage": ([made_by(place.resolve().name, made)] if made else [])
         + _lineage(list(opened.values()), pool),
     }
 
@@ -112,7 +115,7 @@ def _first(opened: dict[str, Any], strategy: str) -> list[Any]:
 
 
 def _map(
-    subsets: dict[str, Subset], pool: Pool, strategy: str, config: ReportConfig
+    subsets: dict[str, Subset], pool: Origin, strategy: str, config: ReportConfig
 ) -> Page | None:
     component = config.component or (
         "response" if strategy.endswith("-response") else "instruction"
@@ -128,12 +131,41 @@ def _map(
     return draw_map(embedded, component, picked, texts, config)
 
 
-def _lineage(subsets: Sequence[Subset], pool: Pool) -> list[dict[str, Any]]:
+def _lineage(subsets: Sequence[Subset], pool: Origin) -> list[dict[str, Any]]:
     """Return what made the data sets, then what made their corpus, the last stage first."""
-    told = [lineage.lineage(subset.name, subset.manifest) for subset in subsets]
-    before = lineage.stages_before(subsets[0].manifest) if subsets else []
+    told = [made_by(subset.name, subset.manifest) for subset in subsets]
+    before = stages_before(subsets[0].manifest) if subsets else []
     if pool.found.corpus is not None and all(s.place != pool.found.corpus for s in subsets):
         manifest = read_manifest(pool.found.corpus)
-        told.append(lineage.lineage(pool.found.corpus.resolve().name, manifest))
+        told.append(made_by(pool.found.corpus.resolve().name, manifest))
         before = before[1:]
     return told + before
+
+
+def made_by(name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what made a folder, from its manifest; nothing that differs between equal runs."""
+    command, config = _again(name, manifest)
+    return {
+        "name": name,
+        "stage": manifest["stage"],
+        "version": manifest.get("version"),
+        "key": manifest.get("key"),
+        "digest": manifest.get("digest"),
+        "inputs": dict(manifest.get("inputs", {})),
+        "seeds": dict(manifest.get("seeds", {})),
+        "rows": dict(manifest.get("rows", {})),
+        "command": command,
+        "config": config,
+    }
+
+
+def stages_before(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what made the corpus of a data set, as its manifest tells it, the last stage first."""
+    return [made_by("CORPUS", one) for one in lineage.corpora_of(manifest)[::-1]]
+
+
+def _again(name: str, manifest: Mapping[str, Any]) -> tuple[str, str]:
+    if manifest["stage"] == "study":
+        config = yaml.safe_dump(manifest.get("config", {}), sort_keys=False, allow_unicode=True)
+        return f"sftdiv study STUDY.yaml --out {shlex.quote(name)}", config
+    return lineage.again(manifest, name)

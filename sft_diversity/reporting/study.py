@@ -9,10 +9,9 @@ from typing import Any
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
+from sft_diversity.reporting import portrait, reading, samples
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.gather import compare, portrait, samples, tables
-from sft_diversity.reporting.gather.reading import Pool, Subset, open_kinds, open_subset
-from sft_diversity.reporting.gather.tables import Row
+from sft_diversity.reporting.reading import Origin, Row, Subset, open_kinds, open_subset
 
 BASELINES = ("random", "random-common", "longest", "base")
 _KEYS = ("regime", "strategy", "size", "diversity", "seed")
@@ -28,7 +27,7 @@ def is_study(place: Path) -> bool:
     return (place / "results.csv").is_file()
 
 
-def results(place: Path) -> list[Row]:
+def study_results(place: Path) -> list[Row]:
     """Return the rows of results.csv; what names a run is there in each, None where it is not.
 
     Raises
@@ -37,7 +36,7 @@ def results(place: Path) -> list[Row]:
         If a row has no strategy: it is another sort of table.
     """
     names = ("regime", "size", "diversity", "seed", "train_seed", "score")
-    rows = [dict.fromkeys(names) | row for row in tables.rows(place / "results.csv")]
+    rows = [dict.fromkeys(names) | row for row in reading.csv_rows(place / "results.csv")]
     if any(not row.get("strategy") for row in rows):
         raise DataError("report: results.csv has rows without a strategy; is it of `sftdiv study`?")
     return [row | {"strategy": str(row["strategy"])} for row in rows]
@@ -80,7 +79,7 @@ def _order(row: Row) -> tuple[Any, ...]:
     return place, str(row["strategy"]), row.get("size") or 0, -1.0 if dial is None else dial
 
 
-def cells(rows: Sequence[Row]) -> list[Row]:
+def cell_figures(rows: Sequence[Row]) -> list[Row]:
     """Return one row a cell over its seeds: runs, mean score and spread, means of the budget."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -139,45 +138,45 @@ def subsets_of(place: Path, rows: Sequence[Row]) -> dict[str, Subset]:
     for row in rows:
         at = place / "subsets" / cell_name(row)
         if folder.stage_of(at) == "select":
-            found[label(row)] = open_subset(at)
+            found[cell_label(row)] = open_subset(at)
     return found
 
 
-def label(row: Row) -> str:
+def cell_label(row: Row) -> str:
     """Return a cell to read: `micro-response 67 %, N = 10,000`."""
     dial = "" if row.get("diversity") is None else f" {row['diversity']:g} %"
     return f"{row['strategy']}{dial}, N = {row['size']:,}"
 
 
-def changes(
-    rows: Sequence[Row], opened: dict[str, Subset], pool: Pool, config: ReportConfig
+def dial_changes(
+    rows: Sequence[Row], opened: dict[str, Subset], pool: Origin, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return, by strategy and size, what the highest diversity gains and loses over the lowest."""
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
-        if row.get("diversity") is not None and label(row) in opened:
+        if row.get("diversity") is not None and cell_label(row) in opened:
             groups.setdefault((row["strategy"], row["size"]), []).append(row)
     told = []
     for (strategy, size), own in groups.items():
         ends = [min(own, key=lambda r: r["diversity"]), max(own, key=lambda r: r["diversity"])]
         if ends[0]["diversity"] == ends[1]["diversity"]:
             continue
-        low, high = (opened[label(row)] for row in ends)
+        low, high = (opened[cell_label(row)] for row in ends)
         one: dict[str, Any] = {
             "title": f"{strategy}, N = {size:,}",
             "ends": [f"{row['diversity']:g} %" for row in ends],
-            "sources": _sources(portrait.sources(low, pool), portrait.sources(high, pool)),
-            "overlap": compare.overlap(low, high),
+            "sources": source_shift(*(portrait.source_facts(one, pool) for one in (low, high))),
+            "overlap": samples.overlap(low, high),
         }
         index = pool.found.indexes.get(strategy)
         if index is not None:
-            one["kinds"] = compare.kinds(open_kinds(strategy, index), low, high, pool)
+            one["kinds"] = samples.kinds_of_two(open_kinds(strategy, index), low, high, pool)
         one["samples"] = _to_read(low, high, ends, config)
         told.append(one)
     return told
 
 
-def _sources(low: list[Row], high: list[Row]) -> list[Row]:
+def source_shift(low: list[Row], high: list[Row]) -> list[Row]:
     shares = {row["source"]: row for row in low}
     rows = [
         {"source": row["source"], "first": shares.get(row["source"], {}).get("share", 0.0),
@@ -196,7 +195,7 @@ def _sources(low: list[Row], high: list[Row]) -> list[Row]:
 def _to_read(
     low: Subset, high: Subset, ends: Sequence[Row], config: ReportConfig
 ) -> list[dict[str, Any]]:
-    told = compare.groups(low, high, config)
+    told = samples.pair_groups(low, high, config)
     names = [f"{row['diversity']:g} %" for row in ends]
     titles = {f"Only in {low.name}": f"Only at {names[0]}",
               f"Only in {high.name}": f"Only at {names[1]}",
@@ -204,11 +203,11 @@ def _to_read(
     return [group | {"title": titles[group["title"]]} for group in told]
 
 
-def training(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return training curves by strategy and size; a series a level of diversity."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        log = tables.curve(place / "models" / run_name(row) / "training.jsonl")
+        log = reading.training_log(place / "models" / run_name(row) / "training.jsonl")
         if log is not None:
             group = f"{row['strategy']}, N = {row['size']:,}"
             groups.setdefault(group, []).append({"diversity": row.get("diversity"), **log})
@@ -216,18 +215,18 @@ def training(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def gather_samples(
-    rows: Sequence[Row], opened: dict[str, Subset], pool: Pool, config: ReportConfig
+    rows: Sequence[Row], opened: dict[str, Subset], pool: Origin, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return samples to read: of each strategy at its highest diversity, and of random."""
     last: dict[tuple[str, int], Row] = {}
     for row in rows:  # by rising diversity
-        if label(row) in opened:
+        if cell_label(row) in opened:
             last[row["strategy"], row["size"]] = row
     told = []
     for row in last.values():
         index = pool.found.indexes.get(row["strategy"])
         kinds = None if index is None else open_kinds(row["strategy"], index)
-        groups = samples.groups(opened[label(row)], pool, kinds, config)
+        groups = samples.sample_groups(opened[cell_label(row)], pool, kinds, config)
         if groups:
-            told.append({"title": label(row), "groups": groups})
+            told.append({"title": cell_label(row), "groups": groups})
     return told

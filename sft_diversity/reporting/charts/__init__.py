@@ -1,1 +1,0 @@
-"""Plain data in, SVG and HTML out; colours are the style sheet's, so that themes cost nothing."""

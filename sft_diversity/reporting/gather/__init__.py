@@ -1,1 +1,0 @@
-"""Folders in, plain data out: what a page tells, before anything is drawn."""
