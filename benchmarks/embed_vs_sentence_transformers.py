@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sft_diversity.embedding.units import Unit, cut
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, machine, seeding
@@ -31,7 +32,6 @@ from sft_diversity.embedding import pool, store
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.locate import locate
 from sft_diversity.embedding.stage import EmbedConfig, encoder_for, place
-from sft_diversity.embedding.units import Unit, cut
 
 RESULTS = Path(__file__).parent / "results"
 ROWS_OF_LAYERS = 6 * 12 * 384**2  # multiply-adds a token in the packaged encoder's products

@@ -225,10 +225,10 @@ def _worker(verb: str) -> Callable[[Slice], object]:
     """Return the function that does what a part does with a slice, short of writing it."""
     if verb == "embed":
         import torch
+        from sft_diversity.embedding.units import encode
 
         from sft_diversity.embedding.locate import locate
         from sft_diversity.embedding.stage import EmbedConfig, encoder_for, place
-        from sft_diversity.embedding.units import encode
 
         torch.set_num_threads(1)
         files, config = locate("packaged"), EmbedConfig(workers=1)

@@ -21,6 +21,7 @@ from sft_diversity.describe import MeasureOptions
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.exporting.stage import ExportConfig
 from sft_diversity.fitting.config import FitConfig
+from sft_diversity.levels.stage import IndexConfig
 from sft_diversity.options import options_of
 from sft_diversity.rewriting.stage import RewriteConfig
 from sft_diversity.scoring.suites import ScoreOptions
@@ -29,7 +30,6 @@ from sft_diversity.studies import table as study_table
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.curves import ScheduleOptions
-from sft_diversity.work import IndexOptions
 
 app = typer.Typer(
     help="Select, fine-tune on, score and export diverse subsets of SFT data.",
@@ -106,7 +106,7 @@ def embed_command(
 
 
 @app.command("index")
-@options_of(IndexOptions)
+@options_of(IndexConfig)
 def index_command(
     corpus: Corpus,
     out: OutOrWork = None,

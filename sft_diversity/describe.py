@@ -6,7 +6,7 @@ what is not there is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,17 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.embedding import stage as embedding
-from sft_diversity.embedding.locate import locate
-from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.core.stage import Made
+from sft_diversity.core.store import Store
+from sft_diversity.embedding.stage import ENCODER, EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
-from sft_diversity.levels import tokens as counting
-from sft_diversity.levels.tokenizing import load_tokenizer, tokenizer_revision
-from sft_diversity.levels.tokens import tokenizer_name
+from sft_diversity.levels.tokens import TOKENIZER
 from sft_diversity.metrics.stage import Dataset
 from sft_diversity.metrics.table import MeasureConfig
-from sft_diversity.work import ENCODER, TOKENIZER, Work
+from sft_diversity.work import corpus_of
+
+_NOT_THERE = Made(Path(), None, there=False)
 
 
 class MeasureOptions(MeasureConfig):
@@ -46,21 +46,25 @@ class MeasureOptions(MeasureConfig):
 class Describer:
     """Finds or makes what describes data sets, all with the same tokenizer and encoder."""
 
-    def __init__(self, work: Work, options: MeasureOptions) -> None:
-        self._work, self._options = work, options
-        self._encoding = configs.build(
+    def __init__(self, store: Store, options: MeasureOptions) -> None:
+        self._store, self._options = store, options
+        encoding = configs.build(
             EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
         )
-        counting.check(counting.TokensConfig(tokenizer=options.tokenizer))
-        embedding.check(self._encoding)
+        self._wanted: dict[tuple[str, Component], Any] = {}
+        for name in COMPONENTS:
+            counted = {"component": name, "tokenizer": options.tokenizer}
+            self._wanted["tokens", name] = counted
+            self._wanted["embed", name] = encoding.model_copy(update={"components": (name,)})
+        for (stage, _), asked in self._wanted.items():
+            store.check(stage, asked, _NOT_THERE)
         if options.reference is not None:
             corpora.manifest(Path(options.reference))
-        self._found: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = {}
 
     def describe(self, sources: Sequence[str | Path]) -> list[Dataset]:
         """Return the data sets of `sources`: subsets, corpora or raw files, named apart.
 
-        In a dry run only those are returned that are there; the others are in the work's plan.
+        In a dry run only those are returned that are there; the others are in the store's plan.
         """
         paths = [Path(source) for source in sources]
         names = [path.name for path in paths]
@@ -76,76 +80,48 @@ class Describer:
         return [dataset for dataset in found if dataset is not None]
 
     def _one(self, path: Path, name: str) -> Dataset | None:
-        corpus: Path | None = None
+        corpus: Made | None = None
         chosen_by = None
         if folder.stage_of(path) == "select":
             files = sorted((path / "samples").glob("*.parquet"))
-            inputs = folder.read_manifest(path)["inputs"]
-            key = folder.contents_key(folder.read_manifest(path), "samples/")
-            pool, chosen_by = inputs["corpus"], inputs.get("incidence")
+            manifest = folder.read_input(path)
+            key = folder.contents_key(manifest, "samples/")
+            pool, chosen_by = manifest["inputs"]["corpus"], manifest["inputs"].get("incidence")
         else:
-            corpus = self._work.corpus((path,), self._options.ingest)
-            there = corpora.is_corpus(corpus)  # but for a raw file in a dry run
-            files = corpora.shards(corpus) if there else []
-            key = pool = corpora.key(corpus) if there else "not made yet"
-        tokens, embeddings, reference = {}, {}, {}
-        for component in COMPONENTS:
-            passed, embedded = self._pass(pool, component), self._vectors(pool, component)
-            if corpus is None and (passed is None or embedded is None):
-                corpus = self._work.corpus((path / "samples",), {})
-            tokens[component] = passed or self._tokens(corpus, component)
-            embeddings[component] = embedded or self._embeddings(corpus, component)
-            reference[component] = self._reference(component) or embeddings[component]
+            corpus = corpus_of(self._store, (path,), self._options.ingest)
+            files = corpora.shards(corpus.path) if corpus.there else []
+            key = pool = corpus.key or "not made yet"
+        # what the corpus of a subset has serves the subset too
+        at: dict[tuple[str, Component], Path | None] = {
+            wanted: self._there(*wanted, Made(path, pool)) for wanted in self._wanted
+        }
+        if corpus is None and None in at.values():
+            corpus = corpus_of(self._store, (path / "samples",), {})
+        for wanted, place in at.items():
+            if place is None:
+                assert corpus is not None
+                at[wanted] = self._store.get(wanted[0], self._wanted[wanted], corpus).path
+        tokens = {c: _path(at["tokens", c]) for c in COMPONENTS}
+        embeddings = {c: _path(at["embed", c]) for c in COMPONENTS}
+        reference = {c: self._reference(c) or embeddings[c] for c in COMPONENTS}
         places = [*tokens.values(), *embeddings.values(), *reference.values()]
-        if self._work.dry_run and (not files or None in map(folder.stage_of, places)):
+        if self._store.dry and (not files or None in map(folder.stage_of, places)):
             return None
         indexes = self._indexes(pool, chosen_by)
         return Dataset(name, files, key, tokens, embeddings, reference, indexes)
+
+    def _there(self, stage: str, component: Component, corpus: Made) -> Path | None:
+        """Return a finished pass or embeddings of a corpus, known by its key alone."""
+        request = self._store.request(stage, self._wanted[stage, component], corpus)
+        made = self._store.resolve(request).made
+        return made.path if made.there else None
 
     def _reference(self, component: Component) -> Path | None:
         """Return the embeddings of the corpus that all data sets are read against, if one is."""
         if self._options.reference is None:
             return None
         against = Path(self._options.reference)
-        found = self._vectors(corpora.key(against), component)
-        return found or self._embeddings(against, component)
-
-    def _tokens(self, corpus: Path | None, component: Component) -> Path:
-        assert corpus is not None
-        return self._work.tokens(corpus, component, self._options.tokenizer)
-
-    def _embeddings(self, corpus: Path | None, component: Component) -> Path:
-        assert corpus is not None
-        one = self._encoding.model_copy(update={"components": (component,)})
-        return self._work.embeddings(corpus, one)
-
-    def _pass(self, pool: str, component: Component) -> Path | None:
-        """Return the token pass of a corpus, of the tokenizer that is asked for."""
-        name = tokenizer_name(self._options.tokenizer)
-        revision = tokenizer_revision(name) or load_tokenizer(name).revision
-        for place, manifest in self._made_from(pool, "tokens"):
-            if (
-                manifest["config"]["component"] == component
-                and manifest["inputs"]["tokenizer"] == revision
-            ):
-                return place
-        return None
-
-    def _vectors(self, pool: str, component: Component) -> Path | None:
-        """Return the embeddings of a corpus, of the encoder that is asked for."""
-        asked = self._encoding
-        files = locate(asked.encoder, asked.revision, download=False)
-        for place, manifest in self._made_from(pool, "embeddings"):
-            made = manifest["config"]
-            if (
-                files is not None
-                and manifest["inputs"]["encoder"] == files.revision
-                and component in made["components"]
-                and (made["backend"], made["prompt_name"]) == (asked.backend, asked.prompt_name)
-                and asked.precision in ("auto", made["precision"])
-            ):
-                return place
-        return None
+        return self._store.get("embed", self._wanted["embed", component], against).path
 
     def _indexes(self, pool: str, chosen_by: str | None) -> dict[str, Path]:
         """Return the incidences of a corpus by strategy.
@@ -153,24 +129,14 @@ class Describer:
         Of several for one strategy (other bands, other numbers of clusters) the one that a subset
         was selected with counts, then the one whose key comes first.
         """
-        found: dict[str, Path] = {}
-        made = self._made_from(pool, "index")
+        made = [one for one in self._store.finished("index") if one[1]["inputs"]["corpus"] == pool]
         made.sort(key=lambda one: folder.contents_key(one[1]) != chosen_by)
+        found: dict[str, Path] = {}
         for place, manifest in made:
             found.setdefault(manifest["config"]["strategy"], place)
         return found
 
-    def _made_from(self, pool: str, stage: str) -> list[tuple[Path, dict[str, Any]]]:
-        """Return the finished folders of the work folder that were made from a corpus."""
-        if (pool, stage) not in self._found:
-            self._found[pool, stage] = [
-                (place, manifest)
-                for place, manifest in self._finished(stage)
-                if manifest["inputs"].get("corpus") == pool
-            ]
-        return list(self._found[pool, stage])
 
-    def _finished(self, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        for place in sorted((self._work.root / stage).glob("*")):
-            if folder.stage_of(place) is not None:
-                yield place, folder.read_manifest(place)
+def _path(place: Path | None) -> Path:
+    assert place is not None
+    return place

@@ -13,12 +13,16 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, lineage
-from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.kernels import Rows
 from sft_diversity.core.progress import say
+from sft_diversity.core.stage import Made
+from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.levels.stage import BAND, ENCODER, IndexConfig
+from sft_diversity.levels.tokens import TOKENIZER
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring import quality as judging
 from sft_diversity.scoring.quality import QualityConfig
@@ -26,7 +30,7 @@ from sft_diversity.selection import constraints
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection import stage as selecting
 from sft_diversity.selection.config import percent_hint
-from sft_diversity.work import BAND, ENCODER, TOKENIZER, IndexOptions, Work, encoding_recipe
+from sft_diversity.work import encoding_recipe
 
 Result = dict[str, Any]
 
@@ -71,7 +75,7 @@ def asked_for(
     return cells, asked
 
 
-def check(kept: Work, asked: Sequence[SelectOptions], corpus: Path | None = None) -> None:
+def check(store: Store, asked: Sequence[SelectOptions], corpus: Made | None = None) -> None:
     """Refuse subsets that cannot be made, before a token or an embedding is.
 
     What is asked of the work folder is what `make_inputs` asks. Without a corpus, which is then not
@@ -84,11 +88,12 @@ def check(kept: Work, asked: Sequence[SelectOptions], corpus: Path | None = None
     """
     limits = set(constraints.LimitOptions.model_fields)
     for one in _distinct(asked, limits):
-        constraints.check(one, corpus)
+        constraints.check(one, corpus.path if corpus else None)
     drawn = {"diversity", "seed", "fill", "min_tokens", "threshold", "made_from"}
     drawn |= limits - {"quality"}
     for one in _distinct(asked, set(SelectOptions.model_fields) - drawn):
-        make_inputs(kept.ahead(), corpus or kept.root, [one])
+        for stage, options in _inputs([one]).values():
+            store.check(stage, options, corpus or Made(store.root, None, there=False))
 
 
 def _distinct(asked: Sequence[SelectOptions], fields: set[str]) -> Iterable[SelectOptions]:
@@ -97,29 +102,45 @@ def _distinct(asked: Sequence[SelectOptions], fields: set[str]) -> Iterable[Sele
 
 
 def make_inputs(
-    kept: Work, corpus: Path, asked: Sequence[SelectOptions]
+    store: Store, corpus: Made, asked: Sequence[SelectOptions]
 ) -> Callable[[], selecting.Pool]:
     """Make (or plan) all that subsets with these options read; return what opens it."""
-    passes = {name: kept.tokens(corpus, name, asked[0].tokenizer) for name in COMPONENTS}
-    indexes: dict[str, Path] = {}
-    embeddings: dict[Component, Path] = {}
-    judged: dict[str, Path] = {}
-    for one in asked:
-        if one.needs_incidence and one.strategy not in indexes:
-            indexes[one.strategy] = kept.index(corpus, _index_options(one))
-        if one.needs_embeddings and one.component not in embeddings:
-            named = {"encoder": one.encoder, "components": (one.component,)}
-            wanted = configs.build(EmbedConfig, one.embed, "select, key `embed`", named)
-            embeddings[one.component] = kept.embeddings(corpus, wanted)
-        if one.quality in judging.SCORERS and one.quality not in judged:
-            judge = configs.build(QualityConfig, one.judge, "select, key `judge`")
-            judged[one.quality] = kept.quality(corpus, judge)
+    made = {
+        role: store.get(stage, options, corpus).path
+        for role, (stage, options) in _inputs(asked).items()
+    }
+
+    def group(name: str) -> dict[Any, Path]:
+        prefix = f"{name}-"
+        return {k.removeprefix(prefix): at for k, at in made.items() if k.startswith(prefix)}
 
     def open_pool() -> selecting.Pool:
+        judged = group("quality")
         scores = {name: judging.read(place, name) for name, place in judged.items()}
-        return selecting.open_pool(corpus, passes, indexes, embeddings, scores, judged)
+        tokens, indexes, embeddings = group("tokens"), group("index"), group("embeddings")
+        return selecting.open_pool(corpus.path, tokens, indexes, embeddings, scores, judged)
 
     return open_pool
+
+
+def _inputs(asked: Sequence[SelectOptions]) -> dict[str, tuple[str, Any]]:
+    """Return the stage and options of each output that subsets read, by the name of its role."""
+    first = asked[0]
+    wanted: dict[str, tuple[str, Any]] = {
+        f"tokens-{name}": ("tokens", {"component": name, "tokenizer": first.tokenizer})
+        for name in COMPONENTS
+    }
+    for one in asked:
+        if one.needs_incidence:
+            wanted.setdefault(f"index-{one.strategy}", ("index", _index_options(one)))
+        if one.needs_embeddings:
+            named = {"encoder": one.encoder, "components": (one.component,)}
+            options = configs.build(EmbedConfig, one.embed, "select, key `embed`", named)
+            wanted.setdefault(f"embeddings-{one.component}", ("embed", options))
+        if one.quality in judging.SCORERS:
+            judge = configs.build(QualityConfig, one.judge, "select, key `judge`")
+            wanted.setdefault(f"quality-{one.quality}", ("quality", judge))
+    return wanted
 
 
 def choose(
@@ -177,7 +198,7 @@ def recipe(asked: SelectOptions, indexed: Mapping[str, Mapping[str, Any]]) -> Re
     said["tokenizer"] = asked.tokenizer
     fields = SelectOptions.model_fields
     said = {n: v for n, v in said.items() if v is not None or fields[n].default is not None}
-    encodes: SelectOptions | IndexOptions | None = asked if asked.needs_embeddings else None
+    encodes: SelectOptions | IndexConfig | None = asked if asked.needs_embeddings else None
     if asked.needs_incidence:
         options = _index_options(asked)
         own = options.model_dump(mode="json")[options.level]
@@ -201,12 +222,12 @@ def _endpoint(options: Mapping[str, Any]) -> Result:
     return {} if given is None else {"endpoint": {**given, "url": "URL"}}
 
 
-def _index_options(asked: SelectOptions) -> IndexOptions:
+def _index_options(asked: SelectOptions) -> IndexConfig:
     named = {"tokenizer": asked.tokenizer, "encoder": asked.encoder, "embed": asked.embed}
     if _reads_band(asked):
         named["band"] = asked.band
     options = {"strategy": asked.strategy, **asked.index}
-    return configs.build(IndexOptions, options, "select, key `index`", named)
+    return configs.build(IndexConfig, options, "select, key `index`", named)
 
 
 def _reads_band(asked: SelectOptions) -> bool:

@@ -25,13 +25,14 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import progress, say
+from sft_diversity.core.store import Store, corpus_at
 from sft_diversity.describe import Describer, MeasureOptions
-from sft_diversity.embedding import part as embed_part
-from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.embedding.stage import ENCODER, EmbedConfig
 from sft_diversity.exporting import stage as exporting
 from sft_diversity.fitting import stage as fitting
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import Format, IngestConfig
+from sft_diversity.levels.stage import IndexConfig
 from sft_diversity.metrics import stage as measuring
 from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.reporting import stage as reporting
@@ -41,10 +42,11 @@ from sft_diversity.scoring import suites
 from sft_diversity.selection import explaining
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection import stage as selecting
+from sft_diversity.stages import store
 from sft_diversity.training import curves
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.work import ENCODER, IndexOptions, Work, encoding_recipe, made_from
+from sft_diversity.work import corpus_of, encoding_recipe, made_from
 
 WORK = Path(".sftdiv")
 Result = dict[str, Any]
@@ -110,12 +112,7 @@ def embed(
     at once, anywhere; the call without `part` then finds every vector. See `part_folder`.
     """
     asked = _options(EmbedConfig, config, options)
-    kept = Work(Path(work), dry_run)
-    if part is None:
-        place = kept.embeddings(Path(corpus), asked, out)
-    else:
-        place = kept.embeddings_part(Path(corpus), asked, _part(part, "embed", out))
-    return {"plan": kept.plan} if dry_run else folder.figures(folder.read_manifest(place), place)
+    return _index_or_part("embed", asked, corpus, out, part, store(work, dry_run))
 
 
 def index(
@@ -128,18 +125,32 @@ def index(
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Make the incidence of a strategy; options are those of `IndexOptions`.
+    """Make the incidence of a strategy; options are those of `IndexConfig`.
 
     With `part`, "I/N", only the I-th of N parts of its costly pass (tokens for micro, words for
     meso, embeddings for macro); the call without `part` then goes on from there. See `part_folder`.
     """
-    asked = _options(IndexOptions, config, options)
-    kept = Work(Path(work), dry_run)
+    asked = _options(IndexConfig, config, options)
+    return _index_or_part("index", asked, corpus, out, part, store(work, dry_run))
+
+
+def _index_or_part(
+    stage: str,
+    asked: Config,
+    corpus: str | Path,
+    out: str | Path | None,
+    part: str | Part | None,
+    made_by: Store,
+) -> Result:
     if part is None:
-        place = kept.index(Path(corpus), asked, out)
+        made = made_by.get(stage, asked, Path(corpus), out=Path(out) if out else None)
+    elif out is not None:
+        raise UsageError(f"{stage}: --part fills the work folder; leave out --out")
     else:
-        place = kept.index_part(Path(corpus), asked, _part(part, "index", out))
-    return {"plan": kept.plan} if dry_run else folder.figures(folder.read_manifest(place), place)
+        made = made_by.get_part(stage, asked, Path(corpus), splitting.parse(part, stage))
+    if made_by.dry:
+        return {"plan": made_by.plan}
+    return folder.figures(folder.read_manifest(made.path), made.path)
 
 
 def select(
@@ -159,13 +170,13 @@ def select(
     cells, asked = picking.asked_for(config, options)
     if out is None:
         raise UsageError("select: name the folder to write (--out)")
-    kept, every = Work(Path(work), dry_run), list(asked.values())
+    kept, every = store(work, dry_run), list(asked.values())
     places = {name: Path(out) / name for name in asked}
     for place in places.values():
         folder.check_out(place, selecting.STAGE, source)
     picking.check(kept, every)
-    corpus = kept.corpus(source, every[0].ingest, least=max(one.size for one in every))
-    if corpora.is_corpus(corpus):  # not so where a dry run is to make it
+    corpus = corpus_of(kept, source, every[0].ingest, least=max(one.size for one in every))
+    if corpus.there:  # not so where a dry run is to make it
         picking.check(kept, every, corpus)
     open_pool = picking.make_inputs(kept, corpus, every)
     one_only = list(cells) == [""]
@@ -199,8 +210,8 @@ def check_subsets(
     }
     for name in asked:
         folder.check_out(Path(out) / name, selecting.STAGE)
-    made = Path(corpus) if corpora.is_corpus(Path(corpus)) else None
-    picking.check(Work(Path(work)), list(asked.values()), made)
+    made = corpus_at(Path(corpus)) if corpora.is_corpus(Path(corpus)) else None
+    picking.check(store(work), list(asked.values()), made)
     return asked
 
 
@@ -220,7 +231,8 @@ def subsets(
     """
     asked = check_subsets(corpus, cells, out=out, work=work)
     places = {name: Path(out) / name for name in asked}
-    open_pool = picking.make_inputs(Work(Path(work)), Path(corpus), list(asked.values()))
+    made = corpus_at(Path(corpus))
+    open_pool = picking.make_inputs(store(work), made, list(asked.values()))
     with progress("select", len(asked), "subsets") as bar:
         return picking.choose(open_pool(), asked, places, lambda name: bar.advance())[0]
 
@@ -266,7 +278,7 @@ def measure(
     """Measure the diversity of subsets, corpora or raw files; see `MeasureOptions`."""
     asked = _options(MeasureOptions, config, options)
     plain = configs.part_of(MeasureConfig, asked)
-    kept = Work(Path(work), dry_run)
+    kept = store(work, dry_run)
     if out:
         folder.check_out(Path(out), measuring.STAGE)
     described = Describer(kept, asked).describe(datasets)
@@ -374,7 +386,7 @@ def _measures(places: Sequence[Path], work: Path) -> Result | None:
     """Return the measures of subsets; None where what they read would have to be made first."""
     if any(folder.stage_of(place) != selecting.STAGE for place in places):
         return None
-    described = Describer(Work(work, dry_run=True), MeasureOptions()).describe(places)
+    described = Describer(store(work, dry=True), MeasureOptions()).describe(places)
     if len(described) < len(places):
         return None
     plain = MeasureConfig()
@@ -398,9 +410,9 @@ def clean(
     """
     asked = _options(CleanOptions, config, options)
     plain = configs.part_of(CleanConfig, asked)
-    kept = Work(Path(work), dry_run)
+    kept = store(work, dry_run)
     cleaning.check(Path(corpus), Path(out), plain)
-    made = kept.corpus([corpus], asked.ingest)
+    made = corpus_of(kept, [corpus], asked.ingest)
     embeddings: dict[str, Path] = {}
     encoding: dict[str, Any] = {}
     if asked.cosine is not None:
@@ -408,9 +420,15 @@ def clean(
         for name in cleaning.components(plain):
             named = {"encoder": asked.encoder, "components": (name,)}
             wanted = configs.build(EmbedConfig, asked.embed, "key `embed`", named)
-            embeddings[name] = kept.embeddings(made, wanted)
-    place = kept.clean(made, Path(out), plain, embeddings, encoding)
-    return {"plan": kept.plan} if dry_run else folder.figures(folder.read_manifest(place), out)
+            embeddings[name] = kept.get("embed", wanted, made).path
+    if dry_run:
+        planned = {"rows": made.rows}
+        if made.there:
+            planned = cleaning.plan(made.path, Path(out), plain, embeddings)
+        kept.note("clean", Path(out), planned)
+        return {"plan": kept.plan}
+    cleaned = cleaning.clean(made.path, Path(out), plain, embeddings, say, encoding)
+    return folder.figures(cleaned, out)
 
 
 def rewrite(
@@ -497,20 +515,12 @@ def part_folder(
         If the verb does not work by parts, or the options or the part are wrong.
     """
     wanted = splitting.parse(part, verb)
-    if verb == "embed":
-        asked = _options(EmbedConfig, config, options)
-        return embed_part.place(Path(corpus), asked, wanted, Path(work))
-    if verb == "index":
-        kept = Work(Path(work))
-        return kept.index_part_place(Path(corpus), _options(IndexOptions, config, options), wanted)
-    raise UsageError(f"{verb}: does not work by parts; leave out --part")
-
-
-def _part(part: str | Part, verb: str, out: str | Path | None) -> Part:
-    """Return the part asked for; what it makes has its place in the work folder."""
-    if out is not None:
-        raise UsageError(f"{verb}: --part fills the work folder; leave out --out")
-    return splitting.parse(part, verb)
+    kinds: dict[str, type[Config]] = {"embed": EmbedConfig, "index": IndexConfig}
+    if verb not in kinds:
+        raise UsageError(f"{verb}: does not work by parts; leave out --part")
+    kept = store(work)
+    request = kept.request(verb, _options(kinds[verb], config, options), Path(corpus))
+    return kept.part_folder(request, wanted)
 
 
 def _options(model: type[C], config: str | Path | None, options: Mapping[str, Any]) -> C:

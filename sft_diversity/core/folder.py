@@ -103,6 +103,7 @@ class Draft:
     reason: str
     started: float = field(default_factory=time.time)
     lock: locks.Lock | None = field(default=None, repr=False)
+    shared: bool = False
 
     @property
     def reused(self) -> bool:
@@ -116,8 +117,23 @@ class Draft:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path; on success it is synced and renamed to `name`."""
-        with writing(self.path / name, self.work.stage) as scratch:
-            yield scratch
+        final = self.path / name
+        if not self.shared:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with writing(final, self.work.stage) as scratch:
+                yield scratch
+            return
+        # outside of the draft, which another process may finish and rename meanwhile
+        mine = self.path.with_name(f".{self.out.name}.{platform.node()}-{os.getpid()}")
+        try:
+            mine.mkdir(parents=True, exist_ok=True)
+            with writing(mine / final.name, self.work.stage) as scratch:
+                yield scratch
+            with contextlib.suppress(FileNotFoundError):  # it is finished
+                final.parent.mkdir(exist_ok=True)
+                (mine / final.name).replace(final)
+        finally:
+            shutil.rmtree(mine, ignore_errors=True)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet file (zstd), whole or not at all."""
@@ -196,7 +212,6 @@ def writing(final: Path, stage: str) -> Iterator[Path]:
     DataError
         If the disk does not take it; nothing is left then.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
     scratch = final.with_name(f".{final.name}.{platform.node()}-{os.getpid()}{_SCRATCH}")
     try:
         yield scratch
@@ -315,6 +330,23 @@ def _begun(out: Path, work: Work, keep_partial: bool) -> Draft:
 
 def _as_work(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {name: manifest.get(name) for name in ("stage", "version", "inputs", "config")}
+
+
+def shared_draft(out: Path, work: Work) -> Draft:
+    """Return the draft of an output of the work folder, for any number of writers at once.
+
+    They write files of their own, whole or not at all; `open_draft` then goes on from there.
+    """
+    partial = out.parent / f".{out.name}.partial"
+    if not partial.exists():
+        begun = out.parent / f".{out.name}.{platform.node()}-{os.getpid()}.begun"
+        begun.mkdir(parents=True, exist_ok=True)
+        (begun / _WORK).write_text(dump_json(work.as_json()), "utf-8")
+        try:
+            begun.rename(partial)
+        except OSError:  # another was first
+            shutil.rmtree(begun)
+    return Draft(out, work, partial, "resumed", "goes on from what is there", shared=True)
 
 
 def unfinished(out: Path, work: Work) -> tuple[Path, str] | None:

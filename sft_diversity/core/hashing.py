@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,14 @@ def file_sha256(path: Path) -> str:
         while block := handle.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_key(path: Path) -> str:
+    """Return the SHA-256 of a file, computed once in a process unless size or time change."""
+    found = path.stat()
+    return _file_key(path.absolute(), found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _file_key(path: Path, size: int, changed: int) -> str:
+    return file_sha256(path)

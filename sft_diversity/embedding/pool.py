@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sft_diversity.core import machine, stopping
 from sft_diversity.embedding.base import Encoder, Placement
-from sft_diversity.embedding.units import Unit, embed_unit
+from sft_diversity.embedding.batches import Batch, embed_batch
 
 MakeEncoder = Callable[[str], Encoder]
 _encoder: Encoder | None = None  # of a worker process
@@ -30,7 +30,7 @@ def run_threads(
     make: MakeEncoder,
     placement: Placement,
     folder: Path,
-    units: Iterable[Unit],
+    units: Iterable[Batch],
     advance: Callable[[int], None],
 ) -> None:
     """Embed the units on one device, by `placement.workers` threads that share the encoder.
@@ -51,8 +51,8 @@ def run_threads(
         with lock:
             advance(texts)
 
-    def work(unit: Unit) -> int:
-        embed_unit(encoder, placement.batch_tokens, folder, unit, count)
+    def work(batch: Batch) -> int:
+        embed_batch(encoder, placement.batch_tokens, folder, batch, count)
         return 0
 
     try:
@@ -67,7 +67,7 @@ def run_processes(
     devices: list[str],
     placement: Placement,
     folder: Path,
-    units: Iterable[Unit],
+    units: Iterable[Batch],
     advance: Callable[[int], None],
 ) -> None:
     """Embed the units by one process a device; `make` must be picklable."""
@@ -88,10 +88,10 @@ class _ProcessWork:
     def __init__(self, batch_tokens: int, folder: Path) -> None:
         self._batch_tokens, self._folder = batch_tokens, folder
 
-    def __call__(self, unit: Unit) -> int:
+    def __call__(self, batch: Batch) -> int:
         assert _encoder is not None
-        embed_unit(_encoder, self._batch_tokens, self._folder, unit, lambda _: None)
-        return len(unit.texts)
+        embed_batch(_encoder, self._batch_tokens, self._folder, batch, lambda _: None)
+        return len(batch.texts)
 
 
 def _begin(make: MakeEncoder, names: SimpleQueue[str], parent: int) -> None:
@@ -109,8 +109,8 @@ def _end_with(parent: int) -> None:
 
 def _drain(
     executor: Executor,
-    work: Callable[[Unit], int],
-    units: Iterable[Unit],
+    work: Callable[[Batch], int],
+    units: Iterable[Batch],
     ahead: int,
     advance: Callable[[int], None],
 ) -> None:

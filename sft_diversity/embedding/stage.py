@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,24 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import extras, folder, machine, parts, progress, schema, stopping
+from sft_diversity.core import extras, folder, machine, parts, progress, schema
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
-from sft_diversity.embedding import pool
-from sft_diversity.embedding import store as stores
-from sft_diversity.embedding import units as unit_work
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
+from sft_diversity.embedding import batches, pool
+from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Backend, Encoder, Placement
 from sft_diversity.embedding.locate import PACKAGED, Files, locate
 
 VERSION = 1
-WORK = Path(".sftdiv")
 # rough, for plans only: tokens a second and worker with the packaged encoder
 _RATES = {("cpu", "float32"): 3_000, ("cpu", "bfloat16"): 9_000, ("cuda", "bfloat16"): 400_000}
 _CHARS_PER_TOKEN = 4.5
+_BYTES_A_VECTOR = 2 * 384
+
+ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
 
 
 class EmbedConfig(Config):
@@ -93,102 +95,132 @@ def check(config: EmbedConfig) -> Placement:
     return placement
 
 
-def embed(
-    corpus: Path,
-    out: Path,
-    config: EmbedConfig,
-    work: Path = WORK,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Embed a corpus into `out/<component>/<shard>.parquet`, rows and shards as in the corpus.
+def needs(config: EmbedConfig, ask: Ask) -> None:
+    """Read the corpus, and an encoder that is there, or will be fetched when it is first used."""
+    placement = check(config)
+    ask.resolve(precision=placement.precision)
+    if ask.corpus().there:
+        files = locate(config.encoder, config.revision, download=not ask.dry)
+        ask.key("encoder", files.revision if files else None)
 
-    Parameters
-    ----------
-    corpus : Path
-        A finished output of `ingest`.
-    out : Path
-        Made, taken up again, or found finished.
-    work : Path
-        Vectors are cached in `work/vectors/`, by text and encoder: what another run or another
-        corpus has embedded is not embedded again.
 
-    Returns
-    -------
-    dict
-        The manifest; `result` has per component the rows and how many texts were cut or blank.
+def units(config: EmbedConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
+    """Return a slice of the corpus for each component."""
+    pieces = parts.slices(inputs["corpus"].path)
+    return [
+        Unit(f"{component}/{piece.name}.parquet", piece.rows, (component, piece))
+        for piece in pieces
+        for component in config.components
+    ]
 
-    Raises
-    ------
-    DataError, UsageError, Interrupted
+
+def embed(job: Job[EmbedConfig]) -> None:
+    """Write the vectors of each slice, after embedding the texts that the cache lacks.
 
     Notes
     -----
-    Time is that of the encoder, some 2 · parameters operations a token. A kill loses at most the
-    units in flight (about a minute of each worker).
+    Vectors are cached in the work folder, by text and encoder: what another run or another corpus
+    has embedded is not embedded again. A kill loses the texts in flight, about a minute of each
+    worker. Time is that of the encoder, some 2 · parameters operations a token.
     """
+    left = job.left()
+    if not left:
+        return
+    config, placement = job.config, place(job.config)
     files = locate(config.encoder, config.revision)
     assert files is not None
-    placement = place(config)
-    draft = folder.open_draft(out, work_of(corpus, config, files, placement))
-    if draft.reused:
-        say(f"embed: {draft.reason}, reused")
-        return folder.read_manifest(out, "embed")
-    store = stores.Store(store_folder(work, config, files, placement))
-    embedded = fill(parts.whole(corpus), config, files, placement, store, say)
-    result = _assemble(corpus, config, store, draft)
-    rows = max(c["rows"] for c in result["components"].values())
-    return draft.commit(
+    wanted = list(dict.fromkeys(unit.what[1] for unit in left))
+    only = batches.keys_in(wanted, config.components) if len(left) < len(job.units) else None
+    cache = caches.Vectors(cache_folder(job.work, config, files, placement), only=only)
+    made = fill(wanted, config, files, placement, cache, job.say)
+    job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": made}
+    for unit in job.todo():
+        component, piece = unit.what
+        table = piece.read(["id", component])
+        vectors, cut = cache.get(caches.keys_of(table[component].to_pylist()))
+        job.write_table(unit.name, _table(table["id"], vectors, cut))
+
+
+def join(job: Job[EmbedConfig]) -> Result:
+    """Count what was embedded; the slices stay as they are."""
+    config = job.config
+    figures = {c: {"rows": 0, "cut": 0, "blank": 0} for c in config.components}
+    dim = 0
+    for unit, path in zip(job.units, job.files(), strict=True):
+        component, piece = unit.what
+        found = pq.read_schema(path)
+        dim = found.field("embedding").type.list_size
+        told = figures[component]
+        told["rows"] += piece.rows
+        told["cut"] += int((found.metadata or {}).get(_CUT, b"0"))
+        texts = piece.read(["id", *config.components])[component]
+        told["blank"] += sum(not text.strip() for text in texts.to_pylist())
+    rows = max(told["rows"] for told in figures.values())
+    if not rows:
+        raise DataError("embed: the corpus has no rows; look at what ingest dropped")
+    files = locate(config.encoder, config.revision)
+    assert files is not None
+    return Result(
         rows=folder.rows_account(rows, rows, {}),
-        result=result | {"encoder": identity(config, files, placement)},
-        run={
-            "device": placement.device,
-            "workers": placement.workers,
-            "texts_embedded": embedded,
+        figures={
+            "dim": dim,
+            "components": figures,
+            "encoder": identity(config, files, place(config)),
         },
     )
 
 
-def plan(corpus: Path, out: Path, config: EmbedConfig, work: Path = WORK) -> dict[str, Any]:
-    """Return what `embed` would do: rows, texts to embed, cached or not, seconds, bytes."""
-    placement = place(config)
-    files = locate(config.encoder, config.revision, download=False)
-    shards = corpora.shards(corpus)
-    rows = sum(pq.read_metadata(path).num_rows for path in shards)
+_CUT = b"texts cut"
+
+
+def _table(
+    ids: pa.ChunkedArray, vectors: np.ndarray[Any, Any], cut: np.ndarray[Any, Any]
+) -> pa.Table:
+    target = schema.embeddings(vectors.shape[1])
+    table = pa.table({"id": ids, "embedding": core_vectors.column(vectors)})
+    checked = schema.check(table.cast(target), target, "embed")
+    return checked.replace_schema_metadata({_CUT: str(int(cut.sum())).encode()})
+
+
+def _options(config: EmbedConfig) -> dict[str, Any]:
+    return {
+        "components": list(config.components),
+        "precision": config.precision,  # as it is resolved, see `needs`
+        "backend": config.backend,
+        "prompt_name": config.prompt_name,
+    }
+
+
+def _cost(config: EmbedConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+    """Return what embedding would take, and on what."""
+    placement, corpus = place(config), inputs["corpus"]
     said: dict[str, Any] = {
-        "stage": "embed",
-        "out": str(out),
-        "rows": rows,
         "encoder": config.encoder,
         "device": placement.device,
         "precision": placement.precision,
         "workers": placement.workers,
     }
+    files = locate(config.encoder, config.revision, download=False)
     if files is None:
-        return said | {"state": "new", "reason": "the encoder would be downloaded first"}
-    manifest = folder.read_manifest(out) if folder.stage_of(out) == "embed" else {}
-    if manifest.get("key") == work_of(corpus, config, files, placement).key:
-        return said | {"state": "reused", "texts_to_embed": 0, "seconds": 0.0, "bytes": 0}
-    store = stores.Store(store_folder(work, config, files, placement))
-    said |= {"state": "new", **cost(parts.whole(corpus), config, placement, store)}
-    said["bytes"] += 2 * 384 * rows * len(config.components)
-    return said
-
-
-def cost(
-    slices: Sequence[parts.Slice], config: EmbedConfig, placement: Placement, store: stores.Store
-) -> dict[str, Any]:
-    """Return what embedding these rows would take: texts to embed, seconds, bytes of cache."""
-    texts, characters = 0, 0
-    for unit in unit_work.missing_units(slices, config.components, store):
-        texts += len(unit.texts)
-        characters += sum(min(len(text), 1_200) for text in unit.texts)
+        return said | {"reason": "the encoder would be downloaded first"}
+    cache = caches.Vectors(cache_folder(work, config, files, placement))
+    texts = characters = 0
+    for batch in batches.missing(parts.slices(corpus.path), config.components, cache):
+        texts += len(batch.texts)
+        characters += sum(min(len(text), 1_200) for text in batch.texts)
     rate = _RATES.get((placement.device, placement.precision), 3_000) * placement.workers
-    return {
+    return said | {
         "texts_to_embed": texts,
-        "texts_cached": len(store),
+        "texts_cached": len(cache),
         "seconds": round(characters / _CHARS_PER_TOKEN / rate, 1),
-        "bytes": 2 * 384 * texts,
+        "bytes": _BYTES_A_VECTOR * (texts + corpus.rows * len(config.components)),
     }
+
+
+EMBED = Stage(
+    "embed", VERSION, EmbedConfig, needs=needs, units=units, each=embed, join=join,
+    options=_options, cost=_cost,
+)  # fmt: skip
 
 
 def encoder_for(files: Files, config: EmbedConfig, precision: str, device: str) -> Encoder:
@@ -202,70 +234,34 @@ def encoder_for(files: Files, config: EmbedConfig, precision: str, device: str) 
     return SentenceTransformerEncoder(files.folder, device, precision, config.prompt_name)
 
 
-def _make(files: Files, config: EmbedConfig, precision: str, device: str) -> Encoder:
-    return encoder_for(files, config, precision, device)
-
-
 def fill(
     slices: Sequence[parts.Slice],
     config: EmbedConfig,
     files: Files,
     placement: Placement,
-    store: stores.Store,
+    cache: caches.Vectors,
     say: Callable[[str], None],
 ) -> int:
-    """Embed what the store lacks of these rows; return how many texts that were."""
-    if unit_work.complete(slices, config.components, store):
+    """Embed what the cache lacks of these rows; return how many texts that were."""
+    if batches.complete(slices, config.components, cache):
         say("embed: every text is in the cache")
         return 0
-    total = sum(len(u.texts) for u in unit_work.missing_units(slices, config.components, store))
+    total = sum(len(b.texts) for b in batches.missing(slices, config.components, cache))
     say(
         f"embed: {total:,} texts with {files.name} ({placement.backend}, {placement.precision}) "
-        f"on {placement.device}, {placement.workers} workers; {len(store):,} were cached"
+        f"on {placement.device}, {placement.workers} workers; {len(cache):,} were cached"
     )
-    facts = identity(config, files, placement)
-    stores.describe(store.folder, facts)
-    make = partial(_make, files, config, placement.precision)
-    todo = unit_work.missing_units(slices, config.components, store)
+    caches.describe(cache.folder, identity(config, files, placement))
+    make = partial(encoder_for, files, config, placement.precision)
+    todo = batches.missing(slices, config.components, cache)
     with progress.progress("embed", total, "texts") as bar:
         if placement.device == "cuda" and placement.workers > 1:
             devices = [f"cuda:{number}" for number in range(placement.workers)]
-            pool.run_processes(make, devices, placement, store.folder, todo, bar.advance)
+            pool.run_processes(make, devices, placement, cache.folder, todo, bar.advance)
         else:
-            pool.run_threads(make, placement, store.folder, todo, bar.advance)
-    store.refresh()
+            pool.run_threads(make, placement, cache.folder, todo, bar.advance)
+    cache.refresh()
     return total
-
-
-def _assemble(
-    corpus: Path, config: EmbedConfig, store: stores.Store, draft: folder.Draft
-) -> dict[str, Any]:
-    """Write one table a shard and component from the store; return the figures."""
-    if not len(store):
-        raise DataError("embed: the corpus has no rows; look at what ingest dropped")
-    figures = {c: {"rows": 0, "cut": 0, "blank": 0} for c in config.components}
-    dim = 0
-    for path in corpora.shards(corpus):
-        table = pq.read_table(path, columns=["id", *config.components])
-        for component in config.components:
-            texts = table[component].to_pylist()
-            vectors, cut = store.get(stores.keys_of(texts))
-            dim = vectors.shape[1]
-            told = figures[component]
-            told["rows"] += len(texts)
-            told["cut"] += int(cut.sum())
-            told["blank"] += sum(not text.strip() for text in texts)
-            name = f"{component}/{path.name}"
-            if not draft.has(name):
-                draft.write_table(name, _table(table["id"], vectors))
-        stopping.safe_point("embed")
-    return {"dim": dim, "components": figures}
-
-
-def _table(ids: pa.ChunkedArray, vectors: np.ndarray[Any, np.dtype[np.float16]]) -> pa.Table:
-    target = schema.embeddings(vectors.shape[1])
-    table = pa.table({"id": ids, "embedding": core_vectors.column(vectors)})
-    return schema.check(table.cast(target), target, "embed")
 
 
 def identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[str, Any]:
@@ -280,7 +276,7 @@ def identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[st
     }
 
 
-def store_folder(work: Path, config: EmbedConfig, files: Files, placement: Placement) -> Path:
+def cache_folder(work: Path, config: EmbedConfig, files: Files, placement: Placement) -> Path:
     """Return the folder of this encoder's vectors."""
     return work / "vectors" / key_of(config, files, placement)
 
@@ -296,16 +292,6 @@ def key_of(config: EmbedConfig, files: Files, placement: Placement) -> str:
             "version": VERSION,
         }
     )[:16]
-
-
-def work_of(corpus: Path, config: EmbedConfig, files: Files, placement: Placement) -> folder.Work:
-    """Return the identity of a corpus's embeddings."""
-    return folder.Work(
-        "embed",
-        VERSION,
-        {"corpus": corpora.key(corpus), "encoder": files.revision},
-        {"components": list(config.components), **options_of(config, placement)},
-    )
 
 
 def options_of(config: EmbedConfig, placement: Placement) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from sft_diversity.core import machine
 from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.stage import Tool
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.embedding.base import Encoder
-from sft_diversity.embedding.locate import locate
+from sft_diversity.embedding.base import Encoder, Placement
+from sft_diversity.embedding.batches import encode
+from sft_diversity.embedding.locate import Files, locate
 from sft_diversity.embedding.stage import (
     VERSION,
     EmbedConfig,
@@ -21,27 +23,43 @@ from sft_diversity.embedding.stage import (
     options_of,
     place,
 )
-from sft_diversity.embedding.units import encode
 
 
-def text_encoder(
-    config: EmbedConfig,
-) -> tuple[Callable[[Sequence[str]], Vectors], str, dict[str, Any]]:
-    """Return a function from m texts to unit vectors, float32, shape (m, d), its key, its lineage.
+def text_encoder(config: EmbedConfig, dry: bool = False) -> Tool:
+    """Return the loan of an encoder: a function from m texts to unit vectors, float32, (m, d).
 
-    The encoder is loaded at the first call. The key changes with whatever changes the vectors. A
-    text's vector does not depend on the texts it comes with, nor on the number of workers.
+    The key changes with whatever changes the vectors. A text's vector does not depend on the texts
+    it comes with, nor on the number of workers.
     """
-    import torch
-
-    files = locate(config.encoder, config.revision)
-    assert files is not None
     placement = place(config)
+    files = locate(config.encoder, config.revision, download=not dry)
+    if files is None:
+        return Tool(None, {}, partial(_no_encoder, config))
+    facts = {
+        "stage": "encoder",
+        "version": VERSION,
+        "inputs": {"encoder": files.revision},
+        "config": options_of(config, placement),
+    }
+    return Tool(
+        key_of(config, files, placement), facts, partial(_encoder, config, files, placement)
+    )
+
+
+def _no_encoder(config: EmbedConfig) -> Callable[[Sequence[str]], Vectors]:
+    raise AssertionError(f"{config.encoder} is not here")
+
+
+def _encoder(
+    config: EmbedConfig, files: Files, placement: Placement
+) -> Callable[[Sequence[str]], Vectors]:
     workers = placement.workers if placement.device == "cpu" else 1
     device = "cpu" if placement.device == "cpu" else "cuda:0"
     loaded: list[Encoder] = []
 
     def vectors_of(texts: Sequence[str]) -> Vectors:
+        import torch
+
         if not loaded:
             machine.keep_freed_memory()
             loaded.append(encoder_for(files, config, placement.precision, device))
@@ -60,10 +78,4 @@ def text_encoder(
             torch.set_num_threads(before)
         return core_vectors.unit(out)
 
-    made = {
-        "stage": "encoder",
-        "version": VERSION,
-        "inputs": {"encoder": files.revision},
-        "config": options_of(config, placement),
-    }
-    return vectors_of, key_of(config, files, placement), made
+    return vectors_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy.typing as npt
 from sft_diversity.core.incidence import Incidence
 
 AUTO = "auto"
-BLOCK = 100_000  # rows whose entries are in memory at a time
 _SMALL = 1_000  # samples; below this the lower end is a hundredth of them
 
 
@@ -53,13 +53,13 @@ def within(samples: npt.NDArray[np.int64], band: Band) -> npt.NDArray[np.bool_]:
     return (samples >= band.low) & (samples <= band.high)
 
 
-def widened(tokens: Incidence, samples: npt.NDArray[np.int64]) -> Band:
+def widened(blocks: Callable[[], Iterable[Incidence]], samples: npt.NDArray[np.int64]) -> Band:
     """Return the published band, widened upwards until four fifths of the samples hold a kind.
 
     Parameters
     ----------
-    tokens : Incidence
-        All token types of every sample. The n samples that hold a token count.
+    blocks : callable
+        All token types of every sample, some rows at a time. The n samples that hold a token count.
     samples : int64 array, shape (n_kinds,)
         Document frequency of each token type.
 
@@ -73,11 +73,11 @@ def widened(tokens: Incidence, samples: npt.NDArray[np.int64]) -> Band:
     -----
     The published band is made for answers of some length. Where most answers are a word or two,
     these words are held by more than 500 samples, and their samples would stand for nothing.
-    Time O(nnz).
+    Time O(nnz), memory one block and 8 bytes a sample.
     """
-    n = int(np.count_nonzero(np.diff(tokens.indptr)))
+    n = sum(int(np.count_nonzero(np.diff(block.indptr))) for block in blocks())
     low = PUBLISHED.low if n >= _SMALL else max(2, n // 100)
-    rarest = _rarest_from(tokens, samples, low)
+    rarest = _rarest_from(blocks(), samples, low)
     high = PUBLISHED.high
     while high < n and 5 * np.count_nonzero(rarest <= high) < 4 * n:
         high = min(2 * high, n)
@@ -85,17 +85,15 @@ def widened(tokens: Incidence, samples: npt.NDArray[np.int64]) -> Band:
 
 
 def _rarest_from(
-    tokens: Incidence, samples: npt.NDArray[np.int64], low: int
+    blocks: Iterable[Incidence], samples: npt.NDArray[np.int64], low: int
 ) -> npt.NDArray[np.int64]:
     """Return, for each sample that holds a token type of `low` samples or more, its rarest's."""
     none = np.iinfo(np.int64).max
     frequency = np.where(samples >= low, samples, none)
-    found = []
-    for first in range(0, tokens.n_samples, BLOCK):
-        ends = np.asarray(tokens.indptr[first : first + BLOCK + 1])
-        starts = (ends[:-1] - ends[0])[np.diff(ends) > 0]
+    found = [np.zeros(0, np.int64)]
+    for block in blocks:
+        starts = block.indptr[:-1][np.diff(block.indptr) > 0]
         if len(starts):
-            held = frequency[tokens.indices[ends[0] : ends[-1]]]
-            found.append(np.minimum.reduceat(held, starts))
-    rarest = np.concatenate(found) if found else np.zeros(0, np.int64)
+            found.append(np.minimum.reduceat(frequency[block.indices], starts))
+    rarest = np.concatenate(found)
     return rarest[rarest < none]

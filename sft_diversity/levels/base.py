@@ -1,19 +1,20 @@
-"""What a level is: a function from a corpus and what was made of it to one incidence."""
+"""What a level is: it says what it reads, and makes one incidence of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sft_diversity.core import folder
-from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.stage import Ask, Job
+
+if TYPE_CHECKING:
+    from sft_diversity.levels.stage import IndexConfig
 
 #: Of the stage: part of every key.
 VERSION = 1
@@ -25,22 +26,7 @@ Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What a level may read: the corpus, and the outputs of earlier stages where it needs them."""
-
-    corpus: Path
-    component: Component
-    embeddings: Path | None = None
-    tokens: Path | None = None
-    encode: Encode | None = None
-    encoder: str | None = None
-    answers: Path | None = None  # folder of a model's kept answers; default: beside the output
-    ready: Path | None = None  # folder of finished parts of the corpus, see `levels.part`
-    encoder_facts: Mapping[str, Any] | None = None  # what made the encoder's key, for the lineage
-
-
-@dataclass(frozen=True)
-class Made:
+class Indexed:
     """An incidence with its row ids and kinds table, and what there is to say about it.
 
     Attributes
@@ -65,14 +51,14 @@ class Made:
 
 
 class Level(Protocol):
-    """Makes the incidence of one level. Same sources and options: same incidence."""
+    """Makes the incidence of one level. Same inputs and options: same incidence."""
 
-    def inputs(self, sources: Sources, options: Any) -> dict[str, str]:
-        """Return the content keys the incidence depends on, by name; raise if one is missing."""
+    def needs(self, config: IndexConfig, ask: Ask) -> None:
+        """Name what it reads besides the corpus; refuse what this machine cannot do."""
         ...
 
-    def make(self, sources: Sources, options: Any, draft: folder.Draft) -> Made:
-        """Return the incidence; work that can be taken up again goes into parts of `draft`."""
+    def make(self, job: Job[IndexConfig]) -> Indexed:
+        """Return the incidence; work that can be taken up again goes into parts of the draft."""
         ...
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from sft_diversity.core import folder
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.stage import Ask, Job
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.levels.base import Made, Sources
+from sft_diversity.levels.base import Indexed
 from sft_diversity.levels.hdbscan import Noise, Reduce, hdbscan, require_hdbscan, settle_noise
 from sft_diversity.levels.kmeans import Clusters, default_k, require_faiss, spherical_kmeans
+
+if TYPE_CHECKING:
+    from sft_diversity.levels.stage import IndexConfig
 
 _EXAMPLES = 3
 
@@ -65,23 +68,19 @@ def check(options: MacroOptions, rows: int | None) -> None:
 class Macro:
     """Level over the embeddings of the component."""
 
-    def inputs(self, sources: Sources, options: MacroOptions) -> dict[str, str]:
-        """Return the key of the component's embeddings."""
-        if sources.embeddings is None:
-            raise UsageError("index: macro reads embeddings; run `embed` first and name its output")
-        manifest = folder.read_manifest(sources.embeddings, "embed")
-        if sources.component not in manifest["config"]["components"]:
-            raise UsageError(
-                f"index: {sources.embeddings} holds no embeddings of the {sources.component}"
-            )
-        return {"embeddings": core_vectors.key(sources.embeddings, sources.component)}
+    def needs(self, config: IndexConfig, ask: Ask) -> None:
+        """Read the component's embeddings."""
+        corpus = ask.corpus()
+        check(config.macro, corpus.rows if corpus.there else None)
+        options = config.encoding | {"components": (config.component,)}
+        ask.stage("embeddings", "embed", options)
 
-    def make(self, sources: Sources, options: MacroOptions, draft: folder.Draft) -> Made:
+    def make(self, job: Job[IndexConfig]) -> Indexed:
         """Return the incidence of the clusters, with the centroids as a file."""
-        assert sources.embeddings is not None  # checked by `inputs`
-        ids, vectors = core_vectors.read_component(sources.embeddings, sources.component)
-        clusters, figures = macro(vectors, options)
-        return Made(
+        place = job.inputs["embeddings"].path
+        ids, vectors = core_vectors.read_component(place, job.config.component)
+        clusters, figures = macro(vectors, job.config.macro)
+        return Indexed(
             incidence_of(clusters),
             ids,
             kinds_table(clusters, vectors, ids),

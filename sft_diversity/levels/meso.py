@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sft_diversity.core import folder, parts, progress, stopping
+from sft_diversity.core import folder, progress, stopping
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.endpoint.config import EndpointConfig
-from sft_diversity.levels.base import PARTS, VERSION, Made, Sources, of_named_kinds
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.stage import Ask, Job
+from sft_diversity.endpoint.config import EndpointConfig, check_endpoint
+from sft_diversity.levels.base import PARTS, Encode, Indexed, of_named_kinds
 from sft_diversity.levels.merging import merge_to_leaders
+from sft_diversity.levels.reading import shards_of
 from sft_diversity.levels.tag_prompt import PROMPT
 from sft_diversity.levels.tag_units import make_from_tags
 from sft_diversity.levels.tagging import TagOptions
+
+if TYPE_CHECKING:
+    from sft_diversity.levels.stage import IndexConfig
 
 _STAGE = "index"
 _ENCODE_BLOCK = 4_096
@@ -90,30 +95,32 @@ class MesoOptions(Config):
 class Meso:
     """Level over the text alone; an encoder merges near-synonyms."""
 
-    def inputs(self, sources: Sources, options: MesoOptions) -> dict[str, str]:
-        """Return the encoder's revision, if units are to be merged, and the prompt's, if tagged."""
-        if options.merge == "none":
-            return _prompt(options)
-        if sources.encoder is None:
-            raise UsageError(
-                "index: meso merges near-synonyms with an encoder and none was given; "
-                "set meso.merge: none to do without"
-            )
-        return {"encoder": sources.encoder} | _prompt(options)
-
-    def make(self, sources: Sources, options: MesoOptions, draft: folder.Draft) -> Made:
-        """Return the incidence of units."""
+    def needs(self, config: IndexConfig, ask: Ask) -> None:
+        """Read the word pass or a model's tags, and an encoder if units are to be merged."""
+        options = config.meso
         if options.extractor == "llm":
-            return make_from_tags(
-                sources, options, draft, lambda names: encode_units(draft, names, sources)
-            )
+            assert options.endpoint is not None  # the options check it
+            check_endpoint(options.endpoint.url, _STAGE)
+            ask.key("prompt", PROMPT)
+        else:
+            ask.stage("words", "words", {"component": config.component})
+        if options.merge == "encoder":
+            ask.tool("encoder", "encoder", config.encoding)
+
+    def make(self, job: Job[IndexConfig]) -> Indexed:
+        """Return the incidence of units."""
+        options = job.config.meso
+
+        def encode(names: Sequence[str]) -> npt.NDArray[np.float32]:
+            return encode_units(job.draft, names, job.tools["encoder"])
+
+        if options.extractor == "llm":
+            return make_from_tags(job, encode)
         from sft_diversity.levels import passes  # numba takes its time to load
         from sft_diversity.levels.choosing import Chooser
         from sft_diversity.levels.units import choose_units
 
-        wanted = passes.part_work(sources.corpus, sources.component, VERSION)
-        rows = parts.gather(sources.corpus, sources.ready, wanted)
-        shards, ids = passes.read_shards(draft, rows, sources.component)
+        shards, ids = shards_of(job.inputs["words"].path)
         bounds = options.bounds(len(ids))
         ground = passes.survey(shards, bounds, options.language)
         counted = passes.count_ngrams(shards, ground)
@@ -145,26 +152,24 @@ class Meso:
             "min_samples": bounds[0],
             "max_samples": bounds[1],
         }
-        kind_of = _kinds(sources, options, draft, names, usage, standing)
+        kind_of = _kinds(options, encode, names, usage, standing)
         figures["units_merged"] = len(np.unique(kind_of[standing]))
         picked = chooser.final(kind_of)
         leaders, kinds = np.unique(kind_of[held.units[picked]], return_inverse=True)
-        pairs = held.rows[picked], kinds, held.counts[picked]
         place = np.full(len(names) + 1, -1)  # the last is that of -1, a unit that fell out
         place[leaders] = np.arange(len(leaders))
-        named = [names[unit] for unit in leaders.tolist()]
-        incidence, table = of_named_kinds(named, pairs, len(ids), (names, place[kind_of]))
-        return Made(incidence, ids, table, figures | {"units_kept": len(leaders)})
-
-
-def _prompt(options: MesoOptions) -> dict[str, str]:
-    return {"prompt": PROMPT} if options.extractor == "llm" else {}
+        incidence, table = of_named_kinds(
+            [names[unit] for unit in leaders.tolist()],
+            (held.rows[picked], kinds, held.counts[picked]),
+            len(ids),
+            (names, place[kind_of]),
+        )
+        return Indexed(incidence, ids, table, figures | {"units_kept": len(leaders)})
 
 
 def _kinds(
-    sources: Sources,
     options: MesoOptions,
-    draft: folder.Draft,
+    encode: Encode,
     names: Sequence[str],
     usage: npt.NDArray[np.int64],
     standing: npt.NDArray[np.bool_],
@@ -173,16 +178,15 @@ def _kinds(
     kind_of = np.where(standing, np.arange(len(standing)), -1).astype(np.int32)
     if options.merge == "encoder":
         places = np.flatnonzero(standing)
-        vectors = encode_units(draft, [names[i] for i in places.tolist()], sources)
+        vectors = encode([names[i] for i in places.tolist()])
         kind_of[places] = places[merge_to_leaders(vectors, usage[places], options.threshold)]
     return kind_of
 
 
 def encode_units(
-    draft: folder.Draft, names: Sequence[str], sources: Sources
+    draft: folder.Draft, names: Sequence[str], encode: Encode
 ) -> npt.NDArray[np.float32]:
     """Return the unit vectors of the units' names; finished blocks are kept in the draft."""
-    assert sources.encode is not None  # `Meso.inputs` checks it
     blocks = []
     with progress.progress("index meso: unit vectors", len(names), "units") as bar:
         for start in range(0, len(names), _ENCODE_BLOCK):
@@ -190,7 +194,7 @@ def encode_units(
             part = names[start : start + _ENCODE_BLOCK]
             name = f"{PARTS}/vectors-{start:08d}.npy"
             if not draft.has(name):
-                block = np.asarray(sources.encode(part), dtype=np.float32)
+                block = np.asarray(encode(part), dtype=np.float32)
                 with draft.writing(name) as path, path.open("wb") as handle:
                     np.save(handle, block)
             blocks.append(np.load(draft.path / name, allow_pickle=False))

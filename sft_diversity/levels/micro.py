@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
-from sft_diversity.core import folder, incidence
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.stage import Ask, Job
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.levels import band as bands
-from sft_diversity.levels.band import BLOCK
-from sft_diversity.levels.base import Made, Sources
+from sft_diversity.levels.base import Indexed
+
+if TYPE_CHECKING:
+    from sft_diversity.levels.stage import IndexConfig
 
 
 class MicroOptions(Config):
@@ -54,71 +56,54 @@ class MicroOptions(Config):
 
 
 class Micro:
-    """Level over a finished token pass of the component."""
+    """Level over a token pass of the component."""
 
-    def inputs(self, sources: Sources, options: MicroOptions) -> dict[str, str]:
-        """Return the key of the token pass."""
-        if sources.tokens is None:
-            raise UsageError("index: micro reads a token pass; run `tokens` first and name it")
-        manifest = folder.read_manifest(sources.tokens, "tokens")
-        component = manifest["config"]["component"]
-        if component != sources.component:
-            raise UsageError(
-                f"index: {sources.tokens} counts the {component}, not the {sources.component}"
-            )
-        return {"tokens": str(manifest["key"])}
+    def needs(self, config: IndexConfig, ask: Ask) -> None:
+        """Read the token pass."""
+        options = {"component": config.component, "tokenizer": config.tokenizer}
+        ask.stage("tokens", "tokens", options)
 
-    def make(self, sources: Sources, options: MicroOptions, draft: folder.Draft) -> Made:
+    def make(self, job: Job[IndexConfig]) -> Indexed:
         """Return the incidence of the token types in the band."""
-        assert sources.tokens is not None  # checked by `inputs`
-        tokens = incidence.load(sources.tokens)
-        kinds = pq.read_table(sources.tokens / "kinds.parquet")
-        samples = kinds["samples"].to_numpy()
-        band = bands.parse(options.band) or bands.widened(tokens, samples)
+        tokens, options = TokenPass(job.inputs["tokens"].path), job.config.micro
+        samples = tokens.kinds["samples"].to_numpy()
+        band = bands.parse(options.band) or bands.widened(tokens.blocks, samples)
         keep = bands.within(samples, band)
         if not keep.any():
             raise DataError(
                 f"index: no token type is held by {band.low:,} to {band.high:,} of "
-                f"{tokens.n_samples:,} samples; widen the band, --band LOW:HIGH"
+                f"{len(tokens.lengths):,} samples; widen the band, --band LOW:HIGH"
             )
-        banded = keep_kinds(tokens, keep)
-        with_token, with_kind = (
-            int(np.count_nonzero(np.diff(made.indptr))) for made in (tokens, banded)
-        )
+        banded = keep_kinds(tokens.blocks(), keep)
+        with_token = int(np.count_nonzero(tokens.lengths))
+        share = int(np.count_nonzero(np.diff(banded.indptr))) / with_token
         result: dict[str, Any] = {
             "token_types": len(keep),
             "below_band": int((samples < band.low).sum()),
             "above_band": int((samples > band.high).sum()),
             "band": str(band),
-            "share_with_kind": round(with_kind / with_token, 6),
+            "share_with_kind": round(share, 6),
         }
         auto = " (auto)" if options.band == bands.AUTO else ""
-        share = f"{with_kind / with_token:.1%} of the samples with a token hold a kind"
-        ids = incidence.load_ids(sources.tokens)
-        return Made(
-            banded,
-            ids,
-            kinds.filter(pa.array(keep)),
-            result,
-            lines=(f"band {band}{auto}, {share}",),
-        )
+        line = f"band {band}{auto}, {share:.1%} of the samples with a token hold a kind"
+        kinds = tokens.kinds.filter(pa.array(keep))
+        return Indexed(banded, tokens.ids, kinds, result, lines=(line,))
 
 
-def keep_kinds(whole: Incidence, keep: npt.NDArray[np.bool_]) -> Incidence:
+def keep_kinds(blocks: Iterable[Incidence], keep: npt.NDArray[np.bool_]) -> Incidence:
     """Return the incidence over the kinds in `keep` alone, renumbered in their order.
 
-    Time O(nnz); memory twice the result, since a mapped `whole` is read block by block.
+    `blocks` are the whole incidence, some rows at a time. Time O(nnz); memory the result twice,
+    and one block.
     """
     number = np.cumsum(keep, dtype=np.int32) - 1
     sizes, indices, counts = [np.zeros(1, np.int64)], [], []
-    for low in range(0, whole.n_samples, BLOCK):
-        ends = np.asarray(whole.indptr[low : low + BLOCK + 1])
-        kinds = whole.indices[ends[0] : ends[-1]]
-        stays = keep[kinds]
+    for block in blocks:
+        stays = keep[block.indices]
         before = np.concatenate([[0], np.cumsum(stays, dtype=np.int64)])
-        sizes.append(np.diff(before[ends - ends[0]]))
-        indices.append(number[kinds[stays]].astype(np.int32))
-        counts.append(whole.counts[ends[0] : ends[-1]][stays])
+        sizes.append(np.diff(before[block.indptr]))
+        indices.append(number[block.indices[stays]].astype(np.int32))
+        counts.append(block.counts[stays])
     indptr = np.cumsum(np.concatenate(sizes))
     return Incidence(indptr, _joined(indices), _joined(counts), int(keep.sum()))
 

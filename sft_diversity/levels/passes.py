@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, stopping
-from sft_diversity.core.corpus import Component
-from sft_diversity.core.parts import Slice
-from sft_diversity.levels.base import PARTS
+from sft_diversity.core import stopping
 from sft_diversity.levels.candidates import (
     FUNCTION,
     OUT,
@@ -27,59 +21,12 @@ from sft_diversity.levels.candidates import (
     unpack,
 )
 from sft_diversity.levels.choosing import Held, hold
-from sft_diversity.levels.stream import Stream, read_stream
+from sft_diversity.levels.reading import Shard
+from sft_diversity.levels.stream import Stream
 from sft_diversity.levels.units import Table, count_samples, merge_tables
 from sft_diversity.levels.vocabulary import Usage, make_vocabulary, word_bits
 
 _STAGE = "index"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A finished word stream on disk: `codes` (a list a sample), and the words they number."""
-
-    codes: Path
-    words: Path
-
-
-def read_shards(
-    draft: folder.Draft, rows: Sequence[tuple[Slice, Path | None]], component: Component
-) -> tuple[list[Shard], pa.Array]:
-    """Return the word streams of a corpus and the sample ids.
-
-    `rows` are its slices, each with the folder of the finished part that holds its stream, if any;
-    the others are read here, and streams that an earlier run finished are kept.
-    """
-    shards, ids = [], []
-    with progress.progress(f"index meso-{component}: words", len(rows), "shards") as bar:
-        for piece, place in rows:
-            if place is None:
-                stopping.safe_point(_STAGE)
-                place = draft.path / PARTS
-                read_slice(draft, PARTS, piece, component)
-            shard = Shard(*(place / f"{piece.name}.{name}.parquet" for name in ("codes", "words")))
-            shards.append(shard)
-            ids.append(pq.read_table(shard.codes, columns=["id"])["id"].combine_chunks())
-            bar.advance()
-    return shards, pa.concat_arrays(ids) if ids else pa.array([], pa.string())
-
-
-def part_work(corpus: Path, component: Component, version: int) -> folder.Work:
-    """Return the identity of the word streams that a part leaves."""
-    return folder.Work(
-        "words-part", version, {"corpus": corpora.key(corpus)}, {"component": component}
-    )
-
-
-def read_slice(draft: folder.Draft, under: str, piece: Slice, component: Component) -> None:
-    """Write the word stream of some rows, unless the draft has it."""
-    codes, words = (f"{under}/{piece.name}.{name}.parquet" for name in ("codes", "words"))
-    if not (draft.has(codes) and draft.has(words)):
-        table = piece.read(["id", component])
-        stream = read_stream(table[component].to_pylist())
-        lists = pa.LargeListArray.from_arrays(stream.starts, pa.array(stream.codes))
-        draft.write_table(words, pa.table({"word": pa.array(stream.words, pa.string())}))
-        draft.write_table(codes, pa.table({"id": table["id"], "codes": lists}))
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.stage import Job
 from sft_diversity.endpoint.client import Client
 from sft_diversity.levels import tag_steps
-from sft_diversity.levels.base import Encode, Made, Sources, of_named_kinds
+from sft_diversity.levels.base import Indexed, of_named_kinds
 from sft_diversity.levels.tag_prompt import PROMPT, SCHEMA
 from sft_diversity.levels.tag_steps import Tags
 from sft_diversity.levels.tagging import account, tag_corpus
-from sft_diversity.levels.words import lemmatizer
+from sft_diversity.levels.vocabulary import lemmatizer
 
 if TYPE_CHECKING:
     from sft_diversity.levels.meso import MesoOptions
+    from sft_diversity.levels.stage import IndexConfig
 
 _STAGE = "index"
 _Ints = npt.NDArray[np.int64]
+EncodeNames = Callable[[list[str]], npt.NDArray[np.float32]]
 
 
-def make_from_tags(
-    sources: Sources, options: MesoOptions, draft: folder.Draft, encode: Encode
-) -> Made:
+def make_from_tags(job: Job[IndexConfig], encode: EncodeNames) -> Indexed:
     """Return the incidence of an endpoint's tags.
 
     Parameters
@@ -36,10 +35,10 @@ def make_from_tags(
     encode : callable
         Names of tags to unit vectors, shape (m, d).
     """
+    options = job.config.meso
     assert options.endpoint is not None  # the options check it
-    kept = sources.answers or Path(f"{draft.out}.answers")
-    with Client(options.endpoint, kept, _STAGE, PROMPT, SCHEMA) as client:
-        answered = tag_corpus(sources, client, options.tags, options.max_units, draft)
+    with Client(options.endpoint, job.work / "answers", _STAGE, PROMPT, SCHEMA) as client:
+        answered = tag_corpus(job, client)
         run = client.tally.as_json(options.endpoint)
     found = account(answered)
     run["cost_in_all"] = round(options.endpoint.cost(found["tokens_in"], found["tokens_out"]), 6)
@@ -64,7 +63,7 @@ def make_from_tags(
         (raw.names, stands),
     )
     ids = answered["id"].combine_chunks()
-    return Made(incidence, ids, kinds, figures, run, lines=_said(figures, run))
+    return Indexed(incidence, ids, kinds, figures, run, lines=_said(figures, run))
 
 
 def _said(figures: dict[str, Any], run: dict[str, Any]) -> list[str]:
@@ -82,7 +81,7 @@ def _merge(
     raw: Tags,
     options: MesoOptions,
     least: int,
-    encode: Encode,
+    encode: Callable[[list[str]], npt.NDArray[np.float32]],
 ) -> tuple[Tags, _Ints, list[dict[str, Any]]]:
     """Return the tags that are left, the number of what each raw tag became, and the reports."""
     lemma = lemmatizer(options.language)

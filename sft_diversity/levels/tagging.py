@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
@@ -17,15 +17,19 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.errors import BadRowsError
 from sft_diversity.core.progress import Progress, progress
+from sft_diversity.core.stage import Job
 from sft_diversity.endpoint.answers import Failure, Outcome
 from sft_diversity.endpoint.client import Client
-from sft_diversity.levels.base import PARTS, Sources
+from sft_diversity.levels.base import PARTS
 from sft_diversity.levels.tag_prompt import (
     Malformed,
     read_tags,
     repair_messages,
     tag_messages,
 )
+
+if TYPE_CHECKING:
+    from sft_diversity.levels.stage import IndexConfig
 
 _STAGE = "index"
 QUARANTINE = "quarantine.jsonl"
@@ -75,9 +79,7 @@ class TagOptions(Config):
     )
 
 
-def tag_corpus(
-    sources: Sources, client: Client, options: TagOptions, most: int, draft: folder.Draft
-) -> pa.Table:
+def tag_corpus(job: Job[IndexConfig], client: Client) -> pa.Table:
     """Return one row a sample (schema `ANSWERED`), in id order; finished shards are kept.
 
     Raises
@@ -85,22 +87,23 @@ def tag_corpus(
     BadRowsError
         If more samples than `max_bad_fraction` have no readable tags.
     """
-    paths = corpora.shards(sources.corpus)
+    draft, component, options = job.draft, job.config.component, job.config.meso
+    paths = corpora.shards(job.corpus)
     total = sum(pq.read_metadata(path).num_rows for path in paths)
     tables = []
-    with progress(f"index meso-{sources.component}: tags", total, "samples") as bar:
+    with progress(f"{job.label}: tags", total, "samples") as bar:
         for path in paths:
             stopping.safe_point(_STAGE)
             name = f"{PARTS}/{path.stem}.tags.parquet"
             if draft.has(name):
                 bar.advance(pq.read_metadata(draft.path / name).num_rows)
             else:
-                samples = pq.read_table(path, columns=["id", sources.component])
-                rows = tag_shard(samples, sources.component, client, options, most, bar)
+                samples = pq.read_table(path, columns=["id", component])
+                rows = tag_shard(samples, component, client, options.tags, options.max_units, bar)
                 draft.write_table(name, pa.Table.from_pylist(rows, ANSWERED))
             tables.append(pq.read_table(draft.path / name))
     answered = pa.concat_tables(tables) if tables else ANSWERED.empty_table()
-    _quarantine(answered, options, draft)
+    _quarantine(answered, options.tags, draft)
     return answered
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from sft_diversity.core import models
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key, file_sha256
 
 _FILE = "tokenizer.json"
 _WAY_OUT = f"name a model folder, a {_FILE} file or a Hub id"
@@ -122,11 +123,17 @@ class Tokenizer:
         return [token.id for word in words for token in self._backend.model.tokenize(word)]
 
 
-def tokenizer_revision(name: str) -> str | None:
-    """Return the revision of a local tokenizer without loading it; None where it must be loaded."""
+def revision(name: str) -> str:
+    """Return the revision of a tokenizer; one without a `tokenizer.json` here is loaded for it."""
+    return _file_revision(name) or load_tokenizer(name).revision
+
+
+def _file_revision(name: str) -> str | None:
     path = Path(name)
     file = path / _FILE if path.is_dir() else path
-    return file_sha256(file) if file.is_file() and file.name.endswith(".json") else None
+    if not (file.is_file() and file.name.endswith(".json")):
+        return None
+    return file_key(file)
 
 
 def check(name: str) -> None:
@@ -152,6 +159,7 @@ def check(name: str) -> None:
         models.check_on_hub(name, None, "index: tokenizer")
 
 
+@lru_cache(maxsize=2)
 def load_tokenizer(name: str) -> Tokenizer:
     """Return the tokenizer in a folder, of a `tokenizer.json` file, or of a Hub id.
 
@@ -180,8 +188,8 @@ def load_tokenizer(name: str) -> Tokenizer:
         raise UsageError(
             f"index: the tokenizer {name!r} has no fast form; save it as {_FILE} and name that"
         )
-    revision = tokenizer_revision(name) if path.is_dir() else None
-    return Tokenizer(backend, revision or content_key(backend.to_str()))
+    known = _file_revision(name) if path.is_dir() else None
+    return Tokenizer(backend, known or content_key(backend.to_str()))
 
 
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenCounts:

@@ -19,6 +19,7 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.metrics.table import Figure, MeasureConfig, Part, measure_table, sample
 
@@ -134,13 +135,13 @@ def read_part(dataset: Dataset, component: Component, config: MeasureConfig) -> 
         raise DataError(f"measure: {dataset.name} has no samples")
     table = table.take(pc.sort_indices(table["id"]))
     ids = table["id"].combine_chunks()
-    passed = dataset.tokens[component]
-    rows = _rows(ids, incidence.load_ids(passed), dataset.name, "token pass")
-    counted = incidence.load(passed).take(rows)
+    passed = TokenPass(dataset.tokens[component])
+    rows = _rows(ids, passed.ids, dataset.name, "token pass")
+    counted = passed.incidence.take(rows)
     vectors, reference = _vectors(dataset, component, ids, config)
     return Part(
         texts=table[component].to_pylist(),
-        token_lengths=np.load(passed / "lengths.npy", allow_pickle=False)[rows],
+        token_lengths=passed.lengths[rows],
         token_occurrences=np.bincount(
             counted.indices, counted.counts, minlength=counted.n_kinds
         ).astype(np.int64),

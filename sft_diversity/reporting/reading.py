@@ -23,6 +23,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.reporting.locate import Found
 
 Rows = npt.NDArray[np.int64]
@@ -119,7 +120,7 @@ class Origin:
         place = self.found.tokens.get(component)
         if place is None:
             return None
-        return np.asarray(np.load(place / "lengths.npy", allow_pickle=False)).astype(np.int64)
+        return TokenPass(place).lengths.astype(np.int64)
 
 
 def rows_among(ids: pa.Array, known: pa.Array, what: str) -> Rows:

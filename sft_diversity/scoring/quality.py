@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from sft_diversity.core import chat, folder, machine, progress, resources, stopping
-from sft_diversity.core import corpus as corpora
+from sft_diversity.core import chat, folder, machine, parts, resources
 from sft_diversity.core.config import Config
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.scoring import likelihood
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.likelihood import Example
@@ -47,72 +47,84 @@ class QualityConfig(Config):
     )
 
 
-def check(config: QualityConfig) -> None:
-    """Refuse a judging model that is not there."""
-    models.check(config.model or resources.tiny_base())
+def needs(config: QualityConfig, ask: Ask) -> None:
+    """Read the corpus, and a model that is there, or will be fetched."""
+    name = config.model or resources.tiny_base()
+    models.check(name)
+    ask.resolve(dtype=models.resolve(config.device, config.dtype)[1])
+    if not ask.corpus().there:
+        return
+    if ask.dry and not Path(name).is_dir():
+        ask.key("model", None)
+        return
+    source = models.find(name)
+    ask.key("model", source.key)
+    ask.resolve(max_length=_length(config, source))
 
 
-def plan(corpus: Path, out: Path, config: QualityConfig) -> dict[str, Any]:
-    """Return what `quality` would do; loads no model."""
-    rows = sum(pq.read_metadata(path).num_rows for path in corpora.shards(corpus))
-    done = folder.stage_of(out) == STAGE
-    seconds = 0.0 if done else round(rows * 220 / _TOKENS_PER_S, 1)
-    return {"stage": STAGE, "rows": rows, "cached": done, "seconds": seconds, "bytes": rows * 50}
+def units(config: QualityConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
+    """Return the slices of the corpus."""
+    found = parts.slices(inputs["corpus"].path)
+    return [Unit(f"scores/{one.name}.parquet", one.rows, one) for one in found]
 
 
-def quality(
-    corpus: Path,
-    out: Path,
-    config: QualityConfig,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Write `scores/<shard>.parquet` (schema SCORES) of every sample; return the manifest.
+def judge(job: Job[QualityConfig]) -> None:
+    """Write both likelihoods of every sample of each slice (schema SCORES).
 
     Notes
     -----
     Two forward passes a sample: the last response after its conversation in the model's chat
-    template, and the same tokens after the end-of-text token alone. Resumes by shard.
+    template, and the same tokens after the end-of-text token alone.
     """
+    if not job.left():
+        return
+    config = job.config
     source = models.find(config.model or resources.tiny_base())
     device, dtype = models.resolve(config.device, config.dtype)
-    context = models.context(source.path)
-    length = min(config.max_length, context or config.max_length)
-    work = folder.Work(
-        STAGE,
-        VERSION,
-        {"corpus": corpora.key(corpus), "model": source.key},
-        {"max_length": length, "dtype": dtype},
-    )
-    draft = folder.open_draft(out, work)
-    say(f"quality: {draft.state}, {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out, STAGE)
     model, tokenizer = models.load(source, device, dtype, config.trust_remote_code)
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    shards = corpora.shards(corpus)
-    total = sum(pq.read_metadata(path).num_rows for path in shards)
-    unscored = 0
-    with progress.progress("quality", total, "samples") as bar:
-        for path in shards:
-            name = f"scores/{path.name}"
-            if not draft.has(name):
-                stopping.safe_point(STAGE)
-                table = pq.read_table(path, columns=["id", "messages"])
-                given, alone = [], []
-                for messages in table["messages"].to_pylist():
-                    pair = _pair(chat.reference(messages, tokenizer), start, length)
-                    given.append(pair[0])
-                    alone.append(pair[1])
-                means = [_means(model, part, config.batch_tokens) for part in (given, alone)]
-                made = pa.table([table["id"], *means], schema=SCORES)
-                draft.write_table(name, made)
-            done = pq.read_table(draft.path / name, columns=["given"])["given"].to_numpy()
-            unscored += int(np.isnan(done).sum())
-            bar.advance(len(done))
-    return draft.commit(
-        rows=folder.rows_account(total, total, {}),
-        result={"model": source.name, "max_length": length, "unscored": unscored},
+    length = _length(config, source)
+    for unit in job.todo():
+        table = unit.what.read(["id", "messages"])
+        given, alone = [], []
+        for messages in table["messages"].to_pylist():
+            pair = _pair(chat.reference(messages, tokenizer), start, length)
+            given.append(pair[0])
+            alone.append(pair[1])
+        means = [_means(model, part, config.batch_tokens) for part in (given, alone)]
+        job.write_table(unit.name, pa.table([table["id"], *means], schema=SCORES))
+
+
+def join(job: Job[QualityConfig]) -> Result:
+    """Count the samples without a score; the slices stay as they are."""
+    given = (pq.read_table(path, columns=["given"])["given"].to_numpy() for path in job.files())
+    unscored = sum(int(np.isnan(values).sum()) for values in given)
+    rows = sum(unit.rows for unit in job.units)
+    source = models.find(job.config.model or resources.tiny_base())
+    length = _length(job.config, source)
+    return Result(
+        rows=folder.rows_account(rows, rows, {}),
+        figures={"model": source.name, "max_length": length, "unscored": unscored},
     )
+
+
+def _length(config: QualityConfig, source: models.Source) -> int:
+    return min(config.max_length, models.context(source.path) or config.max_length)
+
+
+def _options(config: QualityConfig) -> dict[str, Any]:
+    return {"max_length": config.max_length, "dtype": config.dtype}  # as resolved in `needs`
+
+
+def _cost(config: QualityConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+    rows = inputs["corpus"].rows
+    return {"seconds": round(rows * 220 / _TOKENS_PER_S, 1), "bytes": rows * 50}
+
+
+QUALITY = Stage(
+    STAGE, VERSION, QualityConfig, needs=needs, units=units, each=judge, join=join,
+    options=_options, cost=_cost,
+)  # fmt: skip
 
 
 def read(scores: Path, scorer: str) -> Floats:
@@ -126,7 +138,7 @@ def read(scores: Path, scorer: str) -> Floats:
     -----
     IFD: Li et al. 2024, arXiv:2308.12032, section 2.2.
     """
-    folder.read_manifest(scores, STAGE)
+    folder.read_input(scores, STAGE)
     table = pa.concat_tables(
         [pq.read_table(p) for p in sorted((scores / "scores").glob("*.parquet"))]
     )

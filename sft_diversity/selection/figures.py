@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Rows
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.selection import entropy
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """One component's token pass over the corpus.
-
-    Attributes
-    ----------
-    incidence : Incidence
-        All token types of every sample, with counts.
-    lengths : int32 array, shape (n,)
-        Tokens of each sample.
-    """
-
-    incidence: Incidence
-    lengths: npt.NDArray[np.int32]
-
-
 def describe(
-    rows: Rows, tokens: Mapping[Component, Tokens], component: Component
+    rows: Rows, tokens: Mapping[Component, TokenPass], component: Component
 ) -> dict[str, Any]:
     """Return the entropy of `component`'s tokens and the mean tokens of both components."""
     figures = {"entropy_bits": round(entropy.entropy_bits(tokens[component].incidence, rows), 6)}

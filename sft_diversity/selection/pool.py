@@ -17,13 +17,13 @@ from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Rows
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.selection import constraints, no_kind
 from sft_diversity.selection.config import LIMITS, SelectConfig
 from sft_diversity.selection.constraints import Eligible
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.entropy import EntropyDial, make_entropy_dial
-from sft_diversity.selection.figures import Tokens
 from sft_diversity.selection.limits import Limits
 from sft_diversity.selection.peeling import Peeling, peel
 
@@ -38,7 +38,7 @@ class Pool:
     """
 
     corpus: Path
-    tokens: Mapping[Component, Tokens]
+    tokens: Mapping[Component, TokenPass]
     keys: Mapping[str, str]
     index_keys: Mapping[str, str]
     places: Mapping[str, Path] = field(default_factory=dict)
@@ -220,12 +220,11 @@ def open_pool(
     """
     key = corpora.key(corpus)
     keys = {"corpus": key}
-    passes: dict[Component, Tokens] = {}
+    passes: dict[Component, TokenPass] = {}
     for component in COMPONENTS:
         path = tokens[component]
         keys[f"tokens-{component}"] = _checked(path, "tokens", key)
-        lengths = np.load(path / "lengths.npy", mmap_mode="r", allow_pickle=False)
-        passes[component] = Tokens(incidence.load(path), lengths)
+        passes[component] = TokenPass(path)
     found, index_keys, index_figures = {}, {}, {}
     for strategy, path in indexes.items():
         index_keys[strategy] = _checked(path, "index", key)

@@ -28,6 +28,8 @@ from sft_diversity.core.folder import (
     stage_of,
 )
 from sft_diversity.core.progress import progress, say
+from sft_diversity.core.store import corpus_at
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.embedding import stage as embedding
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
@@ -36,12 +38,12 @@ from sft_diversity.picking import SelectOptions
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.selection import no_kind
 from sft_diversity.selection.config import percent_hint
+from sft_diversity.stages import store
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Cell
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import Base, find_base
-from sft_diversity.work import Work as Made
 
 VERSION = 1
 _SIZES = pa.schema(
@@ -78,7 +80,8 @@ def check(study: StudyConfig, place: Path, work: Path) -> None:
         for cell in grid.cells(study)
     ]
     options = [configs.build(SelectOptions, one, "study, block `select`") for one in asked]
-    picking.check(Made(work), options, corpus if study.corpus or is_corpus(corpus) else None)
+    there = study.corpus or is_corpus(corpus)
+    picking.check(store(work), options, corpus_at(corpus) if there else None)
     if study.metrics:
         embedding.check(configs.build(EmbedConfig, _encoding(study), "study, metrics"))
     if hint := percent_hint(study.grid["diversity"]):
@@ -165,8 +168,11 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
         if strategy.startswith("micro-"):
             options["band"] = study.select.get("band")
         indexes.append(Path(workflow.index(corpus, work=work, **options)["out"]))
-    kept = Made(work)
-    passes = [kept.tokens(corpus, name, study.select.get("tokenizer")) for name in COMPONENTS]
+    kept, tokenizer = store(work), study.select.get("tokenizer")
+    passes = [
+        kept.get("tokens", {"component": name, "tokenizer": tokenizer}, corpus).path
+        for name in COMPONENTS
+    ]
     made = Work(
         "common",
         VERSION,
@@ -182,7 +188,7 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
         ids = incidence.load_ids(indexes[0])
         filled = study.select.get("no_kind") == "fill"
         holds = [(np.diff(incidence.load(at).indptr) > 0) | filled for at in indexes]
-        tokens = sum(np.load(at / "lengths.npy", allow_pickle=False) for at in passes)
+        tokens = sum(TokenPass(at).lengths for at in passes)
         long = np.asarray(tokens) + _TEMPLATE_TOKENS > study.finetuning.max_length
         for regime in ("A", "B"):
             left_out = long & (regime in study.whole_samples)

@@ -14,14 +14,14 @@ import psutil
 import pyarrow as pa
 import pytest
 import yaml
+from sft_diversity.embedding.store import Store
+from sft_diversity.embedding.units import keys_in
 
 from sft_diversity.cluster import jobs
 from sft_diversity.cluster.jobs import Job
 from sft_diversity.core import folder
 from sft_diversity.core import parts as core_parts
 from sft_diversity.core.parts import Part
-from sft_diversity.embedding.store import Store
-from sft_diversity.embedding.units import keys_in
 from tests.cluster import making
 from tests.cluster.controlling import (
     PAIRS,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sft_diversity.embedding.store import Store, keys_of, write_part
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.embedding.store import Store, keys_of, write_part
 
 
 def part(folder, name, texts, value):

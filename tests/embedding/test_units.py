@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from sft_diversity.embedding.units import Unit, encode, missing_units
 
 from sft_diversity.core import parts
 from sft_diversity.core import vectors as core_vectors
@@ -16,7 +17,6 @@ from sft_diversity.embedding.locate import locate
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder, padded
 from sft_diversity.embedding.stage import EmbedConfig, _make
 from sft_diversity.embedding.texts import text_encoder
-from sft_diversity.embedding.units import Unit, encode, missing_units
 from tests.embedding import make
 
 

@@ -30,7 +30,7 @@ def keys_of(texts: Sequence[str]) -> Keys:
     return np.array([text_key(text).encode() for text in texts], dtype=KEY)
 
 
-class Store:
+class Vectors:
     """Vectors of one encoder at one precision.
 
     Parameters

@@ -1,4 +1,4 @@
-"""A unit of work: texts that are embedded together and stored as one part."""
+"""What is embedded at a time: texts that the cache lacks, stored together as one part."""
 
 from __future__ import annotations
 
@@ -14,73 +14,73 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.parts import Slice
-from sft_diversity.embedding import store as stores
+from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Encoder
 
-#: Characters of a unit: half a minute of one core's work with the packaged encoder, which is what
+#: Characters of a batch: half a minute of one core's work with the packaged encoder, which is what
 #: a kill may lose. Smaller corpora are cut finer, so that all workers have some.
-UNIT_CHARACTERS = 400_000
-_FEWEST_UNITS, _LEAST_CHARACTERS = 8, 10_000
+BATCH_CHARACTERS = 400_000
+_FEWEST, _LEAST_CHARACTERS = 8, 10_000
 _CHARACTERS_READ = 1_200  # of a text, for this estimate: encoders cut the rest
 #: Padded widths are multiples of this: few shapes, little padding.
 WIDTH_STEP = 8
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Distinct texts that are not in the store, in key order."""
+class Batch:
+    """Distinct texts that are not in the cache, in key order."""
 
     name: str
-    keys: stores.Keys
+    keys: caches.Keys
     texts: list[str]
 
 
-def keys_in(slices: Iterable[Slice], components: tuple[corpora.Component, ...]) -> stores.Keys:
+def keys_in(slices: Iterable[Slice], components: tuple[corpora.Component, ...]) -> caches.Keys:
     """Return the keys of all texts of these rows, ascending."""
     tables = (rows.read(components) for rows in slices)
-    keys = [stores.keys_of(table[name].to_pylist()) for table in tables for name in components]
-    return np.unique(np.concatenate(keys)) if keys else np.empty(0, stores.KEY)
+    keys = [caches.keys_of(table[name].to_pylist()) for table in tables for name in components]
+    return np.unique(np.concatenate(keys)) if keys else np.empty(0, caches.KEY)
 
 
 def complete(
-    slices: Iterable[Slice], components: tuple[corpora.Component, ...], store: stores.Store
+    slices: Iterable[Slice], components: tuple[corpora.Component, ...], cache: caches.Vectors
 ) -> bool:
-    """Whether the store has every text of these rows; memory holds one shard."""
-    return all(store.has(keys_in([rows], components)).all() for rows in slices)
+    """Whether the cache has every text of these rows; memory holds one shard."""
+    return all(cache.has(keys_in([rows], components)).all() for rows in slices)
 
 
-def missing_units(
-    slices: Sequence[Slice], components: tuple[corpora.Component, ...], store: stores.Store
-) -> Iterator[Unit]:
-    """Yield the texts of a corpus, or of a part, that the store lacks, each once, as units.
+def missing(
+    slices: Sequence[Slice], components: tuple[corpora.Component, ...], cache: caches.Vectors
+) -> Iterator[Batch]:
+    """Yield the texts of a corpus, or of a part, that the cache lacks, each once, in batches.
 
-    A text belongs to the first shard it occurs in, and there to a unit of texts of like length,
+    A text belongs to the first shard it occurs in, and there to a batch of texts of like length,
     longest first: batches of one shape fill up, and no worker ends long after the others. Both
-    depend on the corpus alone: a run that was stopped goes on with the same units.
+    depend on the corpus alone: a run that was stopped goes on with the same batches.
     """
     seen: set[bytes] = set()
-    fewest = max(1, _FEWEST_UNITS // max(len(slices), 1))
+    fewest = max(1, _FEWEST // max(len(slices), 1))
     for rows in slices:
         texts = _distinct(rows, components, seen)
         seen.update(texts)
         for number, keys in enumerate(cut(texts, fewest)):
-            own = keys[~store.has(keys)]
+            own = keys[~cache.has(keys)]
             if len(own):
                 stamp = content_key([key.decode() for key in own.tolist()])[:16]
                 name = f"{rows.path.stem}-{number:03d}-{stamp}"
-                yield Unit(name, own, [texts[key] for key in own.tolist()])
+                yield Batch(name, own, [texts[key] for key in own.tolist()])
 
 
-def cut(texts: dict[bytes, str], fewest: int = _FEWEST_UNITS) -> list[stores.Keys]:
-    """Cut texts into units of about equal cost, `fewest` or more; keys are ascending in each."""
+def cut(texts: dict[bytes, str], fewest: int = _FEWEST) -> list[caches.Keys]:
+    """Cut texts into batches of about equal cost, `fewest` or more; keys are ascending in each."""
     if not texts:
         return []
-    keys = np.array(list(texts), dtype=stores.KEY)
+    keys = np.array(list(texts), dtype=caches.KEY)
     sizes = np.array([len(text) for text in texts.values()])
     order = np.lexsort((keys, -sizes))
     cost = np.cumsum(np.minimum(sizes[order], _CHARACTERS_READ) + 8)
     share = max(int(cost[-1]) // fewest, _LEAST_CHARACTERS)
-    place = (cost - 1) // min(UNIT_CHARACTERS, share)
+    place = (cost - 1) // min(BATCH_CHARACTERS, share)
     borders = np.flatnonzero(np.diff(place)) + 1
     return [np.sort(part) for part in np.split(keys[order], borders)]
 
@@ -93,37 +93,37 @@ def _distinct(
     found: dict[bytes, str] = {}
     for component in components:
         texts = table[component].to_pylist()
-        for key, text in zip(stores.keys_of(texts).tolist(), texts, strict=True):
+        for key, text in zip(caches.keys_of(texts).tolist(), texts, strict=True):
             if key not in seen:
                 found.setdefault(key, text)
     return found
 
 
-def embed_unit(
+def embed_batch(
     encoder: Encoder,
     batch_tokens: int,
     folder: Path,
-    unit: Unit,
+    batch: Batch,
     advance: Callable[[int], None],
 ) -> None:
-    """Embed a unit and write its part.
+    """Embed a batch and write its part.
 
     Raises
     ------
     DataError
         If a vector is zero or not finite.
     """
-    vectors, cut = encode(encoder, unit.texts, batch_tokens, advance)
+    vectors, cut = encode(encoder, batch.texts, batch_tokens, advance)
     try:
         stored = core_vectors.unit(vectors).astype(np.float16)
     except DataError:
         rows = np.flatnonzero(~(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)))
-        example = " ".join(unit.texts[rows[0]].split())[:60]
+        example = " ".join(batch.texts[rows[0]].split())[:60]
         raise DataError(
             f"embed: the encoder gave no usable vector for {len(rows):,} texts, the first: "
             f"{example!r}; try --precision float32 or another encoder"
         ) from None
-    stores.write_part(folder, unit.name, unit.keys, stored, cut)
+    caches.write_part(folder, batch.name, batch.keys, stored, cut)
 
 
 def encode(

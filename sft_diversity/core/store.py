@@ -1,0 +1,409 @@
+"""The store makes what stages declare: found, taken up again, planned or split by one walk.
+
+An output is identified by its stage, the stage's version, the keys of its inputs and its options.
+In the work folder it lies under that key, so that other options never overwrite it. Its units are
+drafted beside it, each whole or not there: that is resume, and the work of a part, at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft_diversity.core import config as configs
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, lineage, progress
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.folder import Draft, Work
+from sft_diversity.core.hashing import content_key
+from sft_diversity.core.parts import Part
+from sft_diversity.core.stage import Job, Made, Result, Stage, Tool
+
+#: Folder of the records of parts, in the work folder.
+PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class Request:
+    """An output asked for: a stage's name, its options, and the corpus that it reads, if any."""
+
+    stage: Stage[Any]
+    config: Any
+    corpus: Made | None
+
+    @property
+    def key(self) -> str:
+        """Of what was asked, before anything is resolved: the same on every machine."""
+        return content_key(
+            {
+                "stage": self.stage.name,
+                "options": self.stage.options(self.config),
+                "corpus": self.corpus and self.corpus.key,
+            }
+        )
+
+
+@dataclass
+class Asked:
+    """What a stage needs, as it says it; an `Ask`."""
+
+    store: Store
+    corpus_asked: Made | None
+    inputs: dict[str, Made] = field(default_factory=dict)
+    requests: dict[str, Request] = field(default_factory=dict)
+    keys: dict[str, str | None] = field(default_factory=dict)
+    facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    loads: dict[str, Callable[[], Callable[..., Any]]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def corpus(self) -> Made:
+        """See `stage.Ask`."""
+        assert self.corpus_asked is not None
+        self.inputs["corpus"] = self.corpus_asked
+        self.keys["corpus"] = self.corpus_asked.key
+        return self.corpus_asked
+
+    def stage(self, role: str, stage: str, options: Mapping[str, Any]) -> Made:
+        """See `stage.Ask`."""
+        request = self.store.request(stage, options, self.corpus_asked)
+        found = self.store.resolve(request).made
+        self.requests[role], self.inputs[role], self.keys[role] = request, found, found.key
+        return found
+
+    @property
+    def dry(self) -> bool:
+        """See `stage.Ask`."""
+        return self.store.dry or (self.corpus_asked is not None and not self.corpus_asked.there)
+
+    def key(self, role: str, key: str | None) -> None:
+        """See `stage.Ask`."""
+        self.keys[role] = key
+
+    def tool(self, role: str, tool: str, options: Any) -> None:
+        """See `stage.Ask`."""
+        found = self.store.tools[tool](options, self.dry)
+        self.keys[role], self.facts[role], self.loads[role] = found.key, found.facts, found.load
+
+    def resolve(self, **options: Any) -> None:
+        """See `stage.Ask`."""
+        self.options |= options
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request, what it needs, and where its output is or will be."""
+
+    request: Request
+    asked: Asked
+    work: Work | None
+    made: Made
+
+
+class Store:
+    """Makes, finds and plans outputs; knows stages only as the table that it is given.
+
+    Parameters
+    ----------
+    root : Path
+        The work folder.
+    stages : mapping of name to Stage
+    tools : mapping of name to callable
+        From options and whether nothing is to be fetched to a `Tool`.
+    dry : bool
+        Make nothing; `plan` says what would be made.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        stages: Mapping[str, Stage[Any]],
+        tools: Mapping[str, Callable[[Any, bool], Tool]],
+        dry: bool = False,
+        say: Callable[[str], None] = progress.say,
+    ) -> None:
+        self.root, self.stages, self.tools, self.dry, self.say = root, stages, tools, dry, say
+        self.plan: list[dict[str, Any]] = []
+        self._resolved: dict[str, Resolved] = {}
+        self._got: dict[str, Made] = {}
+        self._finished: dict[str, dict[str, tuple[Path, Mapping[str, Any]]]] = {}
+
+    # ---- what callers ask ----------------------------------------------------------------------
+
+    def request(self, stage: str, options: Any, corpus: Path | Made | None) -> Request:
+        """Return a request; `options` are the stage's config, or a mapping to make it of."""
+        declared = self.stages[stage]
+        config = options
+        if not isinstance(options, declared.config):
+            config = configs.build(declared.config, options, f"key `{stage}`")
+        made = corpus if corpus is None or isinstance(corpus, Made) else corpus_at(corpus)
+        return Request(declared, config, made)
+
+    def get(
+        self,
+        stage: str,
+        options: Any,
+        corpus: Path | Made | None = None,
+        *,
+        out: Path | None = None,
+    ) -> Made:
+        """Return an output, made now if it is not there; in a dry run, only planned.
+
+        Raises
+        ------
+        SftdivError
+            Whatever the stages refuse; UsageError if `out` may not be written.
+        """
+        return self._get(self.request(stage, options, corpus), out)
+
+    def check(self, stage: str, options: Any, corpus: Path | Made | None = None) -> None:
+        """Refuse what cannot be made here, all that it needs included; makes and plans nothing."""
+        self.resolve(self.request(stage, options, corpus))
+
+    def get_part(self, stage: str, options: Any, corpus: Path, part: Part) -> Made:
+        """Make one part of the units of a stage, or, where it has none, of what it needs.
+
+        Any number of parts may be made at once, on machines that share the work folder; `get` then
+        goes on from there. Returns the folder of the part's record, whose manifest says: finished.
+        """
+        request = self.request(stage, options, corpus)
+        record = self.part_folder(request, part)
+        for one in self._split(request):
+            self._make_part(one, request, part, record)
+        return Made(record, None, there=not self.dry)
+
+    def part_folder(self, request: Request, part: Part) -> Path:
+        """Return where the record of a part is, the same on every machine."""
+        return self.root / PARTS / request.key[:16] / part.name
+
+    def find(self, stage: str, key: str) -> Path | None:
+        """Return the finished output of the work folder that has this key, if one has."""
+        found = self._known(stage).get(key)
+        return found[0] if found else None
+
+    def finished(self, stage: str) -> list[tuple[Path, Mapping[str, Any]]]:
+        """Return the finished outputs of a stage in the work folder, with their manifests."""
+        return list(self._known(stage).values())
+
+    def note(self, stage: str, out: Path, planned: Mapping[str, Any]) -> None:
+        """Add a step to the plan that is none of the store's stages."""
+        done = planned.get("cached") or planned.get("state") == "reused"
+        state = "cached" if done else "to do"
+        self.plan.append({**planned, "stage": stage, "state": state, "out": str(out)})
+
+    # ---- the walk ------------------------------------------------------------------------------
+
+    def resolve(self, request: Request, out: Path | None = None) -> Resolved:
+        """Return what a request comes to here, all that it needs included; makes nothing."""
+        memo = content_key([request.key, str(out)])
+        if memo in self._resolved and request.corpus is not None and request.corpus.key:
+            return self._resolved[memo]
+        stage, asked = request.stage, Asked(self, request.corpus)
+        stage.needs(request.config, asked)
+        work = None
+        if None not in asked.keys.values():
+            keys = {role: str(key) for role, key in asked.keys.items()}
+            options = dict(stage.options(request.config)) | asked.options
+            work = Work(stage.name, stage.version, keys, options)
+        rows = request.corpus.rows if request.corpus else 0
+        place = out or self._place(request, work)
+        there = work is not None and _is_done(place, work)
+        made = Made(place, work.key if work else None, rows, there)
+        self._resolved[memo] = found = Resolved(request, asked, work, made)
+        return found
+
+    def _get(self, request: Request, out: Path | None = None) -> Made:
+        if out is not None:
+            folder.check_out(out, request.stage.name)
+        found = self.resolve(request, out)
+        if self.dry:
+            return self._note(found)
+        if found.made.key in self._got and out is None:
+            return self._got[found.made.key]
+        if not found.made.there or out is not None:
+            self._make(found)
+        else:
+            folder.read_input(found.made.path)
+            self.say(f"{request.stage.said(request.config)}: {found.made.path} is up to date")
+        assert found.made.key is not None
+        self._got[found.made.key] = found.made
+        return found.made
+
+    def _make(self, found: Resolved) -> None:
+        request, asked, work = found.request, found.asked, found.work
+        if not found.made.there:
+            for role, needed in asked.requests.items():
+                asked.inputs[role] = self._get(needed)
+        assert work is not None, "an input has no key after it was made"
+        draft = folder.open_draft(found.made.path, work)
+        label = request.stage.said(request.config)
+        self.say(f"{label}: {draft.state}, {draft.reason or self._reason(work)}")
+        if not draft.reused:
+            try:
+                self._commit(found, draft)
+            finally:
+                draft.release()
+        self._forget(found)
+
+    def _commit(self, found: Resolved, draft: Draft) -> None:
+        stage = found.request.stage
+        job = self._job(found, draft)
+        stage.each(job)
+        result: Result = stage.join(job)
+        draft.commit(
+            rows=result.rows,
+            seeds=result.seeds,
+            result=result.figures,
+            run={**job.run, **result.run},
+            lineage=self._lineage(found),
+            recipe=result.recipe,
+        )
+
+    def _job(self, found: Resolved, draft: Draft, part: Part | None = None) -> Job[Any]:
+        request, inputs = found.request, found.asked.inputs
+        units = list(request.stage.units(request.config, inputs))
+        own = units if part is None else _share(units, part)
+        label = request.stage.said(request.config)
+        tools = {role: load() for role, load in found.asked.loads.items()}
+        return Job(request.config, inputs, draft, units, own, self.root, label, self.say, tools)
+
+    def _lineage(self, found: Resolved) -> lineage.Lineage:
+        places = {role: made.path for role, made in found.asked.inputs.items() if role != "corpus"}
+        return lineage.of(**places) | {n: dict(facts) for n, facts in found.asked.facts.items()}
+
+    def _note(self, found: Resolved) -> Made:
+        """Add a request, and before it all that it needs, to the plan."""
+        for needed in found.asked.requests.values():
+            self._get(needed)
+        request, made = found.request, found.made
+        step: dict[str, Any] = {"stage": request.stage.name, "rows": made.rows}
+        if made.there:
+            step |= {"state": "cached", "seconds": 0.0, "bytes": 0}
+        elif request.corpus is None or request.corpus.there:
+            step |= {
+                "state": "to do",
+                **request.stage.cost(request.config, found.asked.inputs, self.root),
+            }
+        else:  # what is made of a corpus that is not there yet can only be counted
+            step |= {"state": "to do"}
+        step["out"] = str(made.path)
+        if step not in self.plan:
+            self.plan.append(step)
+        return made
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def _split(self, request: Request) -> Iterator[Resolved]:
+        """Yield what has units among a request and, if it has none, among what it needs."""
+        found = self.resolve(request)
+        if request.stage.units(request.config, found.asked.inputs):
+            yield found
+            return
+        split = [one for needed in found.asked.requests.values() for one in self._split(needed)]
+        if not split:
+            raise UsageError(
+                f"{request.stage.said(request.config)}: more jobs would not speed it up; "
+                "leave out --part"
+            )
+        yield from split
+
+    def _make_part(self, found: Resolved, asked: Request, part: Part, record: Path) -> None:
+        assert found.work is not None
+        inputs = found.asked.inputs
+        own = _share(list(found.request.stage.units(found.request.config, inputs)), part)
+        rows = sum(unit.rows for unit in own)
+        facts = {"part": str(part), "rows": rows, "units": len(own)}
+        work = Work(f"{found.work.stage}-part", found.work.version, found.work.inputs, {
+            **found.work.config, "part": part.number, "parts": part.of,
+        })  # fmt: skip
+        self._same_elsewhere(record.parent, work)
+        if self.dry:
+            done = _is_done(record, work)
+            cost = found.request.stage.cost(found.request.config, inputs, self.root)
+            share = rows / max(found.made.rows, 1)
+            step = {"stage": found.work.stage, "part": str(part), "rows": rows, "out": str(record)}
+            if done:
+                self.plan.append(step | {"state": "cached", "seconds": 0.0, "bytes": 0})
+                return
+            scaled = {n: round(cost[n] * share, 1) for n in ("seconds", "bytes") if n in cost}
+            self.plan.append(step | {"state": "to do", **cost, **scaled})
+            return
+        for role, needed in found.asked.requests.items():
+            inputs[role] = self._get(needed)
+        label = found.request.stage.said(found.request.config)
+        self.say(f"{label}: part {part}, {rows:,} rows, {len(own)} of its units")
+        run: dict[str, Any] = {}
+        if not found.made.there:
+            shared = folder.shared_draft(found.made.path, found.work)
+            job = self._job(found, shared, part)
+            found.request.stage.each(job)
+            run = job.run
+        draft = folder.open_draft(record, work)
+        if not draft.reused:
+            draft.commit(rows=folder.rows_account(rows, rows, {}), result=facts, run=run)
+
+    def _same_elsewhere(self, records: Path, work: Work) -> None:
+        """Refuse to do by parts what other machines resolved otherwise: no join would take both."""
+        for path in sorted(records.glob(f"*/{folder.MANIFEST}"))[:1]:
+            made = folder.read_manifest(path.parent)
+            before = {k: v for k, v in made["config"].items() if k not in ("part", "parts")}
+            here = {k: v for k, v in work.config.items() if k not in ("part", "parts")}
+            if made["stage"] == work.stage and (before, made["inputs"]) != (here, work.inputs):
+                whole = Work(work.stage, work.version, work.inputs, here)
+                what = whole.difference(made | {"config": before})
+                raise UsageError(
+                    f"{work.stage.removesuffix('-part')}: part {made['result']['part']} was made "
+                    f"otherwise than it would be here: {what}; give that option on every machine, "
+                    f"or remove {records}"
+                )
+
+    # ---- places --------------------------------------------------------------------------------
+
+    def _place(self, request: Request, work: Work | None) -> Path:
+        if work is None:
+            return self.root / request.stage.name / "not made yet"
+        return self.find(work.stage, work.key) or self.root / work.stage / work.key[:16]
+
+    def _known(self, stage: str) -> dict[str, tuple[Path, Mapping[str, Any]]]:
+        """Return the finished outputs of a stage in the work folder, by key."""
+        if stage not in self._finished:
+            self._finished[stage] = {}
+            for path in sorted((self.root / stage).glob(f"*/{folder.MANIFEST}")):
+                manifest = json.loads(path.read_text("utf-8"))
+                if manifest.get("stage") == stage:
+                    self._finished[stage].setdefault(manifest["key"], (path.parent, manifest))
+        return self._finished[stage]
+
+    def _reason(self, work: Work) -> str:
+        """Say why an output is made anew that another version of its stage had made."""
+        for _, manifest in self._known(work.stage).values():
+            other = Work(work.stage, manifest["version"], work.inputs, work.config)
+            if manifest["key"] == other.key:
+                return f"recomputed because {work.difference(manifest)}"
+        return "starting"
+
+    def _forget(self, found: Resolved) -> None:
+        self._finished.pop(found.request.stage.name, None)
+        self._resolved = {k: v for k, v in self._resolved.items() if v.made.there}
+
+
+def corpus_at(path: Path) -> Made:
+    """Return a corpus; its key is a hash of its samples, not of how they were made."""
+    return Made(path, corpora.key(path), corpora.rows(path))
+
+
+def _share(units: Sequence[Any], part: Part) -> list[Any]:
+    """Return the units of a part: every N-th."""
+    if part.of > max(len(units), 1):
+        raise UsageError(
+            f"--part {part}: there are {len(units):,} units of work; make at most as many parts"
+        )
+    return list(units[part.number - 1 :: part.of])
+
+
+def _is_done(place: Path, work: Work) -> bool:
+    if folder.stage_of(place) != work.stage:
+        return False
+    return bool(folder.read_manifest(place, work.stage).get("key") == work.key)

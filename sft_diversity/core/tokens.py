@@ -1,0 +1,93 @@
+"""A token pass on disk: shards of token counts, and the vocabulary that is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sft_diversity.core import folder
+from sft_diversity.core.incidence import Incidence
+
+STAGE = "tokens"
+#: Folder of the shards in the output: tables of id, length, ids, counts.
+SHARDS = "counts"
+Counts = npt.NDArray[np.int32]
+
+
+class TokenPass:
+    """The tokens of every sample's component: lengths, and the incidence of all token types.
+
+    Parameters
+    ----------
+    place : Path
+        A finished output of stage `tokens`.
+
+    Notes
+    -----
+    What is asked for is read once and kept: lengths are small, the incidence has 8 bytes for each
+    distinct token of each sample.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.manifest = folder.read_input(place, STAGE)
+        self.shards = sorted((place / SHARDS).glob("*.parquet"))
+
+    @cached_property
+    def kinds(self) -> pa.Table:
+        """`kind` (the token's string), `samples`, `token_id`, `occurrences`, by token id."""
+        return pq.read_table(self.place / "kinds.parquet")
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """Sample ids, ascending, shape (n,)."""
+        return self._column("id").combine_chunks()
+
+    @cached_property
+    def lengths(self) -> Counts:
+        """Tokens of each sample, int32, shape (n,)."""
+        found: Counts = self._column("length").to_numpy().astype(np.int32, copy=False)
+        return found
+
+    @cached_property
+    def incidence(self) -> Incidence:
+        """Samples × token types that occur, with counts; kinds are numbered as in `kinds`."""
+        sizes, indices, counts = [np.zeros(1, np.int64)], [], []
+        for part in self.blocks():
+            sizes.append(np.diff(part.indptr))
+            indices.append(part.indices)
+            counts.append(part.counts)
+        indptr = np.cumsum(np.concatenate(sizes))
+        return Incidence(indptr, _joined(indices), _joined(counts), self.kinds.num_rows)
+
+    def blocks(self) -> Iterator[Incidence]:
+        """Yield the incidence shard by shard: memory holds one."""
+        used = self.kinds["token_id"].to_numpy()
+        number = np.zeros(int(used.max(initial=0)) + 1, np.int32)
+        number[used] = np.arange(len(used), dtype=np.int32)
+        for path in self.shards:
+            table = pq.read_table(path, columns=["ids", "counts"])
+            sizes = pc.list_value_length(table["ids"]).to_numpy()
+            indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+            yield Incidence(indptr, number[flat(table, "ids")], flat(table, "counts"), len(used))
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        tables = [pq.read_table(path, columns=[name]) for path in self.shards]
+        return pa.concat_tables(tables)[name]
+
+
+def flat(table: pa.Table, column: str) -> Counts:
+    """Return the values of a list column, end to end."""
+    values: Counts = pc.list_flatten(table[column]).to_numpy()
+    return values
+
+
+def _joined(parts: list[Counts]) -> Counts:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
