@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from sft_diversity import picking, printing, printing_fit, workflow
-from sft_diversity.cluster import show as batch_show
+from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.cluster import stage as batch
+from sft_diversity.cluster import table as batch_table
 from sft_diversity.core import resources, stopping
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.describe import MeasureOptions
@@ -344,7 +345,7 @@ def report_command(
 
 
 @app.command("clean")
-@options_of(workflow.CleanOptions)
+@options_of(CleanConfig)
 def clean_command(
     corpus: Annotated[Path, typer.Argument(help="A corpus, subset or export, or a raw file.")],
     out: Out,
@@ -443,9 +444,9 @@ def submit_command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a command as batch jobs on Slurm, or as the same tasks here."""
+    """Run a command as batch jobs: Slurm, or processes that outlive this one."""
     result = batch.submit(command, profile=profile, executor=executor, work=work, dry_run=dry_run)
-    _finish(result, as_json, batch_show.submitted)
+    _finish(result, as_json, batch_table.submitted)
 
 
 JobName = Annotated[str, typer.Argument(help="Its name, number or folder.")]
@@ -461,7 +462,7 @@ def status_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what waits, runs, is finished and failed, and why."""
-    _finish(batch.status(job, work=work, verify=verify), as_json, batch_show.states)
+    _finish(batch.status(job, work=work, verify=verify), as_json, batch_table.states)
 
 
 @app.command("cancel")
@@ -472,7 +473,7 @@ def cancel_command(
     as_json: AsJson = False,
 ) -> None:
     """End a job's tasks; what is finished stays."""
-    _finish(batch.cancel(job, step=step, work=work), as_json, batch_show.ended)
+    _finish(batch.cancel(job, step=step, work=work), as_json, batch_table.ended)
 
 
 @app.command("retry")
@@ -486,7 +487,7 @@ def retry_command(
 ) -> None:
     """Submit again what failed, was cancelled or is lost, and what comes after it."""
     batch.only_failed(failed)
-    _finish(batch.retry(job, work=work), as_json, batch_show.ended)
+    _finish(batch.retry(job, work=work), as_json, batch_table.ended)
 
 
 @app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -16,9 +16,10 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.models import ENCODER
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
-from sft_diversity.embedding.stage import ENCODER, EmbedConfig
+from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.levels.tokens import TOKENIZER
@@ -75,7 +76,7 @@ class Describer:
         ingest = configs.build(IngestConfig, self._options.ingest, "key `ingest`")
         for path in paths:
             if folder.stage_of(path) is None:
-                ingesting.check_rows((path,), ingest)
+                ingesting.check_rows(ingesting.resolve((path,), ingest))
         found = (self._one(path, name) for path, name in zip(paths, named, strict=True))
         return [dataset for dataset in found if dataset is not None]
 

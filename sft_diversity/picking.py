@@ -17,11 +17,12 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.kernels import Rows
+from sft_diversity.core.models import ENCODER
 from sft_diversity.core.progress import say
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
-from sft_diversity.levels.stage import BAND, ENCODER, IndexConfig
+from sft_diversity.levels.stage import BAND, IndexConfig
 from sft_diversity.levels.tokens import TOKENIZER
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring import quality as judging

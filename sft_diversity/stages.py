@@ -12,7 +12,10 @@ from sft_diversity.core.stage import Stage, Tool
 from sft_diversity.core.store import Store
 
 _HOMES = {
+    "clean": "cleaning.stage:CLEAN",
+    "clean-report": "cleaning.stage:CLEAN_REPORT",
     "embed": "embedding.stage:EMBED",
+    "ingest": "ingestion.stage:INGEST",
     "index": "levels.stage:INDEX",
     "quality": "scoring.quality:QUALITY",
     "tokens": "levels.tokens:TOKENS",

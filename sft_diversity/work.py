@@ -10,8 +10,6 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.hashing import content_key
-from sft_diversity.core.progress import say
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
 from sft_diversity.embedding import stage as embedding
@@ -31,18 +29,15 @@ def corpus_of(
     """
     if len(sources) == 1 and corpora.is_corpus(Path(sources[0])):
         return corpus_at(Path(sources[0]))
-    config = configs.build(IngestConfig, options, "key `ingest`")
-    named = [str(source) for source in sources]
-    made_from = {"sources": named, "options": config.model_dump(mode="json")}
-    out = store.root / "corpus" / content_key(made_from)[:16]
-    if not corpora.is_corpus(out):
-        ingesting.check_rows(sources, config, least)
-    if not store.dry:
-        ingesting.ingest(sources, out, config, say)
-        return corpus_at(out)
-    planned = ingesting.plan(sources, out, config)
-    store.note("ingest", out, planned)
-    return corpus_at(out) if planned["cached"] else Made(out, None, planned["rows"], there=False)
+    config = ingesting.resolve(sources, configs.build(IngestConfig, options, "key `ingest`"))
+    request = store.request("ingest", config, None)
+    if not store.resolve(request).made.there:
+        ingesting.check_rows(config, least)
+    made = store.get("ingest", config)
+    if made.there or not store.dry:
+        return corpus_at(made.path)
+    rows = next(step["rows"] for step in store.plan if step["out"] == str(made.path))
+    return Made(made.path, None, rows, there=False)
 
 
 def encoding_recipe(given: Mapping[str, Any], encoder: str | None) -> dict[str, Any]:

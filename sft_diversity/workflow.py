@@ -25,9 +25,10 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import progress, say
+from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
 from sft_diversity.describe import Describer, MeasureOptions
-from sft_diversity.embedding.stage import ENCODER, EmbedConfig
+from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.exporting import stage as exporting
 from sft_diversity.fitting import stage as fitting
 from sft_diversity.ingestion import stage as ingesting
@@ -46,7 +47,7 @@ from sft_diversity.stages import store
 from sft_diversity.training import curves
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.work import corpus_of, encoding_recipe, made_from
+from sft_diversity.work import corpus_of, made_from
 
 WORK = Path(".sftdiv")
 Result = dict[str, Any]
@@ -57,14 +58,6 @@ class IngestOptions(IngestConfig):
     """Options of `ingest`."""
 
     format: Format = Field(default="auto", description="format of the SOURCEs; auto recognises it")
-
-
-class CleanOptions(CleanConfig):
-    """Options of `clean`; those of the embeddings that `cosine` reads are for YAML files."""
-
-    encoder: str | None = Field(default=None, description=ENCODER)
-    embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
-    ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
 
 
 class ReportOptions(reporting.ReportConfig):
@@ -90,10 +83,10 @@ def ingest(
 ) -> Result:
     """Make a corpus folder of raw files; options are those of `IngestOptions`."""
     asked = _options(IngestOptions, config, options)
-    plain = configs.part_of(IngestConfig, asked)
-    if dry_run:
-        return {"plan": [_step(ingesting.plan(sources, Path(out), plain, asked.format))]}
-    return folder.figures(ingesting.ingest(sources, Path(out), plain, say, asked.format), out)
+    plain = ingesting.resolve(sources, configs.part_of(IngestConfig, asked), asked.format)
+    ingesting.check_out(Path(out), plain)
+    kept = store(WORK, dry_run)
+    return _made(kept, kept.get("ingest", plain, out=Path(out)))
 
 
 def embed(
@@ -148,8 +141,13 @@ def _index_or_part(
         raise UsageError(f"{stage}: --part fills the work folder; leave out --out")
     else:
         made = made_by.get_part(stage, asked, Path(corpus), splitting.parse(part, stage))
-    if made_by.dry:
-        return {"plan": made_by.plan}
+    return _made(made_by, made)
+
+
+def _made(by: Store, made: Made) -> Result:
+    """Return the figures of an output, or the plan of a dry run."""
+    if by.dry:
+        return {"plan": by.plan}
     return folder.figures(folder.read_manifest(made.path), made.path)
 
 
@@ -404,31 +402,16 @@ def clean(
     dry_run: bool = False,
     **options: Any,
 ) -> Result:
-    """Take near-duplicates and contaminated samples out of a corpus; see `CleanOptions`.
+    """Take near-duplicates and contaminated samples out of a corpus; see `CleanConfig`.
 
     `corpus` may also be a subset, an export or raw files, which are ingested first.
     """
-    asked = _options(CleanOptions, config, options)
-    plain = configs.part_of(CleanConfig, asked)
+    asked = _options(CleanConfig, config, options)
     kept = store(work, dry_run)
-    cleaning.check(Path(corpus), Path(out), plain)
+    cleaning.check(Path(corpus), Path(out), asked)
     made = corpus_of(kept, [corpus], asked.ingest)
-    embeddings: dict[str, Path] = {}
-    encoding: dict[str, Any] = {}
-    if asked.cosine is not None:
-        encoding = encoding_recipe(asked.embed, asked.encoder)
-        for name in cleaning.components(plain):
-            named = {"encoder": asked.encoder, "components": (name,)}
-            wanted = configs.build(EmbedConfig, asked.embed, "key `embed`", named)
-            embeddings[name] = kept.get("embed", wanted, made).path
-    if dry_run:
-        planned = {"rows": made.rows}
-        if made.there:
-            planned = cleaning.plan(made.path, Path(out), plain, embeddings)
-        kept.note("clean", Path(out), planned)
-        return {"plan": kept.plan}
-    cleaned = cleaning.clean(made.path, Path(out), plain, embeddings, say, encoding)
-    return folder.figures(cleaned, out)
+    stage = cleaning.REPORT if asked.report_only else cleaning.STAGE
+    return _made(kept, kept.get(stage, asked, made, out=Path(out)))
 
 
 def rewrite(

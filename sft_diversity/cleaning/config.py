@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from sft_diversity.core.config import Config
+from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.models import ENCODER
 
 
 class EvalFile(Config):
@@ -18,7 +20,7 @@ class EvalFile(Config):
 
 
 class CleanConfig(Config):
-    """What is taken out of a corpus."""
+    """What is taken out of a corpus; the last three are for YAML files, but for the encoder."""
 
     minhash: bool = Field(default=True, description="look for near-duplicates by their words")
     jaccard: float = Field(
@@ -63,3 +65,16 @@ class CleanConfig(Config):
     permutations: int = Field(default=128, ge=16, le=4096, description="MinHash permutations")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of the permutations")
     report_only: bool = Field(default=False, description="write the report, not the corpus")
+    encoder: str | None = Field(default=None, description=ENCODER)
+    embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
+    ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components that must be alike."""
+        return COMPONENTS if self.component == "both" else (self.component,)
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """Options of the encoder that `cosine` reads."""
+        return self.embed | ({"encoder": self.encoder} if self.encoder is not None else {})

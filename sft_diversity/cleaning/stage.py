@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sft_diversity.cleaning.evalfiles import Opened, open_all
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage, progress, schema, stopping, vectors
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
 
 VERSION = 1
 STAGE = "clean"
@@ -29,51 +31,106 @@ _SECONDS_A_SAMPLE = 1e-4  # one pass over the words, on one core
 _INFO = ["id", "source", "source_file", "source_row"]
 
 
-def components(config: CleanConfig) -> tuple[str, ...]:
-    """Return the components that must be alike."""
-    return corpora.COMPONENTS if config.component == "both" else (config.component,)
-
-
 def check(source: Path, out: Path, config: CleanConfig) -> None:
     """Refuse a place or evaluation files that would not do, before any embedding."""
     folder.check_out(out, REPORT if config.report_only else STAGE, [source])
     open_all(config.against)
 
 
-def plan(
-    corpus: Path,
-    out: Path,
-    config: CleanConfig,
-    embeddings: Mapping[str, Path] | None = None,
-) -> dict[str, Any]:
-    """Say what `clean` would do; touches nothing.
+def needs(config: CleanConfig, ask: Ask) -> None:
+    """Read the corpus, the evaluation files, and with `cosine` its embeddings."""
+    from rensa import RMinHash
 
-    The time of exact cosines is estimated from a small matrix product that is timed here.
-    """
-    rows = sum(pq.read_metadata(path).num_rows for path in corpora.shards(corpus))
+    ask.corpus()
+    ask.key("minhash", f"rensa {RMinHash.ALGORITHM_VERSION}")
     evals = open_all(config.against)
-    cached = False
-    made = embeddings is not None and all(folder.stage_of(path) for path in embeddings.values())
-    if config.cosine is None or made:
-        work = _work(corpus, config, evals, embeddings)
-        cached = folder.stage_of(out) == work.stage and (
-            folder.read_manifest(out)["key"] == work.key
-        )
-    seconds = rows * _SECONDS_A_SAMPLE
-    planned: dict[str, Any] = {"cosine_seconds": 0.0}
-    if config.cosine is not None:
-        planned["cosine_seconds"] = round(cosine_seconds(rows), 1)
-        seconds += planned["cosine_seconds"]
-    size = sum(path.stat().st_size for path in corpora.shards(corpus))
-    return {
-        "stage": STAGE,
-        "rows": rows,
-        "cached": cached,
-        "seconds": 0.0 if cached else seconds,
-        "bytes": 0 if cached else round(size * (0.1 if config.report_only else 1.1)),
-        "out": str(out),
-        **planned,
+    for opened in evals:
+        ask.key(f"against {opened.label}", opened.sha256)
+    named = [
+        {"path": one.label, "prompts": one.prompts, "references": one.references} for one in evals
+    ]
+    ask.resolve(against=named)
+    for name in config.components if config.cosine is not None else ():
+        ask.stage(f"embeddings {name}", "embed", config.encoding | {"components": (name,)})
+
+
+def join(job: Job[CleanConfig]) -> Result:
+    """Write the corpus without its near-duplicates and contaminated samples.
+
+    Contaminated samples go first; then samples are settled in order of `keep`, by MinHash and, with
+    `cosine`, by embedding. The output is a corpus folder: `samples/` in the corpus's shards,
+    `removed.parquet` and `removed.jsonl` (each removed sample with its twin), `clusters.parquet`.
+    With `report_only` there is no `samples/`.
+
+    Raises
+    ------
+    DataError
+        If nothing would be left, or an evaluation file cannot be read.
+    """
+    corpus, draft, config = job.corpus, job.draft, job.config
+    if draft.state == "resumed":
+        job.say(f"clean: goes on at {parts.state(corpus, draft)}")
+    embeddings: dict[str, Path] = {
+        name: job.inputs[role].path
+        for name in config.components
+        if (role := f"embeddings {name}") in job.inputs
     }
+    removed, result = _report(corpus, draft, config, open_all(config.against), embeddings)
+    if not config.report_only:
+        _write_samples(corpus, draft, removed["id"])
+    parts.forget(draft)
+    rows = sum(source["rows"]["in"] for source in result["sources"])
+    dropped = Counter(removed["reason"].to_pylist())
+    return Result(
+        rows=folder.rows_account(rows, rows - len(removed), dropped),
+        seeds={"minhash": config.seed},
+        figures=result,
+        lineage=lineage.of(corpus=corpus),
+        recipe=lineage.public({**draft.work.config, **_encoding(config, embeddings)})[0],
+    )
+
+
+def _encoding(config: CleanConfig, embeddings: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the options of the embeddings that were read, as they came out here."""
+    for place in embeddings.values():
+        made = folder.read_manifest(place)
+        resolved = {n: v for n, v in made["config"].items() if n != "components" and v is not None}
+        commit = made["result"]["encoder"]["commit"]
+        revision = {} if commit is None else {"revision": commit}
+        encoder = {} if config.encoder is None else {"encoder": config.encoder}
+        return encoder | {"embed": {**config.embed, **resolved, **revision}}
+    return {}
+
+
+def _options(config: CleanConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"encoder", "embed", "ingest"})
+
+
+def _cost(config: CleanConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+    """Estimate; exact cosines from a small matrix product that is timed here."""
+    corpus = inputs["corpus"]
+    cosines = 0.0 if config.cosine is None else round(cosine_seconds(corpus.rows), 1)
+    size = sum(path.stat().st_size for path in corpora.shards(corpus.path))
+    return {
+        "seconds": corpus.rows * _SECONDS_A_SAMPLE + cosines,
+        "bytes": round(size * (0.1 if config.report_only else 1.1)),
+        "cosine_seconds": cosines,
+    }
+
+
+def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    rows = manifest["rows"]
+    gone = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in rows["dropped"].items())
+    yield f"{rows['kept']:,} of {rows['in']:,} samples kept; out: {gone or 'none'}"
+    for line in corpora.emptied(manifest):
+        yield f"warning: {line}; see removed.jsonl"
+
+
+CLEAN = Stage(
+    STAGE, VERSION, CleanConfig, needs=needs, join=join, options=_options, cost=_cost, lines=_lines
+)
+#: The report alone: no corpus, so another kind of output.
+CLEAN_REPORT = replace(CLEAN, name=REPORT)
 
 
 def cosine_seconds(rows: int, dim: int = 384) -> float:
@@ -89,75 +146,12 @@ def cosine_seconds(rows: int, dim: int = 384) -> float:
     return float(best * pairs / settle.BLOCK**2)
 
 
-def clean(
-    corpus: Path,
-    out: Path,
-    config: CleanConfig,
-    embeddings: Mapping[str, Path] | None = None,
-    say: Callable[[str], None] = progress.say,
-    encoding: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write the corpus without its near-duplicates and contaminated samples; return the manifest.
-
-    Contaminated samples go first; then samples are settled in order of `keep`, by MinHash and, with
-    `cosine`, by embedding.
-
-    Parameters
-    ----------
-    embeddings : mapping, optional
-        Component to output of `embed` for this very corpus; needed with `cosine`.
-    encoding : mapping, optional
-        Options that made them, for the recipe.
-
-    Returns
-    -------
-    dict
-        The manifest of a corpus folder: `samples/` in the corpus's shards, `removed.parquet` and
-        `removed.jsonl` (each removed sample with its twin), `clusters.parquet`. With
-        `report_only` there is no `samples/`.
-
-    Raises
-    ------
-    UsageError
-        If `out` is another stage's output, an evaluation file is not there, or embeddings are
-        missing or of another corpus.
-    DataError
-        If nothing would be left, or an evaluation file cannot be read.
-    """
-    evals = open_all(config.against)
-    work = _work(corpus, config, evals, embeddings)
-    draft = folder.open_draft(out, work)
-    where = f" (at {parts.state(corpus, draft)})" if draft.state == "resumed" else ""
-    say(f"clean: {draft.reason}{where}")
-    if draft.reused:
-        return folder.read_manifest(out)
-    removed, result = _report(corpus, draft, config, evals, embeddings)
-    if not config.report_only:
-        _write_samples(corpus, draft, removed["id"])
-    parts.forget(draft)
-    rows = sum(source["rows"]["in"] for source in result["sources"])
-    dropped = Counter(removed["reason"].to_pylist())
-    account = folder.rows_account(rows, rows - len(removed), dropped)
-    read = {f"embeddings {name}": place for name, place in dict(embeddings or {}).items()}
-    manifest = draft.commit(
-        rows=account,
-        seeds={"minhash": config.seed},
-        result=result,
-        lineage=lineage.of(corpus=corpus, **read),
-        recipe=lineage.public({**work.config, **dict(encoding or {})})[0],
-    )
-    say(_summary(manifest))
-    for line in corpora.emptied(manifest):
-        say(f"clean: warning: {line}; see removed.jsonl")
-    return manifest
-
-
 def _report(
     corpus: Path,
     draft: folder.Draft,
     config: CleanConfig,
     evals: list[Opened],
-    embeddings: Mapping[str, Path] | None,
+    embeddings: Mapping[str, Path],
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Settle who goes and write the report; return the removed rows and the figures."""
     info = corpora.read(corpus, _INFO)
@@ -185,30 +179,6 @@ def _report(
     return removed, result
 
 
-def _work(
-    corpus: Path,
-    config: CleanConfig,
-    evals: list[Opened],
-    embeddings: Mapping[str, Path] | None,
-) -> folder.Work:
-    from rensa import RMinHash
-
-    inputs = {"corpus": corpora.key(corpus), "minhash": f"rensa {RMinHash.ALGORITHM_VERSION}"}
-    for opened in evals:
-        inputs[f"against {opened.label}"] = opened.sha256
-    if config.cosine is not None:
-        for name in components(config):
-            if embeddings is None or name not in embeddings:
-                raise UsageError(f"clean: `cosine` needs embeddings of `{name}`; embed the corpus")
-            inputs[f"embeddings {name}"] = vectors.key(embeddings[name], name)
-    asked = config.model_dump(mode="json")
-    asked["against"] = [
-        {"path": one.label, "prompts": one.prompts, "references": one.references} for one in evals
-    ]
-    stage = REPORT if config.report_only else STAGE
-    return folder.Work(stage, VERSION, inputs, asked)
-
-
 def _contamination(
     seen: parts.Read, n: int, sought: overlap.Grams | None, config: CleanConfig
 ) -> overlap.Overlaps:
@@ -222,12 +192,12 @@ def _evidence(
     seen: parts.Read,
     info: pa.Table,
     config: CleanConfig,
-    embeddings: Mapping[str, Path] | None,
+    embeddings: Mapping[str, Path],
 ) -> settle.Alike:
     buckets, number = minhash.buckets(seen.keys)
     loaded = []
-    if config.cosine is not None and embeddings is not None:
-        for name in components(config):
+    if config.cosine is not None:
+        for name in config.components:
             ids, rows = vectors.read_component(embeddings[name], name)
             if not ids.equals(info["id"].combine_chunks()):
                 raise UsageError(
@@ -323,9 +293,3 @@ def _hit_by_file(evals: list[Opened], removed: pa.Table) -> list[dict[str, Any]]
         }
         for opened in evals
     ]
-
-
-def _summary(manifest: Mapping[str, Any]) -> str:
-    rows = manifest["rows"]
-    gone = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in rows["dropped"].items())
-    return f"clean: {rows['kept']:,} of {rows['in']:,} samples kept; out: {gone or 'none'}"

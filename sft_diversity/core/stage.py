@@ -6,7 +6,7 @@ it names what it needs, and gets a `Job` whose inputs are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,8 @@ class Result:
     """What the manifest says of an output besides its identity.
 
     `rows` accounts for rows (`folder.rows_account`); `figures` are equal between equal runs, `run`
-    are not (seconds, device); `recipe` is how to make it again.
+    are not (seconds, device); `recipe` is how to make it again; `lineage` is what the store cannot
+    know: folders among raw sources.
     """
 
     rows: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +99,7 @@ class Result:
     run: Mapping[str, Any] = field(default_factory=dict)
     seeds: Mapping[str, int] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -177,6 +179,11 @@ def no_cost(config: Any, inputs: Mapping[str, Made], work: Path) -> Mapping[str,
     return {"seconds": 0.0, "bytes": 0}
 
 
+def no_lines(manifest: Mapping[str, Any]) -> Iterable[str]:
+    """Return none: the figures say it all."""
+    return ()
+
+
 def every_option(config: Config) -> Mapping[str, Any]:
     """Return a config as JSON."""
     return config.model_dump(mode="json")
@@ -219,6 +226,8 @@ class Stage(Generic[C]):
         `seconds`, `bytes` and facts for a plan, from options, inputs and the work folder.
     label : callable
         How the person at the terminal is told whose progress it is.
+    lines : callable
+        What the person should hear of a finished output, from its manifest.
     """
 
     name: str
@@ -231,6 +240,7 @@ class Stage(Generic[C]):
     options: Callable[[C], Mapping[str, Any]] = every_option
     cost: Callable[[C, Mapping[str, Made], Path], Mapping[str, Any]] = no_cost
     label: Callable[[C], str] | None = None
+    lines: Callable[[Mapping[str, Any]], Iterable[str]] = no_lines
 
     def said(self, config: C) -> str:
         """Return the label for some options."""

@@ -245,6 +245,8 @@ class Store:
                 self._commit(found, draft)
             finally:
                 draft.release()
+        for line in request.stage.lines(folder.read_manifest(found.made.path)):
+            self.say(f"{request.stage.name}: {line}")
         self._forget(found)
 
     def _commit(self, found: Resolved, draft: Draft) -> None:
@@ -257,7 +259,7 @@ class Store:
             seeds=result.seeds,
             result=result.figures,
             run={**job.run, **result.run},
-            lineage=self._lineage(found),
+            lineage={**self._lineage(found), **result.lineage},
             recipe=result.recipe,
         )
 

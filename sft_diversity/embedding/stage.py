@@ -30,8 +30,6 @@ _RATES = {("cpu", "float32"): 3_000, ("cpu", "bfloat16"): 9_000, ("cuda", "bfloa
 _CHARS_PER_TOKEN = 4.5
 _BYTES_A_VECTOR = 2 * 384
 
-ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
-
 
 class EmbedConfig(Config):
     """Which encoder, where it runs, and what it reads."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sft_diversity.core.corpus import MAKERS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import stage_of
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.hub import PREFIX
 from sft_diversity.ingestion import hub, streams, tables
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig
@@ -45,7 +45,7 @@ class File:
         if self.kind == "hub":
             return str(self.revision)
         try:
-            return file_sha256(self.path)
+            return file_key(self.path)
         except OSError as fault:
             raise DataError(f"ingest: {self.path}: {fault.strerror or fault}") from None
 

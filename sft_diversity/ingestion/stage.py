@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from sft_diversity.core import (
     stopping,
 )
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
-from sft_diversity.core.folder import Draft, Work, open_draft, rows_account
+from sft_diversity.core.folder import Draft, rows_account
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
 from sft_diversity.ingestion import assemble, hub, own
 from sft_diversity.ingestion.config import Format, IngestConfig, SourceConfig
 from sft_diversity.ingestion.files import (
@@ -43,8 +44,6 @@ VERSION = 2
 QUARANTINE = "quarantine.jsonl"
 _MAX_WRITERS = 4  # each holds a shard of some thousand rows
 _ROWS_PER_S, _BYTES_PER_ROW = 15_000, 200  # packed text on one 3 GHz core: for estimates only
-
-Say = Callable[[str], None]
 
 
 def resolve(
@@ -68,9 +67,7 @@ def resolve(
     return config
 
 
-def check_rows(
-    sources: Sequence[str | Path], config: IngestConfig, least: int = 0, format: Format = "auto"
-) -> None:
+def check_rows(config: IngestConfig, least: int = 0) -> None:
     """Refuse sources that cannot hold `least` samples, as far as that shows without reading them.
 
     Raises
@@ -80,7 +77,6 @@ def check_rows(
     DataError
         If they hold fewer rows, or `size` of the config is below it.
     """
-    config = resolve(sources, config, format)
     rows = 0
     for number in range(len(config.sources)):
         for file in files_of(config, number):
@@ -94,65 +90,15 @@ def check_rows(
         )
 
 
-def plan(
-    sources: Sequence[str | Path], out: Path, config: IngestConfig, format: Format = "auto"
-) -> dict[str, Any]:
-    """Return what `ingest` would do; reads file sizes only and writes nothing.
-
-    Returns
-    -------
-    dict
-        `stage, sources` (name, files, bytes of each), `rows` (estimated), `cached`, `seconds`,
-        `bytes` (estimated disk), `out`.
-    """
-    config = resolve(sources, config, format)
-    check_out(out, config)
+def needs(config: IngestConfig, ask: Ask) -> None:
+    """Read the files of every source, each source by its content."""
     prepared = _prepare(config)
-    size = sum(file.bytes for file in prepared.files)
-    rows = size // _BYTES_PER_ROW
-    done = folder.stage_of(out) == "ingest" and (
-        folder.read_manifest(out).get("key") == prepared.work.key
-    )
-    listed = [
-        {
-            "name": source.name,
-            "files": sum(f.source == i for f in prepared.files),
-            "bytes": sum(f.bytes for f in prepared.files if f.source == i),
-        }
-        for i, source in enumerate(config.sources)
-    ]
-    return {
-        "stage": "ingest",
-        "sources": listed,
-        "rows": rows,
-        "cached": done,
-        "seconds": 0.0 if done else round(rows / _ROWS_PER_S, 1),
-        "bytes": 0 if done else 2 * size,
-        "out": str(out),
-    }
+    for name, key in prepared.keys.items():
+        ask.key(name, key)
 
 
-def ingest(
-    sources: Sequence[str | Path],
-    out: Path,
-    config: IngestConfig,
-    say: Say = progress.say,
-    format: Format = "auto",
-) -> dict[str, Any]:
-    """Make the corpus folder `out` of raw files and return its manifest.
-
-    Parameters
-    ----------
-    sources : sequence of path or str
-        Files, folders, globs or `hub:org/name[/config[/split]][@revision]`; empty for those of
-        `config`.
-    format : str
-        Row format of `sources`; `auto` recognises it file by file.
-
-    Returns
-    -------
-    dict
-        The manifest. `rows` accounts for all rows, `result.sources` for those of each source.
+def join(job: Job[IngestConfig]) -> Result:
+    """Make the corpus: `samples/`, `dropped.parquet`, `quarantine.jsonl`.
 
     Raises
     ------
@@ -169,37 +115,51 @@ def ingest(
     Two passes, O(rows · log rows); memory holds one run (64 MB of text) and 60 bytes a row. A
     stopped run goes on with the next part (a large file, or several small ones).
     """
-    config = resolve(sources, config, format)
-    check_out(out, config)
+    config, draft = job.config, job.draft
     prepared = _prepare(config)
     for line in hub.moving(_on_the_hub(prepared, config)):
-        say(line)
-    draft = open_draft(out, prepared.work)
-    if draft.reused:
-        say(f"ingest: reused: {draft.reason}")
-        _warn(folder.read_manifest(out), say)
-        return folder.read_manifest(out)
+        job.say(line)
     parts = parts_of(prepared.files)
     if draft.state == "resumed":
         at = sum(draft.has(f"{part.name}.json") for part in parts)
-        say(f"ingest: resumed at part {at} of {len(parts)}")
-    elif draft.reason.startswith("recomputed"):
-        say(f"ingest: {draft.reason}")
+        job.say(f"ingest: resumed at part {at} of {len(parts)}")
     counts = _first_pass(draft, parts, config)
     _check_bad(draft, parts, counts, prepared, config)
     result, rows = _second_pass(draft, counts, prepared, config)
     _forget_parts(draft)
-    manifest = draft.commit(
+    _failed_quarantine(draft.out).unlink(missing_ok=True)
+    return Result(
         rows=rows,
         seeds={"seed": config.seed},
-        result=result,
+        figures=result,
         lineage=_lineage(prepared, config),
         recipe=_recipe(prepared, config),
     )
-    _failed_quarantine(out).unlink(missing_ok=True)
-    say(_summary(rows, out))
-    _warn(manifest, say)
-    return manifest
+
+
+def _options(config: IngestConfig) -> dict[str, Any]:
+    """Return what changes a byte: not where files lie, nor how many rows may be bad."""
+    options = config.model_dump(mode="json", exclude={"root", "max_bad_fraction"})
+    for source in options["sources"]:
+        del source["path"]
+    return options
+
+
+def _cost(config: IngestConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+    """Estimate rows, time and disk from file sizes alone."""
+    prepared = _prepare(config)
+    size = sum(file.bytes for file in prepared.files)
+    listed = [
+        {
+            "name": source.name,
+            "files": len(prepared.of(i)),
+            "bytes": sum(file.bytes for file in prepared.of(i)),
+        }
+        for i, source in enumerate(config.sources)
+    ]
+    rows = size // _BYTES_PER_ROW
+    seconds = round(rows / _ROWS_PER_S, 1)
+    return {"sources": listed, "rows": rows, "seconds": seconds, "bytes": 2 * size}
 
 
 def check_out(out: Path, config: IngestConfig) -> None:
@@ -211,11 +171,11 @@ def check_out(out: Path, config: IngestConfig) -> None:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The files of all sources, in order, and what the output depends on."""
+    """The files of all sources, in order, and the content key of each source by its name."""
 
     files: list[File]
     digests: list[str]
-    work: Work
+    keys: dict[str, str]
 
     def of(self, source: int) -> list[File]:
         """Return the files of a source, by its number."""
@@ -225,15 +185,11 @@ class _Prepared:
 def _prepare(config: IngestConfig) -> _Prepared:
     files = [file for i in range(len(config.sources)) for file in files_of(config, i)]
     digests = [file.sha256() for file in files]
-    inputs = {}
+    keys = {}
     for i, source in enumerate(config.sources):
         mine = [k for k, file in enumerate(files) if file.source == i]
-        inputs[source.name] = key_of([files[k] for k in mine], [digests[k] for k in mine])
-    # where files lie and how many may be bad changes no byte of the output
-    options = config.model_dump(mode="json", exclude={"root", "max_bad_fraction"})
-    for source in options["sources"]:
-        del source["path"]
-    return _Prepared(files, digests, Work("ingest", VERSION, inputs, options))
+        keys[source.name] = key_of([files[k] for k in mine], [digests[k] for k in mine])
+    return _Prepared(files, digests, keys)
 
 
 def _lineage(prepared: _Prepared, config: IngestConfig) -> lineage.Lineage:
@@ -453,17 +409,18 @@ def _forget_parts(draft: Draft) -> None:
     shutil.rmtree(old)
 
 
-def _warn(manifest: dict[str, Any], say: Say) -> None:
-    for line in corpus.emptied(manifest):
-        say(f"ingest: warning: {line}; see dropped.parquet and {QUARANTINE}")
-
-
-def _summary(rows: dict[str, Any], out: Path) -> str:
+def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Say what became of the rows, and which sources gave no sample."""
+    rows = manifest["rows"]
     lost = "".join(f", {number:,} {reason}" for reason, number in rows["dropped"].items())
-    return (
-        f"ingest: {rows['in']:,} rows in: {rows['kept']:,} kept{lost}, "
-        f"{rows['quarantined']:,} quarantined; {out}"
+    yield (
+        f"{rows['in']:,} rows in: {rows['kept']:,} kept{lost}, {rows['quarantined']:,} quarantined"
     )
+    for line in corpus.emptied(manifest):
+        yield f"warning: {line}; see dropped.parquet and {QUARANTINE}"
 
 
-__all__ = ["VERSION", "IngestConfig", "SourceConfig", "ingest", "plan", "resolve"]
+INGEST = Stage(
+    "ingest", VERSION, IngestConfig, needs=needs, join=join, options=_options, cost=_cost,
+    lines=_lines,
+)  # fmt: skip

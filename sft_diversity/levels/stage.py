@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
 from sft_diversity.core.config import Config
+from sft_diversity.core.models import ENCODER
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
 from sft_diversity.levels import tagging
 from sft_diversity.levels.base import PARTS, VERSION, Level
@@ -26,7 +27,6 @@ BAND = (
     "micro: samples that may hold a token type, LOW:HIGH; default: auto, 10:500 or wider where "
     "fewer than four fifths of the samples then hold a kind"
 )
-ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
 
 LevelName = Literal["macro", "meso", "micro"]
 Strategy = Literal[

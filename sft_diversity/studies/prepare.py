@@ -73,7 +73,7 @@ def check(study: StudyConfig, place: Path, work: Path) -> None:
     if study.corpus is None and not is_corpus(corpus):
         ingest = configs.build(workflow.IngestOptions, study.ingest, "study, block `ingest`")
         plain = configs.part_of(IngestConfig, ingest)
-        ingesting.check_rows((), plain, max(study.grid["size"]), ingest.format)
+        ingesting.check_rows(ingesting.resolve((), plain), max(study.grid["size"]))
     # lengths and samples that are left out are known once the indexes are made
     asked = [
         {k: v for k, v in grid.select_options(cell, study, place).items() if k not in _FROM_INDEXES}
