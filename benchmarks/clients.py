@@ -29,11 +29,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sft_diversity import ingest
 from sft_diversity.core.folder import dump_json
 from sft_diversity.exporting import clients, formats, stage
 from sft_diversity.exporting.formats import exported
-from sft_diversity.ingestion import stage as ingesting
-from sft_diversity.ingestion.config import IngestConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, DOCS = ROOT / "benchmarks/results/clients.json", ROOT / "docs/clients.md"
@@ -83,7 +82,7 @@ def make_exports(scratch: Path) -> list[tuple[str, str, Path]]:
         for turns in DIALOGUES:
             row = {"messages": [{"role": role, "content": text} for role, text in turns]}
             out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-    ingesting.ingest([source], scratch / "corpus", IngestConfig(), lambda _: None)
+    ingest(source, out=scratch / "corpus")
     made = []
     for name in formats.FORMATS:
         for file_type in FILE_TYPES:

@@ -33,11 +33,10 @@ _CONFIG = _HERE.parents[1] / "configs" / "ingest" / "reference-117k.yaml"
 
 def ours(root: Path, out: Path) -> dict[str, int]:
     """Ingest the reference corpus; return rows kept of each source."""
-    from sft_diversity.core import config
-    from sft_diversity.ingestion.stage import IngestConfig, ingest
+    from sft_diversity import ingest
 
-    manifest = ingest([], out, config.load(_CONFIG, IngestConfig, {"root": str(root)}))
-    return {s["name"]: s["rows"]["kept"] for s in manifest["result"]["sources"]}
+    made = ingest(config=_CONFIG, root=str(root), out=out)
+    return {s["name"]: s["rows"]["kept"] for s in made["sources"]}
 
 
 def peer(root: Path, out: Path) -> dict[str, int]:

@@ -227,6 +227,7 @@ class Store:
         else:
             folder.read_input(found.made.path)
             self.say(f"{request.stage.said(request.config)}: {found.made.path} is up to date")
+            self._tell(found)
         assert found.made.key is not None
         self._got[found.made.key] = found.made
         return found.made
@@ -245,9 +246,13 @@ class Store:
                 self._commit(found, draft)
             finally:
                 draft.release()
-        for line in request.stage.lines(folder.read_manifest(found.made.path)):
-            self.say(f"{request.stage.name}: {line}")
+        self._tell(found)
         self._forget(found)
+
+    def _tell(self, found: Resolved) -> None:
+        stage = found.request.stage
+        for line in stage.lines(folder.read_manifest(found.made.path)):
+            self.say(f"{stage.name}: {line}")
 
     def _commit(self, found: Resolved, draft: Draft) -> None:
         stage = found.request.stage

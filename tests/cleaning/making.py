@@ -9,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from sft_diversity.core import folder, schema, vectors
+from sft_diversity.core.config import Config
 from sft_diversity.core.hashing import text_key
+from sft_diversity.core.stage import Result, Stage
+from tests.making import make, quiet
 
 
 def sample(instruction, response, **more):
@@ -34,17 +37,32 @@ def corpus(out, rows, shards=2):
     return out
 
 
-def embeddings(out, component, ids, matrix):
-    draft = folder.open_draft(out, folder.Work("embed", 0, {}, {"component": component}))
-    columns = [pa.array(ids, pa.string()), vectors.column(matrix.astype(np.float16))]
-    table = pa.table(columns, schema=vectors_schema(matrix.shape[1]))
-    draft.write_table(f"{component}/all.parquet", table)
-    draft.commit()
-    return out
+class Embedded(Config):
+    components: tuple[str, ...]
 
 
-def vectors_schema(dim):
-    return schema.embeddings(dim)
+def embedder(found):
+    """Return a stage in the place of `embed`: components' ids and matrices that are there."""
+
+    def needs(config, ask):
+        ask.corpus()
+
+    def join(job):
+        for component in job.config.components:
+            ids, matrix = found[component]
+            columns = [pa.array(ids, pa.string()), vectors.column(matrix.astype(np.float16))]
+            table = pa.table(columns, schema=schema.embeddings(matrix.shape[1]))
+            job.write_table(f"{component}/all.parquet", table)
+        return Result(figures={"encoder": {"commit": None}})
+
+    return Stage("embed", 0, Embedded, needs=needs, join=join)
+
+
+def clean(source, out, config, found=None, *, say=quiet):
+    """Clean a corpus to `out`, with the embeddings `found` if there are any."""
+    stages = {} if found is None else {"embed": embedder(found)}
+    stage = "clean-report" if config.report_only else "clean"
+    return make(stage, config, out, source, say=say, stages=stages)
 
 
 def shingles(text, size=3):

@@ -15,8 +15,8 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
 from sft_diversity.exporting import formats, stage
 from sft_diversity.exporting.formats import exported
-from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
+from tests import making
 from tests.exporting import fixtures
 
 NAMES = list(formats.FORMATS)
@@ -38,7 +38,7 @@ def export(source: Path, out: Path, **options: Any) -> dict[str, Any]:
 
 
 def ingest(path: Path, out: Path) -> list[dict[str, Any]]:
-    ingesting.ingest([path], out, IngestConfig(), lambda _: None)
+    making.ingest([path], out, IngestConfig())
     files = sorted((out / "samples").glob("*.parquet"))
     return pa.concat_tables([pq.read_table(file) for file in files]).to_pylist()
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus
-from sft_diversity.ingestion.stage import IngestConfig, ingest
+from sft_diversity.ingestion.config import IngestConfig
+from tests.making import ingest
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:

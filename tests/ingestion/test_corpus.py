@@ -17,9 +17,10 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus, folder
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.hashing import text_key
-from sft_diversity.ingestion.stage import IngestConfig, check_rows, ingest, plan
+from sft_diversity.ingestion.stage import IngestConfig, check_rows, resolve
 from sft_diversity.ingestion.text import normalise
 from tests.ingestion.making import quarantine, responses, row, run, samples, write_lines
+from tests.making import ingest, plan
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLE = REPOSITORY / "data" / "sample"
@@ -194,12 +195,12 @@ def test_the_same_call_is_reused_and_a_change_is_named(tmp_path):
     file = write_lines(tmp_path / "a.jsonl", [row(1)])
     said: list[str] = []
     config = IngestConfig()
-    assert plan([file], tmp_path / "out", config)["cached"] is False
+    assert plan("ingest", resolve([file], config), tmp_path / "out")["state"] == "to do"
     assert not list(tmp_path.glob(".out*"))
     ingest([file], tmp_path / "out", config, said.append)
     ingest([file], tmp_path / "out", config, said.append)
-    assert "reused" in said[-1]
-    assert plan([file], tmp_path / "out", config)["cached"] is True
+    assert any("is up to date" in line for line in said)
+    assert plan("ingest", resolve([file], config), tmp_path / "out")["state"] == "cached"
     write_lines(file, [row(1), row(2)])
     ingest([file], tmp_path / "out", config, said.append)
     assert any("recomputed because input a changed" in line for line in said)
@@ -316,6 +317,6 @@ def test_a_file_is_never_said_to_have_fewer_rows_than_it_has(tmp_path, ending):
         text = json.dumps(table.to_pylist()) if ending == "json" else ""
         text = text or "\n".join(map(json.dumps, table.to_pylist()))
         path.write_bytes(gzip.compress(text.encode()) if ending == "jsonl.gz" else text.encode())
-    check_rows([path], IngestConfig(), 9)
+    check_rows(resolve([path], IngestConfig()), 9)
     with pytest.raises(DataError, match=r"size is 40 but the sources have (9|11|18) rows at most"):
-        check_rows([path], IngestConfig(), 40)
+        check_rows(resolve([path], IngestConfig()), 40)

@@ -14,19 +14,20 @@ import pytest
 from sft_diversity.core import machine
 from sft_diversity.ingestion import worker
 from sft_diversity.ingestion.config import IngestConfig
-from sft_diversity.ingestion.stage import ingest
 from tests.ingestion.making import row
+from tests.making import ingest
 
 RUN = """
 import sys
 from pathlib import Path
 from sft_diversity.ingestion import parts, worker
-from sft_diversity.ingestion.stage import IngestConfig, ingest
+from sft_diversity.ingestion.stage import IngestConfig
+from tests.making import ingest
 
 parts._PART_BYTES = 1 << 16
 worker._WORTH_BYTES = int(sys.argv[3])
 files = sorted(Path(sys.argv[1]).glob("*.gz"))
-ingest(files, Path(sys.argv[2]), IngestConfig())
+ingest(files, Path(sys.argv[2]), IngestConfig(), lambda line: print(line, file=sys.stderr))
 """
 
 
