@@ -7,7 +7,6 @@ drafted beside it, each whole or not there: that is resume, and the work of a pa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -377,10 +376,10 @@ class Store:
         """Return the finished outputs of a stage in the work folder, by key."""
         if stage not in self._finished:
             self._finished[stage] = {}
-            for path in sorted((self.root / stage).glob(f"*/{folder.MANIFEST}")):
-                manifest = json.loads(path.read_text("utf-8"))
-                if manifest.get("stage") == stage:
-                    self._finished[stage].setdefault(manifest["key"], (path.parent, manifest))
+            for place in sorted((self.root / stage).glob("[!.]*")):  # no drafts, which begin so
+                if folder.stage_of(place) == stage:
+                    manifest = folder.read_manifest(place)
+                    self._finished[stage].setdefault(manifest["key"], (place, manifest))
         return self._finished[stage]
 
     def _reason(self, work: Work) -> str:
