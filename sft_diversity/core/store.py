@@ -35,11 +35,14 @@ class Request:
 
     @property
     def key(self) -> str:
-        """Of what was asked, before anything is resolved: the same on every machine."""
+        """Of what was asked, before anything is resolved: the same on every machine.
+
+        All options count: a tokenizer is none of `Stage.options`, it counts by its content there.
+        """
         return content_key(
             {
                 "stage": self.stage.name,
-                "options": self.stage.options(self.config),
+                "options": self.config.model_dump(mode="json"),
                 "corpus": self.corpus and self.corpus.key,
             }
         )
