@@ -8,7 +8,7 @@ drafted beside it, each whole or not there: that is resume, and the work of a pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +231,8 @@ class Store:
             self.say(f"{request.stage.said(request.config)}: {found.made.path} is up to date")
             self._tell(found)
         assert found.made.key is not None
-        self._got[found.made.key] = found.made
-        return found.made
+        self._got[found.made.key] = made = replace(found.made, there=True)
+        return made
 
     def _make(self, found: Resolved) -> None:
         request, asked, work = found.request, found.asked, found.work
