@@ -29,6 +29,8 @@ from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 
 MANIFEST = "manifest.json"
+#: The reason of a draft where nothing was before.
+STARTING = "starting"
 _WORK = "work.json"
 _SCRATCH = ".writing"
 _PACKAGES = (
@@ -323,7 +325,7 @@ def _begun(out: Path, work: Work, keep_partial: bool) -> Draft:
         partial.mkdir()
     except OSError as fault:
         raise _disk_fault(work.stage, partial, fault) from fault
-    draft = Draft(out, work, partial, "new", reason or "starting")
+    draft = Draft(out, work, partial, "new", reason or STARTING)
     draft.write_json(_WORK, work.as_json())
     return draft
 

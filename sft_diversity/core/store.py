@@ -242,7 +242,8 @@ class Store:
         assert work is not None, "an input has no key after it was made"
         draft = folder.open_draft(found.made.path, work)
         label = request.stage.said(request.config)
-        self.say(f"{label}: {draft.state}, {draft.reason or self._reason(work)}")
+        nothing_before = draft.reason == folder.STARTING
+        self.say(f"{label}: {draft.state}, {self._reason(work) if nothing_before else draft.reason}")
         if not draft.reused:
             try:
                 self._commit(found, draft)
@@ -391,7 +392,7 @@ class Store:
             other = Work(work.stage, manifest["version"], work.inputs, work.config)
             if manifest["key"] == other.key:
                 return f"recomputed because {work.difference(manifest)}"
-        return "starting"
+        return folder.STARTING
 
     def _forget(self, found: Resolved) -> None:
         self._finished.pop(found.request.stage.name, None)
