@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from sft_diversity import workflow
 from sft_diversity.core import machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json
-from sft_diversity.describe import Describer, MeasureOptions
 from sft_diversity.metrics import bleu, spread, stage, texts
 from sft_diversity.metrics.table import MeasureConfig, Part, sample
-from sft_diversity.work import Work
+from sft_diversity.verbs import selecting
+from sft_diversity.verbs.measuring import Describer, MeasureOptions
+from sft_diversity.verbs.sources import Work
 
 RESULTS = Path(__file__).parent / "results" / "measure_subset.json"
 
@@ -41,7 +41,7 @@ def main() -> None:
     found: dict[str, Any] = machine.facts() | {"load": round(os.getloadavg()[0], 2)}
     with tempfile.TemporaryDirectory() as scratch:
         subset = Path(scratch) / "subset"
-        workflow.select(
+        selecting.select(
             asked.corpus, out=subset, work=asked.work, strategy="micro-response",
             size=asked.size, diversity=67,
         )  # fmt: skip

@@ -38,10 +38,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sft_diversity import workflow
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, machine, parts
 from sft_diversity.core.parts import Part, Slice
+from sft_diversity.verbs import data
 
 RESULT = Path(__file__).parent / "results" / "scale_out.json"
 VERBS: dict[str, list[str]] = {
@@ -155,7 +155,7 @@ def here(verb: str, corpus: Path, **options: Any) -> float:
     chosen: dict[str, Any] = {"workers": 1} if verb == "embed" else {"strategy": verb.split()[1]}
     if "meso" in verb:
         chosen["meso"] = {"merge": "none"}
-    run = workflow.embed if verb == "embed" else workflow.index
+    run = data.embed if verb == "embed" else data.index
     clock = time.process_time()
     run(corpus, **chosen, **options)
     return round(time.process_time() - clock, 3)

@@ -26,7 +26,7 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.levels.stage import Strategy
 from sft_diversity.selection import stage as selecting
 from sft_diversity.selection.stage import SelectConfig, files_of
-from sft_diversity.work import IndexOptions, Work
+from sft_diversity.verbs.sources import IndexOptions, Work
 
 DIVERSITIES = (0, 17, 33, 50, 67, 83, 100)
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import Field
 
-from sft_diversity import workflow
 from sft_diversity.core import config as configs
 from sft_diversity.core.config import Config
+from sft_diversity.verbs import data, selecting
 
 
 class CurateConfig(Config):
@@ -36,16 +36,16 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     config = configs.load(asked.config, CurateConfig)
     corpus, subsets, work = asked.out / "corpus", asked.out / "subsets", asked.out / "work"
-    workflow.check_subsets(corpus, config.subsets, out=subsets, work=work)
+    selecting.check_subsets(corpus, config.subsets, out=subsets, work=work)
     source = asked.config.parent / config.ingest
-    workflow.ingest(out=corpus, config=source, root=asked.root, dry_run=asked.dry_run)
+    data.ingest(out=corpus, config=source, root=asked.root, dry_run=asked.dry_run)
     if asked.dry_run:
         return
-    workflow.check_subsets(corpus, config.subsets, out=subsets, work=work)  # sizes too
+    selecting.check_subsets(corpus, config.subsets, out=subsets, work=work)  # sizes too
     for name, options in config.subsets.items():
         subset = subsets / name
-        workflow.select(corpus, out=subset, work=work, **options)
-        workflow.export(subset, to=str(asked.out / "export" / name))
+        selecting.select(corpus, out=subset, work=work, **options)
+        data.export(subset, to=str(asked.out / "export" / name))
         print(f"{name}: {asked.out / 'export' / name}")
 
 

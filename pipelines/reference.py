@@ -15,13 +15,14 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from sft_diversity import workflow
 from sft_diversity.core import config as configs
+from sft_diversity.core import resources
 from sft_diversity.core.config import Config
 from sft_diversity.core.folder import dump_json
 from sft_diversity.core.progress import say
 from sft_diversity.scoring.heldout import compare
 from sft_diversity.scoring.stage import read_records
+from sft_diversity.verbs import data, selecting, training
 
 
 class Run(Config):
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     corpus, here = asked.out / "corpus", asked.config.parent
     _check(config, asked.out)
     source = here / config.ingest
-    workflow.ingest(out=corpus, config=source, root=asked.root, dry_run=asked.dry_run)
+    data.ingest(out=corpus, config=source, root=asked.root, dry_run=asked.dry_run)
     if asked.dry_run:
         return
     _check(config, asked.out)  # sizes too
@@ -84,23 +85,23 @@ def _check(config: ReferenceConfig, out: Path) -> None:
     """Refuse subsets and models that cannot be made, before any is."""
     chosen = {name: run for name, run in config.runs.items() if run.strategy is not None}
     subsets = {name: _options(run, config) for name, run in chosen.items()}
-    workflow.check_subsets(out / "corpus", subsets, out=out / "subsets", work=out / "work")
+    selecting.check_subsets(out / "corpus", subsets, out=out / "subsets", work=out / "work")
     for run in config.runs.values():
-        workflow.check_training(**config.finetune | run.finetune)
+        training.check_training(**config.finetune | run.finetune)
 
 
 def _one(name: str, run: Run, config: ReferenceConfig, asked: argparse.Namespace) -> dict[str, Any]:
     """Select, fine-tune and score one run; return its row."""
     row: dict[str, Any] = {}
-    model: Path | str = config.finetune.get("model") or workflow.base_model()
+    model: Path | str = config.finetune.get("model") or resources.tiny_base()
     if run.strategy is not None or run.subset is not None:
         subset = asked.out / "subsets" / (run.subset or name)
         if run.subset is None:
             row["subset"] = _select(subset, run, config, asked.out)
         model = asked.out / "models" / name
-        row["training"] = workflow.finetune(subset, out=model, **config.finetune | run.finetune)
+        row["training"] = training.finetune(subset, out=model, **config.finetune | run.finetune)
     score = asked.config.parent / config.score if config.score else None
-    row["scores"] = workflow.score(
+    row["scores"] = training.score(
         model, out=asked.out / "scores" / name, config=score, eval_dir=asked.eval_dir
     )
     return row
@@ -108,7 +109,7 @@ def _one(name: str, run: Run, config: ReferenceConfig, asked: argparse.Namespace
 
 def _select(subset: Path, run: Run, config: ReferenceConfig, out: Path) -> dict[str, Any]:
     match = str(out / "subsets" / run.match_length) if run.match_length else None
-    return workflow.select(
+    return selecting.select(
         out / "corpus",
         out=subset,
         work=out / "work",

@@ -11,42 +11,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sft_diversity.cluster.stage import cancel, retry, status, submit
     from sft_diversity.studies.stage import study
     from sft_diversity.training.lr_scheduler import UBALR
     from sft_diversity.training.schedules import Phase
     from sft_diversity.training.uba import uba_factor
-    from sft_diversity.workflow import (
+    from sft_diversity.verbs.batch import cancel, retry, status, submit
+    from sft_diversity.verbs.data import (
         clean,
-        diff,
         doctor,
         embed,
-        explain,
         export,
-        finetune,
-        fit,
         index,
         ingest,
-        measure,
-        report,
         rewrite,
-        schedule,
-        score,
-        select,
         verify,
     )
+    from sft_diversity.verbs.measuring import measure, report
+    from sft_diversity.verbs.selecting import diff, explain, select
+    from sft_diversity.verbs.training import finetune, fit, schedule, score
 
 _HOMES = {
-    "cluster.stage": ("cancel", "retry", "status", "submit"),
-    "studies.stage": ("study",),
     "training.lr_scheduler": ("UBALR",),
     "training.schedules": ("Phase",),
     "training.uba": ("uba_factor",),
-    "workflow": (
-        "clean", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index",
-        "ingest", "measure", "report", "rewrite", "schedule", "score", "select", "verify",
-    ),
-}  # fmt: skip
+}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -79,9 +67,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    from sft_diversity.verbs import VERBS
+
+    if name in VERBS:
+        value = VERBS[name].function()
+    elif name in _HOME_OF:
+        value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 

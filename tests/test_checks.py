@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sft_diversity import workflow
 from sft_diversity.cluster import stage as batch
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
+from sft_diversity.verbs import data, measuring, selecting, training
 from tests import tiny
 
 
@@ -31,7 +31,7 @@ def place(tmp_path_factory):
             for i in range(rows)
         ]
         (place / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
-    workflow.ingest(place / "a.jsonl", place / "b.jsonl", out=place / "corpus")
+    data.ingest(place / "a.jsonl", place / "b.jsonl", out=place / "corpus")
     tiny.tokenizer().save_pretrained(place / "tokenizer")
     (place / "notes").mkdir()
     (place / "notes" / "todo.txt").write_text("ids\n", "utf-8")
@@ -50,7 +50,7 @@ def select(here: Path, *sources: str, **options: Any) -> Any:
     given: dict[str, Any] = {"strategy": "micro-response", "size": 40, "tokenizer": "tokenizer"}
     given |= options
     out = given.pop("out", here / "out")
-    return workflow.select(*(sources or ["corpus"]), out=out, work=here / "work", **given)
+    return selecting.select(*(sources or ["corpus"]), out=out, work=here / "work", **given)
 
 
 MACRO = {"strategy": "macro-response"}
@@ -164,16 +164,16 @@ def test_every_verb_refuses_a_place_that_is_not_its_own(here, out, dry_run):
     work = {"work": here / "work"}
     endpoint = {"endpoint": "http://127.0.0.1:9/v1", "model": "m"}
     verbs = {
-        "ingest": lambda **how: workflow.ingest("a.jsonl", **how),
-        "embed": lambda **how: workflow.embed("corpus", **work, **how),
-        "index": lambda **how: workflow.index("corpus", strategy="macro-response", **work, **how),
-        "measure": lambda **how: workflow.measure("corpus", **work, **how),
-        "clean": lambda **how: workflow.clean("corpus", cosine=0.9, **work, **how),
-        "rewrite": lambda **how: workflow.rewrite("corpus", **endpoint, **work, **how),
-        "finetune": lambda **how: workflow.finetune("corpus", model="base", **how),
-        "score": lambda **how: workflow.score("base", **how),
-        "export": lambda **how: workflow.export("corpus", to=str(how.pop("out")), **how),
-        "report": lambda **how: workflow.report("corpus", **work, **how),
+        "ingest": lambda **how: data.ingest("a.jsonl", **how),
+        "embed": lambda **how: data.embed("corpus", **work, **how),
+        "index": lambda **how: data.index("corpus", strategy="macro-response", **work, **how),
+        "measure": lambda **how: measuring.measure("corpus", **work, **how),
+        "clean": lambda **how: data.clean("corpus", cosine=0.9, **work, **how),
+        "rewrite": lambda **how: data.rewrite("corpus", **endpoint, **work, **how),
+        "finetune": lambda **how: training.finetune("corpus", model="base", **how),
+        "score": lambda **how: training.score("base", **how),
+        "export": lambda **how: data.export("corpus", to=str(how.pop("out")), **how),
+        "report": lambda **how: measuring.report("corpus", **work, **how),
     }
     for name, verb in verbs.items():
         with pytest.raises(SftdivError, match=f"^{name}: {out} (exists and is no|lies in)") as told:

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
 from sft_diversity.ingestion.config import IngestConfig
-from sft_diversity.picking import SelectOptions
+from sft_diversity.levels.stage import IndexConfig
 from sft_diversity.rewriting.stage import RewriteConfig
 from sft_diversity.scoring import suites
 from sft_diversity.studies.config import StudyConfig, load
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.work import IndexOptions
-from sft_diversity.workflow import CleanOptions
+from sft_diversity.verbs.selecting import SelectOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate", "reference")}
 MODELS = {
     "cluster": Profile,
     "ingest": IngestConfig,
-    "index": IndexOptions,
+    "index": IndexConfig,
     "rewrite": RewriteConfig,
-    "clean": CleanOptions,
+    "clean": CleanConfig,
     "select": SelectOptions,
     "finetune": FinetuneConfig,
     "study": StudyConfig,

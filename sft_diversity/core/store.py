@@ -199,7 +199,7 @@ class Store:
 
     def resolve(self, request: Request, out: Path | None = None) -> Resolved:
         """Return what a request comes to here, all that it needs included; makes nothing."""
-        memo = content_key([request.key, str(out)])
+        memo = content_key([request.key, str(out), str(request.corpus and request.corpus.path)])
         if memo in self._resolved and request.corpus is not None and request.corpus.key:
             return self._resolved[memo]
         stage, asked = request.stage, Asked(self, request.corpus)
@@ -243,7 +243,9 @@ class Store:
         draft = folder.open_draft(found.made.path, work)
         label = request.stage.said(request.config)
         nothing_before = draft.reason == folder.STARTING
-        self.say(f"{label}: {draft.state}, {self._reason(work) if nothing_before else draft.reason}")
+        self.say(
+            f"{label}: {draft.state}, {self._reason(work) if nothing_before else draft.reason}"
+        )
         if not draft.reused:
             try:
                 self._commit(found, draft)

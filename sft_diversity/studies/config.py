@@ -11,10 +11,10 @@ from pydantic import Field, field_validator, model_validator
 from sft_diversity.core import config as configs
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import SftdivError
-from sft_diversity.describe import MeasureOptions
 from sft_diversity.scoring.stage import ScoreConfig
 from sft_diversity.selection import grid as grids
 from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.verbs.measuring import MeasureOptions
 
 Regime = Literal["A", "B"]
 Quantity = Literal["steps", "tokens"]

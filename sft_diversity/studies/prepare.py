@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity import picking, workflow
 from sft_diversity.core import config as configs
 from sft_diversity.core import incidence, stopping
 from sft_diversity.core.corpus import COMPONENTS, is_corpus
@@ -34,7 +33,6 @@ from sft_diversity.embedding import stage as embedding
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
-from sft_diversity.picking import SelectOptions
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.selection import no_kind
 from sft_diversity.selection.config import percent_hint
@@ -44,6 +42,8 @@ from sft_diversity.studies.cells import Cell
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import Base, find_base
+from sft_diversity.verbs import data, selecting
+from sft_diversity.verbs.selecting import SelectOptions
 
 VERSION = 1
 _SIZES = pa.schema(
@@ -71,7 +71,7 @@ def check(study: StudyConfig, place: Path, work: Path) -> None:
         check_out(place, "study", [study.corpus] if study.corpus else [])
     corpus = Path(study.corpus or place / "corpus")
     if study.corpus is None and not is_corpus(corpus):
-        ingest = configs.build(workflow.IngestOptions, study.ingest, "study, block `ingest`")
+        ingest = configs.build(data.IngestOptions, study.ingest, "study, block `ingest`")
         plain = configs.part_of(IngestConfig, ingest)
         ingesting.check_rows(ingesting.resolve((), plain), max(study.grid["size"]))
     # lengths and samples that are left out are known once the indexes are made
@@ -81,7 +81,7 @@ def check(study: StudyConfig, place: Path, work: Path) -> None:
     ]
     options = [configs.build(SelectOptions, one, "study, block `select`") for one in asked]
     there = study.corpus or is_corpus(corpus)
-    picking.check(store(work), options, corpus_at(corpus) if there else None)
+    selecting.check(store(work), options, corpus_at(corpus) if there else None)
     if study.metrics:
         embedding.check(configs.build(EmbedConfig, _encoding(study), "study, metrics"))
     if hint := percent_hint(study.grid["diversity"]):
@@ -94,7 +94,7 @@ def corpus_of(study: StudyConfig, place: Path) -> Path:
     """Return the study's corpus; without one made before, what `ingest` makes in the study."""
     if study.corpus is not None:
         return Path(study.corpus)
-    workflow.ingest(out=place / "corpus", **study.ingest)
+    data.ingest(out=place / "corpus", **study.ingest)
     return place / "corpus"
 
 
@@ -108,7 +108,7 @@ def make_subsets(
     ids = _ids(study, corpus, place, work)
     made = grid.cells(study)
     asked = {cell.name: grid.select_options(cell, study, ids) for cell in made}
-    figures = workflow.subsets(corpus, asked, out=place / "subsets", work=work)
+    figures = selecting.subsets(corpus, asked, out=place / "subsets", work=work)
     for line in dict.fromkeys(line for one in figures.values() for line in no_kind.warnings(one)):
         say(line)
     picks = {name: _read(place / "subsets" / name, ["id"])["id"] for name in asked}
@@ -141,7 +141,7 @@ def draws_that_differ(
 def make_embeddings(study: StudyConfig, corpus: Path, work: Path) -> None:
     """Embed both components, for the metrics."""
     for component in COMPONENTS:
-        workflow.embed(corpus, work=work, components=(component,), **_encoding(study))
+        data.embed(corpus, work=work, components=(component,), **_encoding(study))
 
 
 def _encoding(study: StudyConfig) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
         options = {**shared, **own, "strategy": strategy}
         if strategy.startswith("micro-"):
             options["band"] = study.select.get("band")
-        indexes.append(Path(workflow.index(corpus, work=work, **options)["out"]))
+        indexes.append(Path(data.index(corpus, work=work, **options)["out"]))
     kept, tokenizer = store(work), study.select.get("tokenizer")
     passes = [
         kept.get("tokens", {"component": name, "tokenizer": tokenizer}, corpus).path

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_diversity import workflow
-from sft_diversity.core import folder
+from sft_diversity.core import folder, resources
 from sft_diversity.core.errors import DataError, Interrupted, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.scoring import stage as scoring
@@ -24,6 +23,8 @@ from sft_diversity.studies.cells import Run
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import find_base
+from sft_diversity.verbs import training
+from sft_diversity.verbs.measuring import measure as measure_verb
 
 FROZEN = "study.json"
 VERSION = 1
@@ -156,26 +157,26 @@ def _guarded(place: Path, name: str, do: Any) -> dict[str, Any]:
 
 
 def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> dict[str, Any]:
-    run, training, seconds = frozen["runs"][name], {}, {}
-    model: Path | str = frozen["finetune"].get("model") or workflow.base_model()
+    run, trained, seconds = frozen["runs"][name], {}, {}
+    model: Path | str = frozen["finetune"].get("model") or resources.tiny_base()
     if run["subset"] is not None:
         at["stage"] = "finetune"
         model = place / "models" / name
         _clear(place, name, model, run["key"])
-        training = workflow.finetune(
+        trained = training.finetune(
             place / "subsets" / run["subset"],
             out=model,
             **frozen["finetune"] | {"train_seed": run["train_seed"]},
         )
-        seconds["finetune"] = training.pop("seconds")
-        training = {k: v for k, v in training.items() if k not in ("accounting", "out")}
+        seconds["finetune"] = trained.pop("seconds")
+        trained = {k: v for k, v in trained.items() if k not in ("accounting", "out")}
     at["stage"] = "score"
-    scores = workflow.score(model, out=place / "scores" / name, **frozen["score"])
+    scores = training.score(model, out=place / "scores" / name, **frozen["score"])
     seconds["score"] = scores["seconds"]
     made = {
         "key": run["key"],
         "run": name,
-        "training": training,
+        "training": trained,
         "scores": headline(scores),
         "seconds": seconds,
     }
@@ -222,7 +223,7 @@ def _measure(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str])
 
 def measure(place: Path, frozen: dict[str, Any], cell: str, *, dry_run: bool) -> dict[str, Any]:
     """Measure a subset of the study (or plan to)."""
-    return workflow.measure(
+    return measure_verb(
         place / "subsets" / cell,
         out=place / "measures" / cell,
         work=frozen["work"],

@@ -6,17 +6,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import clock, say
 from sft_diversity.studies import cells as grid
-from sft_diversity.studies import collect, costs, plan, prepare, processes, runs, table
+from sft_diversity.studies import collect, costs, plan, prepare, processes, runs, show
 from sft_diversity.studies.cells import Cell, Run
 from sft_diversity.studies.config import StudyConfig, load
 from sft_diversity.studies.costs import Cost
+from sft_diversity.verbs.options import DryRun, Out
+from sft_diversity.verbs.training import fit
 
 VERSION = 2
 Result = dict[str, Any]
@@ -34,14 +38,21 @@ class _Study:
 
 
 def study(
-    config: str | Path,
+    config: Annotated[str | Path, typer.Argument(help="YAML file of the grid; flags override it.")],
     *,
-    out: str | Path,
-    work: str | Path | None = None,
-    run: str | None = None,
-    prepare_only: bool = False,
-    collect_only: bool = False,
-    dry_run: bool = False,
+    out: Out,
+    work: Annotated[
+        str | Path | None,
+        typer.Option(help="Folder for what is made on the way; default: in --out."),
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Do this run of a prepared study alone.")] = None,
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare", help="Only make subsets and the table of costs.")
+    ] = False,
+    collect_only: Annotated[
+        bool, typer.Option("--collect", help="Only collect what is finished.")
+    ] = False,
+    dry_run: DryRun = False,
     **options: Any,
 ) -> Result:
     """Make a grid of subsets, train and score a model on each, and fit what diversity pays.
@@ -92,7 +103,7 @@ def study(
         left, unmeasured = _left(here, frozen)
         groups = costs.by_group(here.cells, sizes)
         estimate = plan.estimate(asked, here.runs, left, sizes, len(unmeasured))
-        shown = table.costs(groups, costs.spread(groups), estimate)
+        shown = show.costs(groups, costs.spread(groups), estimate)
         costs.check(asked, groups, shown)
         say(shown)
         if prepare_only:
@@ -192,11 +203,6 @@ def _collect(
 
 def _fit(place: Path) -> Result | None:
     """Fit the results where that can be done; a table too small for it is no failure."""
-    from sft_diversity import workflow
-
-    fit = getattr(workflow, "fit", None)
-    if fit is None:
-        return None
     try:
         metrics = place / "metrics.csv"
         named = metrics if metrics.stat().st_size > 1 else None
@@ -244,14 +250,14 @@ def _planned(here: _Study) -> Result:
         known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
         groups = costs.by_group(here.cells, known)
         estimate = plan.estimate(study, here.runs, left, known, len(unmeasured))
-        shown = table.costs(groups, costs.spread(groups), estimate)
+        shown = show.costs(groups, costs.spread(groups), estimate)
         costs.check(study, groups, shown)
         return _plan(here, estimate, f"{shown}\nnothing was written (--dry-run)")
     guessed = {"": plan.guess(study)}
     estimate = plan.estimate(study, here.runs, left, guessed, len(unmeasured))
     lines = [
         *(run.name for run in here.runs),
-        f"{table.estimated(estimate)}; a guess from the corpus: --prepare makes the subsets and "
+        f"{show.estimated(estimate)}; a guess from the corpus: --prepare makes the subsets and "
         "shows what each cell reads",
         "nothing was written (--dry-run)",
     ]

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sft_diversity import workflow
 from sft_diversity.core import machine
+from sft_diversity.verbs import data
 from tests import tiny
 from tests.cluster.controlling import PAIRS, Controller, files_of
 
@@ -96,5 +96,5 @@ def corpus(tmp_path_factory) -> Path:
 def embedded(corpus, encoder, tmp_path_factory) -> dict[str, bytes]:
     """The files that one process makes of the corpus."""
     place = tmp_path_factory.mktemp("alone")
-    workflow.embed(corpus, out=place / "out", work=place / "work", encoder=str(encoder))
+    data.embed(corpus, out=place / "out", work=place / "work", encoder=str(encoder))
     return files_of(place / "out")

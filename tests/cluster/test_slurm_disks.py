@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sft_diversity import workflow
 from sft_diversity.core.errors import DataError
+from sft_diversity.verbs import data
 from tests.cluster import making
 from tests.cluster.controlling import WORK, call, files_of, one, release, retry, submit, wait
 
@@ -33,7 +33,7 @@ def rows(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def ingested(rows, tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("ingested") / "corpus"
-    workflow.ingest(rows, out=out)
+    data.ingest(rows, out=out)
     return files_of(out)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sft_diversity import workflow
 from sft_diversity.cluster.jobs import Job
+from sft_diversity.verbs import training
 from tests.cluster import making
 from tests.cluster.controlling import (
     call,
@@ -40,7 +40,7 @@ def trained(base, tmp_path_factory) -> tuple[Path, list[str], dict[str, bytes]]:
     place = tmp_path_factory.mktemp("trained")
     subset = write_subset(place / "subset", [dialogue(i) for i in range(40)])
     options: dict[str, Any] = {"model": str(base), "steps": 60, "batch_size": 8, "max_length": 256}
-    workflow.finetune(subset, out=place / "model", **options)
+    training.finetune(subset, out=place / "model", **options)
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return subset, words, files_of(place / "model")
 

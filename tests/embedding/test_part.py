@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sft_diversity import workflow
 from sft_diversity.core import folder, machine
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.embedding import part as parts_of
 from sft_diversity.embedding import units
 from sft_diversity.embedding.stage import EmbedConfig, embed
+from sft_diversity.verbs import data
 from tests.embedding import make
 from tests.embedding.test_stage import files_of, quiet
 
@@ -106,7 +106,7 @@ def test_parts_at_once_in_one_work_folder(tmp_path, corpus, tiny):
 
 def test_a_finished_part_is_found_finished_and_verifies(tmp_path, corpus, tiny):
     first = do(corpus, tiny, tmp_path / "work", 2)[0]
-    place = workflow.part_folder("embed", corpus, "2/3", work=tmp_path / "work", encoder=str(tiny))
+    place = data.part_folder("embed", corpus, "2/3", work=tmp_path / "work", encoder=str(tiny))
     assert not folder.verify(place)["faults"]
     assert do(corpus, tiny, tmp_path / "work", 2)[0] == first
     said = parts_of.plan(corpus, config(tiny), Part(2, 3), tmp_path / "work")
@@ -144,20 +144,20 @@ def test_parts_of_another_precision_are_refused(tmp_path, corpus, tiny, monkeypa
     with pytest.raises(UsageError, match="part 1/3 was embedded in float32 but precision is bf"):
         do(corpus, tiny, work, 2)
     with pytest.raises(UsageError, match="give --precision on every machine"):
-        workflow.embed(corpus, work=work, encoder=str(tiny))
-    assert workflow.embed(corpus, work=work, encoder=str(tiny), precision="float32")["dim"] == 16
+        data.embed(corpus, work=work, encoder=str(tiny))
+    assert data.embed(corpus, work=work, encoder=str(tiny), precision="float32")["dim"] == 16
 
 
 def test_the_verb_takes_part_and_leaves_out_to_the_work_folder(tmp_path, corpus, tiny):
-    told = workflow.embed(corpus, part="1/2", work=tmp_path / "work", encoder=str(tiny))
+    told = data.embed(corpus, part="1/2", work=tmp_path / "work", encoder=str(tiny))
     assert told["part"] == "1/2"
-    plan = workflow.embed(
-        corpus, part="2/2", work=tmp_path / "work", encoder=str(tiny), dry_run=True
-    )["plan"]
+    plan = data.embed(corpus, part="2/2", work=tmp_path / "work", encoder=str(tiny), dry_run=True)[
+        "plan"
+    ]
     assert plan[0]["state"] == "to do"
     assert plan[0]["texts_to_embed"] > 0
     assert not Path(plan[0]["out"]).exists()
     with pytest.raises(UsageError, match="leave out --out"):
-        workflow.embed(corpus, part="1/2", out=tmp_path / "out", work=tmp_path / "work")
+        data.embed(corpus, part="1/2", out=tmp_path / "out", work=tmp_path / "work")
     with pytest.raises(UsageError, match="part is `3/2`"):
-        workflow.embed(corpus, part="3/2", work=tmp_path / "work")
+        data.embed(corpus, part="3/2", work=tmp_path / "work")

@@ -7,8 +7,8 @@ import pytest
 from sft_diversity.fitting.claims import claims, judge
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.headline import headlines
+from sft_diversity.fitting.show import fitted
 from sft_diversity.fitting.verdict import verdict
-from sft_diversity.printing_fit import fitted
 
 PLACE = {"regime": "B", "size": 10_000}
 CONFIG = FitConfig()

@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity import workflow
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
+from sft_diversity.verbs import data, selecting
 from tests.ingestion import making
 
 LICENCES = {"asked": "Apache-2.0", "talked": "CC-BY-SA-3.0"}
@@ -38,11 +38,11 @@ def made(tmp_path_factory):
     ]
     making.run([], root / "corpus", sources=sources)
     options = {"strategy": "random", "work": root / "work"}
-    workflow.select(root / "corpus", out=root / "subset", size=30, **options)
-    workflow.export(root / "subset", to=str(root / "chat"))
-    workflow.export(root / "corpus", to=str(root / "whole"))
+    selecting.select(root / "corpus", out=root / "subset", size=30, **options)
+    data.export(root / "subset", to=str(root / "chat"))
+    data.export(root / "corpus", to=str(root / "whole"))
     for form in ("messages", "sharegpt", "alpaca", "prompt-completion"):
-        workflow.export(root / "subset", to=str(root / form), format=form, file_type=(
+        data.export(root / "subset", to=str(root / form), format=form, file_type=(
             "parquet" if form == "alpaca" else "jsonl"
         ))  # fmt: skip
     return root
@@ -107,7 +107,7 @@ def test_a_row_that_was_edited_is_a_row_of_the_file_it_is_in(made, tmp_path):
 
 
 def test_two_subsets_and_raw_rows_make_one_corpus(made, tmp_path):
-    workflow.select(
+    selecting.select(
         made / "corpus", out=tmp_path / "b", strategy="random", size=30, seed=5, work=made / "work"
     )
     making.write_lines(tmp_path / "new.jsonl", [making.row(i) for i in range(25, 35)])
@@ -123,15 +123,15 @@ def test_two_subsets_and_raw_rows_make_one_corpus(made, tmp_path):
 
 def test_select_and_clean_from_a_subset_or_an_export_carry_it_all_to_the_card(made, tmp_path):
     work = tmp_path / "work"
-    workflow.clean(made / "chat", out=tmp_path / "clean", work=work, jaccard=1.0)
+    data.clean(made / "chat", out=tmp_path / "clean", work=work, jaccard=1.0)
     assert corpora.licences(tmp_path / "clean") == LICENCES
-    workflow.select(
+    selecting.select(
         made / "subset", out=tmp_path / "second", strategy="longest", size=10, work=work
     )
     result = folder.read_manifest(tmp_path / "second")["result"]
     assert result["licences"] == {name: LICENCES[name] for name in result["sources"]}
     assert told(tmp_path / "second") < told(made / "subset")
-    workflow.export(tmp_path / "second", to=str(tmp_path / "out"))
+    data.export(tmp_path / "second", to=str(tmp_path / "out"))
     card = (tmp_path / "out/README.md").read_text("utf-8")
     assert "| talked | 10 | 100.0% | CC-BY-SA-3.0 |" in card
     assert "The corpus, by select version" in card
@@ -140,7 +140,7 @@ def test_select_and_clean_from_a_subset_or_an_export_carry_it_all_to_the_card(ma
 def test_ids_that_hold_a_place_are_known_again_where_the_place_is_told(tmp_path):
     making.write_lines(tmp_path / "twice.jsonl", [making.row(1), making.row(1), making.row(2)])
     making.run(tmp_path / "twice.jsonl", tmp_path / "corpus", dedup="none")
-    workflow.select(
+    selecting.select(
         tmp_path / "corpus", out=tmp_path / "s", strategy="random", size=3, work=tmp_path / "w"
     )
     for name in ("corpus", "s"):

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from sft_diversity import measure, printing, select
+from sft_diversity import measure, select
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import UsageError
+from sft_diversity.metrics import show
 from tests import tiny
 from tests.embedding import make
 
@@ -46,7 +47,7 @@ def test_raw_files_stand_side_by_side(place):
     first, second = result["datasets"]
     assert (first["name"], first["rows"]) == ("pool.jsonl", 60)
     assert first["response"]["token_entropy_bits"] != second["response"]["token_entropy_bits"]
-    table = printing.measured(result)
+    table = show.measured(result)
     assert table.count("pool.jsonl") == 2
     assert "self-BLEU" in table
 

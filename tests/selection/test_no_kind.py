@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity import explain, index, ingest, printing, select
+from sft_diversity import explain, index, ingest, select
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.selection import no_kind
+from sft_diversity.selection import no_kind, show
 from sft_diversity.selection.limits import FREE, Limits
 from sft_diversity.selection.quotas import Factor, make_quotas
 
@@ -205,7 +205,7 @@ def test_a_warning_names_the_sources_that_fall_out(place):
     made, _ = subset(place, "out", no_kind="out")
     assert made["no_kind_sources"]["yes"] == {"no_kind": 55, "samples": 55}
     assert made["eligible"] == 240 - made["no_kind"]
-    lines = printing.selected(made).splitlines()
+    lines = show.selected(made).splitlines()
     warning = next(line for line in lines if line.startswith("warning: "))
     assert f"micro-response: {made['no_kind']} of 240 samples (25%) hold no kind" in warning
     assert "sources that fall out: yes (all 55), rare (all 5)" in warning
@@ -214,22 +214,22 @@ def test_a_warning_names_the_sources_that_fall_out(place):
         line.startswith("micro-response: band 4:40 (published: 10:500), 75.0% of") for line in lines
     )
     filled, _ = subset(place, "filled-too")
-    assert "warning" not in printing.selected(filled)
-    assert f"{filled['no_kind_picks']} of 40 picks hold no kind" in printing.selected(filled)
+    assert "warning" not in show.selected(filled)
+    assert f"{filled['no_kind_picks']} of 40 picks hold no kind" in show.selected(filled)
 
 
 def test_random_and_the_certificate_are_of_what_the_dial_rules_and_name_what_they_leave_out(place):
     made, _ = subset(place, "ruled")
     ruled = f"{SIZE - made['no_kind_picks']} "
-    lines = printing.selected(made).splitlines()
+    lines = show.selected(made).splitlines()
     assert any(line.startswith(f"{ruled}random samples with a kind hold ") for line in lines)
     certificate = next(line for line in lines if line.startswith("certificate: "))
     assert certificate.endswith(
         f"any {ruled}samples with a kind hold (at most {made['coverage_bound']} kinds)"
     )
     capped, _ = subset(place, "capped", no_kind="out", max_per_kind=39)
-    assert "kinds), max per kind left out of account" in printing.selected(capped)
-    assert f"{SIZE} random eligible samples hold " in printing.selected(capped)
+    assert "kinds), max per kind left out of account" in show.selected(capped)
+    assert f"{SIZE} random eligible samples hold " in show.selected(capped)
 
 
 def test_a_grid_warns_once_for_each_strategy(place):
@@ -237,7 +237,7 @@ def test_a_grid_warns_once_for_each_strategy(place):
         place / "corpus", out=place / "grid", work=place / "work", size=SIZE,
         grid="strategy=micro-response,micro-instruction diversity=0,100", index=LEVEL["index"],
     )  # fmt: skip
-    table = printing.selected(made)
+    table = show.selected(made)
     assert table.count("warning: micro-response: 60 of 240 samples (25%) hold no kind") == 1
 
 
@@ -267,7 +267,7 @@ def test_explain_says_that_what_holds_no_kind_was_drawn_or_not(place, holding):
     made, rows = subset(place, "told")
     picked = rows[-1]["id"]
     told = explain(place / "told", picked, work=place / "work")
-    assert "drawn at random among those that hold none" in printing.explained(told)
+    assert "drawn at random among those that hold none" in show.explained(told)
     ids = set(corpora.read(place / "corpus", ["id"])["id"].to_pylist())
     left = min(ids - holding - {row["id"] for row in rows})
     told = explain(place / "told", left, work=place / "work")

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sft_diversity import printing, schedule
+from sft_diversity import schedule
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.training import show
 
 NAMES = ["cosine", "linear", "WSD", "step", "constant"]
 
@@ -33,7 +34,7 @@ def test_equal_area_equalises_the_sums_of_all():
 
 
 def test_what_people_see():
-    text = printing.scheduled(schedule(phi=5, steps=1000))
+    text = show.scheduled(schedule(phi=5, steps=1000))
     assert text.splitlines()[1].split()[:9] == [
         "UBA,", "φ", "=", "5", "1", "0.388", "0.7", "0.286", "0.0642",
     ]  # fmt: skip

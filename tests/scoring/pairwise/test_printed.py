@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from sft_diversity import printing, workflow
+from sft_diversity.core.show import plan_text
+from sft_diversity.scoring.show import scored
+from sft_diversity.verbs import training
 from tests.endpoint.scripted import serving
 from tests.scoring.pairwise.test_stage import judge_and_model, luck
 
@@ -22,12 +24,12 @@ def test_the_verb_keeps_answers_in_the_work_folder_and_prints_rates_and_counts(t
         "out": tmp_path / "out", "work": tmp_path / "work",
     }  # fmt: skip
     with serving(judge_and_model(lambda p: luck(p) < 0.7, words=words)) as server:
-        planned = workflow.score(server.url, judge_url=server.url, dry_run=True, **options)
+        planned = training.score(server.url, judge_url=server.url, dry_run=True, **options)
         assert not server.calls
-        assert "about" in printing.plan_text(planned)
-        found = workflow.score(server.url, judge_url=server.url, **options)
+        assert "about" in plan_text(planned)
+        found = training.score(server.url, judge_url=server.url, **options)
     assert (tmp_path / "work/answers").is_dir()
-    printed = printing.scored(found)
+    printed = scored(found)
     assert f"{found['headline']['win_rate']:.1f} %" in printed
     assert "no verdict, each half a win: 2 malformed" in printed
     assert printed.endswith(str(tmp_path / "out"))
@@ -41,7 +43,7 @@ def test_harness_prints_a_line_for_each_metric():
         },
         "documents": 8,
     }  # fmt: skip
-    printed = printing.scored({"suite": "harness", "tasks": {"capitals": task}, "out": "h"})
+    printed = scored({"suite": "harness", "tasks": {"capitals": task}, "out": "h"})
     assert [line.split() for line in printed.splitlines()[1:]] == [
         ["capitals", "acc", "0.6250", "0.1830", "8"], ["capitals", "odd", "-", "-", "8"], ["h"],
     ]  # fmt: skip

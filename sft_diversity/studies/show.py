@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sft_diversity.core.progress import clock
+from sft_diversity.core.show import columns
 from sft_diversity.studies.plan import Estimate
 
 _HEAD = (
@@ -34,7 +35,7 @@ def costs(
                 f"{row['lost_share']:.1%}",
             )
         )
-    lines = [_aligned(rows)]
+    lines = [columns(rows, "figures")]
     lines += [
         f"regime {line['regime']}, size {line['size']:,}: cells differ by {line['steps']:.1%} in "
         f"steps, {line['tokens']:.1%} in response tokens"
@@ -89,7 +90,7 @@ def results(found: Mapping[str, Any]) -> str:
                 ),
             )
         )
-    lines = [_aligned(table)]
+    lines = [columns(table, "figures")]
     lines.append(
         "score: minus the NLL of the first 64 response tokens on transfer prompts, in nats; higher "
         "is better; the other two are NLLs"
@@ -115,16 +116,3 @@ def _sd(values: Sequence[float]) -> float:
 def _or_dash(rows: Sequence[Mapping[str, Any]], name: str, form: str) -> str:
     values = [row[name] for row in rows if row[name] is not None]
     return format(_mean(values), form) if values else "-"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as columns: names to the left, figures to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    texts = [i for i in range(len(rows[0])) if rows[0][i] in ("cell", "regime", "strategy")]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in texts else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sft_diversity.core.show import numbers
 from sft_diversity.fitting.headline import place_name
-from sft_diversity.printing import numbers
 
 _WIDTH = 100
 Row = Mapping[str, Any]

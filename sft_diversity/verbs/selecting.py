@@ -1,39 +1,50 @@
-"""Subsets as `select` makes them: its options, what they need made first, and the pool they share.
+"""Verbs about subsets: select one or a grid, explain a sample, tell two apart.
 
 Many subsets of a grid or a study come from one open pool.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from pydantic import Field
 
 from sft_diversity.core import config as configs
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.kernels import Rows
 from sft_diversity.core.models import ENCODER
-from sft_diversity.core.progress import say
+from sft_diversity.core.progress import progress, say
 from sft_diversity.core.stage import Made
-from sft_diversity.core.store import Store
+from sft_diversity.core.store import Store, corpus_at
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.levels.stage import BAND, IndexConfig
 from sft_diversity.levels.tokens import TOKENIZER
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring import quality as judging
 from sft_diversity.scoring.quality import QualityConfig
-from sft_diversity.selection import constraints
+from sft_diversity.selection import constraints, explaining
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection import stage as selecting
 from sft_diversity.selection.config import percent_hint
-from sft_diversity.work import encoding_recipe
-
-Result = dict[str, Any]
+from sft_diversity.stages import store
+from sft_diversity.verbs.options import (
+    WORK,
+    ConfigFile,
+    CorpusOption,
+    DryRun,
+    OutOrNone,
+    Work,
+)
+from sft_diversity.verbs.results import Result
+from sft_diversity.verbs.sources import corpus_of, encoding_recipe, made_from
 
 
 class SelectOptions(selecting.SelectConfig):
@@ -54,6 +65,126 @@ class SelectOptions(selecting.SelectConfig):
         exclude=True,  # it changes no row
         description="content keys and options that a recipe was made from; what differs is named",
     )
+
+
+def select(
+    *source: Annotated[str | Path, typer.Argument(help="A corpus, or raw files to ingest first.")],
+    out: OutOrNone = None,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="Many subsets at once: strategy=all diversity=0,50,100 size=2000 seed=0,1"
+        ),
+    ] = None,
+    **options: Any,
+) -> Result:
+    """Select a subset of a corpus or of raw files; options are those of `SelectOptions`.
+
+    With `grid` (text, or a mapping of axes to values; see `select.grid.parse`) every combination
+    becomes a subset in its own folder of `out`, and the result has their overlaps.
+    """
+    started = time.perf_counter()
+    cells, asked = asked_for(config, options | {"grid": grid})
+    if out is None:
+        raise UsageError("select: name the folder to write (--out)")
+    kept, every = store(work, dry_run), list(asked.values())
+    places = {name: Path(out) / name for name in asked}
+    for place in places.values():
+        folder.check_out(place, selecting.STAGE, source)
+    check(kept, every)
+    corpus = corpus_of(kept, source, every[0].ingest, least=max(one.size for one in every))
+    if corpus.there:  # not so where a dry run is to make it
+        check(kept, every, corpus)
+    open_pool = make_inputs(kept, corpus, every)
+    one_only = list(cells) == [""]
+    if dry_run:
+        for name, one in asked.items():
+            step = {"rows": one.size, "seconds": 1, "bytes": one.size * 800}
+            kept.note("select", places[name], step)
+        return {"plan": kept.plan}
+    figures, picks, n_samples = choose(open_pool(), asked, places)
+    seconds = {"seconds": round(time.perf_counter() - started, 3)}
+    if one_only:
+        return figures[""] | seconds
+    shared = grids.overlaps(picks, cells) | {"samples": n_samples}
+    return {"subsets": figures, "overlap": shared, "out": str(out)} | seconds
+
+
+def check_subsets(
+    corpus: str | Path,
+    cells: Mapping[str, Mapping[str, Any]],
+    *,
+    out: str | Path,
+    work: str | Path = WORK,
+) -> dict[str, SelectOptions]:
+    """Refuse subsets that `subsets` could not make; return the options of each.
+
+    A corpus that is not made yet is left out of account: its size and its columns.
+    """
+    asked = {
+        name: configs.build(SelectOptions, options, f"subset {name}")
+        for name, options in cells.items()
+    }
+    for name in asked:
+        folder.check_out(Path(out) / name, selecting.STAGE)
+    made = corpus_at(Path(corpus)) if corpora.is_corpus(Path(corpus)) else None
+    check(store(work), list(asked.values()), made)
+    return asked
+
+
+def subsets(
+    corpus: str | Path,
+    cells: Mapping[str, Mapping[str, Any]],
+    *,
+    out: str | Path,
+    work: str | Path = WORK,
+) -> dict[str, Result]:
+    """Select many subsets of a corpus from one pool, each with options of its own, to `out`/NAME.
+
+    Returns
+    -------
+    dict
+        The figures of each, as `select` returns them.
+    """
+    asked = check_subsets(corpus, cells, out=out, work=work)
+    places = {name: Path(out) / name for name in asked}
+    made = corpus_at(Path(corpus))
+    open_pool = make_inputs(store(work), made, list(asked.values()))
+    with progress("select", len(asked), "subsets") as bar:
+        return choose(open_pool(), asked, places, lambda name: bar.advance())[0]
+
+
+def explain(
+    subset: Annotated[str | Path, typer.Argument(help="A subset.")],
+    id: Annotated[str, typer.Argument(help="A sample's id.")],
+    *,
+    corpus: CorpusOption = None,
+    work: Work = WORK,
+) -> Result:
+    """Say why the sample `id` is in a subset, or why it is not.
+
+    What the subset was made from is found in the work folder by its contents.
+    """
+    found = made_from(Path(subset), Path(work), Path(corpus) if corpus else None)
+    return explaining.explain(Path(subset), id, found)
+
+
+def diff(
+    first: Annotated[str | Path, typer.Argument(help="A subset.")],
+    second: Annotated[str | Path, typer.Argument(help="Another subset of the same corpus.")],
+    *,
+    corpus: CorpusOption = None,
+    work: Work = WORK,
+) -> Result:
+    """Say how two subsets of one corpus differ: rows, kinds, sources, figures."""
+    found = [
+        made_from(Path(place), Path(work), Path(corpus) if corpus else None)
+        for place in (first, second)
+    ]
+    return explaining.diff(Path(first), Path(second), *found)
 
 
 def asked_for(

@@ -1,4 +1,4 @@
-"""A data set's description: the passes, embeddings and incidences that say what it holds.
+"""Verbs that look at data sets: measure their diversity, report them as a page.
 
 A subset is described by what its corpus was described by, if that is still in the work folder;
 what is not there is made.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from pydantic import Field
 
 from sft_diversity.core import config as configs
@@ -17,15 +18,23 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.models import ENCODER
+from sft_diversity.core.progress import say
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.levels.tokens import TOKENIZER
+from sft_diversity.metrics import stage as measuring
 from sft_diversity.metrics.stage import Dataset
 from sft_diversity.metrics.table import MeasureConfig
-from sft_diversity.work import corpus_of
+from sft_diversity.reporting import stage as reporting
+from sft_diversity.reporting.locate import locate
+from sft_diversity.selection import stage as selecting
+from sft_diversity.stages import store
+from sft_diversity.verbs.options import WORK, ConfigFile, CorpusOption, DryRun, OutOrWork, Work
+from sft_diversity.verbs.results import Result, options_from, planned
+from sft_diversity.verbs.sources import corpus_of
 
 _NOT_THERE = Made(Path(), None, there=False)
 
@@ -42,6 +51,96 @@ class MeasureOptions(MeasureConfig):
     )
     ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
     embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
+
+
+class ReportOptions(reporting.ReportConfig):
+    """Options of `report`."""
+
+    measure: bool = Field(
+        default=True, description="measure the subsets, where their work folder is at hand"
+    )
+    figures: Path | None = Field(
+        default=None, description="folder for the page's plots as files, for papers"
+    )
+    figure_format: reporting.FigureFormat = Field(
+        default="all", description="of these files: svg, pdf, png, or all three"
+    )
+
+
+def measure(
+    *dataset: Annotated[str | Path, typer.Argument(help="Subsets, corpora or raw files.")],
+    out: OutOrWork = None,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Measure the diversity of subsets, corpora or raw files; see `MeasureOptions`."""
+    asked = options_from(MeasureOptions, config, options)
+    plain = configs.part_of(MeasureConfig, asked)
+    kept = store(work, dry_run)
+    if out:
+        folder.check_out(Path(out), measuring.STAGE)
+    described = Describer(kept, asked).describe(dataset)
+    place = Path(out) if out else measuring.place(described, plain, Path(work))
+    if dry_run:
+        step = measuring.plan(described, place, plain)
+        if len(described) < len(dataset):  # the others are not made yet
+            step = {"rows": sum(one["rows"] for one in kept.plan if one["stage"] == "ingest")}
+        kept.note("measure", place, step)
+        return {"plan": kept.plan}
+    return folder.figures(measuring.measure(described, place, plain, say), place)
+
+
+def report(
+    *source: Annotated[
+        str | Path, typer.Argument(help="A study, a subset or a corpus; or two subsets."), Path
+    ],
+    out: Annotated[
+        str | Path,
+        typer.Option(help="Page to write (.html), or a folder for it and its data."),
+    ] = Path("report.html"),
+    corpus: CorpusOption = None,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Show a study, a subset or two as one HTML page; options are those of `ReportOptions`.
+
+    `out` is the page, or a folder for it and the data behind it.
+    """
+    asked = options_from(ReportOptions, config, options)
+    plain = configs.part_of(reporting.ReportConfig, asked)
+    places = reporting.checked([Path(one) for one in source])
+    found = locate(places, Path(work), Path(corpus) if corpus else None)
+    measures = None if dry_run or not asked.measure else _measures(places, Path(work))
+    one_file = Path(out).suffix == ".html"
+    reporting.check_out(Path(out), one_file, asked.figures)
+    kept = reporting.place(places, found, measures, plain, Path(work)) if one_file else Path(out)
+    if dry_run:
+        return {"plan": [planned(reporting.plan(places, kept, found, plain) | {"out": str(out)})]}
+    made = reporting.report(places, kept, found, measures, plain, say)
+    if one_file:
+        reporting.put(kept, Path(out))
+    result = folder.figures(made, out)
+    if asked.figures is not None:
+        names = reporting.put_figures(kept, asked.figures, asked.figure_format)
+        result["figures"] = [str(asked.figures / name) for name in names]
+    return result
+
+
+def _measures(places: Sequence[Path], work: Path) -> Result | None:
+    """Return the measures of subsets; None where what they read would have to be made first."""
+    if any(folder.stage_of(place) != selecting.STAGE for place in places):
+        return None
+    described = Describer(store(work, dry=True), MeasureOptions()).describe(places)
+    if len(described) < len(places):
+        return None
+    plain = MeasureConfig()
+    at = measuring.place(described, plain, work)
+    result: Result = measuring.measure(described, at, plain, say)["result"]
+    return result
 
 
 class Describer:

@@ -1,4 +1,4 @@
-"""The corpus that a verb reads, and what a finished subset was made from: by way of the store."""
+"""The corpus that a verb reads, and what a finished subset was made from."""
 
 from __future__ import annotations
 

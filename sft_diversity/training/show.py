@@ -1,0 +1,34 @@
+"""What `schedule` shows people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sft_diversity.core.show import columns
+
+
+def scheduled(result: dict[str, Any]) -> str:
+    """Return a line a schedule: its peak, its mean, the rate on the way, and the curve."""
+    shown, last = result["shown"], result["steps"]
+    at = [min(range(len(shown)), key=lambda i: abs(shown[i] - last * q / 4)) for q in range(1, 5)]
+    highest = max(max(curve["rates"]) for curve in result["curves"])
+    rows = [("schedule", "peak", "mean", "25 %", "50 %", "75 %", "100 %", "")]
+    for curve in result["curves"]:
+        figures = (curve["peak"], curve["mean"], *(curve["rates"][i] for i in at))
+        bars = _bars(curve["rates"], highest)
+        rows.append((curve["name"], *(f"{value:.3g}" for value in figures), bars))
+    warm = f", {result['warmup_steps']:,} of warm-up" if result["warmup_steps"] else ""
+    lines = [columns(rows), f"{last:,} steps{warm}; rates after a quarter, a half, ..., the end"]
+    if "mean_law" in result:
+        lines.append(
+            f"UBA, φ = {result['phi']:g}, between peak and floor: mean factor "
+            f"1/(1 + √(φ/2)) = {result['mean_law']:.3f}, half height after {result['half_law']:.1%}"
+        )
+    return "\n".join([*lines, *([result["out"]] if "out" in result else [])])
+
+
+def _bars(rates: Sequence[float], highest: float, width: int = 40) -> str:
+    """Return a curve in one line of blocks."""
+    picked = [rates[round(i * (len(rates) - 1) / (width - 1))] for i in range(width)]
+    return "".join(" ▁▂▃▄▅▆▇█"[round(8 * rate / highest)] for rate in picked)

@@ -1,0 +1,225 @@
+"""Verbs that make data, and what selection reads of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import Field
+
+from sft_diversity.cleaning import stage as cleaning
+from sft_diversity.cleaning.config import CleanConfig
+from sft_diversity.core import config as configs
+from sft_diversity.core import folder
+from sft_diversity.core import parts as splitting
+from sft_diversity.core.config import Config
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.parts import Part
+from sft_diversity.core.progress import say
+from sft_diversity.core.store import Store
+from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.exporting import stage as exporting
+from sft_diversity.ingestion import stage as ingesting
+from sft_diversity.ingestion.config import Format, IngestConfig
+from sft_diversity.levels.stage import IndexConfig
+from sft_diversity.rewriting import stage as rewriting
+from sft_diversity.stages import store
+from sft_diversity.verbs import checkup
+from sft_diversity.verbs.options import (
+    WORK,
+    ConfigFile,
+    Corpus,
+    DryRun,
+    Out,
+    OutOrWork,
+    Work,
+)
+from sft_diversity.verbs.results import Result, made, options_from, planned
+from sft_diversity.verbs.sources import corpus_of
+
+PartOption = Annotated[
+    str | Part | None,
+    typer.Option(help="Only the I-th of N parts of the corpus, I/N; then run without."),
+]
+
+
+class IngestOptions(IngestConfig):
+    """Options of `ingest`."""
+
+    format: Format = Field(default="auto", description="format of the SOURCEs; auto recognises it")
+
+
+def ingest(
+    *source: Annotated[str | Path, typer.Argument(help="Files, folders, hub:org/name.")],
+    out: Out,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Make a corpus folder of raw files; options are those of `IngestOptions`."""
+    asked = options_from(IngestOptions, config, options)
+    plain = ingesting.resolve(source, configs.part_of(IngestConfig, asked), asked.format)
+    ingesting.check_out(Path(out), plain)
+    kept = store(WORK, dry_run)
+    return made(kept, kept.get("ingest", plain, out=Path(out)))
+
+
+def embed(
+    corpus: Corpus,
+    *,
+    out: OutOrWork = None,
+    part: PartOption = None,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Embed both components of a corpus; options are those of `EmbedConfig`.
+
+    With `part`, "I/N", only the I-th of N parts, into the work folder's cache of vectors: parts run
+    at once, anywhere; the call without `part` then finds every vector. See `part_folder`.
+    """
+    asked = options_from(EmbedConfig, config, options)
+    return _whole_or_part("embed", asked, corpus, out, part, store(work, dry_run))
+
+
+def index(
+    corpus: Corpus,
+    *,
+    out: OutOrWork = None,
+    part: PartOption = None,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Make the incidence of a strategy; options are those of `IndexConfig`.
+
+    With `part`, "I/N", only the I-th of N parts of its costly pass (tokens for micro, words for
+    meso, embeddings for macro); the call without `part` then goes on from there. See `part_folder`.
+    """
+    asked = options_from(IndexConfig, config, options)
+    return _whole_or_part("index", asked, corpus, out, part, store(work, dry_run))
+
+
+def _whole_or_part(
+    stage: str,
+    asked: Config,
+    corpus: str | Path,
+    out: str | Path | None,
+    part: str | Part | None,
+    kept: Store,
+) -> Result:
+    if part is None:
+        return made(kept, kept.get(stage, asked, Path(corpus), out=Path(out) if out else None))
+    if out is not None:
+        raise UsageError(f"{stage}: --part fills the work folder; leave out --out")
+    return made(kept, kept.get_part(stage, asked, Path(corpus), splitting.parse(part, stage)))
+
+
+def part_folder(
+    verb: str,
+    corpus: str | Path,
+    part: str | Part,
+    *,
+    work: str | Path = WORK,
+    config: str | Path | None = None,
+    **options: Any,
+) -> Path:
+    """Return the folder that `sftdiv VERB CORPUS --part I/N` writes; its manifest says: finished.
+
+    It depends on the corpus and the options alone, not on the machine, and nothing is made.
+
+    Raises
+    ------
+    UsageError
+        If the verb does not work by parts, or the options or the part are wrong.
+    """
+    wanted = splitting.parse(part, verb)
+    kinds: dict[str, type[Config]] = {"embed": EmbedConfig, "index": IndexConfig}
+    if verb not in kinds:
+        raise UsageError(f"{verb}: does not work by parts; leave out --part")
+    kept = store(work)
+    request = kept.request(verb, options_from(kinds[verb], config, options), Path(corpus))
+    return kept.part_folder(request, wanted)
+
+
+def clean(
+    corpus: Annotated[
+        str | Path, typer.Argument(help="A corpus, subset or export, or a raw file.")
+    ],
+    *,
+    out: Out,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Evaluation file or folder that no sample may overlap; repeatable."),
+    ] = None,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Take near-duplicates and contaminated samples out of a corpus; see `CleanConfig`.
+
+    `corpus` may also be a subset, an export or raw files, which are ingested first.
+    """
+    asked = options_from(CleanConfig, config, options | {"against": against})
+    kept = store(work, dry_run)
+    cleaning.check(Path(corpus), Path(out), asked)
+    found = corpus_of(kept, [corpus], asked.ingest)
+    stage = cleaning.REPORT if asked.report_only else cleaning.STAGE
+    return made(kept, kept.get(stage, asked, found, out=Path(out)))
+
+
+def rewrite(
+    source: Annotated[str | Path, typer.Argument(help="A corpus or a subset.")],
+    *,
+    out: Out,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Let one model write the responses of a corpus or subset; see `RewriteConfig`."""
+    asked = options_from(rewriting.RewriteConfig, config, options)
+    rewriting.check(Path(source), Path(out), asked)
+    if dry_run:
+        return {"plan": [planned(rewriting.plan(Path(source), Path(out), asked))]}
+    answers = Path(work) / "answers"
+    return folder.figures(rewriting.rewrite(Path(source), Path(out), asked, answers, say), out)
+
+
+def export(
+    *source: Annotated[
+        str | Path,
+        typer.Argument(help="Subset, corpus or model folders; several for hub: only."),
+        Path,
+    ],
+    to: Annotated[str, typer.Option(help="Folder, or hub:org/name.")],
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Export a subset, corpus or model to a folder or `hub:org/name`; see `ExportConfig`.
+
+    A Hub repository takes several subsets and corpora at once, a folder one.
+    """
+    asked = options_from(exporting.ExportConfig, config, options)
+    named = [Path(one) for one in source]
+    exporting.check(named, to)
+    if dry_run:
+        return {"plan": [planned(exporting.plan(one, to, asked) | {"out": to}) for one in named]}
+    return folder.figures(exporting.export(named, to, asked, say), to)
+
+
+def verify(
+    place: Annotated[str | Path, typer.Argument(metavar="DIR", help="Any output folder.")],
+) -> Result:
+    """Check a folder against its manifest; `faults` is empty when all is well."""
+    return folder.verify(Path(place))
+
+
+def doctor(work: Work = WORK) -> Result:
+    """Say what this machine has for each part of the job."""
+    return checkup.doctor(Path(work))

@@ -1,0 +1,101 @@
+"""Verbs that train and judge: schedules, fine-tuning, scores, fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sft_diversity.core import folder
+from sft_diversity.core.progress import say
+from sft_diversity.fitting import stage as fitting
+from sft_diversity.scoring import suites
+from sft_diversity.training import curves
+from sft_diversity.training import stage as finetuning
+from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.verbs.options import WORK, ConfigFile, DryRun, Out, Phases, Work
+from sft_diversity.verbs.results import Result, options_from, planned
+
+
+def schedule(
+    *,
+    png: Annotated[str | Path | None, typer.Option(help="Picture to draw.")] = None,
+    phases: Phases = None,
+    config: ConfigFile = None,
+    **options: Any,
+) -> Result:
+    """Compare a learning-rate schedule with others; options are those of `ScheduleOptions`."""
+    asked = options_from(curves.ScheduleOptions, config, options | {"phases": phases})
+    if png is not None:
+        curves.draw(asked, Path(png))
+    return curves.compare(asked) | ({} if png is None else {"out": str(png)})
+
+
+def finetune(
+    subset: Annotated[str | Path, typer.Argument(help="A subset, corpus or exported folder.")],
+    *,
+    out: Out,
+    phases: Phases = None,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="trackio, tensorboard or wandb; repeat for several.")
+    ] = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Fine-tune a model on a subset; options are those of `FinetuneConfig`."""
+    options |= {"phases": phases, "report_to": report_to}
+    asked = options_from(FinetuneConfig, config, options)
+    if dry_run:
+        return {"plan": [planned(finetuning.plan(Path(subset), Path(out), asked))]}
+    return folder.figures(finetuning.finetune(Path(subset), Path(out), asked, say), out)
+
+
+def check_training(**options: Any) -> None:
+    """Refuse options of `finetune` whose model, packages or GPU are not there."""
+    finetuning.check_options(options_from(FinetuneConfig, None, options))
+
+
+def score(
+    model: Annotated[
+        str | Path, typer.Argument(help="Model folder, Hub id or an endpoint's URL."), str
+    ],
+    *,
+    out: Out,
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Score a model: suite heldout, pairwise or harness; options are those of `score.suites`."""
+    asked = suites.config_of(Path(config) if config else None, options)
+    folder.check_out(Path(out), "score")
+    if dry_run:
+        return {"plan": [planned(suites.plan(model, asked) | {"out": str(out)})]}
+    return folder.figures(suites.score(model, Path(out), asked, Path(work) / "answers", say), out)
+
+
+def fit(
+    results: Annotated[
+        str | Path,
+        typer.Argument(help="CSV strategy,size,diversity,seed,score; or a study's folder."),
+    ],
+    *,
+    metrics: Annotated[
+        str | Path | None, typer.Option(help="CSV of metrics, a row a subset.")
+    ] = None,
+    out: Annotated[str | Path | None, typer.Option(help="Folder to write; default: none.")] = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Fit a table of scores, or a study's; options are those of `FitConfig`."""
+    asked = options_from(fitting.FitConfig, config, options)
+    table, place = Path(metrics) if metrics else None, Path(out) if out else None
+    if place:
+        folder.check_out(place, fitting.STAGE)
+    if dry_run:
+        return {"plan": [planned(fitting.plan(Path(results), asked, table, place))]}
+    fitted = fitting.fit(Path(results), asked, table, place, say)
+    return fitted if out is None else fitted | {"out": str(out)}
