@@ -9,6 +9,7 @@ process at a time drafts an output: it holds the output's lock, and others wait 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -105,7 +106,6 @@ class Draft:
     reason: str
     started: float = field(default_factory=time.time)
     lock: locks.Lock | None = field(default=None, repr=False)
-    shared: bool = False
 
     @property
     def reused(self) -> bool:
@@ -120,22 +120,9 @@ class Draft:
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path; on success it is synced and renamed to `name`."""
         final = self.path / name
-        if not self.shared:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with writing(final, self.work.stage) as scratch:
-                yield scratch
-            return
-        # outside of the draft, which another process may finish and rename meanwhile
-        mine = self.path.with_name(f".{self.out.name}.{platform.node()}-{os.getpid()}")
-        try:
-            mine.mkdir(parents=True, exist_ok=True)
-            with writing(mine / final.name, self.work.stage) as scratch:
-                yield scratch
-            with contextlib.suppress(FileNotFoundError):  # it is finished
-                final.parent.mkdir(exist_ok=True)
-                (mine / final.name).replace(final)
-        finally:
-            shutil.rmtree(mine, ignore_errors=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with writing(final, self.work.stage) as scratch:
+            yield scratch
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet file (zstd), whole or not at all."""
@@ -308,7 +295,7 @@ def _begun(out: Path, work: Work, keep_partial: bool) -> Draft:
             check_files(out, done)
             return Draft(out, work, out, "reused", f"{out} is up to date")
         reason = f"recomputed because {work.difference(done)}"
-    partial = out.parent / f".{out.name}.partial"
+    partial = draft_of(out)
     try:
         if partial.exists():
             manifest = _manifest_or_none(partial)
@@ -334,21 +321,61 @@ def _as_work(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {name: manifest.get(name) for name in ("stage", "version", "inputs", "config")}
 
 
-def shared_draft(out: Path, work: Work) -> Draft:
-    """Return the draft of an output of the work folder, for any number of writers at once.
+@dataclass
+class SharedDraft(Draft):
+    """The draft of an output of the work folder, for any number of writers at once.
 
-    They write files of their own, whole or not at all; `open_draft` then goes on from there.
+    They write files of their own, whole or not at all, first into `scratch`, a folder of the
+    writer: that is outside of the draft, which another process may finish and rename meanwhile.
+    `open_draft` goes on from there.
     """
-    partial = out.parent / f".{out.name}.partial"
-    if not partial.exists():
-        begun = out.parent / f".{out.name}.{platform.node()}-{os.getpid()}.begun"
-        begun.mkdir(parents=True, exist_ok=True)
-        (begun / _WORK).write_text(dump_json(work.as_json()), "utf-8")
+
+    scratch: Path = Path()
+
+    def has(self, name: str) -> bool:
+        """Whether the file `name` is in the draft, or in the output that was made of it."""
+        return super().has(name) or (self.out / name).exists()
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path; on success it is synced and handed in as `name`."""
+        made, final = self.scratch / Path(name).name, self.path / name
+        self.scratch.mkdir(exist_ok=True)
+        with writing(made, self.work.stage) as path:
+            yield path
+        self._begin()
+        with contextlib.suppress(FileNotFoundError):  # the output is finished
+            if final.parent != self.path:
+                final.parent.mkdir(exist_ok=True)
+            made.replace(final)
+        made.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        """Make the draft's folder if there is none, together with what says whose it is.
+
+        Whoever finishes the output either takes up this folder or was done before it came to be:
+        in that case nobody would.
+        """
+        if self.path.exists():
+            return
+        begun = self.scratch / "begun"
+        begun.mkdir(exist_ok=True)
+        (begun / _WORK).write_text(dump_json(self.work.as_json()), "utf-8")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            begun.rename(partial)
-        except OSError:  # another was first
+            begun.rename(self.path)
+        except OSError as fault:
             shutil.rmtree(begun)
-    return Draft(out, work, partial, "resumed", "goes on from what is there", shared=True)
+            if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another was first
+                raise _disk_fault(self.work.stage, self.path, fault) from fault
+        if (self.out / MANIFEST).exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def shared_draft(out: Path, work: Work, scratch: Path) -> SharedDraft:
+    """Return a draft that others write into too; nothing is touched before the first file."""
+    partial, reason = draft_of(out), "goes on from what is there"
+    return SharedDraft(out, work, partial, "resumed", reason, scratch=scratch)
 
 
 def unfinished(out: Path, work: Work) -> tuple[Path, str] | None:
@@ -356,7 +383,7 @@ def unfinished(out: Path, work: Work) -> tuple[Path, str] | None:
 
     `open_draft` would remove it. None where there is none, or where `out` is up to date.
     """
-    partial = out.parent / f".{out.name}.partial"
+    partial = draft_of(out)
     old = _work_or_none(partial)
     if not old or content_key(old) == work.key:
         return None
@@ -513,6 +540,11 @@ def inventory(folder: Path, names: Iterable[str] | None = None) -> list[dict[str
         for name, path in found
         if path.is_file()
     ]
+
+
+def draft_of(out: Path) -> Path:
+    """Return where an output is drafted."""
+    return out.parent / f".{out.name}.partial"
 
 
 def _manifest_or_none(folder: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ drafted beside it, each whole or not there: that is resume, and the work of a pa
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from sft_diversity.core.stage import Job, Made, Result, Stage, Tool
 
 #: Folder of the records of parts, in the work folder.
 PARTS = "parts"
+_SCRATCH = ".scratch"
 
 
 @dataclass(frozen=True)
@@ -331,8 +333,10 @@ class Store:
             **found.work.config, "part": part.number, "parts": part.of,
         })  # fmt: skip
         self._same_elsewhere(record.parent, work)
+        scratch = folder.draft_of(record) / _SCRATCH
+        whole = folder.shared_draft(found.made.path, found.work, scratch)
+        done = _is_done(record, work) and all(whole.has(unit.name) for unit in own)
         if self.dry:
-            done = _is_done(record, work)
             cost = found.request.stage.cost(found.request.config, inputs, self.root)
             share = rows / max(found.made.rows, 1)
             step = {"stage": found.work.stage, "part": str(part), "rows": rows, "out": str(record)}
@@ -346,15 +350,18 @@ class Store:
             inputs[role] = self._get(needed)
         label = found.request.stage.said(found.request.config)
         self.say(f"{label}: part {part}, {rows:,} rows, {len(own)} of its units")
-        run: dict[str, Any] = {}
-        if not found.made.there:
-            shared = folder.shared_draft(found.made.path, found.work)
-            job = self._job(found, shared, part)
-            found.request.stage.each(job)
-            run = job.run
+        if not done:
+            shutil.rmtree(record, ignore_errors=True)  # units that it speaks of are gone
         draft = folder.open_draft(record, work)
-        if not draft.reused:
-            draft.commit(rows=folder.rows_account(rows, rows, {}), result=facts, run=run)
+        if draft.reused:
+            return
+        try:
+            job = self._job(found, whole, part)
+            found.request.stage.each(job)
+            shutil.rmtree(scratch, ignore_errors=True)
+            draft.commit(rows=folder.rows_account(rows, rows, {}), result=facts, run=job.run)
+        finally:
+            draft.release()
 
     def _same_elsewhere(self, records: Path, work: Work) -> None:
         """Refuse to do by parts what other machines resolved otherwise: no join would take both."""
