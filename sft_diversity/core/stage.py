@@ -143,13 +143,17 @@ class Job(Generic[C]):
         return [unit for unit in self.own if not self.draft.has(unit.name)]
 
     def todo(self, what: str = "shards") -> Iterator[Unit]:
-        """Yield the units that are still to be made, with a bar and a safe point before each."""
+        """Yield the units that are still to be made, with a bar and a safe point before each.
+
+        Other processes may make some of them meanwhile: the whole and its parts work at once.
+        """
         left = self.left()
         done = len(self.own) - len(left)
         with progress.progress(self.label, len(self.own), what, done) as bar:
             for unit in left:
                 stopping.safe_point(self.label)
-                yield unit
+                if not self.draft.has(unit.name):
+                    yield unit
                 bar.advance()
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
