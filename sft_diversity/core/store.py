@@ -158,9 +158,15 @@ class Store:
         Raises
         ------
         SftdivError
-            Whatever the stages refuse; UsageError if `out` may not be written.
+            Whatever the stages refuse; UsageError if `out` may not be written, or parts of it were
+            made that would come out otherwise here.
         """
-        return self._get(self.request(stage, options, corpus), out)
+        request = self.request(stage, options, corpus)
+        records = self.part_folder(request, Part(1, 1)).parent
+        for one in self._split(request) if records.exists() else ():
+            if not one.made.there:
+                self._same_elsewhere(records, one)
+        return self._get(request, out)
 
     def check(self, stage: str, options: Any, corpus: Path | Made | None = None) -> None:
         """Refuse what cannot be made here, all that it needs included; makes and plans nothing."""
@@ -332,7 +338,7 @@ class Store:
         work = Work(f"{found.work.stage}-part", found.work.version, found.work.inputs, {
             **found.work.config, "part": part.number, "parts": part.of,
         })  # fmt: skip
-        self._same_elsewhere(record.parent, work)
+        self._same_elsewhere(record.parent, found)
         scratch = folder.draft_of(record) / _SCRATCH
         whole = folder.shared_draft(found.made.path, found.work, scratch)
         done = _is_done(record, work) and all(whole.has(unit.name) for unit in own)
@@ -363,19 +369,19 @@ class Store:
         finally:
             draft.release()
 
-    def _same_elsewhere(self, records: Path, work: Work) -> None:
-        """Refuse to do by parts what other machines resolved otherwise: no join would take both."""
+    def _same_elsewhere(self, records: Path, found: Resolved) -> None:
+        """Refuse what machines that made parts resolved otherwise: no join would take both."""
+        work = found.work
+        assert work is not None
         for path in sorted(records.glob(f"*/{folder.MANIFEST}"))[:1]:
             made = folder.read_manifest(path.parent)
             before = {k: v for k, v in made["config"].items() if k not in ("part", "parts")}
-            here = {k: v for k, v in work.config.items() if k not in ("part", "parts")}
-            if made["stage"] == work.stage and (before, made["inputs"]) != (here, work.inputs):
-                whole = Work(work.stage, work.version, work.inputs, here)
-                what = whole.difference(made | {"config": before})
+            same = (before, made["inputs"]) == (work.config, work.inputs)
+            if made["stage"] == f"{work.stage}-part" and not same:
+                what = work.difference(made | {"stage": work.stage, "config": before})
                 raise UsageError(
-                    f"{work.stage.removesuffix('-part')}: part {made['result']['part']} was made "
-                    f"otherwise than it would be here: {what}; give that option on every machine, "
-                    f"or remove {records}"
+                    f"{work.stage}: part {made['result']['part']} was made otherwise than it would "
+                    f"be here: {what}; give that option on every machine, or remove {records}"
                 )
 
     # ---- places --------------------------------------------------------------------------------
