@@ -172,7 +172,7 @@ class Store:
         """Refuse what cannot be made here, all that it needs included; makes and plans nothing."""
         self.resolve(self.request(stage, options, corpus))
 
-    def get_part(self, stage: str, options: Any, corpus: Path, part: Part) -> Made:
+    def get_part(self, stage: str, options: Any, corpus: Path | Made, part: Part) -> Made:
         """Make one part of the units of a stage, or, where it has none, of what it needs.
 
         Any number of parts may be made at once, on machines that share the work folder; `get` then
@@ -181,7 +181,7 @@ class Store:
         request = self.request(stage, options, corpus)
         record = self.part_folder(request, part)
         for one in self._split(request):
-            self._make_part(one, request, part, record)
+            self._make_part(one, part, record)
         return Made(record, None, there=not self.dry)
 
     def part_folder(self, request: Request, part: Part) -> Path:
@@ -329,32 +329,26 @@ class Store:
             )
         yield from split
 
-    def _make_part(self, found: Resolved, asked: Request, part: Part, record: Path) -> None:
-        assert found.work is not None
-        inputs = found.asked.inputs
-        own = _share(list(found.request.stage.units(found.request.config, inputs)), part)
+    def _make_part(self, found: Resolved, part: Part, record: Path) -> None:
+        self._same_elsewhere(record.parent, found)
+        stage, inputs = found.request.stage, found.asked.inputs
+        own = _share(list(stage.units(found.request.config, inputs)), part)
         rows = sum(unit.rows for unit in own)
-        facts = {"part": str(part), "rows": rows, "units": len(own)}
+        if found.work is None:  # in a dry run only: what it reads is still to be fetched
+            self._note_part(found, part, record, rows, done=False)
+            return
         work = Work(f"{found.work.stage}-part", found.work.version, found.work.inputs, {
             **found.work.config, "part": part.number, "parts": part.of,
         })  # fmt: skip
-        self._same_elsewhere(record.parent, found)
         scratch = folder.draft_of(record) / _SCRATCH
         whole = folder.shared_draft(found.made.path, found.work, scratch)
         done = _is_done(record, work) and all(whole.has(unit.name) for unit in own)
         if self.dry:
-            cost = found.request.stage.cost(found.request.config, inputs, self.root)
-            share = rows / max(found.made.rows, 1)
-            step = {"stage": found.work.stage, "part": str(part), "rows": rows, "out": str(record)}
-            if done:
-                self.plan.append(step | {"state": "cached", "seconds": 0.0, "bytes": 0})
-                return
-            scaled = {n: round(cost[n] * share, 1) for n in ("seconds", "bytes") if n in cost}
-            self.plan.append(step | {"state": "to do", **cost, **scaled})
+            self._note_part(found, part, record, rows, done)
             return
         for role, needed in found.asked.requests.items():
             inputs[role] = self._get(needed)
-        label = found.request.stage.said(found.request.config)
+        label = stage.said(found.request.config)
         self.say(f"{label}: part {part}, {rows:,} rows, {len(own)} of its units")
         if not done:
             shutil.rmtree(record, ignore_errors=True)  # units that it speaks of are gone
@@ -363,17 +357,32 @@ class Store:
             return
         try:
             job = self._job(found, whole, part)
-            found.request.stage.each(job)
+            stage.each(job)
             shutil.rmtree(scratch, ignore_errors=True)
+            facts = {"part": str(part), "rows": rows, "units": len(own)}
             draft.commit(rows=folder.rows_account(rows, rows, {}), result=facts, run=job.run)
         finally:
             draft.release()
 
+    def _note_part(self, found: Resolved, part: Part, record: Path, rows: int, done: bool) -> None:
+        """Add a part to the plan, at its share of the cost of the whole."""
+        request = found.request
+        step: dict[str, Any] = {"stage": request.stage.name, "part": str(part), "rows": rows}
+        if done:
+            step |= {"state": "cached", "seconds": 0.0, "bytes": 0}
+        else:
+            cost = request.stage.cost(request.config, found.asked.inputs, self.root)
+            share = rows / max(found.made.rows, 1)
+            scaled = {n: round(cost[n] * share, 1) for n in ("seconds", "bytes") if n in cost}
+            step |= {"state": "to do", **cost, **scaled}
+        self.plan.append(step | {"out": str(record)})
+
     def _same_elsewhere(self, records: Path, found: Resolved) -> None:
         """Refuse what machines that made parts resolved otherwise: no join would take both."""
         work = found.work
-        assert work is not None
-        for path in sorted(records.glob(f"*/{folder.MANIFEST}"))[:1]:
+        if work is None:
+            return
+        for path in sorted(records.glob(f"[!.]*/{folder.MANIFEST}"))[:1]:
             made = folder.read_manifest(path.parent)
             before = {k: v for k, v in made["config"].items() if k not in ("part", "parts")}
             same = (before, made["inputs"]) == (work.config, work.inputs)
