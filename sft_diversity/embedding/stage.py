@@ -103,13 +103,13 @@ def needs(config: EmbedConfig, ask: Ask) -> None:
 
 
 def units(config: EmbedConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
-    """Return a slice of the corpus for each component."""
+    """Return the slices of the corpus: a file for each component, that of the last is the unit."""
     pieces = parts.slices(inputs["corpus"].path)
-    return [
-        Unit(f"{component}/{piece.name}.parquet", piece.rows, (component, piece))
-        for piece in pieces
-        for component in config.components
-    ]
+    return [Unit(_file(config.components[-1], piece), piece.rows, piece) for piece in pieces]
+
+
+def _file(component: corpora.Component, piece: parts.Slice) -> str:
+    return f"{component}/{piece.name}.parquet"
 
 
 def embed(job: Job[EmbedConfig]) -> None:
@@ -127,16 +127,16 @@ def embed(job: Job[EmbedConfig]) -> None:
     config, placement = job.config, place(job.config)
     files = locate(config.encoder, config.revision)
     assert files is not None
-    wanted = list(dict.fromkeys(unit.what[1] for unit in left))
+    wanted = [unit.what for unit in left]
     only = batches.keys_in(wanted, config.components) if len(left) < len(job.units) else None
     cache = caches.Vectors(cache_folder(job.work, config, files, placement), only=only)
     made = fill(wanted, config, files, placement, cache, job.say)
     job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": made}
     for unit in job.todo():
-        component, piece = unit.what
-        table = piece.read(["id", component])
-        vectors, cut = cache.get(caches.keys_of(table[component].to_pylist()))
-        job.write_table(unit.name, _table(table["id"], vectors, cut))
+        table = unit.what.read(["id", *config.components])
+        for component in config.components:
+            vectors, cut = cache.get(caches.keys_of(table[component].to_pylist()))
+            job.write_table(_file(component, unit.what), _table(table["id"], vectors, cut))
 
 
 def join(job: Job[EmbedConfig]) -> Result:
@@ -144,15 +144,15 @@ def join(job: Job[EmbedConfig]) -> Result:
     config = job.config
     figures = {c: {"rows": 0, "cut": 0, "blank": 0} for c in config.components}
     dim = 0
-    for unit, path in zip(job.units, job.files(), strict=True):
-        component, piece = unit.what
-        found = pq.read_schema(path)
-        dim = found.field("embedding").type.list_size
-        told = figures[component]
-        told["rows"] += piece.rows
-        told["cut"] += int((found.metadata or {}).get(_CUT, b"0"))
-        texts = piece.read(["id", *config.components])[component]
-        told["blank"] += sum(not text.strip() for text in texts.to_pylist())
+    for unit in job.units:
+        table = unit.what.read(["id", *config.components])
+        for component in config.components:
+            found = pq.read_schema(job.draft.path / _file(component, unit.what))
+            dim = found.field("embedding").type.list_size
+            told = figures[component]
+            told["rows"] += table.num_rows
+            told["cut"] += int((found.metadata or {}).get(_CUT, b"0"))
+            told["blank"] += sum(not text.strip() for text in table[component].to_pylist())
     rows = max(told["rows"] for told in figures.values())
     if not rows:
         raise DataError("embed: the corpus has no rows; look at what ingest dropped")
