@@ -1,4 +1,7 @@
-"""Settings every test needs: no network, no GPU, few threads, quiet libraries."""
+"""Settings every test needs (no network, no GPU, few threads), and what many tests read, made once.
+
+What is shared is made when it is first asked for, and never written to.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,40 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("shared machine", deadline=None)  # no test is about its own speed
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def topical(tmp_path_factory):
+    """A corpus of 48 samples over eight topics, in shards."""
+    from tests.levels import making
+
+    return making.topical(tmp_path_factory.mktemp("topical") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """The `tokenizer.json` of a small byte-level BPE."""
+    from tests.levels import making
+
+    return making.tokenizer_file(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A sentence encoder of two layers with random weights."""
+    from tests.embedding import make
+
+    return make.encoder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory):
+    """A language model of two layers with random weights, and its tokenizer."""
+    from tests import tiny
+
+    return tiny.save(tmp_path_factory.mktemp("llama") / "model")

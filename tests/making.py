@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,25 @@ def ingest(
     asked = resolve(sources, config, format)
     check_out(out, asked)
     return make("ingest", asked, out, say=say)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Return the files of a finished output, its manifest without `run`."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            found[path.relative_to(out).as_posix()] = path.read_bytes()
+    manifest = json.loads(found[folder.MANIFEST])
+    del manifest["run"]
+    return found | {folder.MANIFEST: json.dumps(manifest).encode()}
+
+
+def outputs(work: Path) -> dict[str, dict[str, bytes]]:
+    """Return the contents of the finished outputs in a work folder, by `stage/key`."""
+    places = [path.parent for path in sorted(work.glob(f"*/[!.]*/{folder.MANIFEST}"))]
+    return {place.relative_to(work).as_posix(): contents(place) for place in places}
+
+
+def left_behind(work: Path) -> list[str]:
+    """Return what of drafts, locks and scratch files is still in a work folder."""
+    return sorted(path.relative_to(work).as_posix() for path in work.rglob(".*"))

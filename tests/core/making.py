@@ -6,7 +6,6 @@ reads it and borrows a tool; `lone` needs nothing and has no units.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -219,22 +218,3 @@ def _die_before(number: int) -> None:
 
     if number >= 0:
         os.rename, os.replace = counted(os.rename), counted(os.replace)
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    """Return the files of the finished outputs in a work folder, manifests without `run`."""
-    found = {}
-    for path in sorted(root.glob("[a-z]*/[!.]*/**/*")):
-        if path.is_file() and path.relative_to(root).parts[0] != "parts":
-            said = path.read_bytes()
-            if path.name == "manifest.json":
-                manifest = json.loads(said)
-                del manifest["run"]
-                said = json.dumps(manifest).encode()
-            found[str(path.relative_to(root))] = said
-    return found
-
-
-def left_behind(root: Path) -> list[str]:
-    """Return what of drafts, locks and scratch files is still in a work folder."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob(".*"))

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,8 @@ from sft_diversity.core.errors import DataError, Interrupted, UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.core.stage import Made
 from tests.core import making
-from tests.core.making import CORPUS, Task, contents, left_behind, noted, store
+from tests.core.making import CORPUS, Task, noted, store
+from tests.making import left_behind, outputs
 
 UNITS = ["words/0.txt", "words/1.txt", "words/2.txt"]
 KILLED = -signal.SIGKILL
@@ -40,11 +42,11 @@ def root(tmp_path):
 
 @pytest.fixture
 def alone(tmp_path):
-    """The contents of a work folder in which `total` was made undisturbed."""
+    """The outputs of a work folder in which `total` was made undisturbed."""
     place = tmp_path / "alone"
     store(place).get("total", {}, CORPUS)
     noted(tmp_path)
-    return contents(place)
+    return outputs(place)
 
 
 # ---- made, found, made anew ---------------------------------------------------------------------
@@ -168,10 +170,6 @@ def test_damage_of_what_is_read_is_named(root):
 # ---- the plan -----------------------------------------------------------------------------------
 
 
-def outputs(root):
-    return {str(path.parent) for path in root.glob("*/[!.]*/manifest.json")}
-
-
 @settings(max_examples=20)
 @given(st.lists(st.sampled_from(["a", "b", "c", "ab"]), max_size=3), st.sampled_from("abc"))
 def test_the_plan_is_what_is_done(tmp_path_factory, before, word):
@@ -182,19 +180,19 @@ def test_the_plan_is_what_is_done(tmp_path_factory, before, word):
         else:
             store(root).get(*(("total", {"count": {"word": name}}) if name != "c" else
                               ("count", {"word": name})), CORPUS)  # fmt: skip
-    there, files = outputs(root), contents(root)
+    there = outputs(root)
     dry = store(root, dry=True)
     planned = dry.get("total", {"count": {"word": word}}, CORPUS)
-    assert (outputs(root), contents(root)) == (there, files)
+    assert outputs(root) == there
     assert [step["stage"] for step in dry.plan] == ["count", "total"]
     assert dry.get("total", {"count": {"word": word}}, CORPUS) == planned
     assert len(dry.plan) == 2, "a step is planned twice"
     made = store(root).get("total", {"count": {"word": word}}, CORPUS)
     assert (made.path, made.key) == (planned.path, planned.key)
-    todo = {step["out"] for step in dry.plan if step["state"] == "to do"}
-    assert outputs(root) - there == todo
-    assert {step["out"] for step in dry.plan if step["state"] == "cached"} <= there
-    assert planned.there == (str(made.path) in there)
+    steps = {str(Path(step["out"]).relative_to(root)): step["state"] for step in dry.plan}
+    assert outputs(root).keys() - there.keys() == {n for n, s in steps.items() if s == "to do"}
+    assert {n for n, s in steps.items() if s == "cached"} <= there.keys()
+    assert planned.there == (str(made.path.relative_to(root)) in there)
 
 
 def test_a_plan_has_costs_and_touches_nothing(root, here):
@@ -241,14 +239,14 @@ def test_a_run_that_is_stopped_keeps_its_units(root, tmp_path, alone, monkeypatc
     monkeypatch.setattr(stopping, "safe_point", third)
     with pytest.raises(Interrupted, match="count: stopped"):
         store(root).get("total", {}, CORPUS)
-    assert outputs(root) == set()
+    assert outputs(root) == {}
     assert not list(root.rglob("*.lock")), "others could not go on"
     assert noted(tmp_path) == UNITS[:2]
     said: list[str] = []
     store(root, say=said.append).get("total", {}, CORPUS)
     assert said[0] == "count: resumed, resumed: an earlier run was stopped"
     assert noted(tmp_path) == [*UNITS[2:], "total"]
-    assert contents(root) == alone
+    assert outputs(root) == alone
     assert left_behind(root) == []
 
 
@@ -281,7 +279,7 @@ def test_killed_before_any_rename_the_same_call_ends_with_the_same_bytes(
             break
         assert code == KILLED
         there, units = outputs(root), finished_units(root)
-        assert all(folder.verify(tmp_path / place)["faults"] == [] for place in there)
+        assert all(folder.verify(root / place)["faults"] == [] for place in there)
         noted(root.parent)
         dry = store(root, dry=True)
         assert not making.do(dry, Task(part=part)).there
@@ -289,7 +287,7 @@ def test_killed_before_any_rename_the_same_call_ends_with_the_same_bytes(
         assert set(noted(root.parent)) - {"total"} == set(UNITS) - units
         store(root).get("total", {}, CORPUS)
         assert set(noted(root.parent)) <= {"total"}
-        assert contents(root) == alone
+        assert outputs(root) == alone
         assert without_locks(root) == []
     assert number == renames
 
@@ -307,11 +305,11 @@ def test_killed_again_and_again_at_random_moments_it_ends_with_the_same_bytes(
             process.kill()
             process.join()
         for place in outputs(root):
-            assert folder.verify(tmp_path / place)["faults"] == []
+            assert folder.verify(root / place)["faults"] == []
     for i in (1, 2):
         store(root).get_part("total", {}, CORPUS, Part(i, 2))
     store(root).get("total", {}, CORPUS)
-    assert contents(root) == alone
+    assert outputs(root) == alone
     assert without_locks(root) == []
 
 
@@ -353,7 +351,7 @@ def test_parts_at_once_and_with_the_whole_end_with_the_same_bytes(root, tmp_path
     if Task() not in tasks:
         assert sorted(noted(tmp_path)) == UNITS
     store(root).get("total", {}, CORPUS)
-    assert contents(root) == alone
+    assert outputs(root) == alone
     assert left_behind(root) == []
     assert len(list(root.glob("parts/*/*/manifest.json"))) == 3
 
@@ -364,13 +362,13 @@ def test_a_part_that_the_whole_overtakes_leaves_nothing(root, tmp_path, alone, m
     while not (tmp_path / "holding").exists():
         time.sleep(0.002)
     store(root).get("total", {}, CORPUS)
-    assert contents(root) == alone
+    assert outputs(root) == alone
     (tmp_path / "go").touch()
     part.join()
     assert part.exitcode == 0
-    assert contents(root) == alone
+    assert outputs(root) == alone
     assert left_behind(root) == []
-    assert all(folder.verify(tmp_path / place)["faults"] == [] for place in outputs(root))
+    assert all(folder.verify(root / place)["faults"] == [] for place in outputs(root))
 
 
 def test_what_a_part_finishes_meanwhile_the_whole_does_not_make(root, tmp_path, alone):
@@ -382,7 +380,7 @@ def test_what_a_part_finishes_meanwhile_the_whole_does_not_make(root, tmp_path, 
     (tmp_path / "go").touch()
     whole.join()
     assert noted(tmp_path) == [UNITS[0], "total"]
-    assert contents(root) == alone
+    assert outputs(root) == alone
     assert left_behind(root) == []
 
 
@@ -416,11 +414,11 @@ def test_parts_in_any_order_are_the_whole(tmp_path_factory, order, stage):
         again = store(root, dry=True)
         again.get_part(stage, {}, CORPUS, part)
         assert [step["state"] for step in again.plan] == ["cached"]
-    assert outputs(root) == set()
+    assert outputs(root) == {}
     store(root).get(stage, {}, CORPUS)
     assert noted(tmp_path) == ["total"] * (stage == "total")
     store(tmp_path / "alone").get(stage, {}, CORPUS)
-    assert contents(root) == contents(tmp_path / "alone")
+    assert outputs(root) == outputs(tmp_path / "alone")
     assert left_behind(root) == []
 
 
@@ -430,7 +428,7 @@ def test_what_parts_lack_the_whole_makes(root, tmp_path, alone):
     assert sorted(noted(tmp_path)) == UNITS
     store(root).get("total", {}, CORPUS)
     assert noted(tmp_path) == ["total"]
-    assert contents(root) == alone
+    assert outputs(root) == alone
 
 
 def test_a_part_of_what_is_finished_is_finished(root, tmp_path):
@@ -453,7 +451,7 @@ def test_parts_whose_units_are_gone_are_made_again(root, tmp_path, alone):
     store(root).get_part("total", {}, CORPUS, Part(1, 2))
     assert noted(tmp_path) == [UNITS[0], UNITS[2]]
     store(root).get("total", {}, CORPUS)
-    assert contents(root) == alone
+    assert outputs(root) == alone
 
 
 def test_parts_of_other_options_lie_apart(root, here):
