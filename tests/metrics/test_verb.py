@@ -68,7 +68,7 @@ def test_a_subset_uses_what_its_corpus_was_described_by(place, subset):
 
 def test_a_subset_without_its_work_folder_is_described_anew(place, subset):
     pool = json.loads((subset / "manifest.json").read_text())["inputs"]["corpus"]
-    made = (place / "work" / "corpus").iterdir()
+    made = (place / "work" / "ingest").iterdir()
     corpus = next(path for path in made if corpora.key(path) == pool)
     here = measure(subset, **options(place))["datasets"][0]
     there = measure(subset, reference=str(corpus), **options(place, "elsewhere"))["datasets"][0]
