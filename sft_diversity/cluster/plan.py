@@ -21,11 +21,11 @@ from typing import Any
 import typer
 
 import sft_diversity
-from sft_diversity import workflow
 from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.cluster.profile import VERBS, Profile
 from sft_diversity.core import machine, resources
 from sft_diversity.core.errors import UsageError
+from sft_diversity.verbs.data import part_folder
 
 _OURS = ("--collect", "--dry-run", "--help", "--part", "--prepare", "--run")
 _PROGRAM = "sftdiv"
@@ -173,7 +173,7 @@ def _parts(call: Call, count: int) -> Step:
     call.but(part=f"1/{count}").dry_run()
     tasks = {}
     for part in (f"{number}/{count}" for number in range(1, count + 1)):
-        place = workflow.part_folder(call.verb, call.arguments[0], part, **call.options)
+        place = part_folder(call.verb, call.arguments[0], part, **call.options)
         tasks[part] = (call.but(part=part).argv, (str(place),))
     return _step("parts", tasks)
 

@@ -17,7 +17,8 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus, folder
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.hashing import text_key
-from sft_diversity.ingestion.stage import IngestConfig, check_rows, resolve
+from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.stage import check_rows, resolve
 from sft_diversity.ingestion.text import normalise
 from tests.ingestion.making import quarantine, responses, row, run, samples, write_lines
 from tests.making import ingest, plan
