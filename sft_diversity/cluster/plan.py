@@ -104,7 +104,7 @@ def parse(argv: Sequence[str]) -> Call:
     from sft_diversity import cli  # the shell above us: it alone knows how a verb is written
 
     verb = argv[0]
-    command = typer.main.get_command(cli.app).commands[verb]  # type: ignore[attr-defined]
+    command: Any = typer.main.get_command(cli.app).get_command(None, verb)  # type: ignore[attr-defined]
     try:
         context = command.make_context(verb, list(argv[1:]))
     except typer.TyperException as fault:

@@ -14,14 +14,13 @@ import psutil
 import pyarrow as pa
 import pytest
 import yaml
-from sft_diversity.embedding.store import Store
-from sft_diversity.embedding.units import keys_in
 
 from sft_diversity.cluster import jobs
 from sft_diversity.cluster.jobs import Job
 from sft_diversity.core import folder
 from sft_diversity.core import parts as core_parts
-from sft_diversity.core.parts import Part
+from sft_diversity.embedding.batches import keys_in
+from sft_diversity.embedding.cache import Vectors
 from tests.cluster import making
 from tests.cluster.controlling import (
     PAIRS,
@@ -55,12 +54,12 @@ def texts(paths) -> int:
 
 def stored(corpus: Path, parts: int) -> Callable[[int], bool]:
     """Return what tells of a part's number whether the store has any of its texts."""
-    slices = [core_parts.slices(corpus, Part(i + 1, parts)) for i in range(parts)]
-    keys = [keys_in(rows, ("instruction", "response")) for rows in slices]
+    slices = core_parts.slices(corpus)  # each a unit; a part has every `parts`-th
+    keys = [keys_in(slices[i::parts], ("instruction", "response")) for i in range(parts)]
 
     def tell(number: int) -> bool:
         folders = {path.parent for path in WORK.rglob("*.arrow")}
-        return any(len(Store(place, only=keys[number])) for place in folders)
+        return any(len(Vectors(place, only=keys[number])) for place in folders)
 
     return tell
 

@@ -483,9 +483,12 @@ def test_parts_that_another_machine_resolved_otherwise_are_refused(root, here):
     assert store(root).get("total", {}, CORPUS) == low
 
 
+def test_a_part_beyond_the_units_has_nothing_to_do_and_is_finished(root):
+    made = store(root).get_part("total", {}, CORPUS, Part(4, 4))
+    assert folder.read_manifest(made.path)["result"]["units"] == 0
+
+
 def test_what_cannot_be_split_says_so(root):
-    with pytest.raises(UsageError, match="there are 3 units of work; make at most as many parts"):
-        store(root).get_part("total", {}, CORPUS, Part(1, 4))
     with pytest.raises(UsageError, match="lone: more jobs would not speed it up"):
         store(root).get_part("lone", {}, CORPUS, Part(1, 2))
     assert store(root).get("lone", {"number": 1}).there
