@@ -18,6 +18,10 @@ _HOMES = {
     "ingest": "ingestion.stage:INGEST",
     "index": "levels.stage:INDEX",
     "quality": "scoring.quality:QUALITY",
+    "rewrite": "rewriting.stage:REWRITE",
+    "score harness": "scoring.harness.stage:HARNESS",
+    "score heldout": "scoring.stage:HELDOUT",
+    "score pairwise": "scoring.pairwise.stage:PAIRWISE",
     "tokens": "levels.tokens:TOKENS",
     "words": "levels.reading:WORDS",
 }

@@ -34,21 +34,28 @@ def make(
     out: Path,
     corpus: Path | None = None,
     *,
+    subject: str | Path = "",
     work: Path | None = None,
     say: Callable[[str], None] = quiet,
     stages: Mapping[str, Stage[Any]] | None = None,
 ) -> dict[str, Any]:
     """Make an output to `out`; return its manifest. The work folder lies beside it by default."""
     kept = store(work or out.parent / "work", False, say, stages)
-    return folder.read_manifest(kept.get(stage, options, corpus, out=out).path)
+    return folder.read_manifest(kept.get(stage, options, corpus, subject=subject, out=out).path)
 
 
 def plan(
-    stage: str, options: Any, out: Path, corpus: Path | None = None, *, work: Path | None = None
+    stage: str,
+    options: Any,
+    out: Path,
+    corpus: Path | None = None,
+    *,
+    subject: str | Path = "",
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Return the last step of a dry run, the stage's own."""
     kept = store(work or out.parent / "work", True)
-    kept.get(stage, options, corpus, out=out)
+    kept.get(stage, options, corpus, subject=subject, out=out)
     return kept.plan[-1]
 
 
@@ -87,3 +94,19 @@ def outputs(work: Path) -> dict[str, dict[str, bytes]]:
 def left_behind(work: Path) -> list[str]:
     """Return what of drafts, locks and scratch files is still in a work folder."""
     return sorted(path.relative_to(work).as_posix() for path in work.rglob(".*"))
+
+
+def score(
+    model: str | Path,
+    out: Path,
+    config: Any,
+    work: Path | None = None,
+    say: Callable[[str], None] = quiet,
+) -> dict[str, Any]:
+    """Score a model by the suite of a config; return the manifest."""
+    return make(f"score {config.suite}", config, out, subject=model, work=work, say=say)
+
+
+def planned_score(model: str | Path, config: Any) -> dict[str, Any]:
+    """Return what scoring would do."""
+    return plan(f"score {config.suite}", config, Path("nowhere"), subject=model)

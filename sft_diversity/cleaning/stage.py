@@ -22,7 +22,7 @@ from sft_diversity.cleaning.evalfiles import Opened, open_all
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage, progress, schema, stopping, vectors
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 
 VERSION = 1
 STAGE = "clean"
@@ -106,9 +106,9 @@ def _options(config: CleanConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"encoder", "embed", "ingest"})
 
 
-def _cost(config: CleanConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+def _cost(config: CleanConfig, ask: Ask) -> dict[str, Any]:
     """Estimate; exact cosines from a small matrix product that is timed here."""
-    corpus = inputs["corpus"]
+    corpus = ask.inputs["corpus"]
     cosines = 0.0 if config.cosine is None else round(cosine_seconds(corpus.rows), 1)
     size = sum(path.stat().st_size for path in corpora.shards(corpus.path))
     return {

@@ -49,6 +49,21 @@ class Ask(Protocol):
         """Whether nothing is to be made or fetched."""
         ...
 
+    @property
+    def inputs(self) -> Mapping[str, Made]:
+        """What was asked for so far, by role; for estimates."""
+        ...
+
+    @property
+    def work(self) -> Path:
+        """The work folder."""
+        ...
+
+    @property
+    def subject(self) -> str:
+        """What the caller named where it is no corpus: a model, a subset."""
+        ...
+
     def corpus(self) -> Made:
         """Read the corpus that the caller named."""
         ...
@@ -116,6 +131,8 @@ class Job(Generic[C]):
         Of this job: all, or those of its part.
     work : Path
         The work folder, for caches (answers, vectors).
+    subject : str
+        What the caller named where it is no corpus.
     tools : mapping of role to callable
         What `needs` asked for by `Ask.tool`.
     run : dict
@@ -130,6 +147,7 @@ class Job(Generic[C]):
     work: Path
     label: str
     say: Callable[[str], None]
+    subject: str = ""
     tools: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
 
@@ -178,7 +196,7 @@ def no_work(job: Job[Any]) -> None:
     """Make no unit."""
 
 
-def no_cost(config: Any, inputs: Mapping[str, Made], work: Path) -> Mapping[str, Any]:
+def no_cost(config: Any, ask: Ask) -> Mapping[str, Any]:
     """Return the estimate of what costs next to nothing."""
     return {"seconds": 0.0, "bytes": 0}
 
@@ -227,7 +245,7 @@ class Stage(Generic[C]):
     options : callable
         The options that decide the output, as JSON.
     cost : callable
-        `seconds`, `bytes` and facts for a plan, from options, inputs and the work folder.
+        `seconds`, `bytes` and facts for a plan.
     label : callable
         How the person at the terminal is told whose progress it is.
     lines : callable
@@ -242,7 +260,7 @@ class Stage(Generic[C]):
     units: Callable[[C, Mapping[str, Made]], Sequence[Unit]] = no_units
     each: Callable[[Job[C]], None] = no_work
     options: Callable[[C], Mapping[str, Any]] = every_option
-    cost: Callable[[C, Mapping[str, Made], Path], Mapping[str, Any]] = no_cost
+    cost: Callable[[C, Ask], Mapping[str, Any]] = no_cost
     label: Callable[[C], str] | None = None
     lines: Callable[[Mapping[str, Any]], Iterable[str]] = no_lines
 

@@ -29,11 +29,12 @@ _SCRATCH = ".scratch"
 
 @dataclass(frozen=True)
 class Request:
-    """An output asked for: a stage's name, its options, and the corpus that it reads, if any."""
+    """An output asked for: a stage, its options, and the corpus or whatever else it is made of."""
 
     stage: Stage[Any]
     config: Any
     corpus: Made | None
+    subject: str = ""
 
     @property
     def key(self) -> str:
@@ -46,6 +47,7 @@ class Request:
                 "stage": self.stage.name,
                 "options": self.config.model_dump(mode="json"),
                 "corpus": self.corpus and self.corpus.key,
+                "subject": self.subject,
             }
         )
 
@@ -56,6 +58,7 @@ class Asked:
 
     store: Store
     corpus_asked: Made | None
+    subject: str
     inputs: dict[str, Made] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     keys: dict[str, str | None] = field(default_factory=dict)
@@ -76,6 +79,11 @@ class Asked:
         found = self.store.resolve(request).made
         self.requests[role], self.inputs[role], self.keys[role] = request, found, found.key
         return found
+
+    @property
+    def work(self) -> Path:
+        """See `stage.Ask`."""
+        return self.store.root
 
     @property
     def dry(self) -> bool:
@@ -136,14 +144,16 @@ class Store:
 
     # ---- what callers ask ----------------------------------------------------------------------
 
-    def request(self, stage: str, options: Any, corpus: Path | Made | None) -> Request:
+    def request(
+        self, stage: str, options: Any, corpus: Path | Made | None = None, subject: str = ""
+    ) -> Request:
         """Return a request; `options` are the stage's config, or a mapping to make it of."""
         declared = self.stages[stage]
         config = options
         if not isinstance(options, declared.config):
             config = configs.build(declared.config, options, f"key `{stage}`")
         made = corpus if corpus is None or isinstance(corpus, Made) else corpus_at(corpus)
-        return Request(declared, config, made)
+        return Request(declared, config, made, subject)
 
     def get(
         self,
@@ -151,6 +161,7 @@ class Store:
         options: Any,
         corpus: Path | Made | None = None,
         *,
+        subject: str | Path = "",
         out: Path | None = None,
     ) -> Made:
         """Return an output, made now if it is not there; in a dry run, only planned.
@@ -161,7 +172,7 @@ class Store:
             Whatever the stages refuse; UsageError if `out` may not be written, or parts of it were
             made that would come out otherwise here.
         """
-        request = self.request(stage, options, corpus)
+        request = self.request(stage, options, corpus, str(subject))
         records = self.part_folder(request, Part(1, 1)).parent
         for one in self._split(request) if records.exists() else ():
             if not one.made.there:
@@ -210,7 +221,7 @@ class Store:
         memo = content_key([request.key, str(out), str(request.corpus and request.corpus.path)])
         if memo in self._resolved and request.corpus is not None and request.corpus.key:
             return self._resolved[memo]
-        stage, asked = request.stage, Asked(self, request.corpus)
+        stage, asked = request.stage, Asked(self, request.corpus, request.subject)
         stage.needs(request.config, asked)
         work = None
         if None not in asked.keys.values():
@@ -287,7 +298,10 @@ class Store:
         own = units if part is None else _share(units, part)
         label = request.stage.said(request.config)
         tools = {role: load() for role, load in found.asked.loads.items()}
-        return Job(request.config, inputs, draft, units, own, self.root, label, self.say, tools)
+        return Job(
+            request.config, inputs, draft, units, own, self.root, label, self.say,
+            request.subject, tools,
+        )  # fmt: skip
 
     def _lineage(self, found: Resolved) -> lineage.Lineage:
         places = {role: made.path for role, made in found.asked.inputs.items() if role != "corpus"}
@@ -304,7 +318,7 @@ class Store:
         elif request.corpus is None or request.corpus.there:
             step |= {
                 "state": "to do",
-                **request.stage.cost(request.config, found.asked.inputs, self.root),
+                **request.stage.cost(request.config, found.asked),
             }
         else:  # what is made of a corpus that is not there yet can only be counted
             step |= {"state": "to do"}
@@ -371,7 +385,7 @@ class Store:
         if done:
             step |= {"state": "cached", "seconds": 0.0, "bytes": 0}
         else:
-            cost = request.stage.cost(request.config, found.asked.inputs, self.root)
+            cost = request.stage.cost(request.config, found.asked)
             share = rows / max(found.made.rows, 1)
             scaled = {n: round(cost[n] * share, 1) for n in ("seconds", "bytes") if n in cost}
             step |= {"state": "to do", **cost, **scaled}

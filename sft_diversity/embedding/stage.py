@@ -189,9 +189,9 @@ def _options(config: EmbedConfig) -> dict[str, Any]:
     }
 
 
-def _cost(config: EmbedConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
     """Return what embedding would take, and on what."""
-    placement, corpus = place(config), inputs["corpus"]
+    placement, corpus = place(config), ask.inputs["corpus"]
     said: dict[str, Any] = {
         "encoder": config.encoder,
         "device": placement.device,
@@ -201,7 +201,7 @@ def _cost(config: EmbedConfig, inputs: Mapping[str, Made], work: Path) -> dict[s
     files = locate(config.encoder, config.revision, download=False)
     if files is None:
         return said | {"reason": "the encoder would be downloaded first"}
-    cache = caches.Vectors(cache_folder(work, config, files, placement))
+    cache = caches.Vectors(cache_folder(ask.work, config, files, placement))
     texts = characters = 0
     for batch in batches.missing(parts.slices(corpus.path), config.components, cache):
         texts += len(batch.texts)

@@ -24,7 +24,7 @@ from sft_diversity.core import (
 )
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.folder import Draft, rows_account
-from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.ingestion import assemble, hub, own
 from sft_diversity.ingestion.config import Format, IngestConfig, SourceConfig
 from sft_diversity.ingestion.files import (
@@ -145,7 +145,7 @@ def _options(config: IngestConfig) -> dict[str, Any]:
     return options
 
 
-def _cost(config: IngestConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+def _cost(config: IngestConfig, ask: Ask) -> dict[str, Any]:
     """Estimate rows, time and disk from file sizes alone."""
     prepared = _prepare(config)
     size = sum(file.bytes for file in prepared.files)

@@ -78,8 +78,8 @@ def shards_of(place: Path) -> tuple[list[Shard], pa.Array]:
     return shards, pa.concat_arrays(ids) if ids else pa.array([], pa.string())
 
 
-def _cost(config: WordsConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
-    rows = inputs["corpus"].rows
+def _cost(config: WordsConfig, ask: Ask) -> dict[str, Any]:
+    rows = ask.inputs["corpus"].rows
     return {"seconds": round(rows / _ROWS_PER_S, 1), "bytes": rows * _BYTES_A_ROW}
 
 

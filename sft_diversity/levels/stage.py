@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +12,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
 from sft_diversity.core.config import Config
 from sft_diversity.core.models import ENCODER
-from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
 from sft_diversity.levels.base import PARTS, VERSION, Level
 from sft_diversity.levels.macro import Macro, MacroOptions
@@ -130,8 +128,8 @@ def _options(config: IndexConfig) -> dict[str, Any]:
     return {"strategy": config.strategy, **own.model_dump(mode="json")}
 
 
-def _cost(config: IndexConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
-    corpus = inputs["corpus"]
+def _cost(config: IndexConfig, ask: Ask) -> dict[str, Any]:
+    corpus = ask.inputs["corpus"]
     rate, per_row = _COSTS[config.level]
     asked: dict[str, Any] = {}
     if config.level == "meso" and config.meso.endpoint is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,8 +112,8 @@ def _options(config: TokensConfig) -> dict[str, Any]:
     return {"component": config.component}  # the tokenizer counts by its content
 
 
-def _cost(config: TokensConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
-    rows = inputs["corpus"].rows
+def _cost(config: TokensConfig, ask: Ask) -> dict[str, Any]:
+    rows = ask.inputs["corpus"].rows
     seconds = round(rows / _ROWS_PER_S, 1)
     return {"component": config.component, "seconds": seconds, "bytes": rows * _BYTES_A_ROW}
 

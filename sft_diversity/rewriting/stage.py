@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from pydantic import Field
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage, progress, schema, stopping
 from sft_diversity.core.errors import BadRowsError, UsageError
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.answers import Outcome, Request
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import CallOptions, EndpointConfig, check_endpoint
@@ -76,91 +77,66 @@ class _Source:
         return sum(pq.read_metadata(path).num_rows for path in self.files)
 
 
-def check(source: Path, out: Path, config: RewriteConfig) -> None:
-    """Refuse a place that cannot be written to, and an endpoint that is no URL."""
+def check(source: Path, out: Path) -> None:
+    """Refuse a place that cannot be written to."""
     folder.check_out(out, STAGE, [source])
+
+
+def needs(config: RewriteConfig, ask: Ask) -> None:
+    """Read the samples of a corpus or subset, and ask by a prompt."""
     check_endpoint(config.endpoint, STAGE)
+    ask.key("samples", _find(Path(ask.subject)).key)
+    ask.key("prompt", PROMPTS[config.way])
 
 
-def plan(source: Path, out: Path, config: RewriteConfig) -> dict[str, Any]:
-    """Say what `rewrite` would do, with a guess of tokens and cost; touches nothing."""
-    found = _find(source)
-    cached = folder.stage_of(out) == STAGE and (
-        folder.read_manifest(out)["key"] == _work(found, config).key
+def join(job: Job[RewriteConfig]) -> Result:
+    """Write a corpus whose responses one model wrote.
+
+    A corpus folder: `samples/`, `dropped.parquet`, `quarantine.jsonl`. The originals are in each
+    sample's `meta`, under `rewrite`; the rows of a subset lie by id, `pick` is kept in `meta`.
+
+    Raises
+    ------
+    DataError
+        If the endpoint stops answering; the same call goes on.
+    BadRowsError
+        If more samples fail than `max_bad_fraction` allows.
+    """
+    config, draft, source = job.config, job.draft, Path(job.subject)
+    found, target = _find(source), config.target()
+    with Client(target, job.work / "answers", STAGE, PROMPTS[config.way]) as client:
+        parts = _ask(found, draft, config, client)
+        run = client.tally.as_json(target)
+    failed = _quarantine(parts, draft, config)
+    kept, dropped = _assemble(parts, draft, config.on_failure == "drop")
+    result = _figures(parts, found, kept, failed) | {"on_failure": config.on_failure}
+    tokens = result["tokens_in"], result["tokens_out"]
+    run["cost_in_all"] = round(target.cost(*tokens), 6)
+    _forget_parts(draft)
+    return Result(
+        rows=folder.rows_account(found.rows, sum(kept.values()), dropped),
+        figures=result,
+        run=run,
+        lineage=lineage.of(samples=source),
     )
-    characters = np.zeros(2)
+
+
+def _cost(config: RewriteConfig, ask: Ask) -> dict[str, Any]:
+    """Guess tokens and cost from the texts of one file."""
+    found, characters = _find(Path(ask.subject)), np.zeros(2)
     for path in found.files[:1]:
         table = pq.read_table(path, columns=["instruction", "response"])
         lengths = [pc.sum(pc.utf8_length(table[name])).as_py() or 0 for name in table.column_names]
         characters = np.array(lengths) / max(table.num_rows, 1)
     read, written = (round(x * found.rows / _CHARS_A_TOKEN) for x in characters.tolist())
     return {
-        "stage": STAGE,
         "rows": found.rows,
-        "cached": cached,
-        "seconds": 0.0 if cached else found.rows * _SECONDS_AN_ANSWER / config.concurrency,
-        "bytes": 0 if cached else round(found.rows * characters.sum() * 1.2),
-        "out": str(out),
+        "seconds": found.rows * _SECONDS_AN_ANSWER / config.concurrency,
+        "bytes": round(found.rows * characters.sum() * 1.2),
         "tokens_in": read,
         "tokens_out": written,
         "cost": round(config.cost(read, written), 2),
     }
-
-
-def rewrite(
-    source: Path,
-    out: Path,
-    config: RewriteConfig,
-    answers: Path | None = None,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Write a corpus whose responses one model wrote; return the manifest.
-
-    Parameters
-    ----------
-    source : Path
-        A corpus, or a subset (its rows then lie by id; `pick` is kept in `meta`).
-    answers : Path, optional
-        Folder of the model's kept answers; default: `OUT.answers` beside `out`.
-
-    Returns
-    -------
-    dict
-        The manifest of a corpus folder: `samples/`, `dropped.parquet`, `quarantine.jsonl`. The
-        originals are in each sample's `meta`, under `rewrite`.
-
-    Raises
-    ------
-    UsageError
-        If `source` is neither, or the endpoint will take no request.
-    DataError
-        If the endpoint stops answering; the same call goes on.
-    BadRowsError
-        If more samples fail than `max_bad_fraction` allows.
-    """
-    found = _find(source)
-    draft = folder.open_draft(out, _work(found, config))
-    say(f"rewrite: {draft.state}, {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out, STAGE)
-    target = config.target()
-    place = answers or Path(f"{out}.answers")
-    with Client(target, place, STAGE, PROMPTS[config.way]) as client:
-        parts = _ask(found, draft, config, client)
-        run = client.tally.as_json(target)
-    failed = _quarantine(parts, draft, config)
-    kept, dropped = _assemble(parts, draft, config.on_failure == "drop")
-    result = _figures(parts, found, kept, failed)
-    result["on_failure"] = config.on_failure
-    tokens = result["tokens_in"], result["tokens_out"]
-    run["cost_in_all"] = round(target.cost(*tokens), 6)
-    _forget_parts(draft)
-    account = folder.rows_account(found.rows, sum(kept.values()), dropped)
-    manifest = draft.commit(
-        rows=account, result=result, run=run, lineage=lineage.of(samples=source)
-    )
-    say(_summary(manifest))
-    return manifest
 
 
 def _find(source: Path) -> _Source:
@@ -172,11 +148,6 @@ def _find(source: Path) -> _Source:
     files = sorted((source / "samples").glob("*.parquet"))
     key = folder.contents_key(manifest, "samples/")
     return _Source(files, key, corpora.licences_of(manifest))
-
-
-def _work(found: _Source, config: RewriteConfig) -> folder.Work:
-    inputs = {"samples": found.key, "prompt": PROMPTS[config.way]}
-    return folder.Work(STAGE, VERSION, inputs, config.model_dump(mode="json"))
 
 
 def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Client) -> list[Path]:
@@ -291,13 +262,16 @@ def _forget_parts(draft: folder.Draft) -> None:
     shutil.rmtree(old)
 
 
-def _summary(manifest: Mapping[str, Any]) -> str:
+def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     result, run, rows = manifest["result"], manifest["run"], manifest["rows"]
     failed = ", ".join(f"{number:,} {reason}" for reason, number in result["failed"].items())
     cost = f", cost {run['cost_in_all']:,.2f}" if run["cost_in_all"] else ""
-    return (
-        f"rewrite: {result['rewritten']:,} of {rows['in']:,} samples rewritten"
+    yield (
+        f"{result['rewritten']:,} of {rows['in']:,} samples rewritten"
         f"{f'; not: {failed}' if failed else ''}; {rows['kept']:,} kept; {run['calls']:,} calls, "
         f"{run['answers_kept_from_before']:,} answers kept from before; "
         f"{result['tokens_in']:,} tokens in, {result['tokens_out']:,} out{cost}"
     )
+
+
+REWRITE = Stage(STAGE, VERSION, RewriteConfig, needs=needs, join=join, cost=_cost, lines=_lines)

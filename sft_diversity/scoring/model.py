@@ -66,6 +66,12 @@ def find(model: Path | str) -> Source:
     return Source(path, key, path.resolve().name)
 
 
+def key_of(model: Path | str, dry: bool = False) -> str | None:
+    """Return the key of a model; None where it is still to be fetched and nothing is (`dry`)."""
+    check(model)
+    return None if dry and not Path(model).is_dir() else find(model).key
+
+
 def check(model: Path | str) -> None:
     """Refuse a name that is no model here, nor in the Hub's cache or on the Hub; fetch nothing.
 

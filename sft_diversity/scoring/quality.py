@@ -54,12 +54,10 @@ def needs(config: QualityConfig, ask: Ask) -> None:
     ask.resolve(dtype=models.resolve(config.device, config.dtype)[1])
     if not ask.corpus().there:
         return
-    if ask.dry and not Path(name).is_dir():
-        ask.key("model", None)
-        return
-    source = models.find(name)
-    ask.key("model", source.key)
-    ask.resolve(max_length=_length(config, source))
+    key = models.key_of(name, ask.dry)
+    ask.key("model", key)
+    if key is not None:
+        ask.resolve(max_length=_length(config, models.find(name)))
 
 
 def units(config: QualityConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
@@ -116,8 +114,8 @@ def _options(config: QualityConfig) -> dict[str, Any]:
     return {"max_length": config.max_length, "dtype": config.dtype}  # as resolved in `needs`
 
 
-def _cost(config: QualityConfig, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
-    rows = inputs["corpus"].rows
+def _cost(config: QualityConfig, ask: Ask) -> dict[str, Any]:
+    rows = ask.inputs["corpus"].rows
     return {"seconds": round(rows * 220 / _TOKENS_PER_S, 1), "bytes": rows * 50}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from sft_diversity.core import folder, machine, progress, resources, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.numbers import Floats
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.scoring import heldout, likelihood
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.heldout import RECORDS, SCORED
@@ -62,9 +63,69 @@ class ScoreConfig(Config):
     _distinct = field_validator("sets")(distinct)
 
 
-def plan(model: Path | str, config: ScoreConfig) -> dict[str, Any]:
-    """Return what `score` would do: sets, records, estimated seconds; loads no model."""
-    models.check(model)
+def needs(config: ScoreConfig, ask: Ask) -> None:
+    """Read a model that is there, or will be fetched, and the files of the sets."""
+    sets, eval_dir = sets_of(config)
+    ask.key("model", models.key_of(ask.subject, ask.dry))
+    for name, key in file_keys(sets, eval_dir).items():
+        ask.key(name, key)
+    device, dtype = models.resolve(config.device, config.dtype)
+    named = [one.model_dump(mode="json") for one in sets]
+    ask.resolve(sets=named, device=device, dtype=dtype, max_length=_length(config, ask.subject))
+
+
+def join(job: Job[ScoreConfig]) -> Result:
+    """Score a model on the suite's sets: `records/SET.parquet` and `scores.json`, the figures.
+
+    Raises
+    ------
+    DataError
+        If an evaluation file is broken, the model does not load, or its loss is not finite.
+    """
+    config, (sets, eval_dir) = job.config, sets_of(job.config)
+    source, max_length = models.find(job.subject), _length(job.config, job.subject)
+    device, dtype = models.resolve(config.device, config.dtype)
+    loaded: tuple[Any, Any] | None = None
+    files = {one.name: f"records/{one.name}.parquet" for one in sets}
+    for one in sets:
+        if job.draft.has(files[one.name]):
+            continue
+        stopping.safe_point("score")
+        if loaded is None:
+            machine.keep_freed_memory()
+            loaded = models.load(source, device, dtype, config.trust_remote_code)
+        records = read(one, eval_dir, config.seed)
+        scored = score_set(*loaded, records, max_length, config.batch_tokens)
+        job.write_table(files[one.name], scored)
+    table = pa.concat_tables([pq.read_table(job.draft.path / name) for name in files.values()])
+    scores = heldout.summarise(table, config.draws, config.seed)
+    scores |= {"suite": config.suite, "max_length": max_length, "dtype": dtype}
+    job.draft.write_json("scores.json", scores)
+    skipped = scores["skipped"]
+    return Result(
+        rows=folder.rows_account(table.num_rows, table.num_rows - sum(skipped.values()), skipped),
+        seeds={"seed": config.seed},
+        figures=scores,
+        run={"model": source.name},
+    )
+
+
+def _length(config: ScoreConfig, model: str) -> int:
+    place = Path(model)
+    context = models.context(place) if place.is_dir() else None
+    return min(config.max_length, context or config.max_length)
+
+
+def _options(config: ScoreConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"eval_dir", "trust_remote_code"})
+
+
+def _cost(config: ScoreConfig, ask: Ask) -> dict[str, Any]:
+    return {"model": ask.subject, **estimate(config)}
+
+
+def estimate(config: ScoreConfig) -> dict[str, Any]:
+    """Return sets, records, and estimated seconds and bytes; loads no model."""
     sets, eval_dir = sets_of(config)
     counts, tokens = {}, 0
     for one in sets:
@@ -73,8 +134,6 @@ def plan(model: Path | str, config: ScoreConfig) -> dict[str, Any]:
         size = sum(len(m["content"]) for record in records for m in record.messages)
         tokens += min(size // 4, len(records) * config.max_length)
     return {
-        "stage": "score",
-        "model": str(model),
         "suite": config.suite,
         "eval_dir": str(eval_dir),
         "sets": counts,
@@ -84,77 +143,7 @@ def plan(model: Path | str, config: ScoreConfig) -> dict[str, Any]:
     }
 
 
-def score(
-    model: Path | str,
-    out: Path,
-    config: ScoreConfig,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Score a model on the suite's sets; write `records/SET.parquet` and `scores.json`.
-
-    Parameters
-    ----------
-    model : path or str
-        A model folder, the output of `finetune`, or a Hub id (`name` or `name@revision`).
-
-    Returns
-    -------
-    dict
-        The manifest; its `result` is `scores.json`.
-
-    Raises
-    ------
-    UsageError
-        If the model or an evaluation file is not there.
-    DataError
-        If an evaluation file is broken, the model does not load, or its loss is not finite.
-    """
-    sets, eval_dir = sets_of(config)
-    source = models.find(model)
-    device, dtype = models.resolve(config.device, config.dtype)
-    context = models.context(source.path)
-    max_length = min(config.max_length, context or config.max_length)
-    work = folder.Work(
-        "score",
-        VERSION,
-        {"model": source.key, **file_keys(sets, eval_dir)},
-        config.model_dump(mode="json", exclude={"eval_dir", "batch_tokens", "trust_remote_code"})
-        | {
-            "sets": [one.model_dump(mode="json") for one in sets],
-            "batch_tokens": config.batch_tokens,
-            "max_length": max_length,
-            "dtype": dtype,
-            "device": device,
-        },
-    )
-    draft = folder.open_draft(out, work)
-    say(f"score: {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out, "score")
-    loaded: tuple[Any, Any] | None = None
-    for one in sets:
-        name = f"records/{one.name}.parquet"
-        if draft.has(name):
-            continue
-        stopping.safe_point("score")
-        if loaded is None:
-            machine.keep_freed_memory()
-            loaded = models.load(source, device, dtype, config.trust_remote_code)
-        records = read(one, eval_dir, config.seed)
-        draft.write_table(name, score_set(*loaded, records, max_length, config.batch_tokens))
-    files = [draft.path / f"records/{one.name}.parquet" for one in sets]
-    table = pa.concat_tables([pq.read_table(path) for path in files])
-    scores = heldout.summarise(table, config.draws, config.seed)
-    scores |= {"suite": config.suite, "max_length": max_length, "dtype": dtype}
-    draft.write_json("scores.json", scores)
-    return draft.commit(
-        rows=folder.rows_account(
-            table.num_rows, table.num_rows - sum(scores["skipped"].values()), scores["skipped"]
-        ),
-        seeds={"seed": config.seed},
-        result=scores,
-        run={"model": source.name},
-    )
+HELDOUT = Stage("score", VERSION, ScoreConfig, needs=needs, join=join, options=_options, cost=_cost)
 
 
 def score_set(

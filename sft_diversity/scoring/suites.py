@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import Field, create_model
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import progress
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
-from sft_diversity.scoring import stage as heldout
-from sft_diversity.scoring.harness import stage as harness
 from sft_diversity.scoring.harness.running import HarnessConfig
-from sft_diversity.scoring.pairwise import stage as pairwise
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
 from sft_diversity.scoring.stage import ScoreConfig
 
@@ -49,36 +45,6 @@ def config_of(file: Path | None, options: Mapping[str, Any]) -> AnyConfig:
             )
     where = f"config {file}" if file is not None else "options"
     return configs.build(model, given, where, {**options, "suite": suite})
-
-
-def plan(model: Path | str, config: AnyConfig) -> dict[str, Any]:
-    """Return what `score` would do; touches nothing."""
-    if isinstance(config, PairwiseConfig):
-        return pairwise.plan(model, config)
-    if isinstance(config, HarnessConfig):
-        return harness.plan(model, config)
-    return heldout.plan(model, config)
-
-
-def score(
-    model: Path | str,
-    out: Path,
-    config: AnyConfig,
-    kept: Path | None = None,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Score a model on the config's suite; return the manifest.
-
-    Parameters
-    ----------
-    kept : Path, optional
-        Folder of answers and verdicts that suite pairwise keeps between runs.
-    """
-    if isinstance(config, PairwiseConfig):
-        return pairwise.score(model, out, config, kept, say)
-    if isinstance(config, HarnessConfig):
-        return harness.score(model, out, config, say)
-    return heldout.score(model, out, config, say)
 
 
 def _options() -> type[Config]:

@@ -64,7 +64,7 @@ def estimate(
     """
     training = study.finetuning
     base = find_base(training.model, training.revision)
-    scored = scoring.plan(str(base.path), study.scoring)["seconds"] * 2 / study.threads
+    scored = scoring.estimate(study.scoring)["seconds"] * 2 / study.threads
     tokens, seconds = 0.0, 0.0
     for run in left:
         seconds += _START_S + scored

@@ -183,11 +183,9 @@ def rewrite(
 ) -> Result:
     """Let one model write the responses of a corpus or subset; see `RewriteConfig`."""
     asked = options_from(rewriting.RewriteConfig, config, options)
-    rewriting.check(Path(source), Path(out), asked)
-    if dry_run:
-        return {"plan": [planned(rewriting.plan(Path(source), Path(out), asked))]}
-    answers = Path(work) / "answers"
-    return folder.figures(rewriting.rewrite(Path(source), Path(out), asked, answers, say), out)
+    rewriting.check(Path(source), Path(out))
+    kept = store(work, dry_run)
+    return made(kept, kept.get("rewrite", asked, subject=source, out=Path(out)))
 
 
 def export(

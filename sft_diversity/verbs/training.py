@@ -11,11 +11,12 @@ from sft_diversity.core import folder
 from sft_diversity.core.progress import say
 from sft_diversity.fitting import stage as fitting
 from sft_diversity.scoring import suites
+from sft_diversity.stages import store
 from sft_diversity.training import curves
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.verbs.options import WORK, ConfigFile, DryRun, Out, Phases, Work
-from sft_diversity.verbs.results import Result, options_from, planned
+from sft_diversity.verbs.results import Result, made, options_from, planned
 
 
 def schedule(
@@ -70,10 +71,8 @@ def score(
 ) -> Result:
     """Score a model: suite heldout, pairwise or harness; options are those of `score.suites`."""
     asked = suites.config_of(Path(config) if config else None, options)
-    folder.check_out(Path(out), "score")
-    if dry_run:
-        return {"plan": [planned(suites.plan(model, asked) | {"out": str(out)})]}
-    return folder.figures(suites.score(model, Path(out), asked, Path(work) / "answers", say), out)
+    kept = store(work, dry_run)
+    return made(kept, kept.get(f"score {asked.suite}", asked, subject=model, out=Path(out)))
 
 
 def fit(

@@ -18,7 +18,8 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, schema
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.hashing import text_key
-from sft_diversity.rewriting.stage import RewriteConfig, plan, rewrite
+from sft_diversity.rewriting.stage import RewriteConfig
+from tests import making
 from tests.endpoint.scripted import Reply, serving
 
 
@@ -65,7 +66,7 @@ def quiet(_):
 
 
 def made(source, out, asked, **more):
-    manifest = rewrite(source, out, asked, out.parent / "answers", quiet, **more)
+    manifest = making.make("rewrite", asked, out, subject=source, work=out.parent, **more)
     assert folder.verify(out)["faults"] == []
     return manifest, corpora.read(out).to_pylist()
 
@@ -229,7 +230,9 @@ def test_too_many_failures_stop_it_and_the_next_try_asks_only_for_them(tmp_path)
         manifest, _ = made(source, tmp_path / "out", config(server))
         assert len(server.calls) == 12
         assert manifest["result"]["rewritten"] == 10
-        again = rewrite(source, tmp_path / "out", config(server, concurrency=1), None, quiet)
+        again = making.make(
+            "rewrite", config(server, concurrency=1), tmp_path / "out", subject=source
+        )
         assert again == manifest
         assert len(server.calls) == 12
 
@@ -238,7 +241,7 @@ def test_the_plan_counts_and_touches_nothing(tmp_path):
     source = folder_of(tmp_path / "corpus", single(10))
     asked = RewriteConfig(endpoint="http://127.0.0.1:9/v1", model="m", price_in=1e6, price_out=1e6)
     before = sorted(tmp_path.rglob("*"))
-    said = plan(source, tmp_path / "out", asked)
+    said = making.plan("rewrite", asked, tmp_path / "out", subject=source)
     assert (said["rows"], said["cached"]) == (10, False)
     assert said["cost"] == said["tokens_in"] + said["tokens_out"] > 0
     assert sorted(tmp_path.rglob("*")) == before
@@ -246,16 +249,22 @@ def test_the_plan_counts_and_touches_nothing(tmp_path):
 
 def test_what_is_neither_corpus_nor_subset_is_refused(tmp_path):
     with pytest.raises(UsageError, match="neither a corpus nor a subset"):
-        plan(tmp_path, tmp_path / "out", RewriteConfig(endpoint="http://h/v1", model="m"))
+        making.plan(
+            "rewrite",
+            RewriteConfig(endpoint="http://h/v1", model="m"),
+            tmp_path / "out",
+            subject=tmp_path,
+        )
 
 
 RUN = """
 import sys
 from pathlib import Path
-from sft_diversity.rewriting.stage import RewriteConfig, rewrite
+from sft_diversity.rewriting.stage import RewriteConfig
+from tests import making
 corpus, out, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 config = RewriteConfig(endpoint=url, model="big", concurrency=2, api_key_env="MY_KEY")
-rewrite(corpus, out, config, out.parent / "answers")
+making.make("rewrite", config, out, subject=corpus, work=out.parent)
 """
 
 

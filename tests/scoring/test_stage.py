@@ -13,7 +13,7 @@ import pytest
 from sft_diversity.core import folder, stopping
 from sft_diversity.core.errors import DataError, Interrupted, UsageError
 from sft_diversity.scoring import stage
-from tests import tiny
+from tests import making, tiny
 from tests.scoring import fixtures
 
 
@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(files, model, tmp_path_factory):
     out = tmp_path_factory.mktemp("scored") / "run"
-    stage.score(model, out, config(files), lambda _: None)
+    making.score(model, out, config(files))
     return out
 
 
@@ -58,7 +58,7 @@ def test_every_record_is_in_the_account_once(scored, files, model):
         "in": 26, "kept": 25, "dropped": {"no-reference": 1}, "quarantined": 0,
     }  # fmt: skip
     assert stage.read_records(scored).num_rows == 26
-    assert stage.plan(model, config(files))["rows"] == 26
+    assert making.planned_score(model, config(files))["rows"] == 26
 
 
 def test_an_untrained_model_is_about_as_good_as_a_uniform_guess(scored):
@@ -83,12 +83,12 @@ def test_no_path_of_this_machine_is_in_the_output(scored, files):
 
 
 def test_equal_runs_write_equal_bytes(scored, files, model, tmp_path):
-    stage.score(model, tmp_path / "again", config(files), lambda _: None)
+    making.score(model, tmp_path / "again", config(files))
     assert contents(tmp_path / "again") == contents(scored)
 
 
 def test_the_batch_size_changes_nothing_but_float_noise(scored, files, model, tmp_path):
-    stage.score(model, tmp_path / "b", config(files, batch_tokens=128), lambda _: None)
+    making.score(model, tmp_path / "b", config(files, batch_tokens=128))
     one, two = (stage.read_records(out)["nll"].to_pylist() for out in (scored, tmp_path / "b"))
     assert [x is None for x in one] == [x is None for x in two]
     assert [x or 0.0 for x in one] == pytest.approx([x or 0.0 for x in two], rel=1e-4)
@@ -97,12 +97,12 @@ def test_the_batch_size_changes_nothing_but_float_noise(scored, files, model, tm
 def test_a_finished_result_is_reused_and_a_changed_option_says_so(scored, files, model, tmp_path):
     out = tmp_path / "run"
     said: list[str] = []
-    stage.score(model, out, config(files), said.append)
+    making.score(model, out, config(files), say=said.append)
     before = (out / "manifest.json").stat().st_mtime_ns
-    stage.score(model, out, config(files), said.append)
+    making.score(model, out, config(files), say=said.append)
     assert (out / "manifest.json").stat().st_mtime_ns == before
     assert "up to date" in said[-1]
-    stage.score(model, out, config(files, draws=101), said.append)
+    making.score(model, out, config(files, draws=101), say=said.append)
     assert "recomputed because draws changed: 100 -> 101" in said[-1]
 
 
@@ -116,22 +116,22 @@ def test_a_stop_between_sets_resumes_to_the_same_bytes(scored, files, model, tmp
 
     monkeypatch.setattr(stopping, "safe_point", stop_within_the_third)
     with pytest.raises(Interrupted):
-        stage.score(model, out, config(files), lambda _: None)
+        making.score(model, out, config(files))
     assert not out.exists()
     monkeypatch.undo()
     said: list[str] = []
-    stage.score(model, out, config(files), said.append)
+    making.score(model, out, config(files), say=said.append)
     assert "resumed" in said[0]
     assert contents(out) == contents(scored)
 
 
 def test_a_limit_of_the_model_itself_bounds_the_length(files, model, tmp_path):
-    stage.score(model, tmp_path / "run", config(files, max_length=100_000), lambda _: None)
+    making.score(model, tmp_path / "run", config(files, max_length=100_000))
     assert folder.read_manifest(tmp_path / "run")["result"]["max_length"] == 512
 
 
 def test_references_that_do_not_fit_are_cut_and_counted(files, model, tmp_path):
-    stage.score(model, tmp_path / "run", config(files, max_length=128), lambda _: None)
+    making.score(model, tmp_path / "run", config(files, max_length=128))
     long = folder.read_manifest(tmp_path / "run")["result"]["sets"]["long"]
     assert long["truncated"] == 4
     assert long["end_nll"] is None
@@ -147,7 +147,7 @@ def test_broken_weights_are_an_error_and_not_a_score(files, tmp_path):
         loaded.model.norm.weight.fill_(float("nan"))
     loaded.save_pretrained(broken)
     with pytest.raises(DataError, match="loss is nan"):
-        stage.score(broken, tmp_path / "run", config(files), lambda _: None)
+        making.score(broken, tmp_path / "run", config(files))
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own
@@ -159,7 +159,7 @@ def test_an_adapter_is_scored_on_its_base_and_keyed_with_it(scored, files, model
     adapted = peft.get_peft_model(whole, peft.LoraConfig(target_modules=["q_proj"]))
     adapted.save_pretrained(tmp_path / "adapter")
     AutoTokenizer.from_pretrained(model).save_pretrained(tmp_path / "adapter")
-    stage.score(tmp_path / "adapter", tmp_path / "run", config(files), lambda _: None)
+    making.score(tmp_path / "adapter", tmp_path / "run", config(files))
     # a fresh adapter adds nothing: the scores are the base's
     one, two = (stage.read_records(out)["nll"].to_pylist() for out in (scored, tmp_path / "run"))
     assert [x or 0.0 for x in one] == pytest.approx([x or 0.0 for x in two], rel=1e-5)
@@ -171,17 +171,17 @@ def test_an_adapter_is_scored_on_its_base_and_keyed_with_it(scored, files, model
 @pytest.mark.parametrize("named", ["./nowhere", "/no/where", "../nosuch-model"])
 def test_a_folder_that_is_not_there_is_wrong_usage(files, tmp_path, named):
     with pytest.raises(UsageError, match="no folder"):
-        stage.score(named, tmp_path / "run", config(files))
+        making.score(named, tmp_path / "run", config(files))
 
 
 def test_a_folder_without_a_model_is_wrong_usage(files, tmp_path):
     with pytest.raises(UsageError, match=r"no config\.json"):
-        stage.score(tmp_path, tmp_path / "run", config(files))
+        making.score(tmp_path, tmp_path / "run", config(files))
 
 
 def test_missing_evaluation_sets_name_the_option(model, tmp_path):
     with pytest.raises(UsageError, match="--eval-dir"):
-        stage.score(model, tmp_path / "run", config(tmp_path / "none"))
+        making.score(model, tmp_path / "run", config(tmp_path / "none"))
 
 
 def test_a_set_named_twice_is_refused():
@@ -201,9 +201,9 @@ def test_importing_the_stage_loads_no_heavy_library():
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(scored, files, model, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from sft_diversity.scoring import stage;"
+        "import sys; from pathlib import Path; from tests import making;"
         "from tests.scoring import test_stage as t;"
-        "stage.score(Path(sys.argv[1]), Path(sys.argv[2]), t.config(Path(sys.argv[3])))"
+        "making.score(Path(sys.argv[1]), Path(sys.argv[2]), t.config(Path(sys.argv[3])))"
     )
     out = tmp_path / "run"
     command = [sys.executable, "-c", code, str(model), str(out), str(files)]

@@ -7,6 +7,7 @@ import pytest
 from sft_diversity.core.errors import UsageError
 from sft_diversity.scoring import suites
 from sft_diversity.scoring.stage import ScoreConfig
+from tests import making
 
 
 def test_heldout_is_the_suite_where_none_is_named():
@@ -37,4 +38,4 @@ def test_every_option_of_every_suite_is_a_flag():
 
 def test_heldout_refuses_an_endpoint(tmp_path):
     with pytest.raises(UsageError, match="is an endpoint, which gives no likelihoods"):
-        suites.plan("http://127.0.0.1:1/v1", suites.config_of(None, {}))
+        making.planned_score("http://127.0.0.1:1/v1", suites.config_of(None, {}))

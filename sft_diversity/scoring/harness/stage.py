@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import extras, folder, machine, progress, stopping
+from sft_diversity.core import extras, folder, machine, stopping
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.config import is_url
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.harness import running
@@ -20,68 +20,35 @@ STAGE = "score"
 VERSION = 1
 
 
-def plan(model: Path | str, config: HarnessConfig) -> dict[str, Any]:
-    """Return what `harness` would do; loads no model and no task."""
-    _check(model, config)
-    return {
-        "stage": STAGE,
-        "model": str(model),
-        "suite": config.suite,
-        "tasks": list(config.tasks),
-        "rows": None,
-        "seconds": None,
-        "bytes": None,
-    }
+def needs(config: HarnessConfig, ask: Ask) -> None:
+    """Read a model or ask an endpoint; run lm-eval and own tasks as they are here."""
+    own = _check(ask.subject, config)
+    if is_url(ask.subject):
+        endpoint = ["endpoint", config.model_name, _tokenizer_key(config.tokenizer)]
+        ask.key("model", content_key(endpoint))
+    else:
+        ask.key("model", models.key_of(ask.subject, ask.dry))
+        device, dtype = models.resolve(config.device, config.dtype)
+        ask.resolve(device=device, dtype=dtype)
+    ask.key("own_tasks", own)
+    ask.key("lm_eval", metadata.version("lm_eval"))
 
 
-def score(
-    model: Path | str,
-    out: Path,
-    config: HarnessConfig,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
+def join(job: Job[HarnessConfig]) -> Result:
     """Run the tasks; write `tasks/TASK.json`, `samples/TASK.jsonl` and `scores.json`.
 
     A stopped run goes on with the task that it was at: lm-eval's own cache of requests is not used
     (it is a pickle).
 
-    Parameters
-    ----------
-    model : path or str
-        A model folder, a Hub id, or the URL of an endpoint (`config.model_name` names its model).
-
-    Returns
-    -------
-    dict
-        The manifest; its `result` is `scores.json`: by task its metrics with standard errors.
-
     Raises
     ------
     UsageError
-        If lm-eval is not installed, or a model, task or folder is not there.
+        If a task or a folder is not there.
     DataError
         If a task cannot be run.
     """
-    own = _check(model, config)
-    settings: dict[str, Any] = {}
-    source: models.Source | None = None
-    if is_url(model):
-        key = content_key(["endpoint", config.model_name, _tokenizer_key(config.tokenizer)])
-    else:
-        source = models.find(model)
-        key = source.key
-        device, dtype = models.resolve(config.device, config.dtype)
-        settings = {"device": device, "dtype": dtype}
-    work = folder.Work(
-        STAGE,
-        VERSION,
-        {"model": key, "own_tasks": own, "lm_eval": metadata.version("lm_eval")},
-        config.model_dump(mode="json") | settings,
-    )
-    draft = folder.open_draft(out, work)
-    say(f"score: {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out, STAGE)
+    config, draft = job.config, job.draft
+    source = None if is_url(job.subject) else models.find(job.subject)
     manager, names = running.manager(config.include_path, config.tasks)
     lm: Any = None
     for name in names:
@@ -91,17 +58,19 @@ def score(
         if lm is None:
             machine.keep_freed_memory()
             lm = (
-                running.remote_model(str(model), config)
+                running.remote_model(job.subject, config)
                 if source is None
-                else running.local_model(source, settings["device"], settings["dtype"], config)
+                else running.local_model(
+                    source, *models.resolve(config.device, config.dtype), config
+                )
             )
-        say(f"score: task {name}")
+        job.say(f"score: task {name}")
         figures, samples = running.run(name, lm, manager, config)
         for task, rows in samples.items():
             with draft.writing(f"samples/{task}.jsonl") as path:
                 running.write_rows(path, rows)
         draft.write_json(f"tasks/{name}.json", figures)
-    return _finish(draft, names, config, source.name if source else str(config.model_name))
+    return _result(draft, names, config, source.name if source else str(config.model_name))
 
 
 def _check(model: Path | str, config: HarnessConfig) -> str:
@@ -120,9 +89,7 @@ def _tokenizer_key(name: str | None) -> Any:
     return [[path.name, file_sha256(path)] for path in sorted(Path(name).glob("tokenizer*"))]
 
 
-def _finish(
-    draft: folder.Draft, names: list[str], config: HarnessConfig, model: str
-) -> dict[str, Any]:
+def _result(draft: folder.Draft, names: list[str], config: HarnessConfig, model: str) -> Result:
     tasks: dict[str, Any] = {}
     for name in names:
         tasks |= json.loads((draft.path / f"tasks/{name}.json").read_text("utf-8"))["tasks"]
@@ -133,9 +100,19 @@ def _finish(
     )
     scores = {"suite": config.suite, "tasks": tasks}
     draft.write_json("scores.json", scores)
-    return draft.commit(
+    return Result(
         rows=folder.rows_account(documents, documents, {}),
         seeds={"seed": config.seed},
-        result=scores,
+        figures=scores,
         run={"model": model},
     )
+
+
+def _cost(config: HarnessConfig, ask: Ask) -> dict[str, Any]:
+    unknown = dict.fromkeys(("rows", "seconds", "bytes"))
+    return {
+        "model": ask.subject, "suite": config.suite, "tasks": list(config.tasks), **unknown,
+    }  # fmt: skip
+
+
+HARNESS = Stage(STAGE, VERSION, HarnessConfig, needs=needs, join=join, cost=_cost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, progress, resources
+from sft_diversity.core import folder, resources
 from sft_diversity.core.errors import BadRowsError
 from sft_diversity.core.hashing import text_key
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import check_endpoint, read_key
 from sft_diversity.scoring import sets as evalsets
@@ -33,12 +34,68 @@ _CHARS_A_TOKEN, _ANSWER_CHARS, _VERDICT_TOKENS = 4, 1_500, 80  # guesses for pla
 _ANSWER_S, _VERDICT_S = 0.8, 8.0
 
 
-def plan(model: Path | str, config: PairwiseConfig) -> dict[str, Any]:
-    """Return what `pairwise` would do, with a guess of the judge's tokens; asks nothing."""
-    answering.check(str(model), config.model_name, "--model-name")
+def needs(config: PairwiseConfig, ask: Ask) -> None:
+    """Read or ask a model and a baseline, ask a judge, read the prompts' files."""
+    answering.check(ask.subject, config.model_name, "--model-name")
     answering.check_baseline(config)
     judge = config.judge_endpoint()
     check_endpoint(judge.url, STAGE)
+    sets, place = _sets_of(config)
+    ask.key("judge_prompt", text_key(judging.load_prompt(config.judge_prompt)))
+    for name, key in evalsets.file_keys(sets, place).items():
+        ask.key(name, key)
+    if ask.dry:  # models may be on the Hub
+        ask.key("model", None)
+    else:
+        read_key(judge, STAGE)  # it is asked last
+        both = _both(config, ask.subject, ask.work)
+        ask.key("model", both["answers"].key)
+        ask.key("baseline", both["against"].key)
+    ask.resolve(
+        sets=[one.model_dump(mode="json") for one in sets], judge=judge.model_dump(mode="json")
+    )
+
+
+def join(job: Job[PairwiseConfig]) -> Result:
+    """Judge a model's answers against a baseline's.
+
+    Writes `answers/SET.jsonl` and `against/SET.jsonl`, `judgments/SET.parquet` (every verdict with
+    the judge's words), and `scores.json`, the figures. Answers and verdicts are kept in the work
+    folder too: another run does not ask for them again.
+
+    Raises
+    ------
+    DataError
+        If a file is broken or an endpoint stops answering; the same call goes on.
+    BadRowsError
+        If more calls than `max_bad_fraction` gave no verdict; they are in `OUT.quarantine.jsonl`.
+    """
+    config, draft = job.config, job.draft
+    judge, both = config.judge_endpoint(), _both(job.config, job.subject, job.work)
+    template = judging.load_prompt(config.judge_prompt)
+    sets, place = _sets_of(config)
+    prompts = {one.name: read_prompts(one, place, config.seed, config.limit) for one in sets}
+    for part, source in both.items():
+        _answer(draft, part, source, prompts)
+    with Client(judge, job.work / "answers", STAGE, judging.VERSION) as client:
+        for name, some in prompts.items():
+            _judge(draft, name, some, template, client)
+        run = client.tally.as_json(judge)
+    return _result(draft, list(prompts), config, both, run)
+
+
+def _both(config: PairwiseConfig, model: str, work: Path) -> dict[str, answering.Answerer]:
+    """Return who answers: the model, and what it is compared with."""
+    kept = work / "answers"
+    return {
+        "answers": answering.model_of(model, config.model_name, config.model_key_env, config, kept),
+        "against": answering.baseline_of(config, kept),
+    }
+
+
+def _cost(config: PairwiseConfig, ask: Ask) -> dict[str, Any]:
+    """Guess the judge's tokens; asks nothing."""
+    judge = config.judge_endpoint()
     template = judging.load_prompt(config.judge_prompt)
     sets, place = _sets_of(config)
     found = {one.name: read_prompts(one, place, config.seed, config.limit) for one in sets}
@@ -51,8 +108,7 @@ def plan(model: Path | str, config: PairwiseConfig) -> dict[str, Any]:
     )  # fmt: skip
     read, written = 2 * characters // _CHARS_A_TOKEN, 2 * len(flat) * _VERDICT_TOKENS
     return {
-        "stage": STAGE,
-        "model": str(model),
+        "model": ask.subject,
         "suite": config.suite,
         "against": config.against,
         "judge": judge.model,
@@ -67,75 +123,7 @@ def plan(model: Path | str, config: PairwiseConfig) -> dict[str, Any]:
     }
 
 
-def score(
-    model: Path | str,
-    out: Path,
-    config: PairwiseConfig,
-    kept: Path | None = None,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Judge a model's answers against a baseline's; return the manifest.
-
-    Writes `answers/SET.jsonl` and `against/SET.jsonl`, `judgments/SET.parquet` (every verdict with
-    the judge's words), and `scores.json`, which is the manifest's `result`.
-
-    Parameters
-    ----------
-    model : path or str
-        A model folder, a Hub id, or the URL of an endpoint (`config.model_name` names its model).
-    kept : Path, optional
-        Folder of answers and verdicts kept between runs; default: `OUT.answers` beside `out`.
-
-    Raises
-    ------
-    UsageError
-        If a model, the judge or a file is not there.
-    DataError
-        If a file is broken or an endpoint stops answering; the same call goes on.
-    BadRowsError
-        If more calls than `max_bad_fraction` gave no verdict; they are in `OUT.quarantine.jsonl`.
-    """
-    answering.check(str(model), config.model_name, "--model-name")
-    answering.check_baseline(config)
-    judge = config.judge_endpoint()
-    check_endpoint(judge.url, STAGE)
-    read_key(judge, STAGE)  # it is asked last
-    template = judging.load_prompt(config.judge_prompt)
-    sets, place = _sets_of(config)
-    kept = kept or Path(f"{out}.answers")
-    both = {
-        "answers": answering.model_of(
-            str(model), config.model_name, config.model_key_env, config, kept
-        ),
-        "against": answering.baseline_of(config, kept),
-    }
-    work = folder.Work(
-        STAGE,
-        VERSION,
-        {
-            "model": both["answers"].key,
-            "baseline": both["against"].key,
-            "judge_prompt": text_key(template),
-            **evalsets.file_keys(sets, place),
-        },
-        config.model_dump(mode="json")
-        | {
-            "sets": [one.model_dump(mode="json") for one in sets],
-            "judge": judge.model_dump(mode="json"),
-        },
-    )
-    draft = folder.open_draft(out, work)
-    say(f"score: {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out, STAGE)
-    prompts = {one.name: read_prompts(one, place, config.seed, config.limit) for one in sets}
-    for part, source in both.items():
-        _answer(draft, part, source, prompts)
-    with Client(judge, kept, STAGE, judging.VERSION) as client:
-        for name, some in prompts.items():
-            _judge(draft, name, some, template, client)
-        run = client.tally.as_json(judge)
-    return _finish(draft, list(prompts), config, both, run)
+PAIRWISE = Stage(STAGE, VERSION, PairwiseConfig, needs=needs, join=join, cost=_cost)
 
 
 def read_judgments(scored: Path) -> pa.Table:
@@ -167,23 +155,23 @@ def _judge(
         draft.write_table(f"judgments/{name}.parquet", judging.judge(name, pairs, template, client))
 
 
-def _finish(
+def _result(
     draft: folder.Draft,
     names: list[str],
     config: PairwiseConfig,
     both: dict[str, answering.Answerer],
     run: dict[str, Any],
-) -> dict[str, Any]:
+) -> Result:
     table = _tables(draft.path, names)
     _check_verdicts(table, draft, config.max_bad_fraction)
     scores = winrate.summarise(table, config.draws, config.seed)
     scores |= {"suite": config.suite, "answers": _account(draft, names)}
     draft.write_json("scores.json", scores)
     skipped = scores["skipped"]
-    return draft.commit(
+    return Result(
         rows=folder.rows_account(table.num_rows, table.num_rows - sum(skipped.values()), skipped),
         seeds={"seed": config.seed},
-        result=scores,
+        figures=scores,
         run={"model": both["answers"].name, "baseline": both["against"].name, **run},
     )
 

@@ -15,9 +15,9 @@ import pytest
 
 from sft_diversity.core import folder, stopping
 from sft_diversity.core.errors import DataError, Interrupted, UsageError
-from sft_diversity.scoring.harness import running, stage
+from sft_diversity.scoring.harness import running
 from sft_diversity.scoring.harness.running import HarnessConfig
-from tests import tiny
+from tests import making, tiny
 from tests.endpoint.scripted import Reply, serving
 
 OWN = Path(__file__).parent / "tasks"
@@ -44,7 +44,7 @@ def model(tmp_path_factory):
 def scored(model, tmp_path_factory):
     pytest.importorskip("lm_eval")
     out = tmp_path_factory.mktemp("scored") / "run"
-    stage.score(model, out, config(), lambda _: None)
+    making.score(model, out, config())
     return out
 
 
@@ -105,14 +105,14 @@ def test_a_stop_between_tasks_resumes_to_the_same_bytes_and_runs_the_rest_only(
 
     monkeypatch.setattr(stopping, "safe_point", stop_after_the_first)
     with pytest.raises(Interrupted):
-        stage.score(model, out, config(), lambda _: None)
+        making.score(model, out, config())
     monkeypatch.undo()
     before = first.stat().st_mtime_ns
-    stage.score(model, out, config(), lambda _: None)
+    making.score(model, out, config())
     assert (out / "tasks/capitals.json").stat().st_mtime_ns == before
     assert contents(out) == contents(scored)
     said: list[str] = []
-    stage.score(model, out, config(), said.append)
+    making.score(model, out, config(), say=said.append)
     assert "up to date" in said[-1]
 
 
@@ -133,12 +133,12 @@ def test_an_endpoint_is_asked_with_its_own_key_and_no_other(tmp_path, monkeypatc
 
     options = {"tasks": "capitals_said", "api": "chat", "chat_template": True, "model_name": "m"}
     with serving(reply) as server:
-        manifest = stage.score(server.url, tmp_path / "a", config(**options), lambda _: None)
+        manifest = making.score(server.url, tmp_path / "a", config(**options))
         assert all("authorization" not in call.headers for call in server.calls)
         assert server.calls[0].body["model"] == "m"
         monkeypatch.setenv("MY_KEY", "sk-mine")
         keyed = config(**options, model_key_env="MY_KEY", seed=1)
-        stage.score(server.url, tmp_path / "b", keyed, lambda _: None)
+        making.score(server.url, tmp_path / "b", keyed)
         assert server.calls[-1].headers["authorization"] == "Bearer sk-mine"
     metric = manifest["result"]["tasks"]["capitals_said"]["metrics"]["exact_match"]
     assert metric["value"] == pytest.approx(2 / 8)
@@ -192,7 +192,7 @@ def completing(model: Path):
 def test_likelihoods_from_an_endpoint_give_the_figures_of_the_model_itself(scored, model, tmp_path):
     options = {"tasks": "capitals", "model_name": "m", "tokenizer": str(model), "concurrency": 1}
     with completing(model) as url:
-        found = stage.score(url, tmp_path / "a", config(**options), lambda _: None)
+        found = making.score(url, tmp_path / "a", config(**options))
     here = folder.read_manifest(scored)["result"]["tasks"]["capitals"]
     assert found["result"]["tasks"]["capitals"]["metrics"] == here["metrics"]
 
@@ -201,7 +201,7 @@ def test_a_task_that_an_endpoint_cannot_run_is_one_line(tmp_path):
     pytest.importorskip("lm_eval")
     options = {"tasks": "capitals", "api": "chat", "chat_template": True, "model_name": "m"}
     with serving(lambda *_: Reply("x")) as server, pytest.raises(DataError, match="task capitals"):
-        stage.score(server.url, tmp_path / "a", config(**options), lambda _: None)
+        making.score(server.url, tmp_path / "a", config(**options))
 
 
 def test_own_files_that_name_code_are_refused_unless_trusted(tmp_path):
@@ -226,7 +226,7 @@ def test_a_changed_task_or_data_file_makes_another_key(tmp_path):
 def test_what_cannot_be_is_one_line(model, tmp_path, monkeypatch):
     def fails(match, name: str | Path = model, **options):
         with pytest.raises(UsageError, match=match):
-            stage.score(name, tmp_path / "out", config(**options), lambda _: None)
+            making.score(name, tmp_path / "out", config(**options))
 
     fails("needs tasks; name them with --tasks", tasks=())
     fails("is no folder", include_path=tmp_path / "nowhere")

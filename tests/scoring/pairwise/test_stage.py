@@ -21,7 +21,7 @@ from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.scoring.pairwise import stage
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
 from sft_diversity.scoring.sets import PromptSet
-from tests import tiny
+from tests import making, tiny
 from tests.endpoint.scripted import Reply, serving
 
 N = 60
@@ -85,7 +85,7 @@ def config(files: Path, url: str, **options) -> PairwiseConfig:
 
 def run(server, files, out, **options):
     kept = out.parent / "kept"
-    return stage.score(server.url, out, config(files, server.url, **options), kept, lambda _: None)
+    return making.score(server.url, out, config(files, server.url, **options), kept)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -227,24 +227,24 @@ def test_a_local_model_is_judged_against_itself_and_its_kept_answers_are_used(fi
     with serving(judge_and_model(lambda p: True)) as server:
         asked = config(files, server.url, **options)
         kept = tmp_path / "kept"
-        one = stage.score(model, tmp_path / "one", asked, kept, lambda _: None)
+        one = making.score(model, tmp_path / "one", asked, kept)
         assert one["result"]["statuses"] == {"same": 10}
         assert one["result"]["answers"]["model"]["answered"] == 10
         before = {p: p.stat().st_size for p in kept.rglob("*.jsonl")}
         more = asked.model_copy(update={"draws": 250})
-        stage.score(model, tmp_path / "two", more, kept, lambda _: None)
+        making.score(model, tmp_path / "two", more, kept)
         assert {p: p.stat().st_size for p in kept.rglob("*.jsonl")} == before
-        fresh = stage.score(model, tmp_path / "three", asked, tmp_path / "k2", lambda _: None)
+        fresh = making.score(model, tmp_path / "three", asked, tmp_path / "k2")
         assert fresh["digest"] == one["digest"]
 
 
 KILLED = """
 import sys
 from pathlib import Path
-from sft_diversity.scoring.pairwise import stage
+from tests import making
 from tests.scoring.pairwise import test_stage as t
 url, files, out, kept = sys.argv[1], *map(Path, sys.argv[2:])
-stage.score(url, out, t.config(files, url, judge={"concurrency": 4}), kept)
+making.score(url, out, t.config(files, url, judge={"concurrency": 4}), kept)
 """
 
 
@@ -257,9 +257,8 @@ def test_killed_and_resumed_never_asks_twice_for_what_was_kept(files, tmp_path):
 
     out, kept = tmp_path / "out", tmp_path / "kept"
     with serving(slow) as server:
-        whole = stage.score(
+        whole = making.score(
             server.url, tmp_path / "whole", config(files, server.url), tmp_path / "k0",
-            lambda _: None,
         )  # fmt: skip
         server.calls.clear()
         arguments = [sys.executable, "-c", KILLED, server.url, str(files), str(out), str(kept)]
@@ -285,7 +284,7 @@ def test_what_cannot_be_is_one_line(files, tmp_path):
     def fails(match, name="http://x/v1", **options):
         asked = config(files, "http://127.0.0.1:9/v1", **options)
         with pytest.raises(UsageError, match=match):
-            stage.score(name, tmp_path / "out", asked, None, lambda _: None)
+            making.score(name, tmp_path / "out", asked, None)
 
     fails("name its model with --model-name", model_name=None)
     fails("--model-name is for an endpoint", name=str(model))
@@ -294,9 +293,11 @@ def test_what_cannot_be_is_one_line(files, tmp_path):
     fails("no folder", against="./nowhere")
     fails("NO_SUCH_KEY of api_key_env is not set", judge_key_env="NO_SUCH_KEY")
     with pytest.raises(UsageError, match="no folder"):
-        stage.plan("http://x/v1", config(files, "http://127.0.0.1:9/v1", against="./nowhere"))
+        making.planned_score(
+            "http://x/v1", config(files, "http://127.0.0.1:9/v1", against="./nowhere")
+        )
     with pytest.raises(UsageError, match="is no URL"):
-        stage.plan("http://x/v1", config(files, "127.0.0.1:9/v1"))
+        making.planned_score("http://x/v1", config(files, "127.0.0.1:9/v1"))
     bad = tmp_path / "judge.txt"
     bad.write_text("{prompt} {answer_a}")
     fails(r"lacks \{answer_b\}", judge_prompt=bad)
@@ -306,6 +307,8 @@ def test_what_cannot_be_is_one_line(files, tmp_path):
 
 
 def test_the_plan_counts_prompts_and_calls_and_asks_nothing(files):
-    planned = stage.plan("http://127.0.0.1:9/v1", config(files, "http://127.0.0.1:9/v1", limit=5))
+    planned = making.planned_score(
+        "http://127.0.0.1:9/v1", config(files, "http://127.0.0.1:9/v1", limit=5)
+    )
     assert (planned["rows"], planned["calls"]) == (10, 20)
     assert planned["tokens_in"] > 0
