@@ -242,7 +242,7 @@ def test_the_plan_counts_and_touches_nothing(tmp_path):
     asked = RewriteConfig(endpoint="http://127.0.0.1:9/v1", model="m", price_in=1e6, price_out=1e6)
     before = sorted(tmp_path.rglob("*"))
     said = making.plan("rewrite", asked, tmp_path / "out", subject=source)
-    assert (said["rows"], said["cached"]) == (10, False)
+    assert (said["rows"], said["state"]) == (10, "to do")
     assert said["cost"] == said["tokens_in"] + said["tokens_out"] > 0
     assert sorted(tmp_path.rglob("*")) == before
 
