@@ -159,7 +159,6 @@ def check(name: str) -> None:
         models.check_on_hub(name, None, "index: tokenizer")
 
 
-@lru_cache(maxsize=2)
 def load_tokenizer(name: str) -> Tokenizer:
     """Return the tokenizer in a folder, of a `tokenizer.json` file, or of a Hub id.
 
@@ -171,6 +170,12 @@ def load_tokenizer(name: str) -> Tokenizer:
     UsageError
         If there is no such tokenizer, or it has no fast (Rust) form.
     """
+    return _loaded(name, _file_revision(name))
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, known: str | None) -> Tokenizer:
+    """Load a tokenizer once, as long as its file stays the same."""
     path = Path(name)
     if path.is_file():
         return Tokenizer(_read_file(path), file_sha256(path))
@@ -188,7 +193,6 @@ def load_tokenizer(name: str) -> Tokenizer:
         raise UsageError(
             f"index: the tokenizer {name!r} has no fast form; save it as {_FILE} and name that"
         )
-    known = _file_revision(name) if path.is_dir() else None
     return Tokenizer(backend, known or content_key(backend.to_str()))
 
 
