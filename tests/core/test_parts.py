@@ -1,4 +1,4 @@
-"""The split of a corpus: whole, in order, balanced, the same everywhere."""
+"""The cut of a corpus into slices, and what names a part."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,55 +7,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, parts
+from sft_diversity.core import parts
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.parts import Part, Slice
+from sft_diversity.core.parts import Part
 from tests.embedding import make
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5_000)), min_size=1, max_size=12),
-    st.integers(1, 40),
-)
-def test_borders_rise_from_nothing_to_all(shards, of):
-    made = [Slice(None, 0, rows) for rows, _ in shards]
-    sizes = [size if rows else 0 for rows, size in shards]
-    borders = [parts._border(made, sizes, parts.Fraction(n, of)) for n in range(of + 1)]
-    assert borders == sorted(borders)
-    assert (borders[0], borders[-1]) == (0, sum(rows for rows, _ in shards))
+@pytest.mark.parametrize(("rows", "shards"), [(90, 1), (90, 2), (90, 8), (7, 2), (1, 2), (0, 1)])
+def test_slices_are_the_corpus_in_order(tmp_path, rows, shards):
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(rows), shards)
+    found = parts.slices(corpus)
+    tables = [piece.read(["id", "response"]) for piece in found]
+    whole = corpora.read(corpus, ["id", "response"])
+    assert pa.concat_tables([whole.slice(0, 0), *tables]).equals(whole)
+    assert [table.num_rows for table in tables] == [piece.rows for piece in found]
+    assert sorted(piece.name for piece in found) == [piece.name for piece in found]
+    assert len(found) >= min(rows, 8), "a few jobs can share a small corpus"
+    assert all(piece.rows for piece in found), "an empty shard is in no slice"
 
 
-@pytest.mark.parametrize(("shards", "of"), [(1, 3), (2, 3), (8, 3), (8, 8), (16, 5)])
-def test_parts_together_are_the_corpus_in_order(tmp_path, shards, of):
-    corpus = make.corpus(tmp_path / "corpus", make.pairs(90), shards)
-    found = [parts.slices(corpus, Part(i, of)) for i in range(1, of + 1)]
-    tables = [piece.read(["id", "response"]) for part in found for piece in part]
-    assert pa.concat_tables(tables).equals(corpora.read(corpus, ["id", "response"]))
-    rows = [sum(piece.stop - piece.start for piece in part) for part in found]
-    assert max(rows) - min(rows) <= 20  # texts are 1 to some 20 words long
+@given(rows=st.integers(0, 50), into=st.integers(0, 60))
+def test_a_shard_is_cut_evenly(rows, into):
+    pieces = parts._cut(None, rows, min(into, rows))
+    sizes = [piece.rows for piece in pieces]
+    assert sum(sizes) == (rows if into else 0)
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
-def test_parts_hold_equally_much_text_though_not_equally_many_rows(tmp_path):
-    long, short = "red cat " * 200, "dog"
-    pairs = [(f"{i}", long if i % 2 else short) for i in range(400)]
-    corpus = make.corpus(tmp_path / "corpus", pairs, 16)
-    counts = []
-    for i in range(1, 5):
-        texts = [p.read(["response"])["response"] for p in parts.slices(corpus, Part(i, 4))]
-        counts.append(
-            sum(
-                len(text)
-                for text in pa.concat_tables([pa.table([t], ["t"]) for t in texts])["t"].to_pylist()
-            )
-        )
-    assert max(counts) < 1.25 * min(counts)
-
-
-def test_more_parts_than_rows_are_refused(tmp_path):
-    corpus = make.corpus(tmp_path / "corpus", make.pairs(3))
-    assert sum(len(parts.slices(corpus, Part(i, 3))) for i in (1, 2, 3)) == 3
-    with pytest.raises(UsageError, match="has 3 rows; make at most as many parts"):
-        parts.slices(corpus, Part(1, 4))
+def test_no_slice_is_larger_than_what_a_kill_may_lose(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "SLICE_ROWS", 10)
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(95), 2)
+    sizes = [piece.rows for piece in parts.slices(corpus)]
+    assert max(sizes) <= 10
+    largest = max(pq.read_metadata(path).num_rows for path in corpora.shards(corpus))
+    assert len(sizes) <= 2 * -(-largest // 10)
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "1/0", "a/b", "-1/4", "1/2/3", ""])
@@ -64,18 +49,7 @@ def test_what_names_no_part_is_refused(text):
         parts.parse(text, "embed")
 
 
-def test_a_part_is_finished_when_its_manifest_stands(tmp_path):
-    at = parts.place(tmp_path, "made", {"option": 1}, Part(3, 12))
-    assert at.name == "03-of-12"
-    assert at.parent != parts.place(tmp_path, "made", {"option": 2}, Part(3, 12)).parent
-    draft = folder.open_draft(at, folder.Work("made-part", 1, {}, {}))
-    assert parts.finished(at.parent, "made-part") == {}
-    draft.commit()
-    assert parts.finished(at.parent, "made-part") == {Part(3, 12): at}
-    assert parts.finished(at.parent, "other") == {}
-
-
-def test_an_empty_shard_is_in_no_part(tmp_path):
-    corpus = make.corpus(tmp_path / "corpus", make.pairs(1), shards=2)
-    assert {pq.read_metadata(path).num_rows for path in corpora.shards(corpus)} == {0, 1}
-    assert [piece.stop for piece in parts.slices(corpus, Part(1, 1))] == [1]
+def test_a_part_is_named_as_its_number_sorts():
+    assert parts.parse(" 3 / 12 ", "embed") == Part(3, 12)
+    assert str(Part(3, 12)) == "3/12"
+    assert Part(3, 12).name == "03-of-12"

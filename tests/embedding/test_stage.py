@@ -1,6 +1,5 @@
 """The verb: aligned with the corpus, cached by text, the same bytes however it came about."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,48 +7,36 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import extras, folder, machine
+from sft_diversity.core import extras, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.embedding import units
+from sft_diversity.embedding import batches
 from sft_diversity.embedding.base import Placement
-from sft_diversity.embedding.stage import EmbedConfig, embed, place, plan
+from sft_diversity.embedding.stage import EmbedConfig, place
+from tests import making
 from tests.embedding import make
 
 
-def quiet(_line: str) -> None:
-    """Say nothing."""
-
-
 def run(corpus, out, tiny, work, **options):
-    return embed(corpus, out, EmbedConfig(encoder=str(tiny), **options), work, quiet)
+    return making.make("embed", {"encoder": str(tiny), **options}, out, corpus, work=work)
 
 
-def files_of(out: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(out).as_posix(): p.read_bytes()
-        for p in sorted(out.rglob("*"))
-        if p.is_file() and p.name != folder.MANIFEST
-    }
+def distinct(pairs):
+    return {text for pair in pairs for text in pair}
 
 
-def test_rows_and_shards_are_those_of_the_corpus(tmp_path, tiny):
+def test_rows_are_those_of_the_corpus(tmp_path, tiny):
     corpus = make.corpus(tmp_path / "corpus", make.pairs(40))
     manifest = run(corpus, tmp_path / "out", tiny, tmp_path / "work")
-    for component in corpora.COMPONENTS:
-        for path in corpora.shards(corpus):
-            table = pq.read_table(tmp_path / "out" / component / path.name)
-            assert table["id"].equals(pq.read_table(path)["id"])
     ids, vectors = core_vectors.read_component(tmp_path / "out", "response")
     assert ids.to_pylist() == corpora.read(corpus, ["id"])["id"].to_pylist()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert manifest["result"]["dim"] == 16
     assert manifest["rows"] == {"in": 40, "kept": 40, "dropped": {}, "quarantined": 0}
-    assert not folder.verify(tmp_path / "out")["faults"]
 
 
 @pytest.mark.parametrize(("precision", "cosine"), [("float32", 0.99999), ("bfloat16", 0.9999)])
@@ -61,8 +48,7 @@ def test_vectors_equal_those_of_the_library_and_equal_texts_are_embedded_once(
     pairs = make.pairs(30)
     corpus = make.corpus(tmp_path / "corpus", pairs)
     manifest = run(corpus, tmp_path / "out", tiny, tmp_path / "work", precision=precision)
-    distinct = {text for pair in pairs for text in pair}
-    assert manifest["run"]["texts_embedded"] == len(distinct)
+    assert manifest["run"]["texts_embedded"] == len(distinct(pairs))
     texts = corpora.read(corpus, ["instruction"])["instruction"].to_pylist()
     expected = SentenceTransformer(str(tiny), device="cpu").encode(
         texts, normalize_embeddings=True, show_progress_bar=False
@@ -105,29 +91,18 @@ def test_a_grown_pool_embeds_only_what_is_new_and_keeps_the_bytes_of_the_old(tmp
     grown = make.corpus(tmp_path / "new", new)
     run(first, tmp_path / "a", tiny, tmp_path / "work")
     manifest = run(grown, tmp_path / "b", tiny, tmp_path / "work")
-    was = {text for pair in old for text in pair}
-    assert manifest["run"]["texts_embedded"] == len({t for p in new for t in p} - was)
+    assert manifest["run"]["texts_embedded"] == len(distinct(new) - distinct(old))
     run(grown, tmp_path / "c", tiny, tmp_path / "fresh")
-    assert files_of(tmp_path / "b") == files_of(tmp_path / "c")
+    assert making.contents(tmp_path / "b") == making.contents(tmp_path / "c")
 
 
 def test_the_number_of_workers_changes_no_byte(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(units, "UNIT_CHARACTERS", 200)
+    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 200)
     corpus = make.corpus(tmp_path / "corpus", make.pairs(60))
     one = run(corpus, tmp_path / "one", tiny, tmp_path / "w1", workers=1)
-    many = run(corpus, tmp_path / "many", tiny, tmp_path / "w2")
+    many = run(corpus, tmp_path / "many", tiny, tmp_path / "w2", workers=2)
     assert one["digest"] == many["digest"]
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "many")
-
-
-def test_the_same_call_reuses_a_finished_folder(tmp_path, tiny):
-    corpus = make.corpus(tmp_path / "corpus", make.pairs(10))
-    said: list[str] = []
-    config = EmbedConfig(encoder=str(tiny))
-    first = embed(corpus, tmp_path / "out", config, tmp_path / "work", said.append)
-    again = embed(corpus, tmp_path / "out", config, tmp_path / "work", said.append)
-    assert again == first
-    assert said[-1].endswith("reused")
+    assert making.contents(tmp_path / "one") == making.contents(tmp_path / "many")
 
 
 def test_cut_and_blank_texts_are_counted_and_have_a_vector(tmp_path, tiny):
@@ -168,18 +143,18 @@ def test_an_encoder_that_gives_nan_is_an_error_that_shows_a_text(tmp_path, tiny)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_plan_counts_what_is_missing_and_touches_nothing(tmp_path, tiny):
+def test_the_plan_counts_the_texts_that_no_run_has_embedded(tmp_path, tiny):
     corpus = make.corpus(tmp_path / "corpus", make.pairs(12))
-    config = EmbedConfig(encoder=str(tiny))
-    before = plan(corpus, tmp_path / "out", config, tmp_path / "work")
-    assert before["state"] == "new"
-    assert before["texts_to_embed"] == len({t for p in make.pairs(12) for t in p})
-    assert not (tmp_path / "work").exists()
-    embed(corpus, tmp_path / "out", config, tmp_path / "work", quiet)
-    after = plan(corpus, tmp_path / "out", config, tmp_path / "work")
-    assert (after["state"], after["texts_to_embed"]) == ("reused", 0)
-    elsewhere = plan(corpus, tmp_path / "elsewhere", config, tmp_path / "work")
-    assert (elsewhere["state"], elsewhere["texts_to_embed"]) == ("new", 0)
+    grown = make.corpus(tmp_path / "grown", make.pairs(20))
+
+    def planned(source):
+        return making.plan("embed", {"encoder": str(tiny)}, tmp_path / "out", source)
+
+    assert planned(corpus)["texts_to_embed"] == len(distinct(make.pairs(12)))
+    making.store(tmp_path / "work").get("embed", {"encoder": str(tiny)}, corpus)
+    assert planned(corpus)["texts_to_embed"] == 0
+    assert planned(grown)["texts_to_embed"] == len(distinct(make.pairs(20)[12:]) - {"red"})
+    assert planned(grown)["texts_cached"] == len(distinct(make.pairs(12)))
 
 
 def test_a_device_that_is_not_here_is_refused(tmp_path, tiny, monkeypatch):
@@ -192,41 +167,31 @@ def test_a_device_that_is_not_here_is_refused(tmp_path, tiny, monkeypatch):
 _CHILD = """
 import sys
 from pathlib import Path
-from sft_diversity.embedding import units
-from sft_diversity.embedding.stage import EmbedConfig, embed
-units.UNIT_CHARACTERS = 300
-corpus, out, encoder, work = map(Path, sys.argv[1:])
-embed(corpus, out, EmbedConfig(encoder=str(encoder)), work)
+from sft_diversity.embedding import batches
+from sft_diversity.stages import store
+batches.BATCH_CHARACTERS = 300
+corpus, work = Path(sys.argv[1]), Path(sys.argv[2])
+store(work).get("embed", {"encoder": sys.argv[3]}, corpus)
 """
 
 
-def _start(corpus, out, tiny, work):
-    arguments = [sys.executable, "-c", _CHILD, *map(str, (corpus, out, tiny, work))]
-    return subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]
-    )
-
-
-def test_killed_midway_the_same_command_resumes_to_the_bytes_of_an_undisturbed_run(
-    tmp_path, tiny, monkeypatch
-):
+def test_a_killed_run_keeps_the_vectors_it_has(tmp_path, tiny, monkeypatch):
     corpus = make.corpus(tmp_path / "corpus", make.pairs(700))
-    child = _start(corpus, tmp_path / "out", tiny, tmp_path / "work")
-    parts: list[Path] = []
-    while child.poll() is None and len(parts) < 5:
-        parts = list((tmp_path / "work").rglob("*.arrow"))
+    command = [sys.executable, "-c", _CHILD, str(corpus), str(tmp_path / "work"), str(tiny)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    while child.poll() is None and len(list(tmp_path.rglob("*.arrow"))) < 5:
         time.sleep(0.002)
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.communicate()
     assert child.returncode == -signal.SIGKILL
-    assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(units, "UNIT_CHARACTERS", 300)
-    resumed = run(corpus, tmp_path / "out", tiny, tmp_path / "work")
-    distinct = len({text for pair in make.pairs(700) for text in pair})
-    assert 0 < resumed["run"]["texts_embedded"] < distinct
-    undisturbed = run(corpus, tmp_path / "again", tiny, tmp_path / "fresh")
-    assert resumed["digest"] == undisturbed["digest"]
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "again")
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}
+    cached = sum(pa.ipc.open_file(path).read_all().num_rows for path in kept)
+    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 300)
+    made = run(corpus, tmp_path / "out", tiny, tmp_path / "work")
+    assert made["run"]["texts_embedded"] == len(distinct(make.pairs(700))) - cached
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "a batch was made again"
+    run(corpus, tmp_path / "again", tiny, tmp_path / "fresh")
+    assert making.contents(tmp_path / "out") == making.contents(tmp_path / "again")
 
 
 def test_importing_the_stage_loads_no_torch():

@@ -41,7 +41,8 @@ def terse(n: int, words: int, empty: float, seed: int) -> tuple[list[set[int]], 
 
 
 def widened(rows: list[set[int]], n_kinds: int) -> Band:
-    return bands.widened(incidence(rows, n_kinds), frequencies(rows, n_kinds))
+    whole = incidence(rows, n_kinds)
+    return bands.widened(lambda: [whole], frequencies(rows, n_kinds))
 
 
 @given(
@@ -55,11 +56,11 @@ def test_auto_is_the_first_doubling_at_which_four_fifths_hold_a_kind(n, words, e
     assert widened(rows, n_kinds) == widened_plainly(rows, n_kinds)
 
 
-def test_auto_reads_blocks_of_rows_as_it_reads_all_at_once(monkeypatch):
+def test_auto_reads_blocks_of_rows_as_it_reads_all_at_once():
     rows, n_kinds = terse(1500, 20, 0.2, 1)
+    blocks = [incidence(rows[start : start + 7], n_kinds) for start in range(0, 1500, 7)]
     whole = widened(rows, n_kinds)
-    monkeypatch.setattr(bands, "BLOCK", 7)
-    assert widened(rows, n_kinds) == whole
+    assert bands.widened(lambda: iter(blocks), frequencies(rows, n_kinds)) == whole
     assert whole.high > 500
 
 

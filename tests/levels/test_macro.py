@@ -1,6 +1,5 @@
 """Macro level: clusters of unit vectors become one kind a sample."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,15 +8,14 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from sft_diversity.core import machine
+from sft_diversity.core import incidence, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
 from sft_diversity.levels import hdbscan as hd
 from sft_diversity.levels import kmeans
-from sft_diversity.levels import macro as level
-from sft_diversity.levels.base import Sources
 from sft_diversity.levels.kmeans import Clusters, assign, compact, default_k, spherical_kmeans
 from sft_diversity.levels.macro import MacroOptions, incidence_of, kinds_table, macro
+from tests.making import make
 
 
 def planted(groups: int, each: int, dim: int = 16, spread: float = 0.15, seed: int = 0):
@@ -193,7 +191,22 @@ def test_without_faiss_the_error_names_the_extras(monkeypatch):
         spherical_kmeans(np.eye(4, dtype=np.float32), 2, seed=0)
 
 
-def test_the_level_says_what_it_lacks():
-    sources = Sources(corpus=Path(), component="response")
-    with pytest.raises(Exception, match="run `embed` first"):
-        level.Macro().inputs(sources, MacroOptions())
+def test_more_clusters_than_samples_are_refused_before_anything_is_embedded(topical, tmp_path):
+    options = {"strategy": "macro-response", "macro": {"k": 49}}
+    with pytest.raises(DataError, match=r"macro\.k is 49 but there are 48 samples; lower it"):
+        make("index", options, tmp_path / "index", topical)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_index_is_that_of_the_embeddings(topical, tiny, tmp_path):
+    options = {"strategy": "macro-response", "macro": {"k": 4}, "encoder": str(tiny)}
+    manifest = make("index", options, tmp_path / "index", topical)
+    (embeddings,) = (tmp_path / "work" / "embed").iterdir()
+    ids, vectors = core_vectors.read_component(embeddings, "response")
+    clusters, figures = macro(vectors, MacroOptions(k=4))
+    stored = incidence.load(tmp_path / "index")
+    assert stored.indices.tolist() == clusters.assignment.tolist()
+    assert incidence.load_ids(tmp_path / "index").to_pylist() == ids.to_pylist()
+    assert (np.load(tmp_path / "index" / "centroids.npy") == clusters.centroids).all()
+    assert manifest["result"].items() >= figures.items()
+    assert manifest["run"]["device"] == "cpu"

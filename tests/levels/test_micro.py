@@ -12,30 +12,26 @@ from sft_diversity.core.config import build
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.levels.micro import MicroOptions, keep_kinds
-from sft_diversity.levels.stage import IndexConfig, index
-from sft_diversity.levels.tokens import TokensConfig, tokens
+from sft_diversity.levels.stage import IndexConfig
 from tests import tiny
-from tests.levels import making
-
-
-def band(given):
-    return IndexConfig(strategy="micro-instruction", micro=MicroOptions(band=given))
+from tests.making import make
 
 
 @pytest.fixture
-def made(tmp_path):
-    corpus = making.topical(tmp_path / "corpus")
-    file = making.tokenizer_file(tmp_path / "tokenizer.json")
-    config = TokensConfig(component="instruction", tokenizer=str(file))
-    tokens(corpus, tmp_path / "tokens", config)
-    return corpus, tmp_path / "tokens"
+def index(tmp_path, topical, tokenizer):
+    """Return what makes the index of a band in `tmp_path / "index"`."""
+
+    def made(band, **more):
+        options = {"strategy": "micro-instruction", "band": band, "tokenizer": str(tokenizer)}
+        return make("index", options, tmp_path / "index", topical, **more)
+
+    return made
 
 
-def test_kinds_are_the_token_types_that_twelve_to_twenty_samples_hold(made, tmp_path):
-    corpus, counted = made
-    manifest = index(corpus, tmp_path / "index", band("12:20"), tokens=counted)
+def test_kinds_are_the_token_types_that_twelve_to_twenty_samples_hold(index, topical, tmp_path):
+    manifest = index("12:20")
     reference = tiny.tokenizer(400)
-    texts = corpora.read(corpus, ["instruction"])["instruction"].to_pylist()
+    texts = corpora.read(topical, ["instruction"])["instruction"].to_pylist()
     ids = [reference(text, add_special_tokens=False)["input_ids"] for text in texts]
     held = Counter(token for row in ids for token in set(row))
     within = sorted(token for token, samples in held.items() if 12 <= samples <= 20)
@@ -59,7 +55,8 @@ def test_dropping_kinds_keeps_the_others_rows(rows, data):
     indptr = np.cumsum([0] + [len(row) for row in held]).astype(np.int64)
     indices = np.array([k for row in held for k in row], dtype=np.int32)
     keep = np.array(data.draw(st.lists(st.booleans(), min_size=8, max_size=8)))
-    small = keep_kinds(Incidence(indptr, indices, np.ones_like(indices), 8), keep)
+    whole = Incidence(indptr, indices, np.ones_like(indices), 8)
+    small = keep_kinds([whole], keep)
     number = {old: new for new, old in enumerate(np.flatnonzero(keep).tolist())}
     for i, row in enumerate(held):
         span = small.indices[small.indptr[i] : small.indptr[i + 1]]
@@ -67,14 +64,14 @@ def test_dropping_kinds_keeps_the_others_rows(rows, data):
     assert small.n_kinds == keep.sum()
 
 
-def test_an_empty_band_is_an_error_that_says_to_widen_it(made, tmp_path):
+def test_an_empty_band_is_an_error_that_says_to_widen_it(index):
     with pytest.raises(DataError, match="widen the band"):
-        index(made[0], tmp_path / "index", band("49:60"), tokens=made[1])
+        index("49:60")
 
 
-def test_the_band_that_auto_chose_and_the_share_that_holds_a_kind_are_said(made, tmp_path):
+def test_the_band_that_auto_chose_and_the_share_that_holds_a_kind_are_said(index):
     lines = []
-    manifest = index(made[0], tmp_path / "index", band("auto"), tokens=made[1], say=lines.append)
+    manifest = index("auto", say=lines.append)
     result = manifest["result"]
     assert manifest["config"]["band"] == "auto"
     assert result["band"] == "2:500"  # fewer than 1,000 samples
@@ -100,13 +97,6 @@ def test_a_band_that_cannot_be_is_refused_in_one_line(given, said):
         build(MicroOptions, given, "options")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_the_token_pass_must_be_of_the_component(made, tmp_path):
-    with pytest.raises(UsageError, match="counts the instruction, not the response"):
-        index(made[0], tmp_path / "index", IndexConfig(strategy="micro-response"), tokens=made[1])
-    with pytest.raises(UsageError, match="run `tokens` first"):
-        index(made[0], tmp_path / "index", band("1:2"))
 
 
 def test_a_tokenizer_among_the_micro_options_is_refused_with_its_place():

@@ -1,17 +1,18 @@
+import shutil
 from collections import Counter
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import chat, folder, incidence, resources
+from sft_diversity.core import chat, folder, resources
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import UsageError
+from sft_diversity.core.parts import Part
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.levels.tokenizing import count_tokens, load_tokenizer
-from sft_diversity.levels.tokens import TokensConfig, plan, tokens
 from tests import tiny
 from tests.levels import making
+from tests.making import make, store
 
 TEXTS = [
     ("What is rain?", "Rain taps the roof, the roof and the river."),
@@ -22,10 +23,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture
-def made(tmp_path):
-    corpus = making.corpus(tmp_path / "corpus", TEXTS)
-    return corpus, making.tokenizer_file(tmp_path / "tokenizer.json")
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return making.corpus(tmp_path_factory.mktemp("texts") / "corpus", TEXTS)
 
 
 def as_training_reads(text, tokenizer):
@@ -37,27 +37,29 @@ def as_training_reads(text, tokenizer):
 
 
 @pytest.mark.parametrize("component", ["instruction", "response"])
-def test_counts_and_lengths_are_the_tokenizers_own(made, tmp_path, component):
-    corpus, file = made
-    config = TokensConfig(component=component, tokenizer=str(file))
-    out = tmp_path / "tokens"
-    tokens(corpus, out, config)
+def test_counts_and_lengths_are_the_tokenizers_own(corpus, tokenizer, tmp_path, component):
+    options = {"component": component, "tokenizer": str(tokenizer)}
+    figures = make("tokens", options, tmp_path / "tokens", corpus)["result"]
+    counted = TokenPass(tmp_path / "tokens")
     rows = corpora.read(corpus, ["id", component])
     reference = tiny.tokenizer(400)
-    stored, kinds = incidence.load(out), pq.read_table(out / "kinds.parquet").to_pydict()
-    lengths = np.load(out / "lengths.npy")
-    assert incidence.load_ids(out).to_pylist() == rows["id"].to_pylist()
-    held = Counter()
+    stored, kinds = counted.incidence, counted.kinds.to_pydict()
+    assert counted.ids.to_pylist() == rows["id"].to_pylist()
+    held, occurrences = Counter(), Counter()
     for row, text in enumerate(rows[component].to_pylist()):
         ids = as_training_reads(text, reference)
         span = slice(stored.indptr[row], stored.indptr[row + 1])
         named = [kinds["token_id"][k] for k in stored.indices[span]]
         assert dict(zip(named, stored.counts[span].tolist(), strict=True)) == Counter(ids)
         assert named == sorted(named)
-        assert lengths[row] == len(ids)
+        assert counted.lengths[row] == len(ids)
         held.update(set(ids))
+        occurrences.update(ids)
     assert dict(zip(kinds["token_id"], kinds["samples"], strict=True)) == held
+    assert dict(zip(kinds["token_id"], kinds["occurrences"], strict=True)) == occurrences
     assert kinds["kind"] == reference.convert_ids_to_tokens(kinds["token_id"])
+    assert figures["tokens"] == occurrences.total() == counted.lengths.sum()
+    assert figures["samples_without_token"] == (counted.lengths == 0).sum()
 
 
 SPECIAL = ["<|endoftext|>", "<|im_end|>", "<s>", "</s>", "[SEP]"]
@@ -140,36 +142,43 @@ def test_saved_truncation_and_padding_take_no_part():
     assert counted.lengths.tolist() == [1000, 1]
 
 
-def test_no_texts_are_no_tokens(made):
-    counted = count_tokens(load_tokenizer(str(made[1])), [])
+def test_no_texts_are_no_tokens(tokenizer):
+    counted = count_tokens(load_tokenizer(str(tokenizer)), [])
     assert [len(column) for column in (counted.lengths, counted.ids, counted.counts)] == [0, 0, 0]
 
 
-def test_a_second_run_is_reused_and_another_tokenizer_recomputes(made, tmp_path):
-    corpus, file = made
-    out, said = tmp_path / "tokens", []
-    config = TokensConfig(tokenizer=str(file))
-    assert plan(corpus, out, config)["cached"] is False
-    first = tokens(corpus, out, config, said.append)
-    assert plan(corpus, out, config)["cached"] is True
-    assert tokens(corpus, out, config, said.append) == first
-    other = making.tokenizer_file(tmp_path / "other.json", 300)
-    again = tokens(corpus, out, TokensConfig(tokenizer=str(other)), said.append)
-    assert "reused" in said[1]
-    assert "recomputed because input tokenizer changed" in said[2]
-    assert again["digest"] != first["digest"]
-    assert not folder.verify(out)["faults"]
+def test_a_tokenizer_counts_by_its_content_and_not_by_its_name(corpus, tmp_path):
+    file = making.tokenizer_file(tmp_path / "a.json")
+    first = store(tmp_path).get("tokens", {"tokenizer": str(file)}, corpus)
+    copied = shutil.copy(file, tmp_path / "b.json")
+    assert store(tmp_path).get("tokens", {"tokenizer": str(copied)}, corpus) == first
+    making.tokenizer_file(file, vocabulary=300)
+    other = store(tmp_path).get("tokens", {"tokenizer": str(file)}, corpus)
+    sizes = [folder.read_manifest(made.path)["result"]["vocabulary"] for made in (first, other)]
+    assert sizes == [400, 300]
+
+
+def test_parts_of_a_tokenizer_that_was_changed_since_are_not_mixed_with_others(corpus, tmp_path):
+    file = making.tokenizer_file(tmp_path / "tokenizer.json")
+    options = {"tokenizer": str(file)}
+    store(tmp_path).get_part("tokens", options, corpus, Part(1, 2))
+    making.tokenizer_file(file, vocabulary=320)
+    said = r"part 1/2 was made otherwise .*: input tokenizer changed"
+    with pytest.raises(UsageError, match=said):
+        store(tmp_path).get_part("tokens", options, corpus, Part(2, 2))
+    with pytest.raises(UsageError, match=said):
+        store(tmp_path).get("tokens", options, corpus)
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "no-such-org/no-such-model"])
-def test_a_tokenizer_that_is_not_there_says_what_to_name(made, tmp_path, name, monkeypatch):
+def test_a_tokenizer_that_is_not_there_says_what_to_name(corpus, tmp_path, name, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UsageError, match="name a model folder"):
-        tokens(made[0], tmp_path / "out", TokensConfig(tokenizer=name))
+    with pytest.raises(UsageError, match="name a model folder|unset HF_HUB_OFFLINE"):
+        make("tokens", {"tokenizer": name}, tmp_path / "out", corpus)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_is_no_tokenizer_is_refused(made, tmp_path):
+def test_a_file_that_is_no_tokenizer_is_refused(corpus, tmp_path):
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(UsageError, match="no tokenizer file"):
-        tokens(made[0], tmp_path / "out", TokensConfig(tokenizer=str(tmp_path / "bad.json")))
+        make("tokens", {"tokenizer": str(tmp_path / "bad.json")}, tmp_path / "out", corpus)

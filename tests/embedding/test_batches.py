@@ -5,17 +5,18 @@ from functools import partial
 
 import numpy as np
 import pytest
-from sft_diversity.embedding.units import Unit, encode, missing_units
 
 from sft_diversity.core import parts
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.resources import packaged_encoder
-from sft_diversity.embedding import pool, store
+from sft_diversity.embedding import batches, pool
+from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Placement
+from sft_diversity.embedding.batches import Batch, encode
 from sft_diversity.embedding.locate import locate
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder, padded
-from sft_diversity.embedding.stage import EmbedConfig, _make
+from sft_diversity.embedding.stage import EmbedConfig, encoder_for
 from sft_diversity.embedding.texts import text_encoder
 from tests.embedding import make
 
@@ -83,26 +84,26 @@ def test_padding_on_either_side_and_dummy_rows(left, row):
 
 def test_texts_in_memory_get_the_vectors_of_the_stage(tiny):
     texts = [text for pair in make.pairs(7) for text in pair]
-    encode_texts, key, _ = text_encoder(EmbedConfig(encoder=str(tiny)))
-    alone, other = (text_encoder(EmbedConfig(encoder=str(tiny), workers=w)) for w in (1, None))
-    together = encode_texts(texts)
-    assert together.tobytes() == alone[0](texts).tobytes()
-    assert together[3:4].tobytes() == other[0](texts[3:4]).tobytes()
-    assert key == alone[1]
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    tools = [text_encoder(EmbedConfig(encoder=str(tiny), workers=n)) for n in (None, 1, 2)]
+    together, alone, other = (tool.load() for tool in tools)
+    vectors = together(texts)
+    assert vectors.tobytes() == alone(texts).tobytes()
+    assert vectors[3:4].tobytes() == other(texts[3:4]).tobytes()
+    assert len({tool.key for tool in tools}) == 1
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_processes_give_the_bytes_of_threads(tmp_path, tiny):
     texts = sorted({text for pair in make.pairs(30) for text in pair})
-    keys = np.sort(store.keys_of(texts))
-    by_key = dict(zip(store.keys_of(texts).tolist(), texts, strict=True))
+    keys = np.sort(caches.keys_of(texts))
+    by_key = dict(zip(caches.keys_of(texts).tolist(), texts, strict=True))
     parts = [
-        Unit(f"part-{i}", keys[i::2], [by_key[k] for k in keys[i::2].tolist()]) for i in (0, 1)
+        Batch(f"part-{i}", keys[i::2], [by_key[k] for k in keys[i::2].tolist()]) for i in (0, 1)
     ]
     files = locate(str(tiny))
     assert files is not None
-    make_encoder = partial(_make, files, EmbedConfig(encoder=str(tiny)), "float32")
+    make_encoder = partial(encoder_for, files, EmbedConfig(encoder=str(tiny)), "float32")
     placement = Placement("torch", "cpu", "float32", 2)
     counted: list[int] = []
     pool.run_threads(make_encoder, placement, tmp_path / "t", parts, counted.append)
@@ -110,7 +111,7 @@ def test_processes_give_the_bytes_of_threads(tmp_path, tiny):
         make_encoder, ["cpu", "cpu"], placement, tmp_path / "p", parts, counted.append
     )
     assert sum(counted) == 2 * len(texts)
-    threads, processes = (store.Store(tmp_path / name).get(keys)[0] for name in "tp")
+    threads, processes = (caches.Vectors(tmp_path / name).get(keys)[0] for name in "tp")
     assert threads.tobytes() == processes.tobytes()
 
 
@@ -126,13 +127,15 @@ def test_openvino_gives_the_vectors_of_torch(tiny):
     assert cosines.min() > 0.9999
 
 
-def test_units_hold_every_text_once_and_like_lengths_together(tmp_path):
+def test_batches_hold_every_text_once_and_like_lengths_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 1_000)
     corpus = make.corpus(tmp_path / "corpus", make.pairs(900), shards=2)
-    empty = store.Store(tmp_path / "none")
-    units = list(missing_units(parts.whole(corpus), ("instruction", "response"), empty))
-    texts = [text for unit in units for text in unit.texts]
+    empty = caches.Vectors(tmp_path / "none")
+    made = list(batches.missing(parts.slices(corpus), ("instruction", "response"), empty))
+    texts = [text for batch in made for text in batch.texts]
     assert sorted(texts) == sorted({text for pair in make.pairs(900) for text in pair})
-    first = [unit for unit in units if unit.name.startswith("0-")]
-    assert len(first) > 1
-    for longer, shorter in itertools.pairwise(first):
-        assert min(map(len, longer.texts)) >= max(map(len, shorter.texts))
+    firsts = [i for i, batch in enumerate(made) if batch.name.split("-")[1] == "000"]
+    assert len(firsts) == len(parts.slices(corpus)) < len(made)
+    for first, end in itertools.pairwise([*firsts, len(made)]):
+        for longer, shorter in itertools.pairwise(made[first:end]):
+            assert min(map(len, longer.texts)) >= max(map(len, shorter.texts))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sft_diversity.embedding.store import Store, keys_of, write_part
 
 from sft_diversity.core.errors import DataError
+from sft_diversity.embedding.cache import Vectors, keys_of, write_part
 
 
 def part(folder, name, texts, value):
@@ -17,51 +17,51 @@ def part(folder, name, texts, value):
 def test_parts_add_up_and_a_text_keeps_its_first_vector(tmp_path):
     part(tmp_path, "a", ["x", "longer"], 1)
     part(tmp_path, "b", ["y", "x"], 2)
-    store = Store(tmp_path)
-    vectors, cut = store.get(keys_of(["y", "x", "longer", "x"]))
+    cache = Vectors(tmp_path)
+    vectors, cut = cache.get(keys_of(["y", "x", "longer", "x"]))
     assert vectors[:, 0].tolist() == [2, 1, 1, 1]
     assert cut.tolist() == [False, False, True, False]
-    assert store.has(keys_of(["x", "z"])).tolist() == [True, False]
+    assert cache.has(keys_of(["x", "z"])).tolist() == [True, False]
     with pytest.raises(KeyError):
-        store.get(keys_of(["z"]))
+        cache.get(keys_of(["z"]))
 
 
 def test_parts_written_since_are_taken_up(tmp_path):
-    store = Store(tmp_path / "new")
-    assert not store.has(keys_of(["x"])).any()
+    cache = Vectors(tmp_path / "new")
+    assert not cache.has(keys_of(["x"])).any()
     part(tmp_path / "new", "a", ["x"], 1)
-    store.refresh()
-    assert store.has(keys_of(["x"])).all()
+    cache.refresh()
+    assert cache.has(keys_of(["x"])).all()
 
 
 def test_an_unfinished_part_is_not_seen_and_a_damaged_one_is_named(tmp_path):
     part(tmp_path, "a", ["x"], 1)
     (tmp_path / ".b.1.writing").write_bytes(b"half")
-    assert len(Store(tmp_path)) == 1
+    assert len(Vectors(tmp_path)) == 1
     (tmp_path / "c.arrow").write_bytes(b"half")
     with pytest.raises(DataError, match=r"c\.arrow is damaged"):
-        Store(tmp_path)
+        Vectors(tmp_path)
 
 
-def test_a_store_of_some_texts_knows_no_others_and_finds_theirs(tmp_path):
+def test_a_cache_of_some_texts_knows_no_others_and_finds_theirs(tmp_path):
     part(tmp_path, "a", ["x", "longer"], 1)
     part(tmp_path, "b", ["z", "y"], 2)
     part(tmp_path, "c", ["w"], 3)
-    store = Store(tmp_path, only=np.sort(keys_of(["y", "longer", "not here"])))
-    assert len(store) == 2
-    assert store.has(keys_of(["y", "x", "longer", "w", "not here"])).tolist() == [
+    cache = Vectors(tmp_path, only=np.sort(keys_of(["y", "longer", "not here"])))
+    assert len(cache) == 2
+    assert cache.has(keys_of(["y", "x", "longer", "w", "not here"])).tolist() == [
         True, False, True, False, False,
     ]  # fmt: skip
-    vectors, cut = store.get(keys_of(["y", "longer"]))
+    vectors, cut = cache.get(keys_of(["y", "longer"]))
     assert vectors[:, 0].tolist() == [2, 1]
     assert cut.tolist() == [False, True]
-    assert len(Store(tmp_path, only=keys_of([]))) == 0
+    assert len(Vectors(tmp_path, only=keys_of([]))) == 0
 
 
 def test_no_file_stays_open(tmp_path):
     for number in range(5):
         part(tmp_path, f"p{number}", [f"text {number}"], number + 1)
-    store = Store(tmp_path)
-    vectors, _ = store.get(keys_of([f"text {number}" for number in range(5)]))
+    cache = Vectors(tmp_path)
+    vectors, _ = cache.get(keys_of([f"text {number}" for number in range(5)]))
     assert vectors[:, 0].tolist() == [1, 2, 3, 4, 5]
     assert str(tmp_path) not in Path("/proc/self/maps").read_text("utf-8")
