@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder
-from sft_diversity.core.stage import Stage
+from sft_diversity.core.stage import Stage, Tool
 from sft_diversity.core.store import Store
 from sft_diversity.stages import TOOLS, Table
 
@@ -22,10 +22,11 @@ def store(
     dry: bool = False,
     say: Callable[[str], None] = quiet,
     stages: Mapping[str, Stage[Any]] | None = None,
+    tools: Mapping[str, Callable[[Any, bool], Tool]] | None = None,
 ) -> Store:
-    """Return a store; `stages` stand in the place of those of their names."""
+    """Return a store; `stages` and `tools` stand in the place of those of their names."""
     table = {name: Table()[name] for name in Table()} | dict(stages or {})
-    return Store(work, table, TOOLS, dry, say)
+    return Store(work, table, {**TOOLS, **(tools or {})}, dry, say)
 
 
 def make(
@@ -38,9 +39,10 @@ def make(
     work: Path | None = None,
     say: Callable[[str], None] = quiet,
     stages: Mapping[str, Stage[Any]] | None = None,
+    tools: Mapping[str, Callable[[Any, bool], Tool]] | None = None,
 ) -> dict[str, Any]:
     """Make an output to `out`; return its manifest. The work folder lies beside it by default."""
-    kept = store(work or out.parent / "work", False, say, stages)
+    kept = store(work or out.parent / "work", False, say, stages, tools)
     return folder.read_manifest(kept.get(stage, options, corpus, subject=subject, out=out).path)
 
 

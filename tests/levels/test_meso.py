@@ -8,20 +8,26 @@ from hypothesis import strategies as st
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.stage import Tool
 from sft_diversity.levels.meso import MesoOptions
-from sft_diversity.levels.stage import IndexConfig, index, plan
 from tests.levels import making
+from tests.making import make
 
 
 def options(**chosen):
-    return MesoOptions(**({"merge": "none", "min_samples": 2} | chosen))
+    return {"merge": "none", "min_samples": 2} | chosen
 
 
-def units_of(corpus, out, meso, component="instruction", **more):
+def lent(encode):
+    """Return a loan of an encoder that is a function of names."""
+    return {"encoder": lambda options, dry: Tool("made", {}, lambda: encode)}
+
+
+def units_of(corpus, out, meso, component="instruction", tools=None):
     """Return the units of each text, the kinds and the manifest."""
-    config = IndexConfig(strategy=f"meso-{component}", meso=meso)
-    manifest = index(corpus, out, config, **more)
+    asked = {"strategy": f"meso-{component}", "meso": meso}
+    manifest = make("index", asked, out, corpus, tools=tools)
     stored, kinds = incidence.load(out), pq.read_table(out / "kinds.parquet").to_pydict()
     rows = corpora.read(corpus, ["id", component])
     assert incidence.load_ids(out).to_pylist() == rows["id"].to_pylist()
@@ -36,10 +42,8 @@ def write(tmp_path, texts):
     return making.corpus(tmp_path / "corpus", [(text, f"answer {text}") for text in texts])
 
 
-def test_every_topic_of_a_plain_corpus_is_found(tmp_path):
-    held, kinds, manifest = units_of(
-        making.topical(tmp_path / "corpus"), tmp_path / "index", options()
-    )
+def test_every_topic_of_a_plain_corpus_is_found(topical, tmp_path):
+    held, kinds, manifest = units_of(topical, tmp_path / "index", options())
     assert set(making.TOPICS) <= set(kinds["kind"])
     for text, units in held.items():
         (topic,) = [topic for topic in making.TOPICS if topic in text]
@@ -74,8 +78,7 @@ def test_near_synonyms_count_for_the_more_frequent_one(tmp_path):
         write(tmp_path, texts),
         tmp_path / "index",
         options(merge="encoder"),
-        encode=encode,
-        encoder="made",
+        tools=lent(encode),
     )
     assert dict(zip(kinds["kind"], kinds["samples"], strict=True)) == {"photo": 6, "violin": 2}
     assert held["Describe the picture."] == ["photo"]
@@ -113,8 +116,8 @@ def test_no_sample_holds_more_than_its_budget(tmp_path, most):
     assert max(len(units) for units in held.values()) == most
 
 
-def test_units_of_one_sample_share_no_half_of_their_words(tmp_path):
-    held, _, _ = units_of(making.topical(tmp_path / "corpus"), tmp_path / "index", options())
+def test_units_of_one_sample_share_no_half_of_their_words(topical, tmp_path):
+    held, _, _ = units_of(topical, tmp_path / "index", options())
     for units in held.values():
         words = [set(unit.split()) for unit in units]
         for i, a in enumerate(words):
@@ -148,22 +151,12 @@ def test_a_corpus_without_units_is_an_error_that_says_what_to_lower(tmp_path):
         units_of(write(tmp_path, ["Who are you?", "", "a violin"]), tmp_path / "index", options())
 
 
-def test_without_an_encoder_merging_is_refused_with_the_way_out(tmp_path):
-    corpus = making.topical(tmp_path / "corpus")
-    config = IndexConfig(strategy="meso-instruction")
-    with pytest.raises(UsageError, match=r"meso\.merge: none"):
-        index(corpus, tmp_path / "index", config)
-    assert plan(corpus, tmp_path / "index", config)["cached"] is False
-
-
 def test_the_cut_into_shards_changes_no_byte(tmp_path):
     def stored(digits):
         corpus = making.topical(tmp_path / f"corpus-{digits}", digits)
         out = tmp_path / f"index-{digits}"
-        config = IndexConfig(
-            strategy="meso-instruction", meso=options(merge="encoder", threshold=0.5)
-        )
-        index(corpus, out, config, encode=making.hashed_vectors, encoder="made")
+        meso = options(merge="encoder", threshold=0.5)
+        units_of(corpus, out, meso, tools=lent(making.hashed_vectors))
         return {f["path"]: f["sha256"] for f in folder.read_manifest(out)["files"]}
 
     assert stored(0) == stored(1) == stored(2)

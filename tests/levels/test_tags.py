@@ -16,12 +16,15 @@ import pytest
 
 from sft_diversity.core import folder, incidence
 from sft_diversity.core.errors import BadRowsError, UsageError
+from sft_diversity.core.parts import Part
+from sft_diversity.core.stage import Tool
 from sft_diversity.endpoint.config import EndpointConfig
 from sft_diversity.levels.meso import MesoOptions
-from sft_diversity.levels.stage import IndexConfig, index, plan
+from sft_diversity.levels.stage import IndexConfig
 from sft_diversity.levels.tag_prompt import Malformed, read_tags, tag_messages
 from tests.endpoint.scripted import Reply, serving
 from tests.levels import making
+from tests.making import make, plan, store
 
 
 def options(url="http://127.0.0.1:9/v1", tags=None, **more):
@@ -49,7 +52,7 @@ def number_in(call):
 
 
 def made(source, out, config, say=lambda _: None):
-    manifest = index(source, out, config, answers=out.parent / "answers", say=say)
+    manifest = make("index", config, out, source, say=say)
     assert folder.verify(out)["faults"] == []
     return manifest["result"]
 
@@ -137,9 +140,8 @@ def test_near_synonyms_merge_by_the_encoder(tmp_path):
     with serving(script) as server:
         meso = options(server.url).meso.model_copy(update={"merge": "encoder", "threshold": 0.9})
         config = IndexConfig(strategy="meso-response", meso=meso)
-        manifest = index(
-            source, tmp_path / "out", config, encode=encode, encoder="made", say=lambda _: None
-        )
+        tools = {"encoder": lambda options, dry: Tool("made", {}, lambda: encode)}
+        manifest = make("index", config, tmp_path / "out", source, tools=tools)
     assert manifest["result"]["steps"][2]["merged_examples"] == ["feline (8) -> cat"]
     assert {frozenset(kinds) for kinds in held(tmp_path / "out", source).values()} == {
         frozenset({"cat"})
@@ -218,7 +220,7 @@ def test_other_thresholds_cost_no_call_and_phrases_keep_their_key(tmp_path):
         said = []
         made(source, tmp_path / "out", loose, said.append)
         assert len(server.calls) == calls
-    assert "tags changed" in said[0]
+    assert "recomputed because tags changed" in said[0]
     assert set(MesoOptions().model_dump()) == {
         "language", "min_samples", "max_share", "max_units", "least_score", "merge", "threshold",
     }  # fmt: skip
@@ -227,21 +229,22 @@ def test_other_thresholds_cost_no_call_and_phrases_keep_their_key(tmp_path):
 def test_the_plan_says_tokens_and_cost_and_touches_nothing(tmp_path):
     source = corpus(tmp_path / "corpus")
     before = sorted(tmp_path.rglob("*"))
-    said = plan(source, tmp_path / "out", options(price_in=1e6, price_out=1e6))
+    said = plan("index", options(price_in=1e6, price_out=1e6), tmp_path / "out", source)
     assert said["cost"] == said["tokens_in"] + said["tokens_out"] > 24 * 100
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_tagger_must_be_named_and_merging_needs_an_encoder(tmp_path):
+def test_a_tagger_must_be_named():
     with pytest.raises(ValueError, match="needs a block `endpoint`"):
         MesoOptions(extractor="llm")
-    meso = options().meso.model_copy(update={"merge": "encoder"})
-    with pytest.raises(UsageError, match=r"set meso\.merge: none"):
-        made(
-            corpus(tmp_path / "corpus"),
-            tmp_path / "out",
-            IndexConfig(strategy="meso-response", meso=meso),
+
+
+def test_tags_of_a_model_are_no_work_for_an_array(tmp_path):
+    with pytest.raises(UsageError, match="more jobs would not speed it up; leave out --part"):
+        store(tmp_path / "work").get_part(
+            "index", options(), corpus(tmp_path / "corpus"), Part(1, 2)
         )
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
@@ -291,10 +294,9 @@ def test_a_long_text_is_shown_without_its_middle():
 RUN = """
 import sys
 from pathlib import Path
-from sft_diversity.levels.stage import index
-from tests.levels.test_tags import options
+from tests.levels.test_tags import made, options
 corpus, out, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-index(corpus, out, options(url, concurrency=2), answers=out.parent / "answers")
+made(corpus, out, options(url, concurrency=2))
 """
 
 

@@ -173,7 +173,7 @@ def test_parts_of_a_tokenizer_that_was_changed_since_are_not_mixed_with_others(c
 @pytest.mark.parametrize("name", ["no/such/folder", "no-such-org/no-such-model"])
 def test_a_tokenizer_that_is_not_there_says_what_to_name(corpus, tmp_path, name, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UsageError, match="name a model folder|unset HF_HUB_OFFLINE"):
+    with pytest.raises(UsageError, match=r"name a model folder|unset HF_HUB_OFFLINE"):
         make("tokens", {"tokenizer": name}, tmp_path / "out", corpus)
     assert not (tmp_path / "out").exists()
 
