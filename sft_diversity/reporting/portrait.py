@@ -50,21 +50,16 @@ def length_facts(subset: Subset, pool: Origin) -> dict[str, Facts]:
     """
     told: dict[str, Facts] = {}
     for component in COMPONENTS:
-        tokens = pool.lengths(component)
-        if tokens is not None:
-            unit, whole = "tokens", tokens
-            own = tokens[rows_among(subset.ids, _pass_ids(pool, component), "the token pass")]
+        counted = pool.counted(component)
+        if counted is not None:
+            unit, whole = "tokens", counted.lengths.astype(np.int64)
+            own = whole[rows_among(subset.ids, counted.ids, "the token pass")]
         else:
             columns = [pq.read_table(path, columns=[component])[component] for path in subset.files]
             own = np.concatenate([pc.utf8_length(c).to_numpy() for c in columns]).astype(np.int64)
             unit, whole = "characters", None
         told[component] = {"unit": unit, **_histogram(own, whole)}
     return told
-
-
-def _pass_ids(pool: Origin, component: str) -> Any:
-    place = pool.found.tokens[component]
-    return pq.read_table(place / "ids.parquet", columns=["id"])["id"].combine_chunks()
 
 
 def _histogram(own: npt.NDArray[np.int64], whole: npt.NDArray[np.int64] | None) -> Facts:

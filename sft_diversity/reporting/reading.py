@@ -115,12 +115,10 @@ class Origin:
         ).to_pylist()
         return found
 
-    def lengths(self, component: str) -> Rows | None:
-        """Return tokens of every corpus sample, where there is a pass."""
+    def counted(self, component: str) -> TokenPass | None:
+        """Return the token pass over the corpus, where there is one."""
         place = self.found.tokens.get(component)
-        if place is None:
-            return None
-        return TokenPass(place).lengths.astype(np.int64)
+        return None if place is None else TokenPass(place)
 
 
 def rows_among(ids: pa.Array, known: pa.Array, what: str) -> Rows:
