@@ -11,13 +11,9 @@ import pyarrow.parquet as pq
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, schema, vectors
 from sft_diversity.core.corpus import COMPONENTS
-from sft_diversity.levels.tokens import TokensConfig, tokens
 from sft_diversity.metrics.stage import Dataset
 from tests.levels import making
-
-
-def quiet(line):
-    """Say nothing."""
+from tests.making import store
 
 
 def embedded(corpus: Path, out: Path, component: str) -> Path:
@@ -54,9 +50,8 @@ def described(root: Path) -> Dataset:
     tokenizer = str(making.tokenizer_file(root / "tokenizer.json"))
     passes, embeddings = {}, {}
     for component in COMPONENTS:
-        passes[component] = root / f"tokens-{component}"
-        config = TokensConfig(component=component, tokenizer=tokenizer)
-        tokens(corpus, passes[component], config, quiet)
+        counted = {"component": component, "tokenizer": tokenizer}
+        passes[component] = store(root / "work").get("tokens", counted, corpus).path
         embeddings[component] = embedded(corpus, root / f"vectors-{component}", component)
     indexes = {"macro-response": indexed(corpus, root / "index")}
     return Dataset(

@@ -15,8 +15,8 @@ from sft_diversity.core.vectors import unit
 from sft_diversity.metrics import stage
 from sft_diversity.metrics.stage import measure, plan, read_part
 from sft_diversity.metrics.table import MeasureConfig, Part, measure_table, sample
+from tests.making import quiet
 from tests.metrics import making
-from tests.metrics.making import quiet
 
 CONFIG = MeasureConfig(self_bleu_sample=20, novelsum_sample=30, reference_sample=40)
 METRICS = {
@@ -92,14 +92,14 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
         "root = Path(sys.argv[1])\n"
         "data = making.described(root)\n"
         "few = making.subset(data, root / 'few.parquet', [1, 2, 3])\n"
-        "stage.measure([data, few], root / 'whole', test_stage.CONFIG, making.quiet)\n"
+        "stage.measure([data, few], root / 'whole', test_stage.CONFIG, test_stage.quiet)\n"
         "table, calls = stage.measure_table, []\n"
         "def killed(part, config):\n"
         "    calls.append(1)\n"
         "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return table(part, config)\n"
         "stage.measure_table = killed\n"
-        "stage.measure([data, few], root / 'out', test_stage.CONFIG, making.quiet)\n"
+        "stage.measure([data, few], root / 'out', test_stage.CONFIG, test_stage.quiet)\n"
     )
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, env=os.environ)
     assert run.returncode == -signal.SIGKILL

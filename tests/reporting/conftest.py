@@ -7,14 +7,14 @@ import pytest
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.locate import locate
 from sft_diversity.reporting.stage import DATA, PAGE, report
-from tests.metrics.making import quiet
+from tests.making import quiet
 from tests.reporting import making
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
+def made(tmp_path_factory, tokenizer):
     root = tmp_path_factory.mktemp("report")
-    corpus, work = making.make(root)
+    corpus, work = making.make(root, tokenizer)
     return {
         "root": root,
         "corpus": corpus,

@@ -16,7 +16,7 @@ from sft_diversity.core import folder, incidence, schema, seeding, vectors
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.stage import fit
 from tests.levels import making as levels
-from tests.metrics.making import quiet
+from tests.making import quiet, store
 
 #: What a text may hold that must stay text.
 NASTY = '</script><script>window.hit=1</script><img src=x onerror="window.hit=2">'
@@ -24,7 +24,7 @@ STRATEGIES = ("macro-instruction", "micro-response")
 KINDS = 12
 
 
-def make(root: Path, samples: int = 240) -> tuple[Path, Path]:
+def make(root: Path, tokenizer: Path, samples: int = 240) -> tuple[Path, Path]:
     """Write a corpus and a work folder with tokens, embeddings and two incidences."""
     topics = itertools.cycle(levels.TOPICS)
     pairs = [
@@ -35,7 +35,8 @@ def make(root: Path, samples: int = 240) -> tuple[Path, Path]:
     work = root / "work"
     for component in ("instruction", "response"):
         _embedded(corpus, work / "embeddings" / component, component)
-        _tokens(corpus, work / "tokens" / component, component)
+        counted = {"component": component, "tokenizer": str(tokenizer)}
+        store(work).get("tokens", counted, corpus)
     for strategy in STRATEGIES:
         _indexed(corpus, work / "index" / strategy, strategy)
     return corpus, work
@@ -52,15 +53,6 @@ def _embedded(corpus, out, component):
     columns = {"id": table["id"], "embedding": vectors.column(made)}
     embedded = pa.table(columns).cast(schema.embeddings(made.shape[1]))
     draft.write_table(f"{component}/all.parquet", embedded)
-    draft.commit()
-
-
-def _tokens(corpus, out, component):
-    draft = _draft("tokens", out, corpus, {"component": component})
-    texts = corpora.read(corpus)[component].to_pylist()
-    np.save(draft.path / "lengths.npy", np.array([len(text.split()) for text in texts]))
-    ids = pa.table({"id": corpora.read(corpus)["id"].combine_chunks()})
-    draft.write_table("ids.parquet", ids)
     draft.commit()
 
 

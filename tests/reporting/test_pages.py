@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import corpus as corpora
+from sft_diversity.levels.tokenizing import load_tokenizer
 from sft_diversity.reporting.page import embedded, page_html
 from tests.reporting import making
 from tests.reporting.conftest import DATA, PAGE
@@ -106,7 +107,7 @@ def test_a_page_is_made_of_its_data_alone(pages, sort):
     assert page_html(page) == (pages / sort / PAGE).read_text()
 
 
-def test_shares_of_kinds_and_lengths_are_those_counted_by_hand(made, pages):
+def test_shares_of_kinds_and_lengths_are_those_counted_by_hand(made, pages, tokenizer):
     page = json.loads((pages / "subset" / DATA).read_text())
     kinds = page["kinds"][0]
     assert kinds["strategy"] == "micro-response"  # its own comes first
@@ -114,10 +115,10 @@ def test_shares_of_kinds_and_lengths_are_those_counted_by_hand(made, pages):
     assert kinds["evenness"] == 1.0
     assert [r for r in kinds["per_kind"] if r["kinds"]] == [{"samples": "4–7", "kinds": 12}]
     whole = corpora.read(made["corpus"])["response"].to_pylist()
-    words = [len(text.split()) for text in whole]
+    tokens = [len(ids) for ids in load_tokenizer(str(tokenizer)).encode(whole)]
     facts = page["lengths"]["response"]
-    assert facts["mean"] == pytest.approx(np.mean(words[:60]), abs=1e-3)
-    assert facts["corpus_mean"] == pytest.approx(np.mean(words), abs=1e-3)
+    assert facts["mean"] == pytest.approx(np.mean(tokens[:60]), abs=1e-3)
+    assert facts["corpus_mean"] == pytest.approx(np.mean(tokens), abs=1e-3)
     assert sum(facts["subset"]) == pytest.approx(1, abs=1e-4)
 
 

@@ -12,7 +12,7 @@ from sft_diversity.reporting import stage
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.locate import Found, locate
 from sft_diversity.reporting.stage import DATA, PAGE, checked, put, report
-from tests.metrics.making import quiet
+from tests.making import quiet
 from tests.reporting import making
 
 FAST = ReportConfig(layout="pca", map_points=100, samples=2)
@@ -73,10 +73,9 @@ def test_without_its_corpus_a_subset_still_has_a_page(made, tmp_path):
     assert page["lengths"]["response"]["unit"] == "characters"
 
 
-def test_another_corpus_is_refused(made, tmp_path):
-    other, _ = making.make(tmp_path, 20)
+def test_another_corpus_is_refused(made, topical):
     with pytest.raises(UsageError, match="is not the corpus"):
-        locate([made["one"]], made["work"], other)
+        locate([made["one"]], made["work"], topical)
 
 
 @pytest.mark.parametrize("names", [[], ["one", "two", "one"], ["one", "study"], ["work"]])

@@ -10,8 +10,7 @@ import torch
 from sft_diversity import ingest
 from sft_diversity.core.chat import ensure_template, reference
 from sft_diversity.scoring import quality as judging
-from sft_diversity.scoring.quality import QualityConfig
-from tests import tiny
+from tests.making import make
 
 ROWS = [
     {"instruction": "What is the capital?", "input": "", "output": "Paris."},
@@ -20,19 +19,13 @@ ROWS = [
 ]
 
 
-def options(model):
-    return QualityConfig(model=str(model), max_length=80, batch_tokens=128, dtype="float32")
-
-
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory):
+def scored(tmp_path_factory, llama):
     place = tmp_path_factory.mktemp("quality")
     (place / "pool.jsonl").write_text("\n".join(map(json.dumps, ROWS)), "utf-8")
     ingest(place / "pool.jsonl", out=place / "corpus")
-    model = tiny.save(place / "model")
-    config = options(model)
-    made = judging.quality(place / "corpus", place / "out", config)
-    return place, made
+    options = {"model": str(llama), "max_length": 80, "batch_tokens": 128, "dtype": "float32"}
+    return place, make("quality", options, place / "out", place / "corpus")
 
 
 def nll(model, ids, start):
@@ -43,13 +36,13 @@ def nll(model, ids, start):
     return float(losses.double().mean())
 
 
-def test_scores_are_those_of_a_plain_forward_pass(scored):
+def test_scores_are_those_of_a_plain_forward_pass(scored, llama):
     place, made = scored
     assert made["result"]["unscored"] == 0
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(place / "model").eval()
-    tokenizer = AutoTokenizer.from_pretrained(place / "model")
+    model = AutoModelForCausalLM.from_pretrained(llama).eval()
+    tokenizer = AutoTokenizer.from_pretrained(llama)
     ensure_template(tokenizer)
     files = sorted((place / "corpus/samples").glob("*.parquet"))
     samples = [row for path in files for row in pq.read_table(path).to_pylist()]
@@ -65,12 +58,3 @@ def test_scores_are_those_of_a_plain_forward_pass(scored):
                 assert ifd[at] == pytest.approx(given / alone, abs=1e-5)
             else:
                 assert np.isnan(ifd[at])
-
-
-def test_a_second_run_reuses_the_first(scored):
-    place, made = scored
-    config = options(place / "model")
-    said = []
-    again = judging.quality(place / "corpus", place / "out", config, said.append)
-    assert again == made
-    assert "reused" in said[0]
