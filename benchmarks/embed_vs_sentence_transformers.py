@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sft_diversity.embedding.units import Unit, cut
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, machine, seeding
 from sft_diversity.core import vectors as core_vectors
-from sft_diversity.embedding import pool, store
+from sft_diversity.embedding import cache as caches
+from sft_diversity.embedding import pool
 from sft_diversity.embedding.base import Encoder, Placement
+from sft_diversity.embedding.batches import Batch, cut
 from sft_diversity.embedding.locate import locate
 from sft_diversity.embedding.stage import EmbedConfig, encoder_for, place
 
@@ -139,14 +140,14 @@ def _texts(corpus: Path, count: int, seed: int) -> list[str]:
 
 def _embed(encoder: Encoder, placement: Placement, texts: list[str]) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
-        keys = store.keys_of(texts)
+        keys = caches.keys_of(texts)
         distinct = dict(zip(keys.tolist(), texts, strict=True))
-        units = [
-            Unit(f"{number:03d}", own, [distinct[key] for key in own.tolist()])
+        batches = [
+            Batch(f"{number:03d}", own, [distinct[key] for key in own.tolist()])
             for number, own in enumerate(cut(distinct))
         ]
-        pool.run_threads(lambda _: encoder, placement, Path(scratch), units, lambda _: None)
-        return store.Store(Path(scratch)).get(keys)[0]
+        pool.run_threads(lambda _: encoder, placement, Path(scratch), batches, lambda _: None)
+        return caches.Vectors(Path(scratch)).get(keys)[0]
 
 
 def _figures(

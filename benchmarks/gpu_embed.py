@@ -37,9 +37,9 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.resources import packaged_encoder
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder
-from sft_diversity.embedding.stage import EmbedConfig, embed
 from sft_diversity.levels import kmeans
 from sft_diversity.levels.kmeans import Clusters, assign, default_k, spherical_kmeans
+from sft_diversity.stages import store
 
 RESULT = Path(__file__).parent / "results" / "gpu_embed.json"
 # Dense bfloat16 FLOP/s as the makers state them.
@@ -112,7 +112,7 @@ def _measure(asked: argparse.Namespace) -> dict[str, Any]:
             for k in sorted({default_k(len(vectors)), min(LARGE_K, len(vectors))})
         ]
         # a fresh cache: PyTorch must still work after FAISS has used the device
-        again = embed(corpus, root / "again", _config(packaged_encoder()), root / "fresh")
+        again = _embedded(corpus, root / "again", packaged_encoder())
         same = again["digest"] == folder.read_manifest(root / "0/out")["digest"]
     return {
         "status": "run",
@@ -157,15 +157,18 @@ def large_encoder(out: Path, layers: int) -> Path:
     return out
 
 
-def _config(encoder: Path) -> EmbedConfig:
-    return EmbedConfig(encoder=str(encoder), workers=1)
+def _embedded(corpus: Path, place: Path, encoder: Path) -> dict[str, Any]:
+    """Embed a corpus to `out` in a place of its own; return the manifest."""
+    options = {"encoder": str(encoder), "workers": 1}
+    made = store(place / "work").get("embed", options, corpus, out=place / "out")
+    return folder.read_manifest(made.path)
 
 
 def _embed(corpus: Path, place: Path, encoder: Path, peak: float | None) -> dict[str, Any]:
     """Embed a corpus with a fresh cache; return times, rates and shares of the peak."""
     with _timed_forward() as passes:
         clock = time.perf_counter()
-        made = embed(corpus, place / "out", _config(encoder), place / "work")
+        made = _embedded(corpus, place, encoder)
         seconds = time.perf_counter() - clock
     rows = made["rows"]["kept"]
     forward_s = sum(passed[0] for passed in passes)

@@ -23,9 +23,9 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json
 from sft_diversity.metrics import bleu, spread, stage, texts
 from sft_diversity.metrics.table import MeasureConfig, Part, sample
+from sft_diversity.stages import store
 from sft_diversity.verbs import selecting
 from sft_diversity.verbs.measuring import Describer, MeasureOptions
-from sft_diversity.verbs.sources import Work
 
 RESULTS = Path(__file__).parent / "results" / "measure_subset.json"
 
@@ -45,7 +45,7 @@ def main() -> None:
             asked.corpus, out=subset, work=asked.work, strategy="micro-response",
             size=asked.size, diversity=67,
         )  # fmt: skip
-        described = Describer(Work(asked.work), MeasureOptions()).describe([subset])
+        described = Describer(store(asked.work), MeasureOptions()).describe([subset])
         wall, processor = time.perf_counter(), time.process_time()
         out = Path(scratch) / "measured"
         manifest = stage.measure(described, out, MeasureConfig())

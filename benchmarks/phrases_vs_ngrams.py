@@ -110,7 +110,7 @@ class Ngrams:
 
     def settle(self) -> None:
         """Merge near-synonyms, and leave what too few samples choose."""
-        encode, _, _ = text_encoder(EmbedConfig())
+        encode = text_encoder(EmbedConfig()).load()
         usage = np.bincount(self._units[self._pick()], minlength=len(self.names))
         standing = np.flatnonzero(usage >= self._least)
         vectors = encode([self.names[i] for i in standing.tolist()])

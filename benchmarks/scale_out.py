@@ -13,8 +13,8 @@ shard is the slope of processor time between 16 and 256 shards of the same rows.
 timed alone.
 
 Simulated: a corpus of `--simulate` samples whose shards are sums of measured ones, drawn with
-replacement, cut into tasks of consecutive shards; a task goes to the first free worker, as array
-tasks do, and each pays the measured start-up.
+replacement, each of a slice's rows, dealt out to tasks; a task goes to the first free worker, as
+array tasks do, and each pays the measured start-up.
 
 Entered into benchmarks/results/scale_out.json, verb by verb (`--verbs`). Processor seconds stand
 beside wall seconds.
@@ -26,6 +26,7 @@ import argparse
 import heapq
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -40,7 +41,8 @@ import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, machine, parts
-from sft_diversity.core.parts import Part, Slice
+from sft_diversity.core.parts import SLICE_ROWS, Slice
+from sft_diversity.stages import store
 from sft_diversity.verbs import data
 
 RESULT = Path(__file__).parent / "results" / "scale_out.json"
@@ -171,18 +173,20 @@ def a_shard(verb: str, corpus: Path, place: Path, rows: int) -> float:
         cut = resharded(corpus, place / f"corpus-{shards}", rows, shards)
         work = place / ("work-1" if verb == "embed" else f"work-{number}-shards")
         if verb == "embed":
-            shutil.rmtree(work / "parts")  # the records; the vectors stay
+            for made in ("parts", "embed"):  # the vectors stay
+                shutil.rmtree(work / made, ignore_errors=True)
         cpu.append(here(verb, cut, part="1/1", work=work))
-        many.append(len(parts.slices(cut, Part(1, 1))))
+        many.append(len(parts.slices(cut)))
     return round((cpu[2] - cpu[1]) / (many[2] - many[1]), 5)
 
 
 def shard_times(verb: str, corpus: Path) -> list[float]:
     """Return processor seconds of every shard's rows, one after another in this process."""
     work = _worker(verb)
-    work(parts.whole(corpus)[0])  # loads and compiles
+    pieces = parts.slices(corpus)
+    work(pieces[0])  # loads and compiles
     found = []
-    for piece in parts.whole(corpus):
+    for piece in pieces:
         clock = time.process_time()
         work(piece)
         found.append(time.process_time() - clock)
@@ -194,20 +198,21 @@ def assembling(corpus: Path, place: Path, rows: int) -> dict[str, float]:
 
     The cached vectors are random: what is timed does not look at them.
     """
-    from sft_diversity.embedding import stage, store, units
+    from sft_diversity.embedding import batches, stage
+    from sft_diversity.embedding import cache as caches
     from sft_diversity.embedding.locate import locate
 
     cut = resharded(corpus, place / "corpus", rows, SHARDS)
     files, config = locate("packaged"), stage.EmbedConfig()
     assert files is not None
-    at = stage.store_folder(place / "work", config, files, stage.place(config))
+    at = stage.cache_folder(place / "work", config, files, stage.place(config))
     rng, texts = np.random.default_rng(0), 0
-    for unit in units.missing_units(parts.whole(cut), config.components, store.Store(at)):
-        vectors = rng.standard_normal((len(unit.texts), 384)).astype(np.float16)
-        store.write_part(at, unit.name, unit.keys, vectors, np.zeros(len(vectors), np.bool_))
-        texts += len(unit.texts)
+    for batch in batches.missing(parts.slices(cut), config.components, caches.Vectors(at)):
+        vectors = rng.standard_normal((len(batch.texts), 384)).astype(np.float16)
+        caches.write_part(at, batch.name, batch.keys, vectors, np.zeros(len(vectors), np.bool_))
+        texts += len(batch.texts)
     clock = time.process_time()
-    stage.embed(cut, place / "out", config, place / "work")
+    store(place / "work").get("embed", config, cut, out=place / "out")
     seconds = time.process_time() - clock
     stored = [sum(f.stat().st_size for f in at.rglob("*.arrow"))]
     stored.append(sum(f.stat().st_size for f in (place / "out").rglob("*.parquet")))
@@ -225,8 +230,8 @@ def _worker(verb: str) -> Callable[[Slice], object]:
     """Return the function that does what a part does with a slice, short of writing it."""
     if verb == "embed":
         import torch
-        from sft_diversity.embedding.units import encode
 
+        from sft_diversity.embedding.batches import encode
         from sft_diversity.embedding.locate import locate
         from sft_diversity.embedding.stage import EmbedConfig, encoder_for, place
 
@@ -244,9 +249,9 @@ def _worker(verb: str) -> Callable[[Slice], object]:
         return embed
     if "micro" in verb:
         from sft_diversity.levels.tokenizing import count_tokens, load_tokenizer
-        from sft_diversity.levels.tokens import tokenizer_name
+        from sft_diversity.levels.tokens import TokensConfig
 
-        tokenizer = load_tokenizer(tokenizer_name(None))
+        tokenizer = load_tokenizer(TokensConfig().name)
         return lambda piece: count_tokens(
             tokenizer, piece.read(["response"])["response"].to_pylist()
         )
@@ -284,10 +289,10 @@ def speeds(measured: dict[str, Any], core_rate: float, gpu_rate: float) -> dict[
 
 def simulated(verb: str, measured: dict[str, Any], samples: int, speed: float) -> dict[str, Any]:
     """Return makespan and efficiency for every number of workers and tasks a worker."""
-    per_shard = samples / 16 ** corpora.bucket_digits(samples)
-    many = round(per_shard / (measured["samples"] / measured["shards"]))
+    buckets = 16 ** corpora.bucket_digits(samples)
+    n_shards = buckets * math.ceil(samples / buckets / SLICE_ROWS)
+    many = round(samples / n_shards / (measured["samples"] / measured["shards"]))
     rng = np.random.default_rng(0)
-    n_shards = 16 ** corpora.bucket_digits(samples)
     draws = rng.choice(measured["shard_cpu_seconds"], (n_shards, max(many, 1)))
     shards = draws.sum(axis=1) / speed + measured["seconds_a_shard"]
     start = measured["startup"]["cpu_s"]

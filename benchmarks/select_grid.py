@@ -26,7 +26,7 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.levels.stage import Strategy
 from sft_diversity.selection import stage as selecting
 from sft_diversity.selection.stage import SelectConfig, files_of
-from sft_diversity.verbs.sources import IndexOptions, Work
+from sft_diversity.stages import store
 
 DIVERSITIES = (0, 17, 33, 50, 67, 83, 100)
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,10 +57,14 @@ def main() -> None:
 
 def open_all(corpus: Path, work: Path, tokenizer: str | None) -> selecting.Pool:
     """Return the pool with all six incidences, made where they are missing."""
-    kept = Work(work)
-    passes = {name: kept.tokens(corpus, name, tokenizer) for name in COMPONENTS}
-    options = {s: IndexOptions(strategy=s, tokenizer=tokenizer) for s in get_args(Strategy)}
-    indexes = {s: kept.index(corpus, asked) for s, asked in options.items()}
+    kept, counted = store(work), {"tokenizer": tokenizer}
+    passes = {
+        name: kept.get("tokens", {"component": name, **counted}, corpus).path for name in COMPONENTS
+    }
+    indexes = {
+        strategy: kept.get("index", {"strategy": strategy, **counted}, corpus).path
+        for strategy in get_args(Strategy)
+    }
     return selecting.open_pool(corpus, passes, indexes)
 
 
