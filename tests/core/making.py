@@ -114,7 +114,7 @@ def _total(job: Job[TotalConfig]) -> Result:
     return Result(figures={"length": len(said)}, seeds={"seed": 7}, recipe={"again": True})
 
 
-def _cost(config: Config, inputs: Mapping[str, Made], work: Path) -> dict[str, Any]:
+def _cost(config: Config, ask: Ask) -> dict[str, Any]:
     return {"seconds": 6.0, "bytes": 300}
 
 
