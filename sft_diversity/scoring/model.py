@@ -12,7 +12,7 @@ from pydantic import Field
 
 from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.loading import LOADING
 from sft_diversity.core.models import check_on_hub, looks_local
 from sft_diversity.endpoint.config import completions_url, is_url
@@ -183,9 +183,7 @@ def context(path: Path) -> int | None:
 
 def _folder_key(folder: Path) -> str:
     files = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
-    return content_key(
-        [[path.name, file_sha256(path)] for path in files if path.name not in _BESIDES]
-    )
+    return content_key([[path.name, file_key(path)] for path in files if path.name not in _BESIDES])
 
 
 def _from_hub(name: str) -> Source:

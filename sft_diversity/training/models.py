@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sft_diversity.core import folder, resources
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.loading import LOADING
 from sft_diversity.core.models import has_tokenizer
 
@@ -111,7 +111,7 @@ def _folder_key(path: Path) -> str:
         return folder.contents_key(folder.read_manifest(path))
     names = sorted({file for pattern in _FILES for file in path.glob(pattern)})
     kept = [file for file in names if file.name != folder.MANIFEST]
-    return content_key([[file.name, file_sha256(file)] for file in kept])
+    return content_key([[file.name, file_key(file)] for file in kept])
 
 
 def _fetch(model: str, revision: str | None) -> Path:

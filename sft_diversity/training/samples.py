@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import chat, folder
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.progress import progress
 
 if TYPE_CHECKING:
@@ -112,10 +113,10 @@ def find(subset: Path) -> Source:
     """
     root, stage = root_of(subset), folder.stage_of(subset)
     files = sorted(root.glob("*.parquet"))
-    if stage in ("select", "ingest"):
+    if stage in ("select", *corpora.MAKERS):
         key = folder.contents_key(folder.read_manifest(subset), "samples/")
     else:
-        key = content_key([[path.name, file_sha256(path)] for path in files])
+        key = content_key([[path.name, file_key(path)] for path in files])
     return Source(files, key, stage or "folder")
 
 

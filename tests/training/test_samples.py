@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import chat
+from sft_diversity.core import folder
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.training import samples
 from tests import tiny
@@ -156,6 +157,20 @@ def test_equal_folders_have_equal_keys_wherever_they_lie(tmp_path):
     one, two = (write_subset(tmp_path / name, [dialogue(1)]) for name in "ab")
     other = write_subset(tmp_path / "c", [dialogue(2)])
     assert samples.find(one).key == samples.find(two).key != samples.find(other).key
+
+
+@pytest.mark.parametrize("stage", ["ingest", "clean", "rewrite", "select"])
+def test_whatever_made_a_corpus_its_key_is_that_of_its_samples(tmp_path, stage):
+    keys = []
+    for name, more in (("a", b"1"), ("b", b"2")):
+        draft = folder.open_draft(tmp_path / name, folder.Work(stage, 0, {}, {"name": name}))
+        table = pa.Table.from_pylist([{"messages": dialogue(1)}])
+        draft.write_table("samples/all.parquet", table)
+        with draft.writing("report.txt") as path:  # what lies beside the samples
+            path.write_bytes(more)
+        draft.commit()
+        keys.append(samples.find(tmp_path / name).key)
+    assert keys[0] == keys[1]
 
 
 def test_folders_without_samples_are_refused(tmp_path):
