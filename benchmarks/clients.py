@@ -29,7 +29,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft_diversity import ingest
+from sft_diversity import export, ingest
 from sft_diversity.core.folder import dump_json
 from sft_diversity.exporting import clients, formats, stage
 from sft_diversity.exporting.formats import exported
@@ -86,10 +86,11 @@ def make_exports(scratch: Path) -> list[tuple[str, str, Path]]:
     made = []
     for name in formats.FORMATS:
         for file_type in FILE_TYPES:
-            asked = {"format": name, "file_type": file_type, "leave_out_unfit": True}
-            config = stage.ExportConfig.model_validate(asked)
             out_folder = scratch / f"{name}-{file_type}"
-            stage.export(scratch / "corpus", str(out_folder), config, lambda _: None)
+            export(
+                scratch / "corpus", to=str(out_folder), format=name, file_type=file_type,
+                leave_out_unfit=True,
+            )  # fmt: skip
             made.append((name, file_type, out_folder))
     return made
 

@@ -15,6 +15,7 @@ _HOMES = {
     "clean": "cleaning.stage:CLEAN",
     "clean-report": "cleaning.stage:CLEAN_REPORT",
     "embed": "embedding.stage:EMBED",
+    "export": "exporting.stage:EXPORT",
     "ingest": "ingestion.stage:INGEST",
     "index": "levels.stage:INDEX",
     "quality": "scoring.quality:QUALITY",

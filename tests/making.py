@@ -112,3 +112,14 @@ def score(
 def planned_score(model: str | Path, config: Any) -> dict[str, Any]:
     """Return what scoring would do."""
     return plan(f"score {config.suite}", config, Path("nowhere"), subject=model)
+
+
+def export(
+    source: Path, out: str | Path, config: Any, say: Callable[[str], None] = quiet
+) -> dict[str, Any]:
+    """Export to a folder; return the manifest."""
+    from sft_diversity.exporting.stage import check, check_licences
+
+    check([source], str(out))
+    check_licences([source], config, None, say)
+    return make("export", config, Path(out), subject=source, say=say)

@@ -17,6 +17,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, lineage, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.exporting import cards, clients, formats, hub, licences
 from sft_diversity.exporting.shards import BATCH_ROWS, RowStream, Statistics, write_shard
 
@@ -82,15 +83,48 @@ def check(sources: Sequence[Path], to: str) -> None:
         folder.check_out(Path(to), "export")
 
 
-def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:
-    """Return what `export` would do: rows, shards, bytes; touches nothing."""
+def needs(config: ExportConfig, ask: Ask) -> None:
+    """Read a finished subset, corpus or model."""
+    manifest = _exportable(Path(ask.subject))
+    ask.key(str(manifest["stage"]), str(manifest["digest"]))
+    ask.resolve(title=_title(manifest, config))
+    if manifest["stage"] != "finetune":
+        ask.resolve(**{name: getattr(config, name) for name in _OF_ROWS})
+        ask.resolve(licences=licences.stated(manifest, config.licences, config.corpus))
+
+
+_OF_ROWS = ("format", "file_type", "leave_out_unfit", "max_shard_mb")
+
+
+def join(job: Job[ExportConfig]) -> Result:
+    """Make the export's folder.
+
+    A subset or corpus becomes `data/train-00000-of-0000N.parquet` (or `.jsonl`), a dataset card
+    README.md, the selection's manifest as `selection.json` and the options to make it again as
+    `selection.yaml` (a corpus's as `corpus.json`, `.yaml`), and what trainers need to read it
+    (`clients`); a model becomes its own files and `training.json`. Each shard is read back and
+    compared before it counts.
+
+    Raises
+    ------
+    DataError
+        If there are no rows, or rows do not fit the format (see `leave_out_unfit`).
+    """
+    source = Path(job.subject)
+    manifest = _exportable(source)
+    folder.check_files(source, manifest)
+    if manifest["stage"] == "finetune":
+        return _export_model(source, manifest, job.draft)
+    return _export_samples(source, manifest, job.draft, job.config, job.say)
+
+
+def _cost(config: ExportConfig, ask: Ask) -> dict[str, Any]:
+    """Count rows, shards, bytes."""
+    source = Path(ask.subject)
     manifest = _exportable(source)
     files = _sample_files(source) if manifest["stage"] != "finetune" else _model_files(source)
     size = sum(path.stat().st_size for path in files)
-    found = {"stage": "export", "source": str(source), "of": manifest["stage"], "to": to}
-    name = hub.repository(to)
-    if name is not None:
-        found["repository"] = name
+    found: dict[str, Any] = {"source": str(source), "of": manifest["stage"]}
     if manifest["stage"] != "finetune":
         count, shards = _shards(files, config.max_shard_mb)
         found |= {"rows": count, "shards": shards}
@@ -98,80 +132,29 @@ def plan(source: Path, to: str, config: ExportConfig) -> dict[str, Any]:
     return found | {"bytes": size, "seconds": round(1 + size / 2e7)}
 
 
-def export(
-    source: Path | Sequence[Path],
-    to: str,
-    config: ExportConfig,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Export a finished subset, corpus or model to the folder `to`, or to `hub:org/name`.
-
-    A subset or corpus becomes `data/train-00000-of-0000N.parquet` (or `.jsonl`), a dataset card
-    README.md, the selection's manifest as `selection.json` and the options to make it again as
-    `selection.yaml` (a corpus's as `corpus.json`, `.yaml`), and what trainers need to read it
-    (`clients`); a model becomes its own files and `training.json`. Each shard is read back and
-    compared before it counts. A dataset repository takes several.
-
-    Returns
-    -------
-    dict
-        The manifest; after a push with `result.hub` beside it (see `hub.push`).
-
-    Raises
-    ------
-    UsageError
-        If `source` is nothing that can be exported, or `to` is no folder of an export; before a
-        push also where a licence needs a look and was not acknowledged.
-    DataError
-        If there are no rows, rows do not fit the format (see `leave_out_unfit`), or the Hub
-        refuses.
-    """
-    sources = [source] if isinstance(source, Path) else list(source)
-    check(sources, to)
-    manifests = [_exportable(one) for one in sources]
-    name = hub.repository(to)
-    _check_licences(manifests, config, name, say)
-    if name is None:
-        return _stage(sources[0], manifests[0], Path(to), config, say)
-    models = sum(one["stage"] == "finetune" for one in manifests)
-    if models and len(sources) > 1:
-        raise UsageError("export: a Hub repository takes one model, or subsets and corpora")
-    staged, done = [], {}
-    for one, manifest in zip(sources, manifests, strict=True):
-        plain = config.model_copy(update={"title": None})  # the title is the repository's
-        out = config.work / "export" / _work(manifest, plain).key
-        done = _stage(one, manifest, out, plain, say)
-        staged.append(out)
-    options = hub.PushOptions(**{key: getattr(config, key) for key in hub.OPTIONS})
-    pushed = hub.push(staged, name, "model" if models else "dataset", options, say)
-    figures = done["result"] if len(sources) == 1 else {"exports": len(sources)}
-    return done | {"rows": {}, "result": figures | {"hub": pushed}}
+EXPORT = Stage(
+    "export", VERSION, ExportConfig, needs=needs, join=join, cost=_cost,
+    options=lambda config: {},  # which count depends on what is exported: see `needs`
+)  # fmt: skip
 
 
-def _stage(
-    source: Path,
-    manifest: Mapping[str, Any],
-    out: Path,
-    config: ExportConfig,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Make the export's folder, or find it."""
-    draft = folder.open_draft(out, _work(manifest, config))
-    say(f"export: {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out, "export")
-    if manifest["stage"] == "finetune":
-        return _export_model(source, manifest, draft)
-    return _export_samples(source, manifest, draft, config, say)
-
-
-def _check_licences(
-    manifests: Sequence[Mapping[str, Any]],
+def check_licences(
+    sources: Sequence[Path],
     config: ExportConfig,
     repository: str | None,
     say: Callable[[str], None],
 ) -> None:
-    """Show the licences that need a look; before a push they must be acknowledged."""
+    """Show the licences that need a look; before a push they must be acknowledged.
+
+    Raises
+    ------
+    UsageError
+        If they are not. Or if a repository is to hold a model and something else.
+    """
+    manifests = [_exportable(source) for source in sources]
+    models = sum(one["stage"] == "finetune" for one in manifests)
+    if repository is not None and models and len(sources) > 1:
+        raise UsageError("export: a Hub repository takes one model, or subsets and corpora")
     found: dict[str, str] = {}
     for manifest in manifests:
         found |= licences.of_rows(manifest, config.licences, config.corpus)
@@ -195,17 +178,6 @@ def _exportable(source: Path) -> dict[str, Any]:
             "or a model (an output of select, ingest or finetune)"
         )
     return manifest
-
-
-def _work(manifest: Mapping[str, Any], config: ExportConfig) -> folder.Work:
-    settings: dict[str, Any] = {"title": _title(manifest, config)}
-    if manifest["stage"] != "finetune":
-        for name in ("format", "file_type", "leave_out_unfit", "max_shard_mb"):
-            settings[name] = getattr(config, name)
-        settings["licences"] = licences.stated(manifest, config.licences, config.corpus)
-    return folder.Work(
-        "export", VERSION, {str(manifest["stage"]): str(manifest["digest"])}, settings
-    )
 
 
 def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
@@ -242,7 +214,7 @@ def _export_samples(
     draft: folder.Draft,
     config: ExportConfig,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Result:
     files = _sample_files(source)
     count, shards = _shards(files, config.max_shard_mb)
     if count == 0:
@@ -273,9 +245,9 @@ def _export_samples(
     )
     _write_text(draft, "README.md", text)
     unknown = sorted(name for name in statistics.sources if name not in stated)
-    return draft.commit(
+    return Result(
         rows=folder.rows_account(count, statistics.rows, {"unfit": len(found.unfit)}),
-        result=statistics.as_json()
+        figures=statistics.as_json()
         | {"shards": shards, "unknown_licences": unknown, "format": config.format}
         | {"file_type": config.file_type, "not_alternating": found.broken_turns}
         | {"clients": {one.name: one.file for one in trainers}},
@@ -310,7 +282,7 @@ def _write_text(draft: folder.Draft, name: str, text: str) -> None:
         path.write_text(text, "utf-8", newline="\n")
 
 
-def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft) -> dict[str, Any]:
+def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft) -> Result:
     files = _model_files(source)
     if not any(path.suffix == ".safetensors" for path in files):
         raise DataError(f"export: {source} has no .safetensors weights; nothing to export")
@@ -321,7 +293,7 @@ def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft
                 shutil.copyfile(path, scratch)
     draft.write_json("training.json", {k: v for k, v in manifest.items() if k != "run"})
     size = sum(path.stat().st_size for path in files)
-    return draft.commit(result={"files": [path.name for path in files], "bytes": size})
+    return Result(figures={"files": [path.name for path in files], "bytes": size})
 
 
 def _model_files(source: Path) -> list[Path]:

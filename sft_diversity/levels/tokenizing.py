@@ -123,9 +123,16 @@ class Tokenizer:
         return [token.id for word in words for token in self._backend.model.tokenize(word)]
 
 
-def revision(name: str) -> str:
-    """Return the revision of a tokenizer; one without a `tokenizer.json` here is loaded for it."""
-    return _file_revision(name) or load_tokenizer(name).revision
+def revision(name: str, dry: bool = False) -> str | None:
+    """Return the revision of a tokenizer.
+
+    One without a `tokenizer.json` here is loaded for it; None where nothing is to be fetched
+    (`dry`) and it may have to be.
+    """
+    known = _file_revision(name)
+    if known is None and not (dry and not Path(name).exists()):
+        return load_tokenizer(name).revision
+    return known
 
 
 def _file_revision(name: str) -> str | None:

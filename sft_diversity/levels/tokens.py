@@ -42,7 +42,7 @@ def needs(config: TokensConfig, ask: Ask) -> None:
     """Read the corpus, and a tokenizer that is there."""
     tokenizing.check(config.name)
     if ask.corpus().there:
-        ask.key("tokenizer", tokenizing.revision(config.name))
+        ask.key("tokenizer", tokenizing.revision(config.name, ask.dry))
 
 
 def units(config: TokensConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import Field
@@ -19,6 +20,7 @@ from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
 from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
+from sft_diversity.exporting import hub
 from sft_diversity.exporting import stage as exporting
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import Format, IngestConfig
@@ -35,7 +37,7 @@ from sft_diversity.verbs.options import (
     OutOrWork,
     Work,
 )
-from sft_diversity.verbs.results import Result, made, options_from, planned
+from sft_diversity.verbs.results import Result, made, options_from
 from sft_diversity.verbs.sources import corpus_of
 
 PartOption = Annotated[
@@ -204,11 +206,30 @@ def export(
     A Hub repository takes several subsets and corpora at once, a folder one.
     """
     asked = options_from(exporting.ExportConfig, config, options)
-    named = [Path(one) for one in source]
-    exporting.check(named, to)
+    sources, repository = [Path(one) for one in source], hub.repository(to)
+    exporting.check(sources, to)
+    kept = store(asked.work, dry_run)
+    if not dry_run:
+        exporting.check_licences(sources, asked, repository, say)
+    if repository is None:
+        return made(kept, kept.get("export", asked, subject=sources[0], out=Path(to)))
+    plain = asked.model_copy(update={"title": None})  # the title is the repository's
+    staged = [kept.get("export", plain, subject=one).path for one in sources]
     if dry_run:
-        return {"plan": [planned(exporting.plan(one, to, asked) | {"out": to}) for one in named]}
-    return folder.figures(exporting.export(named, to, asked, say), to)
+        return {"plan": [step | {"repository": repository, "out": to} for step in kept.plan]}
+    return push(staged, repository, asked) | {"out": to}
+
+
+def push(staged: Sequence[Path], repository: str, asked: exporting.ExportConfig) -> Result:
+    """Push exported folders to a Hub repository; return figures, `hub` among them."""
+    manifests = [folder.read_manifest(place, "export") for place in staged]
+    kind: Literal["dataset", "model"] = (
+        "model" if "finetune" in manifests[0]["inputs"] else "dataset"
+    )
+    options = hub.PushOptions(**{key: getattr(asked, key) for key in hub.OPTIONS})
+    pushed = hub.push(staged, repository, kind, options, say)
+    figures = manifests[0]["result"] if len(staged) == 1 else {"exports": len(staged)}
+    return figures | {"hub": pushed, "seconds": manifests[-1]["run"]["seconds"]}
 
 
 def verify(

@@ -7,6 +7,7 @@ from sft_diversity.core import folder
 from sft_diversity.exporting import cards, stage
 from sft_diversity.exporting.formats import exported
 from sft_diversity.exporting.shards import Statistics
+from tests import making
 from tests.exporting import fixtures
 
 
@@ -15,7 +16,7 @@ def parsed(tmp_path_factory):
     root = tmp_path_factory.mktemp("card")
     source, corpus = fixtures.subset(root / "subset"), fixtures.corpus(root / "corpus")
     config = stage.ExportConfig(corpus=corpus, title="A: title, with 'signs' & |")
-    stage.export(source, str(root / "out"), config, lambda _: None)
+    making.export(source, str(root / "out"), config)
     return DatasetCard.load(root / "out" / "README.md")
 
 
@@ -72,6 +73,6 @@ def test_a_source_name_cannot_break_the_table(tmp_path):
 
     samples = samples.set_column(1, "source", pa.array(names))
     source = fixtures.subset(tmp_path / "subset", samples)
-    stage.export(source, str(tmp_path / "out"), stage.ExportConfig(), lambda _: None)
+    making.export(source, str(tmp_path / "out"), stage.ExportConfig())
     assert folder.verify(tmp_path / "out")["faults"] == []
     assert "| x \\| y &lt;script> | 6 |" in (tmp_path / "out/README.md").read_text()

@@ -34,7 +34,7 @@ EXCHANGES = st.builds(
 
 
 def export(source: Path, out: Path, **options: Any) -> dict[str, Any]:
-    return stage.export(source, str(out), stage.ExportConfig(**options), lambda _: None)
+    return making.export(source, str(out), stage.ExportConfig(**options))
 
 
 def ingest(path: Path, out: Path) -> list[dict[str, Any]]:

@@ -8,12 +8,13 @@ import pytest
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.exporting import collection, hub, record, remote, stage
+from tests import making
 from tests.exporting import fixtures
 
 
 def staged(root, name, settings, **options):
     source = fixtures.subset(root / f"{name}-source", settings=settings)
-    stage.export(source, str(root / name), stage.ExportConfig(**options), lambda _: None)
+    making.export(source, str(root / name), stage.ExportConfig(**options))
     return root / name
 
 
@@ -53,7 +54,7 @@ def test_equal_names_in_one_push_get_the_size_or_the_digest(tmp_path):
     settings = {"strategy": "random", "seed": 0}
     one = staged(tmp_path, "one", settings)
     less = fixtures.subset(tmp_path / "less-source", fixtures.samples().slice(0, 2), **{})
-    manifest = stage.export(less, str(tmp_path / "less"), stage.ExportConfig(), lambda _: None)
+    manifest = making.export(less, str(tmp_path / "less"), stage.ExportConfig())
     assert manifest["rows"]["kept"] == 2
     twins = [staged(tmp_path, f"t{i}", {**settings, "threshold": i}) for i in range(2)]
     names = [one.config for one in collection.config_names([one, *twins], None)]

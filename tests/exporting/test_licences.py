@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+import sft_diversity
 from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
 from sft_diversity.exporting import licences, stage
+from tests import making
 from tests.exporting import fixtures
 
 
@@ -46,10 +48,10 @@ def test_a_folder_shows_them_and_a_push_asks_first(tmp_path):
     source, corpus = fixtures.subset(tmp_path / "subset"), fixtures.corpus(tmp_path / "corpus")
     said: list[str] = []
     options = {"corpus": corpus, "work": tmp_path / "work"}
-    stage.export(source, str(tmp_path / "out"), stage.ExportConfig(**options), said.append)
+    making.export(source, str(tmp_path / "out"), stage.ExportConfig(**options), said.append)
     assert "export: licences of 1 of 2 sources need a look: b (no licence stated)" in said
     with pytest.raises(UsageError, match=r"b \(no licence stated\); may these go to me/x"):
-        stage.export(source, "hub:me/x", stage.ExportConfig(**options), said.append)
+        sft_diversity.export(source, to="hub:me/x", **options)
     assert not (tmp_path / "work").exists()
 
 

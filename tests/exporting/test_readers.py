@@ -15,6 +15,7 @@ import pytest
 from sft_diversity.core.errors import DataError
 from sft_diversity.exporting import formats, stage
 from sft_diversity.exporting.formats import exported
+from tests import making
 from tests.exporting import fixtures
 
 datasets.disable_progress_bars()
@@ -65,7 +66,7 @@ def made(tmp_path_factory) -> Path:
                 {"format": name, "file_type": file_type, "leave_out_unfit": True}
                 | {"max_shard_mb": 1}
             )
-            stage.export(source, str(root / f"{name}-{file_type}"), config, lambda _: None)
+            making.export(source, str(root / f"{name}-{file_type}"), config)
     return root
 
 
@@ -85,7 +86,7 @@ def test_alpaca_as_jsonl_refuses_a_history(tmp_path):
     )
     config = stage.ExportConfig(format="alpaca", file_type="jsonl")
     with pytest.raises(DataError, match=r"1 of 2 samples do not fit format alpaca.*Parquet"):
-        stage.export(source, str(tmp_path / "out"), config, lambda _: None)
+        making.export(source, str(tmp_path / "out"), config)
 
 
 @pytest.mark.parametrize("file_type", FILE_TYPES)

@@ -8,6 +8,7 @@ from huggingface_hub import DatasetCard
 
 from sft_diversity.exporting import collection, stage
 from sft_diversity.exporting.record import PushRecord
+from tests import making
 from tests.exporting import fixtures
 
 
@@ -16,7 +17,7 @@ def layout(root, names=(), **options):
     exports = []
     for i, settings in enumerate(names):
         source = fixtures.subset(root / f"source{i}", settings=settings)
-        stage.export(source, str(root / f"{i}"), stage.ExportConfig(**options), lambda _: None)
+        making.export(source, str(root / f"{i}"), stage.ExportConfig(**options))
         exports.append(root / f"{i}")
     staged = collection.config_names(exports, None)
     made = collection.layout("me/rows", "A: 'title' |", staged, PushRecord(), [])

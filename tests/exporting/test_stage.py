@@ -13,18 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import sft_diversity
 from sft_diversity.core import chat, folder, stopping
 from sft_diversity.core.errors import DataError, Interrupted, UsageError
 from sft_diversity.exporting import stage
 from sft_diversity.exporting.formats import exported
-from tests import tiny
+from tests import making, tiny
 from tests.exporting import fixtures
 
 datasets.disable_progress_bars()
 
 
 def export(source: Path, out: Path, **options) -> dict[str, Any]:
-    return stage.export(source, str(out), stage.ExportConfig(**options), lambda _: None)
+    return making.export(source, str(out), stage.ExportConfig(**options))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,12 @@ def test_polars_reads_it_too(made):
 def test_shards_are_named_and_split_evenly(tmp_path):
     long = [[("user", f"{i} " + "x" * 99_000), ("assistant", "y" * 100)] for i in range(50)]
     source = fixtures.subset(tmp_path / "subset", fixtures.samples(long), per_file=13)
-    assert stage.plan(source, "out", stage.ExportConfig(max_shard_mb=1))["shards"] > 1
+    assert (
+        making.plan("export", stage.ExportConfig(max_shard_mb=1), Path("out"), subject=source)[
+            "shards"
+        ]
+        > 1
+    )
     manifest = export(source, tmp_path / "out", max_shard_mb=1)
     shards = sorted((tmp_path / "out/data").iterdir())
     n = manifest["result"]["shards"]
@@ -106,7 +112,7 @@ def test_nothing_of_this_machine_is_in_what_others_see(made):
 def test_a_finished_export_is_reused(made, tmp_path):
     said: list[str] = []
     for _ in range(2):
-        stage.export(made / "subset", str(tmp_path / "out"), stage.ExportConfig(), said.append)
+        making.export(made / "subset", str(tmp_path / "out"), stage.ExportConfig(), said.append)
     assert "up to date" in said[-1]
 
 
@@ -176,7 +182,7 @@ def test_other_folders_are_refused(made, tmp_path):
 
 
 def test_the_plan_touches_nothing(made, tmp_path):
-    found = stage.plan(made / "subset", "hub:me/subset", stage.ExportConfig())
+    found = sft_diversity.export(made / "subset", to="hub:me/subset", dry_run=True)["plan"][0]
     assert (found["rows"], found["shards"], found["repository"]) == (6, 1, "me/subset")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import chat
-from sft_diversity.core import folder
+from sft_diversity.core import chat, folder
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.training import samples
 from tests import tiny
