@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from sft_diversity import export, ingest
 from sft_diversity.core.folder import dump_json
-from sft_diversity.exporting import clients, formats, stage
+from sft_diversity.exporting import clients, formats
 from sft_diversity.exporting.formats import exported
 
 ROOT = Path(__file__).resolve().parents[1]
