@@ -16,7 +16,7 @@ from sft_diversity.levels.base import Indexed, of_named_kinds
 from sft_diversity.levels.tag_prompt import PROMPT, SCHEMA
 from sft_diversity.levels.tag_steps import Tags
 from sft_diversity.levels.tagging import account, tag_corpus
-from sft_diversity.levels.vocabulary import lemmatizer
+from sft_diversity.levels.words import lemmatizer
 
 if TYPE_CHECKING:
     from sft_diversity.levels.meso import MesoOptions
