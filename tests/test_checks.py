@@ -113,7 +113,7 @@ def test_rows_that_ingest_drops_count_for_the_size(here):
     double.write_text(2 * (Path("b.jsonl").read_text("utf-8") + "\n"), "utf-8")
     with pytest.raises(DataError, match="size is 100 but the corpus has 60 samples"):
         select(here, str(double), size=100)
-    assert {p.name for p in (here / "work").iterdir()} == {"corpus"}
+    assert {p.name for p in (here / "work").iterdir()} == {"ingest"}
 
 
 def test_a_size_above_the_samples_that_may_be_picked_is_refused_with_the_reason(here):

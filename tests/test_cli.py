@@ -213,7 +213,7 @@ def test_a_grid_writes_each_subset_and_prints_their_overlap(place):
     )  # fmt: skip
     made = json.loads(again.stdout)
     assert list(made["subsets"]) == ["random-s0"]
-    assert "reused" in again.stderr
+    assert "grid/random-s0 is up to date" in again.stderr
 
 
 def test_explain_and_diff_say_why_and_how_much(place):
