@@ -24,7 +24,7 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json
 from sft_diversity.describe import Describer, MeasureOptions
 from sft_diversity.metrics import bleu, spread, stage, texts
-from sft_diversity.metrics.table import MeasureConfig, Part, sample
+from sft_diversity.metrics.table import ComponentData, MeasureConfig, sample
 from sft_diversity.work import Work
 
 RESULTS = Path(__file__).parent / "results" / "measure_subset.json"
@@ -53,17 +53,17 @@ def main() -> None:
         found["processor_seconds"] = round(time.process_time() - processor, 2)
         found["datasets"] = manifest["result"]["datasets"]
         found["parts"] = {
-            component: _parts(stage.read_part(described[0], component, MeasureConfig()))
+            component: _parts(stage.component_data(described[0], component, MeasureConfig()))
             for component in COMPONENTS
         }
-        part = stage.read_part(described[0], "response", MeasureConfig())
+        part = stage.component_data(described[0], "response", MeasureConfig())
         found["self_bleu"] = _beside_sacrebleu(part, asked.bleu_texts)
     RESULTS.write_text(dump_json(found), "utf-8")
     print(dump_json({k: found[k] for k in ("load", "seconds", "processor_seconds", "parts")}))
     print(dump_json(found["self_bleu"]))
 
 
-def _parts(part: Part) -> dict[str, float]:
+def _parts(part: ComponentData) -> dict[str, float]:
     """Return the seconds of each metric alone."""
     seconds: dict[str, float] = {}
     made = texts.numbered(part.texts)
@@ -87,7 +87,7 @@ def _parts(part: Part) -> dict[str, float]:
     return seconds
 
 
-def _beside_sacrebleu(part: Part, count: int) -> dict[str, float]:
+def _beside_sacrebleu(part: ComponentData, count: int) -> dict[str, float]:
     """Return seconds and values of both on the same texts."""
     from sacrebleu.metrics.bleu import BLEU
 

@@ -11,7 +11,15 @@ from sft_diversity.core import seeding
 from sft_diversity.core.numbers import interval
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import Floats, Levels, constant, resample
-from sft_diversity.fitting.lines import Line, bayes, fisher, mixed, ols, pearson, spearman
+from sft_diversity.fitting.lines import (
+    FittedLine,
+    bayes,
+    fisher,
+    mixed_line,
+    ols,
+    pearson,
+    spearman,
+)
 
 #: Slopes of the reference study, arXiv 2505.24768, to stand beside ours.
 PUBLISHED: dict[str, dict[int, float]] = {
@@ -99,13 +107,13 @@ def _line(levels: Levels, drawn: Floats | None, config: FitConfig) -> dict[str, 
         "spearman_r": rho,
         "spearman_p": rho_p,
         "bayes": bayes(x, y),
-        "mixed": mixed(levels, config.confidence),
+        "mixed": mixed_line(levels, config.confidence),
         "ends": ends(levels, config.confidence),
         "curvature": curvature(levels),
     }
 
 
-def _t_line(levels: Levels, confidence: float) -> tuple[Line, str]:
+def _t_line(levels: Levels, confidence: float) -> tuple[FittedLine, str]:
     """Return the line and what its t interval is over."""
     if len(levels.at) > 2:
         return ols(levels.at, levels.means, confidence), "level means"
@@ -119,7 +127,7 @@ def _bootstrap(x: Floats, drawn: Floats, confidence: float) -> tuple[float, floa
 
 
 def _wider(
-    line: Line, over: str, boot: tuple[float, float] | None
+    line: FittedLine, over: str, boot: tuple[float, float] | None
 ) -> tuple[tuple[float | None, float | None], str | None]:
     if line.low is None or line.high is None:
         return (boot, "bootstrap") if boot else ((None, None), None)

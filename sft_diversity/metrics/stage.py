@@ -20,7 +20,7 @@ from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.metrics.table import Figure, MeasureConfig, Part, measure_table, sample
+from sft_diversity.metrics.table import ComponentData, Figure, MeasureConfig, measure_table, sample
 
 VERSION = 1
 STAGE = "measure"
@@ -114,7 +114,7 @@ def measure(
             name = _file(number, component)
             if not draft.has(name):
                 stopping.safe_point(STAGE)
-                part = read_part(datasets[number], component, config)
+                part = component_data(datasets[number], component, config)
                 draft.write_json(name, measure_table(part, config))
             bar.advance()
     figures = [_figures(draft.path, datasets[number], number) for number in range(len(datasets))]
@@ -126,7 +126,7 @@ def measure(
     )
 
 
-def read_part(dataset: Dataset, component: Component, config: MeasureConfig) -> Part:
+def component_data(dataset: Dataset, component: Component, config: MeasureConfig) -> ComponentData:
     """Return what the metrics read of one component, samples ordered by id."""
     tables = [pq.read_table(path, columns=["id", component]) for path in dataset.files]
     table = pa.concat_tables(tables)
@@ -138,7 +138,7 @@ def read_part(dataset: Dataset, component: Component, config: MeasureConfig) -> 
     rows = _rows(ids, incidence.load_ids(passed), dataset.name, "token pass")
     counted = incidence.load(passed).take(rows)
     vectors, reference = _vectors(dataset, component, ids, config)
-    return Part(
+    return ComponentData(
         texts=table[component].to_pylist(),
         token_lengths=np.load(passed / "lengths.npy", allow_pickle=False)[rows],
         token_occurrences=np.bincount(

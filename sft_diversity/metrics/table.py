@@ -43,7 +43,7 @@ class MeasureConfig(Config):
 
 
 @dataclass(frozen=True)
-class Part:
+class ComponentData:
     """One component of a data set of n samples.
 
     The order of the samples takes part in what is sampled and in the compression ratio: the stage
@@ -71,7 +71,7 @@ class Part:
     incidences: Mapping[str, Incidence] = field(default_factory=dict)
 
 
-def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
+def measure_table(part: ComponentData, config: MeasureConfig) -> dict[str, Figure]:
     """Return every metric of a component by name, in the order of the table.
 
     A metric is None where the data set is too small for it. Figures are rounded to six decimals.
@@ -82,7 +82,7 @@ def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
     """
     n = len(part.texts)
     words = texts.numbered(part.texts)
-    found: dict[str, Figure] = dict(texts.lengths(part.token_lengths, part.texts))
+    found: dict[str, Figure] = dict(texts.length_figures(part.token_lengths, part.texts))
     for order, (grams, _) in enumerate(texts.ngrams(words, 4), start=1):
         counts = np.unique(grams, return_counts=True)[1]
         found[f"distinct_{order}"] = texts.distinct_ratio(counts)
@@ -99,7 +99,7 @@ def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
     return {name: round(v, _DIGITS) if v is not None else None for name, v in found.items()}
 
 
-def _spread(part: Part, config: MeasureConfig) -> dict[str, Figure]:
+def _spread(part: ComponentData, config: MeasureConfig) -> dict[str, Figure]:
     """Return the metrics of embeddings."""
     n = len(part.vectors)
     if n < 2:

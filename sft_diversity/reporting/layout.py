@@ -57,7 +57,7 @@ def draw_map(
     known = vectors.ids(embeddings, component)
     rows = rows_drawn(len(known), config.map_points, config.seed, "map")
     anchors = vectors.take(embeddings, component, rows)
-    flat = scaled(places(anchors, config))
+    flat = scaled(plane_of(anchors, config))
     region, centres = regions(flat, config.seed)
     step = spacing(flat)
     subsets: list[dict[str, Any]] = []
@@ -98,7 +98,7 @@ def _own(ids: pa.Array, known: pa.Array, name: str, config: ReportConfig) -> Row
     return rows[rows_drawn(len(rows), config.map_picks, config.seed, "map picks", name)]
 
 
-def places(points: Vectors, config: ReportConfig) -> Points:
+def plane_of(points: Vectors, config: ReportConfig) -> Points:
     """Return a place in the plane for every vector, by the method of `config`."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

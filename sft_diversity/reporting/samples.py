@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from sft_diversity.core import seeding
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.portrait import kind_rows, labels
-from sft_diversity.reporting.reading import Kinds, Origin, Rows, Subset, rows_among
+from sft_diversity.reporting.reading import Kinds, Rows, SourceCorpus, Subset, rows_among
 
 _PER_KIND = 2
 _SHOWN = 15
@@ -30,12 +30,14 @@ def overlap(first: Subset, second: Subset) -> dict[str, Any]:
     }
 
 
-def overlap_by_chance(first: Subset, second: Subset, pool: Origin) -> float | None:
+def overlap_by_chance(first: Subset, second: Subset, pool: SourceCorpus) -> float | None:
     """Return how many samples two random draws of these sizes would share, on average."""
     return None if not pool.size else round(len(first.ids) * len(second.ids) / pool.size, 1)
 
 
-def kinds_of_two(opened: Kinds, first: Subset, second: Subset, pool: Origin) -> dict[str, Any]:
+def kinds_of_two(
+    opened: Kinds, first: Subset, second: Subset, pool: SourceCorpus
+) -> dict[str, Any]:
     """Return the kinds that only one holds, those most frequent in it first."""
     held = [
         opened.counts(rows_among(one.ids, opened.ids, f"the incidence of {opened.strategy}"))
@@ -88,7 +90,7 @@ def plain_figures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[d
 
 
 def sample_groups(
-    subset: Subset, pool: Origin, opened: Kinds | None, config: ReportConfig
+    subset: Subset, pool: SourceCorpus, opened: Kinds | None, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return groups of samples, each with a title and shortened texts.
 
@@ -110,7 +112,7 @@ def sample_groups(
 
 
 def by_kind(
-    subset: Subset, pool: Origin, opened: Kinds, config: ReportConfig
+    subset: Subset, pool: SourceCorpus, opened: Kinds, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return samples of the kind held most, of one in the middle and of one held once."""
     rows = rows_among(subset.ids, opened.ids, f"the incidence of {opened.strategy}")

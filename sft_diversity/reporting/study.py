@@ -11,7 +11,7 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
 from sft_diversity.reporting import portrait, reading, samples
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.reading import Origin, Row, Subset, open_kinds, open_subset
+from sft_diversity.reporting.reading import Row, SourceCorpus, Subset, open_kinds, open_subset
 
 BASELINES = ("random", "random-common", "longest", "base")
 _KEYS = ("regime", "strategy", "size", "diversity", "seed")
@@ -149,7 +149,7 @@ def cell_label(row: Row) -> str:
 
 
 def dial_changes(
-    rows: Sequence[Row], opened: dict[str, Subset], pool: Origin, config: ReportConfig
+    rows: Sequence[Row], opened: dict[str, Subset], pool: SourceCorpus, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return, by strategy and size, what the highest diversity gains and loses over the lowest."""
     groups: dict[tuple[str, int], list[Row]] = {}
@@ -207,7 +207,7 @@ def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return training curves by strategy and size; a series a level of diversity."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        log = reading.training_log(place / "models" / run_name(row) / "training.jsonl")
+        log = reading.binned_log(place / "models" / run_name(row) / "training.jsonl")
         if log is not None:
             group = f"{row['strategy']}, N = {row['size']:,}"
             groups.setdefault(group, []).append({"diversity": row.get("diversity"), **log})
@@ -215,7 +215,7 @@ def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def gather_samples(
-    rows: Sequence[Row], opened: dict[str, Subset], pool: Origin, config: ReportConfig
+    rows: Sequence[Row], opened: dict[str, Subset], pool: SourceCorpus, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return samples to read: of each strategy at its highest diversity, and of random."""
     last: dict[tuple[str, int], Row] = {}
