@@ -10,7 +10,7 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.measures import in_order, metric_title
 from sft_diversity.core.progress import clock
 from sft_diversity.levels.band import PUBLISHED
-from sft_diversity.selection import no_kind
+from sft_diversity.selection.no_kind import no_kind_warnings
 
 
 def plan_text(result: dict[str, Any]) -> str:
@@ -156,7 +156,7 @@ def _eligible_lines(result: dict[str, Any]) -> list[str]:
             f"{result['strategy']}: {result['no_kind_picks']:,} of {result['rows']:,} picks hold "
             "no kind"
         )
-    return [*lines, *no_kind.warnings(result)]
+    return [*lines, *no_kind_warnings(result)]
 
 
 def selected(result: dict[str, Any]) -> str:

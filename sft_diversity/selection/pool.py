@@ -18,16 +18,32 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Rows
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.selection import constraints, no_kind
+from sft_diversity.selection import constraints
 from sft_diversity.selection.config import LIMITS, SelectConfig
 from sft_diversity.selection.constraints import Eligible
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.entropy import EntropyDial, make_entropy_dial
-from sft_diversity.selection.figures import Tokens
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.no_kind import draw_without_kind
 from sft_diversity.selection.peeling import Peeling, peel
+from sft_diversity.selection.problem import Limits
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One component's token pass over the corpus.
+
+    Attributes
+    ----------
+    incidence : Incidence
+        All token types of every sample, with counts.
+    lengths : int32 array, shape (n,)
+        Tokens of each sample.
+    """
+
+    incidence: Incidence
+    lengths: npt.NDArray[np.int32]
 
 
 @dataclass
@@ -147,7 +163,7 @@ class Pool:
         rows, empty = self.allowed(config), self.empty(config)
         holding = np.setdiff1d(rows, empty, assume_unique=True)
         limits, _ = self.limits(config)
-        return no_kind.draw(empty, holding, config.size, limits, config.seed)
+        return draw_without_kind(empty, holding, config.size, limits, config.seed)
 
     def dial(self, config: SelectConfig) -> tuple[Dial, dict[str, Any]]:
         """Return the range of the dial and how its limits read, made once for equal options.
@@ -174,8 +190,7 @@ class Pool:
         def limited() -> tuple[Dial, dict[str, Any]]:
             peeling, limits = self.peeling(config), whole.after(drawn)
             if limits.quotas is not None:  # peeled so that every pool can serve them
-                made = Incidence(peeling.indptr, peeling.indices, peeling.indices, peeling.n_kinds)
-                peeling = peel(made, limits.quotas, limits.kept)
+                peeling = peel(peeling.incidence, limits.quotas, limits.kept)
             return make_dial(peeling, size, limits=limits, free=free()), said
 
         return self._once(("dial", *asked, *config.eligibility), limited)
