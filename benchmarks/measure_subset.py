@@ -22,9 +22,10 @@ from sft_diversity import workflow
 from sft_diversity.core import machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json
+from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.describe import Describer, MeasureOptions
 from sft_diversity.metrics import bleu, spread, stage, texts
-from sft_diversity.metrics.table import ComponentData, MeasureConfig, sample
+from sft_diversity.metrics.table import ComponentData, MeasureConfig
 from sft_diversity.work import Work
 
 RESULTS = Path(__file__).parent / "results" / "measure_subset.json"
@@ -67,7 +68,7 @@ def _parts(part: ComponentData) -> dict[str, float]:
     """Return the seconds of each metric alone."""
     seconds: dict[str, float] = {}
     made = texts.numbered(part.texts)
-    few = made.take(sample(len(part.texts), 1_000, 0, "self-bleu"))
+    few = made.take(rows_drawn(len(part.texts), 1_000, 0, "measure", "self-bleu"))
     factors = spread.density_factors(part.vectors, part.reference)
     timed: dict[str, Callable[[], object]] = {
         "words": lambda: texts.numbered(part.texts),
@@ -91,7 +92,8 @@ def _beside_sacrebleu(part: ComponentData, count: int) -> dict[str, float]:
     """Return seconds and values of both on the same texts."""
     from sacrebleu.metrics.bleu import BLEU
 
-    few = [part.texts[i] for i in sample(len(part.texts), count, 0, "self-bleu")]
+    rows = rows_drawn(len(part.texts), count, 0, "measure", "self-bleu")
+    few = [part.texts[i] for i in rows]
     start = time.perf_counter()
     ours = bleu.self_bleu(texts.numbered(few))
     between = time.perf_counter()

@@ -19,8 +19,9 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.metrics.table import ComponentData, Figure, MeasureConfig, measure_table, sample
+from sft_diversity.metrics.table import ComponentData, Figure, MeasureConfig, measure_table
 
 VERSION = 1
 STAGE = "measure"
@@ -158,7 +159,7 @@ def _vectors(
     known = core_vectors.ids(embedded, component)
     own = _rows(ids, known, dataset.name, "embeddings")
     n = len(known) if against == embedded else len(core_vectors.ids(against, component))
-    rows = sample(n, config.reference_sample, config.seed, "reference")
+    rows = rows_drawn(n, config.reference_sample, config.seed, "measure", "reference")
     if against != embedded:
         return (
             core_vectors.take(embedded, component, own),

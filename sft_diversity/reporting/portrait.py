@@ -174,21 +174,11 @@ def token_text(name: str) -> str:
 
     Spaces and line ends are made visible; a token that is a part of a character stays as it is.
     """
-    try:
-        text = bytes(_BYTES[sign] for sign in name).decode()
-    except (KeyError, UnicodeDecodeError):
-        text = name
+    from tokenizers import decoders
+
+    text = decoders.ByteLevel().decode([name])
+    text = name if "\ufffd" in text else text
     return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-
-
-def _byte_signs() -> dict[str, int]:
-    """Return the signs that byte-level tokenizers write bytes with (GPT-2's `bytes_to_unicode`)."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(rest)}
-
-
-_BYTES = _byte_signs()
 
 
 def clip(text: str, characters: int) -> str:

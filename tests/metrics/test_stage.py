@@ -14,7 +14,7 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.vectors import unit
 from sft_diversity.metrics import stage
 from sft_diversity.metrics.stage import component_data, measure, plan
-from sft_diversity.metrics.table import ComponentData, MeasureConfig, measure_table, sample
+from sft_diversity.metrics.table import ComponentData, MeasureConfig, measure_table
 from tests.metrics import making
 from tests.metrics.making import quiet
 
@@ -160,10 +160,3 @@ def test_a_table_takes_incidences_by_level():
     held = Incidence(np.arange(4), np.zeros(3, np.int32), np.ones(3, np.int32), 2)
     found = measure_table(part_of(3, incidences={"micro": held}), CONFIG)
     assert (found["micro_kinds"], found["micro_share"]) == (1, 0.5)
-
-
-def test_samples_are_drawn_by_seed_without_repeats():
-    first, again = (sample(100, 10, 3, "x").tolist() for _ in range(2))
-    assert first == again == sorted(set(first))
-    assert sample(100, 10, 4, "x").tolist() != first
-    assert sample(5, 10, 0, "x").tolist() == [0, 1, 2, 3, 4]
