@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,27 +24,6 @@ _AXOLOTL_HEAD = """\
 # How axolotl reads this folder. Add base_model and your training settings, then in this folder:
 #   axolotl preprocess axolotl.yaml
 #   axolotl train axolotl.yaml
-"""
-_TRL_SCRIPT = """\
-#!/bin/sh
-# Fine-tunes a model on this folder with TRL:
-#   sh trl_sft.sh MODEL OUT [further options of trl sft]
-# A base model whose tokenizer has no chat template gets that of chat_template.jinja.
-set -e
-model=$1
-out=$2
-shift 2
-here=$(dirname "$0")
-python=$(dirname "$(command -v trl)")/python
-[ -x "$python" ] || python=python3
-templated=$("$python" -c 'import sys, transformers
-tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
-print("yes" if tokenizer.chat_template else "no")' "$model")
-if [ "$templated" = no ]; then
-    set -- --chat_template_path "$here/chat_template.jinja" "$@"
-fi
-exec trl sft --model_name_or_path "$model" --output_dir "$out" \\
-    --dataset_name "$here"{options} "$@"
 """
 
 
@@ -85,7 +65,8 @@ def _trl(format: str) -> TrainerFiles:
     if format == "messages":
         note += "; the chat template must mark what the assistant says (`{% generation %}`)"
     note += f"; a model without a chat template gets `{TEMPLATE}`"
-    files = {TRL: _TRL_SCRIPT.format(options=options[format]), TEMPLATE: chat.TEMPLATE}
+    script = (Path(__file__).with_name("templates") / TRL).read_text("utf-8")
+    files = {TRL: script.replace("@OPTIONS@", options[format]), TEMPLATE: chat.TEMPLATE}
     return TrainerFiles("TRL", files, note)
 
 
