@@ -10,7 +10,7 @@ import numpy as np
 from sft_diversity.core import seeding
 from sft_diversity.core.numbers import interval
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.levels import Floats, Levels, constant, resample
+from sft_diversity.fitting.levels import Floats, Levels, constant, fit_about_mean, resample
 from sft_diversity.fitting.lines import (
     FittedLine,
     bayes,
@@ -205,11 +205,10 @@ def _contrasts(
     square, df = levels.squares
     if not df or square <= 0:
         return []
-    x, y = levels.each
     rows = np.zeros((len(others), len(levels.at)))
     rows[:, one] = 1
     rows[np.arange(len(others)), others] = -1
-    tested = _fit(y, x[:, None] == levels.at).t_test(rows)
+    tested = levels.fitted.t_test(rows)
     reach = tested.conf_int(1 - confidence)
     return [
         {
@@ -242,25 +241,17 @@ def curvature(levels: Levels) -> dict[str, Any] | None:
     square, within = levels.squares
     if len(levels.at) < 3 or constant(levels.means):
         return None
-    x, y = levels.each
+    x, _ = levels.each
     at = (x - x.mean()) / x.std()
     line = np.column_stack([np.ones_like(at), at])
     if within and square > 0:
-        test, richer = "lack of fit", x[:, None] == levels.at
+        test, full = "lack of fit", levels.fitted
     elif not within and len(levels.at) > 3:
-        test, richer = "quadratic", np.column_stack([line, at**2])
+        test, full = "quadratic", fit_about_mean(levels, np.column_stack([line, at**2]))
     else:
         return None
-    full = _fit(y, richer)
-    df = [richer.shape[1] - 2, int(full.df_resid)]
+    df = [len(full.params) - 2, int(full.df_resid)]
     if full.ssr <= 1e-24 * full.centered_tss:  # exactly on a parabola: nothing to test against
         return {"test": test, "f": None, "df": df, "p": None}
-    f, p, _ = full.compare_f_test(_fit(y, line))
+    f, p, _ = full.compare_f_test(fit_about_mean(levels, line))
     return {"test": test, "f": max(0.0, float(f)), "df": df, "p": float(p)}
-
-
-def _fit(scores: Floats, design: Any) -> Any:
-    """Return statsmodels' OLS of scores about their mean."""
-    from statsmodels.regression.linear_model import OLS
-
-    return OLS(scores - scores.mean(), np.asarray(design, dtype=np.float64)).fit()
