@@ -21,8 +21,9 @@ import numpy as np
 from sft_diversity.core import machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json
+from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.metrics import bleu, spread, stage, texts
-from sft_diversity.metrics.table import MeasureConfig, Part, sample
+from sft_diversity.metrics.table import ComponentData, MeasureConfig
 from sft_diversity.stages import store
 from sft_diversity.verbs import selecting
 from sft_diversity.verbs.measuring import Describer, MeasureOptions
@@ -53,21 +54,21 @@ def main() -> None:
         found["processor_seconds"] = round(time.process_time() - processor, 2)
         found["datasets"] = manifest["result"]["datasets"]
         found["parts"] = {
-            component: _parts(stage.read_part(described[0], component, MeasureConfig()))
+            component: _parts(stage.component_data(described[0], component, MeasureConfig()))
             for component in COMPONENTS
         }
-        part = stage.read_part(described[0], "response", MeasureConfig())
+        part = stage.component_data(described[0], "response", MeasureConfig())
         found["self_bleu"] = _beside_sacrebleu(part, asked.bleu_texts)
     RESULTS.write_text(dump_json(found), "utf-8")
     print(dump_json({k: found[k] for k in ("load", "seconds", "processor_seconds", "parts")}))
     print(dump_json(found["self_bleu"]))
 
 
-def _parts(part: Part) -> dict[str, float]:
+def _parts(part: ComponentData) -> dict[str, float]:
     """Return the seconds of each metric alone."""
     seconds: dict[str, float] = {}
     made = texts.numbered(part.texts)
-    few = made.take(sample(len(part.texts), 1_000, 0, "self-bleu"))
+    few = made.take(rows_drawn(len(part.texts), 1_000, 0, "measure", "self-bleu"))
     factors = spread.density_factors(part.vectors, part.reference)
     timed: dict[str, Callable[[], object]] = {
         "words": lambda: texts.numbered(part.texts),
@@ -87,11 +88,12 @@ def _parts(part: Part) -> dict[str, float]:
     return seconds
 
 
-def _beside_sacrebleu(part: Part, count: int) -> dict[str, float]:
+def _beside_sacrebleu(part: ComponentData, count: int) -> dict[str, float]:
     """Return seconds and values of both on the same texts."""
     from sacrebleu.metrics.bleu import BLEU
 
-    few = [part.texts[i] for i in sample(len(part.texts), count, 0, "self-bleu")]
+    rows = rows_drawn(len(part.texts), count, 0, "measure", "self-bleu")
+    few = [part.texts[i] for i in rows]
     start = time.perf_counter()
     ours = bleu.self_bleu(texts.numbered(few))
     between = time.perf_counter()

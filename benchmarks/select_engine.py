@@ -25,8 +25,9 @@ import numpy as np
 
 from sft_diversity.core import incidence
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.numbers import evenness
 from sft_diversity.selection.dial import make_dial
-from sft_diversity.selection.engine import Fill, Selection, choose, choose_at
+from sft_diversity.selection.engine import Fill, Selection, choose_at
 from sft_diversity.selection.entropy import EntropySelection, choose_by_entropy, make_entropy_dial
 from sft_diversity.selection.peeling import peel
 
@@ -56,18 +57,18 @@ def by_kinds(
                     "fill": fill,
                     "diversity": level,
                     "kinds_covered": made.kinds_covered,
-                    "kinds_target": made.kinds_target,
-                    "coverage_bound": made.coverage_bound,
+                    "kinds_target": made.place.target,
+                    "coverage_bound": dial.bound,
                     "pool": made.pool,
-                    "evenness": round(made.evenness, 4),
+                    "evenness": round(evenness(made.held), 4),
                     "shared_with_next_seed": shared,
                     "cpu_seconds": round(seconds, 4),
                 }
                 records.append(record)
                 say(
-                    f"    {fill} {level:3} %: {made.kinds_covered:,} of {made.kinds_target:,}, "
-                    f"bound {made.coverage_bound:,}, pool {made.pool:,}, "
-                    f"evenness {made.evenness:.3f}, {shared:,} shared, {seconds:.3f} s"
+                    f"    {fill} {level:3} %: {made.kinds_covered:,} of {made.place.target:,}, "
+                    f"bound {dial.bound:,}, pool {made.pool:,}, "
+                    f"evenness {evenness(made.held):.3f}, {shared:,} shared, {seconds:.3f} s"
                 )
     return records
 
@@ -133,7 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     tiny = Incidence(np.arange(5), np.zeros(4, np.int32), np.full(4, 16, np.int32), 1)
     for fill in ("draws", "balance", "uniform"):
-        choose(tiny, 2, 50, fill=fill)
+        choose_at(make_dial(tiny, 2), 50, fill=fill)
     make_entropy_dial(tiny, 2)
     start = time.perf_counter(), time.process_time()
     kinds, bits = {}, {}

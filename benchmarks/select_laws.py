@@ -22,11 +22,10 @@ from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import folder, machine
 from sft_diversity.levels.stage import Strategy
-from sft_diversity.selection.cover import cover
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.engine import Fill, choose_at
+from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.peeling import Peeling, peel
-from sft_diversity.selection.transpose import count_kinds
 
 SIZES = (25, 50, 100, 200, 500, 1_000, 2_000, 10_000)
 FILLS: tuple[Fill, ...] = ("draws", "balance")
@@ -67,10 +66,10 @@ def checked(peeling: Peeling, size: int) -> dict[str, Any]:
     dial = make_dial(peeling, size)
     dial.place(100)
     seconds = time.process_time() - started
-    everyone = peeling.pool(0)
-    plain = cover(*peeling.shape, everyone, size).covered
+    everyone = dial.problem(0)
+    plain = everyone.kinds(cover(everyone))
     rng = np.random.default_rng(0)
-    draws = [kinds_of(peeling, rng.permutation(everyone)[:size]) for _ in range(RANDOM)]
+    draws = [everyone.kinds(rng.permutation(everyone.rows)[:size]) for _ in range(RANDOM)]
     broken, slowest = [], 0.0
     if dial.k_max < 0.98 * plain:
         broken.append("100 % holds less than 98 % of plain greedy's kinds")
@@ -104,21 +103,16 @@ def over_the_dial(dial: Dial, fill: Fill) -> tuple[list[str], float]:
         started = time.process_time()
         chosen = choose_at(dial, diversity, fill=fill, seed=1)
         slowest = max(slowest, time.process_time() - started)
-        held = kinds_of(dial.peeling, chosen.rows)
-        reached.append((chosen.kinds_target, held))
+        held = dial.problem(0).kinds(chosen.rows)
+        reached.append((chosen.place.target, held))
         if len(np.unique(chosen.rows)) != dial.size:
             broken.append(f"{fill} {diversity} %: not N distinct samples")
-        if not held == chosen.kinds_covered == chosen.kinds_target:
+        if not held == chosen.kinds_covered == chosen.place.target:
             broken.append(f"{fill} {diversity} %: kinds are not those aimed at")
     for (target, held), (next_target, next_held) in itertools.pairwise(reached):
         if next_held < held or (next_target > target and next_held <= held):
             broken.append(f"{fill}: kinds do not rise from {held:,} to {next_held:,}")
     return broken, slowest
-
-
-def kinds_of(peeling: Peeling, rows: Any) -> int:
-    """Return the kinds that rows hold."""
-    return int(np.count_nonzero(count_kinds(*peeling.shape[:2], rows, peeling.n_kinds)))
 
 
 if __name__ == "__main__":

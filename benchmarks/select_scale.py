@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.numbers import evenness
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.peeling import peel
@@ -146,8 +147,8 @@ def measure(made: Path, n: int) -> dict[str, Any]:
             record[name] |= {
                 "pool": made_of.pool,
                 "covered": made_of.kinds_covered,
-                "target": made_of.kinds_target,
-                "evenness": round(made_of.evenness, 4),
+                "target": made_of.place.target,
+                "evenness": round(evenness(made_of.held), 4),
             }
     small = step(record, "dial of 2,000", partial(make_dial, peeling, 2_000))  # k_max is searched
     record["dial of 2,000"] |= {"k_min": small.k_min, "k_max": small.k_max}

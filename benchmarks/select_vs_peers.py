@@ -35,18 +35,22 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core import folder, incidence, machine
+from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Floats, Rows
 from sft_diversity.core.vectors import read_component
-from sft_diversity.selection.balance import balance
-from sft_diversity.selection.capping import fit
-from sft_diversity.selection.cover import cover
-from sft_diversity.selection.embedded.facility import facility_bound, facility_location
-from sft_diversity.selection.embedded.kcenter import k_center
-from sft_diversity.selection.embedded.neighbours import Graph, neighbour_graph
-from sft_diversity.selection.embedded.repr_filter import repr_filter
-from sft_diversity.selection.engine import choose
-from sft_diversity.selection.greedy import greedy
-from sft_diversity.selection.limits import FREE
+from sft_diversity.selection.deita import repr_filter
+from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.engine import choose_at
+from sft_diversity.selection.facility_location import (
+    Graph,
+    facility_bound,
+    facility_location,
+    neighbour_graph,
+)
+from sft_diversity.selection.fit import fit
+from sft_diversity.selection.greedy import balance, cover, greedy
+from sft_diversity.selection.k_center import k_center
+from sft_diversity.selection.problem import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL, SMALL_SIZE = 5_000, 500  # where every peer finishes
@@ -71,33 +75,28 @@ class Task:
         """The neighbour graph."""
         return Graph(self.graph_indptr, self.graph_indices, self.graph_similarity)
 
-    @property
-    def shape(self) -> tuple[Any, Any, int]:
-        """The incidence, as kernels take it."""
-        return self.indptr, self.indices, int(self.n_kinds)
-
-    @property
-    def holding(self) -> Rows:
-        """Rows that hold a kind."""
-        return np.flatnonzero(np.diff(self.indptr))
+    def problem(self, size: int) -> Problem:
+        """Return the problem of picking among the rows that hold a kind."""
+        made = Incidence(self.indptr, self.indices, self.indices, int(self.n_kinds))
+        return Problem(made, np.flatnonzero(np.diff(self.indptr)), size)
 
 
 def pick_coverage(task: Task, size: int) -> Rows:
     """Pick by coverage, then any rows up to the size."""
-    found = cover(*task.shape, task.holding, size).rows
-    return fit(*task.shape, task.holding, size, FREE, found)
+    problem = task.problem(size)
+    return fit(problem, cover(problem))
 
 
 def pick_log(task: Task, size: int) -> Rows:
     """Pick by Σ log(1 + c)."""
-    return balance(*task.shape, task.holding, size)
+    return balance(task.problem(size))
 
 
 def pick_sqrt(task: Task, size: int) -> Rows:
     """Pick by Σ √c."""
     steps = np.diff(np.sqrt(np.arange(size + 2.0)))
-    indptr, indices, n_kinds = task.shape
-    return greedy(indptr, indices, task.holding, size, steps, np.zeros(n_kinds, np.int64))
+    problem = task.problem(size)
+    return greedy(problem.tally(), problem.rows, size, steps)
 
 
 def pick_facility(task: Task, size: int) -> Rows:
@@ -313,7 +312,7 @@ COMPONENTS = ("instruction", "response")
 
 def rows_of(source: incidence.Incidence, size: int, level: float) -> npt.NDArray[np.int64]:
     """Return the rows of one selection."""
-    return choose(source, size, level).rows
+    return choose_at(make_dial(source, size), level).rows
 
 
 def table(records: list[dict[str, Any]]) -> list[str]:

@@ -23,14 +23,15 @@ from select_grid import DIVERSITIES, ROOT, open_all
 from sft_diversity.core import folder, machine, vectors
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Rows
+from sft_diversity.core.numbers import evenness
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection import figures
-from sft_diversity.selection.cover import cover
+from sft_diversity.selection.choices import describe
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.draws import draw
-from sft_diversity.selection.engine import choose_at, evenness
+from sft_diversity.selection.engine import choose_at
+from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.peeling import Peeling, peel
-from sft_diversity.selection.transpose import count_kinds
+from sft_diversity.selection.problem import Problem
 
 STRATEGIES = ("micro-response", "micro-instruction", "meso-response", "macro-response")
 MEASURES = ("kinds", "evenness", "entropy_bits", "distance", "response_tokens")
@@ -55,8 +56,8 @@ def main() -> None:
             points = vectors.read_component(asked.embeddings / component, component)[1]
         for size in asked.sizes:
             for variant, diversity, picks in chosen(made, size):
-                held = count_kinds(made.indptr, made.indices, picks, made.n_kinds)
-                told = figures.describe(picks, pool.tokens, component)  # type: ignore[arg-type]
+                held = np.bincount(made.take(picks).indices, minlength=made.n_kinds)
+                told = describe(picks, pool.tokens, component)  # type: ignore[arg-type]
                 row = {"strategy": strategy, "size": size, "variant": variant}
                 row |= {"diversity": diversity, "kinds": int((held > 0).sum())}
                 row |= {"evenness": round(evenness(held), 4), **told}
@@ -114,8 +115,7 @@ def by_times(made: Incidence, times: Any) -> Peeling:
     kinds_after = (kind_left[:, None] > after[None, :]).sum(axis=0)
     pools = np.array([(sample_left > step).sum() for step in after])
     return Peeling(
-        np.asarray(made.indptr), np.asarray(made.indices), made.n_kinds,
-        sample_left.astype(np.int32), kind_left.astype(np.int32), kinds_after, pools,
+        made, sample_left.astype(np.int32), kind_left.astype(np.int32), kinds_after, pools
     )  # fmt: skip
 
 
@@ -137,8 +137,8 @@ def by_any(made: Incidence, size: int) -> Iterator[tuple[int, Rows]]:
 
     def reached(step: int) -> bool:
         part, rows = cut(total - step)
-        found = cover(part.indptr, part.indices, made.n_kinds, rows, size)
-        return found.covered == total - step
+        problem = Problem(part, rows, size)
+        return problem.kinds(cover(problem)) == total - step
 
     low = total - next(k for k in range(1, total + 1) if len(cut(k)[1]) >= size)
     high, fails = low, -1
@@ -148,12 +148,7 @@ def by_any(made: Incidence, size: int) -> Iterator[tuple[int, Rows]]:
     for diversity in DIVERSITIES:
         step = round(low + diversity / 100 * (high - low))
         part, rows = cut(total - step)
-        yield (
-            diversity,
-            draw(
-                part.indptr, part.indices, made.n_kinds, rows, size, generator(0, "select", "draws")
-            ),
-        )
+        yield diversity, draw(Problem(part, rows, size), generator(0, "select", "draws"))
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -48,7 +48,7 @@ NAMES = (
 )  # fmt: skip
 UNCLAIMED: dict[str, Any] = {
     "bayes": lambda x, y: None,
-    "mixed": lambda levels, confidence: None,
+    "mixed_line": lambda levels, confidence: None,
     "spearman": lambda x, y: (None, None),
 }
 KEYS = ["regime", "strategy", "size", "diversity", "seed"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -24,31 +25,10 @@ _AXOLOTL_HEAD = """\
 #   axolotl preprocess axolotl.yaml
 #   axolotl train axolotl.yaml
 """
-_TRL_SCRIPT = """\
-#!/bin/sh
-# Fine-tunes a model on this folder with TRL:
-#   sh trl_sft.sh MODEL OUT [further options of trl sft]
-# A base model whose tokenizer has no chat template gets that of chat_template.jinja.
-set -e
-model=$1
-out=$2
-shift 2
-here=$(dirname "$0")
-python=$(dirname "$(command -v trl)")/python
-[ -x "$python" ] || python=python3
-templated=$("$python" -c 'import sys, transformers
-tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
-print("yes" if tokenizer.chat_template else "no")' "$model")
-if [ "$templated" = no ]; then
-    set -- --chat_template_path "$here/chat_template.jinja" "$@"
-fi
-exec trl sft --model_name_or_path "$model" --output_dir "$out" \\
-    --dataset_name "$here"{options} "$@"
-"""
 
 
 @dataclass(frozen=True)
-class Trainer:
+class TrainerFiles:
     """A trainer: the files written for it with their texts, if any; what the card says."""
 
     name: str
@@ -61,7 +41,7 @@ class Trainer:
         return next(iter(self.files), None)
 
 
-def clients(format: str, title: str, found: Survey) -> list[Trainer]:
+def clients(format: str, title: str, found: Survey) -> list[TrainerFiles]:
     """Return the trainers with what each needs to read an export of this format and content."""
     return [_trl(format), _llama_factory(format, title, found), _axolotl(format, found)]
 
@@ -71,13 +51,13 @@ def dataset_name(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "subset"
 
 
-def notes(written: list[Trainer]) -> str:
+def notes(written: list[TrainerFiles]) -> str:
     """Return the card's table of trainers."""
     rows = [(one.name, f"`{one.file}`" if one.file else "nothing", one.note) for one in written]
     return table(["trainer", "in this folder", "how"], rows)
 
 
-def _trl(format: str) -> Trainer:
+def _trl(format: str) -> TrainerFiles:
     options = {"chat": "", "prompt-completion": "", "messages": " --assistant_only_loss True"}
     if format not in options:
         return _cannot("TRL", f"does not read {format} rows")
@@ -85,11 +65,12 @@ def _trl(format: str) -> Trainer:
     if format == "messages":
         note += "; the chat template must mark what the assistant says (`{% generation %}`)"
     note += f"; a model without a chat template gets `{TEMPLATE}`"
-    files = {TRL: _TRL_SCRIPT.format(options=options[format]), TEMPLATE: chat.TEMPLATE}
-    return Trainer("TRL", files, note)
+    script = (Path(__file__).with_name("templates") / TRL).read_text("utf-8")
+    files = {TRL: script.replace("@OPTIONS@", options[format]), TEMPLATE: chat.TEMPLATE}
+    return TrainerFiles("TRL", files, note)
 
 
-def _llama_factory(format: str, title: str, found: Survey) -> Trainer:
+def _llama_factory(format: str, title: str, found: Survey) -> TrainerFiles:
     entry: dict[str, Any] = {"file_name": "data"}
     if format in ("chat", "messages"):
         entry |= {
@@ -118,10 +99,10 @@ def _llama_factory(format: str, title: str, found: Survey) -> Trainer:
             "or whose last turn is no answer"
         )
     text = json.dumps({name: entry}, indent=2) + "\n"
-    return Trainer("LLaMA-Factory", {LLAMA_FACTORY: text}, note)
+    return TrainerFiles("LLaMA-Factory", {LLAMA_FACTORY: text}, note)
 
 
-def _axolotl(format: str, found: Survey) -> Trainer:
+def _axolotl(format: str, found: Survey) -> TrainerFiles:
     entry: dict[str, Any] = {"path": "data", "split": "train"}
     if format in ("chat", "messages"):
         entry |= _chat_template("messages", "role", "content")
@@ -136,7 +117,7 @@ def _axolotl(format: str, found: Survey) -> Trainer:
         return _cannot("axolotl", "does not read lists of turns as prompt and completion")
     text = yaml.safe_dump({"datasets": [entry]}, sort_keys=False)
     note = f"`axolotl train {AXOLOTL}` in this folder, after `base_model` is added"
-    return Trainer("axolotl", {AXOLOTL: _AXOLOTL_HEAD + text}, note)
+    return TrainerFiles("axolotl", {AXOLOTL: _AXOLOTL_HEAD + text}, note)
 
 
 def _chat_template(column: str, role: str, content: str) -> dict[str, Any]:
@@ -149,5 +130,5 @@ def _chat_template(column: str, role: str, content: str) -> dict[str, Any]:
     }
 
 
-def _cannot(name: str, why: str) -> Trainer:
-    return Trainer(name, {}, f"{why}; export with `--format messages`")
+def _cannot(name: str, why: str) -> TrainerFiles:
+    return TrainerFiles(name, {}, f"{why}; export with `--format messages`")

@@ -18,6 +18,7 @@ from sft_diversity.exporting.record import PushRecord, described, record_bytes
 from sft_diversity.exporting.remote import Item, item
 
 CARD = "README.md"
+_PLAIN = "chat"  # the format that a name does not say
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}")
 _FIGURES = (
     "rows", "objective", "fill", "kinds_total", "kinds_covered", "kinds_target", "coverage_bound",
@@ -34,9 +35,7 @@ class Staged:
     path: Path
 
 
-def config_names(
-    exports: Sequence[Path], given: str | None, default_format: str = "chat"
-) -> list[Staged]:
+def config_names(exports: Sequence[Path], given: str | None) -> list[Staged]:
     """Return the exports with the names of their configs: strategy and diversity tell them apart.
 
     What these do not say is added: another seed than 0, another format; among exports of one push
@@ -56,7 +55,7 @@ def config_names(
     made = [folder.read_manifest(path) for path in exports]
     origins = [origin(path) for path in exports]
     names = [
-        _name(of, one["config"].get("format", default_format), default_format)
+        _name(of, one["config"].get("format", _PLAIN))
         for of, one in zip(origins, made, strict=True)
     ]
     sizes = [str(of["rows"].get("kept")) for of in origins]
@@ -72,7 +71,7 @@ def config_names(
     return [Staged(name, path) for name, path in zip(names, exports, strict=True)]
 
 
-def _name(of: Mapping[str, Any], format: str, default_format: str) -> str:
+def _name(of: Mapping[str, Any], format: str) -> str:
     settings = of["config"]
     parts = ["corpus"]
     if of["stage"] == "select":
@@ -81,7 +80,7 @@ def _name(of: Mapping[str, Any], format: str, default_format: str) -> str:
             parts.append(f"{settings.get('diversity', 100.0):g}")
         parts += ["entropy"] if settings.get("objective") == "entropy" else []
         parts += [f"seed{settings['seed']}"] if settings.get("seed") else []
-    parts += [] if format == default_format else [format]
+    parts += [] if format == _PLAIN else [format]
     return re.sub(r"[^\w.-]", "-", "-".join(parts))
 
 

@@ -31,7 +31,7 @@ def tested(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, Row]]:
         yield f"metric, {'pooled' if row['strategy'] == POOLED else 'within'}", row, row
 
 
-def judge(result: Mapping[str, Any], config: FitConfig) -> None:
+def judge_claims(result: Mapping[str, Any], config: FitConfig) -> None:
     """Put `p_adjusted` and `claimed` into every tested figure.
 
     Notes

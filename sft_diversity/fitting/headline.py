@@ -11,22 +11,22 @@ _LENGTHS = {"A": "with lengths not held, ", "B": "with lengths held, "}
 
 def headlines(result: Row) -> list[str]:
     """Return the answer of every regime and size in one sentence, regime B's first."""
-    return [f"{place_name(*at)}: {_headline(result, at)}" for at in places(result)]
+    return [f"{place_name(*at)}: {_headline(result, at)}" for at in places_of(result)]
 
 
-def places(result: Row) -> list[tuple[str, int]]:
+def places_of(result: Row) -> list[tuple[str, int]]:
     """Return the regimes and sizes that have a slope, regime B first: it holds length."""
-    return sorted({place(row) for row in result["slopes"]}, key=lambda at: (at[0] != "B", *at))
+    return sorted({place_of(row) for row in result["slopes"]}, key=lambda at: (at[0] != "B", *at))
 
 
 def _headline(result: Row, at: tuple[str, int]) -> str:
     """Say what pays, by how much, how sure that is, and where that stands against random."""
-    here = [row for row in result["slopes"] if place(row) == at and row["slope"] is not None]
+    here = [row for row in result["slopes"] if place_of(row) == at and row["slope"] is not None]
     against = {
         row["strategy"]: row  # the best level where there is one to choose, else the only one
         for chosen in ("highest", "best")
         for row in result["baselines"]
-        if (place(row), row["baseline"], row["chosen"]) == (at, "random", chosen)
+        if (place_of(row), row["baseline"], row["chosen"]) == (at, "random", chosen)
     }
     order = sorted(here, key=lambda row: -over_dial(row, row["slope"]))
     paying = [row for row in order if row["claimed"] and row["slope"] > 0]
@@ -35,9 +35,8 @@ def _headline(result: Row, at: tuple[str, int]) -> str:
     opening = _paying(paying, kind, percent) if paying else _none_pays(order, kind, percent)
     parts = [_LENGTHS.get(at[0], "") + opening]
     if costing:
-        parts.append(
-            f"with the diversity of {listed(costing)} the score falls {_changes(costing, percent)}"
-        )
+        falls = _changes(costing, percent)
+        parts.append(f"with the diversity of {names_of(costing)} the score falls {falls}")
     parts.append(_against_random([*against.values()], paying, percent))
     apart = [] if paying else ends(here, percent)
     return "; ".join(parts) + "." + (f" But {'; '.join(apart)}." if apart else "")
@@ -46,7 +45,7 @@ def _headline(result: Row, at: tuple[str, int]) -> str:
 def _paying(rows: Sequence[Row], kind: str, percent: str) -> str:
     more = "; which of them pays more is not tested" if len(rows) > 1 else ""
     return (
-        f"the diversity of {listed(rows)} pays: the score ({kind}) rises "
+        f"the diversity of {names_of(rows)} pays: the score ({kind}) rises "
         f"{_changes(rows, percent)}{more}"
     )
 
@@ -125,7 +124,7 @@ def place_name(regime: str | None, size: int) -> str:
     return f"Regime {regime}, N = {size:,}" if regime else f"N = {size:,}"
 
 
-def place(row: Row) -> tuple[str, int]:
+def place_of(row: Row) -> tuple[str, int]:
     """Return the regime and size of a row."""
     return row["regime"] or "", row["size"]
 
@@ -175,7 +174,7 @@ def signed(value: float) -> str:
     return f"{value:+.3g}".replace("-", "−")
 
 
-def listed(rows: Iterable[Row], last: str = "and") -> str:
+def names_of(rows: Iterable[Row], last: str = "and") -> str:
     """Return the names of strategies, joined."""
     names = [str(row["strategy"]) for row in rows]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,12 @@ class Levels:
         """Level and score of every draw, shape (n,)."""
         return np.repeat(self.at, list(map(len, self.draws))), np.concatenate(self.draws)
 
+    @cached_property
+    def fitted(self) -> Any:
+        """statsmodels' OLS of the draws, about the mean of all, with a mean of its own a level."""
+        x, _ = self.each
+        return fit_about_mean(self, x[:, None] == self.at)
+
     @property
     def n(self) -> int:
         """Number of draws."""
@@ -60,6 +67,14 @@ class Levels:
             for draws, mean in zip(self.draws, self.means, strict=True)
         ]
         return math.fsum(parts), self.n - len(self.draws)
+
+
+def fit_about_mean(levels: Levels, design: Any) -> Any:
+    """Return statsmodels' OLS of the draws' scores, less their mean, on a design."""
+    from statsmodels.regression.linear_model import OLS
+
+    _, scores = levels.each
+    return OLS(scores - scores.mean(), np.asarray(design, dtype=np.float64)).fit()
 
 
 def group_levels(draws: Sequence[Draw]) -> list[Levels]:

@@ -21,7 +21,7 @@ _EQUAL = 1e-20  # squares of draws about their levels below this part of all are
 
 
 @dataclass(frozen=True)
-class Line:
+class FittedLine:
     """An OLS line; what two points or a perfect table cannot say is None."""
 
     slope: float
@@ -33,7 +33,7 @@ class Line:
     p: float | None
 
 
-def ols(x: Floats, y: Floats, confidence: float) -> Line:
+def ols(x: Floats, y: Floats, confidence: float) -> FittedLine:
     """Return the least-squares line of y on x with the t interval of its slope.
 
     `x` must not be constant. With two points there is no interval.
@@ -43,10 +43,10 @@ def ols(x: Floats, y: Floats, confidence: float) -> Line:
     found = stats.linregress(x, y)
     slope, se, df = float(found.slope), float(found.stderr), len(x) - 2
     if df < 1 or constant(y):
-        return Line(slope, float(found.intercept), None, df, None, None, None)
+        return FittedLine(slope, float(found.intercept), None, df, None, None, None)
     reach = student_reach(confidence, df) * se
     p = float(found.pvalue) if se > 0 else 0.0
-    return Line(slope, float(found.intercept), se, df, slope - reach, slope + reach, p)
+    return FittedLine(slope, float(found.intercept), se, df, slope - reach, slope + reach, p)
 
 
 def pearson(x: Floats, y: Floats) -> float | None:
@@ -136,7 +136,7 @@ def bayes(x: Floats, y: Floats) -> dict[str, Any] | None:
     }
 
 
-def mixed(levels: Levels, confidence: float) -> dict[str, Any] | None:
+def mixed_line(levels: Levels, confidence: float) -> dict[str, Any] | None:
     """Fit a line through the draws, with a random effect a level: draws of a level are alike.
 
     Returns

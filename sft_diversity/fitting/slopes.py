@@ -10,8 +10,16 @@ import numpy as np
 from sft_diversity.core import seeding
 from sft_diversity.core.numbers import interval
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.levels import Floats, Levels, constant, resample
-from sft_diversity.fitting.lines import Line, bayes, fisher, mixed, ols, pearson, spearman
+from sft_diversity.fitting.levels import Floats, Levels, constant, fit_about_mean, resample
+from sft_diversity.fitting.lines import (
+    FittedLine,
+    bayes,
+    fisher,
+    mixed_line,
+    ols,
+    pearson,
+    spearman,
+)
 
 #: Slopes of the reference study, arXiv 2505.24768, to stand beside ours.
 PUBLISHED: dict[str, dict[int, float]] = {
@@ -99,13 +107,13 @@ def _line(levels: Levels, drawn: Floats | None, config: FitConfig) -> dict[str, 
         "spearman_r": rho,
         "spearman_p": rho_p,
         "bayes": bayes(x, y),
-        "mixed": mixed(levels, config.confidence),
+        "mixed": mixed_line(levels, config.confidence),
         "ends": ends(levels, config.confidence),
         "curvature": curvature(levels),
     }
 
 
-def _t_line(levels: Levels, confidence: float) -> tuple[Line, str]:
+def _t_line(levels: Levels, confidence: float) -> tuple[FittedLine, str]:
     """Return the line and what its t interval is over."""
     if len(levels.at) > 2:
         return ols(levels.at, levels.means, confidence), "level means"
@@ -119,7 +127,7 @@ def _bootstrap(x: Floats, drawn: Floats, confidence: float) -> tuple[float, floa
 
 
 def _wider(
-    line: Line, over: str, boot: tuple[float, float] | None
+    line: FittedLine, over: str, boot: tuple[float, float] | None
 ) -> tuple[tuple[float | None, float | None], str | None]:
     if line.low is None or line.high is None:
         return (boot, "bootstrap") if boot else ((None, None), None)
@@ -197,11 +205,10 @@ def _contrasts(
     square, df = levels.squares
     if not df or square <= 0:
         return []
-    x, y = levels.each
     rows = np.zeros((len(others), len(levels.at)))
     rows[:, one] = 1
     rows[np.arange(len(others)), others] = -1
-    tested = _fit(y, x[:, None] == levels.at).t_test(rows)
+    tested = levels.fitted.t_test(rows)
     reach = tested.conf_int(1 - confidence)
     return [
         {
@@ -234,25 +241,17 @@ def curvature(levels: Levels) -> dict[str, Any] | None:
     square, within = levels.squares
     if len(levels.at) < 3 or constant(levels.means):
         return None
-    x, y = levels.each
+    x, _ = levels.each
     at = (x - x.mean()) / x.std()
     line = np.column_stack([np.ones_like(at), at])
     if within and square > 0:
-        test, richer = "lack of fit", x[:, None] == levels.at
+        test, full = "lack of fit", levels.fitted
     elif not within and len(levels.at) > 3:
-        test, richer = "quadratic", np.column_stack([line, at**2])
+        test, full = "quadratic", fit_about_mean(levels, np.column_stack([line, at**2]))
     else:
         return None
-    full = _fit(y, richer)
-    df = [richer.shape[1] - 2, int(full.df_resid)]
+    df = [len(full.params) - 2, int(full.df_resid)]
     if full.ssr <= 1e-24 * full.centered_tss:  # exactly on a parabola: nothing to test against
         return {"test": test, "f": None, "df": df, "p": None}
-    f, p, _ = full.compare_f_test(_fit(y, line))
+    f, p, _ = full.compare_f_test(fit_about_mean(levels, line))
     return {"test": test, "f": max(0.0, float(f)), "df": df, "p": float(p)}
-
-
-def _fit(scores: Floats, design: Any) -> Any:
-    """Return statsmodels' OLS of scores about their mean."""
-    from statsmodels.regression.linear_model import OLS
-
-    return OLS(scores - scores.mean(), np.asarray(design, dtype=np.float64)).fit()

@@ -8,14 +8,14 @@ from typing import Any
 import polars as pl
 
 from sft_diversity.fitting.baselines import comparisons
-from sft_diversity.fitting.claims import claims, judge
+from sft_diversity.fitting.claims import claims, judge_claims
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import correlate, metrics_of
 from sft_diversity.fitting.headline import headlines, place_name
 from sft_diversity.fitting.levels import Levels, group_levels, training_noise
 from sft_diversity.fitting.reading import BASE, Account, Draw, draws_of, score_kind
 from sft_diversity.fitting.slopes import PUBLISHED_UNIT, fit_slope
-from sft_diversity.fitting.verdict import verdict
+from sft_diversity.fitting.verdict import verdict_sentences
 
 _SHOWN = 6
 _FEW = 3  # draws below which the spread of a cell is hardly known
@@ -52,7 +52,7 @@ def fit_table(
 
     Notes
     -----
-    p-values are corrected within a regime and a kind of claim (see `claims.judge`). About 0.1 s a
+    p-values are corrected within a regime and a kind of claim (see `judge_claims`). About 0.1 s a
     strategy at 10,000 resamples of 12 draws.
     """
     draws, account = draws_of(frame, config.score, -1.0 if config.lower_is_better else 1.0)
@@ -79,11 +79,11 @@ def fit_table(
         "confidence": config.confidence,
         "published_unit": PUBLISHED_UNIT,
     }
-    judge(result, config)
+    judge_claims(result, config)
     result["claims"] = claims(result)
     result["notes"] = account.notes + gaps(draws, levels, account)
     result["headlines"] = headlines(result)
-    result["verdict"] = verdict(result)
+    result["verdict"] = verdict_sentences(result)
     return result
 
 

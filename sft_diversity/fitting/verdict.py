@@ -9,13 +9,13 @@ from sft_diversity.fitting.headline import (
     are,
     ends,
     headlines,
-    listed,
+    names_of,
     over_dial,
     p_value,
     percent_of,
-    place,
     place_name,
-    places,
+    place_of,
+    places_of,
     share,
     side,
     signed,
@@ -26,23 +26,23 @@ _NAMES = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 _FEW_DF = 2
 
 
-def verdict(result: Row) -> list[str]:
+def verdict_sentences(result: Row) -> list[str]:
     """Return the sentences: each regime and size opens with its headline, regime B's first.
 
-    A sentence claims what `claims.judge` lets it claim; the rest are figures without a claim.
+    A sentence claims what `judge_claims` lets it claim; the rest are figures without a claim.
     """
     slopes: Sequence[Row] = result["slopes"]
     said = [] if slopes else ["No strategy has levels of diversity: there is no slope to fit."]
-    for at, opening in zip(places(result), headlines(result), strict=True):
-        here = [row for row in slopes if place(row) == at]
+    for at, opening in zip(places_of(result), headlines(result), strict=True):
+        here = [row for row in slopes if place_of(row) == at]
         parts = [
             *_slopes(here, _NAMES[result["correction"]]),
             *(f"{said}." for said in ends(here, percent_of(result)) if _some_pays(here)),
             *_shapes(here),
             *_best(here),
             *_few(here),
-            *_against([row for row in result["baselines"] if place(row) == at]),
-            *(_noise(row) for row in result["training_noise"] if place(row) == at),
+            *_against([row for row in result["baselines"] if place_of(row) == at]),
+            *(_noise(row) for row in result["training_noise"] if place_of(row) == at),
         ]
         said += [opening, *(f"{place_name(*at)}: {text}" for text in parts)]
     for regime in sorted(
@@ -74,7 +74,7 @@ def _slopes(here: Sequence[Row], correction: str) -> list[str]:
     if open_:
         low = min(0.0, *(over_dial(row, row["ci_low"]) for row in open_))
         high = max(0.0, *(over_dial(row, row["ci_high"]) for row in open_))
-        which = "no slope" if len(open_) == len(here) else f"no slope of {listed(open_, 'or')}"
+        which = "no slope" if len(open_) == len(here) else f"no slope of {names_of(open_, 'or')}"
         said.append(
             f"{which} is distinguishable from 0 after {correction}'s correction; changes from "
             f"{signed(low)} to {signed(high)} over the dial are not ruled out."
@@ -146,7 +146,7 @@ def _few(here: Sequence[Row]) -> list[str]:
         )
     single = [row for row in fitted if any(point["draws"] < 2 for point in row["points"])]
     if single:
-        said.append(f"{listed(single)}: some level has one draw, whose spread is not known.")
+        said.append(f"{names_of(single)}: some level has one draw, whose spread is not known.")
     return said
 
 

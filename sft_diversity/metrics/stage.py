@@ -19,9 +19,10 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.core.tokens import TokenPass
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.metrics.table import Figure, MeasureConfig, Part, measure_table, sample
+from sft_diversity.metrics.table import ComponentData, Figure, MeasureConfig, measure_table
 
 VERSION = 1
 STAGE = "measure"
@@ -115,7 +116,7 @@ def measure(
             name = _file(number, component)
             if not draft.has(name):
                 stopping.safe_point(STAGE)
-                part = read_part(datasets[number], component, config)
+                part = component_data(datasets[number], component, config)
                 draft.write_json(name, measure_table(part, config))
             bar.advance()
     figures = [_figures(draft.path, datasets[number], number) for number in range(len(datasets))]
@@ -127,7 +128,7 @@ def measure(
     )
 
 
-def read_part(dataset: Dataset, component: Component, config: MeasureConfig) -> Part:
+def component_data(dataset: Dataset, component: Component, config: MeasureConfig) -> ComponentData:
     """Return what the metrics read of one component, samples ordered by id."""
     tables = [pq.read_table(path, columns=["id", component]) for path in dataset.files]
     table = pa.concat_tables(tables)
@@ -139,7 +140,7 @@ def read_part(dataset: Dataset, component: Component, config: MeasureConfig) -> 
     rows = _rows(ids, passed.ids, dataset.name, "token pass")
     counted = passed.incidence.take(rows)
     vectors, reference = _vectors(dataset, component, ids, config)
-    return Part(
+    return ComponentData(
         texts=table[component].to_pylist(),
         token_lengths=passed.lengths[rows],
         token_occurrences=np.bincount(
@@ -159,7 +160,7 @@ def _vectors(
     known = core_vectors.ids(embedded, component)
     own = _rows(ids, known, dataset.name, "embeddings")
     n = len(known) if against == embedded else len(core_vectors.ids(against, component))
-    rows = sample(n, config.reference_sample, config.seed, "reference")
+    rows = rows_drawn(n, config.reference_sample, config.seed, "measure", "reference")
     if against != embedded:
         return (
             core_vectors.take(embedded, component, own),

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from sft_diversity.core import seeding
 from sft_diversity.core.config import Config
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.numbers import entropy, evenness
+from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.metrics import texts
 from sft_diversity.metrics.bleu import self_bleu
@@ -43,7 +43,7 @@ class MeasureConfig(Config):
 
 
 @dataclass(frozen=True)
-class Part:
+class ComponentData:
     """One component of a data set of n samples.
 
     The order of the samples takes part in what is sampled and in the compression ratio: the stage
@@ -71,7 +71,7 @@ class Part:
     incidences: Mapping[str, Incidence] = field(default_factory=dict)
 
 
-def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
+def measure_table(part: ComponentData, config: MeasureConfig) -> dict[str, Figure]:
     """Return every metric of a component by name, in the order of the table.
 
     A metric is None where the data set is too small for it. Figures are rounded to six decimals.
@@ -82,14 +82,14 @@ def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
     """
     n = len(part.texts)
     words = texts.numbered(part.texts)
-    found: dict[str, Figure] = dict(texts.lengths(part.token_lengths, part.texts))
+    found: dict[str, Figure] = dict(texts.length_figures(part.token_lengths, part.texts))
     for order, (grams, _) in enumerate(texts.ngrams(words, 4), start=1):
         counts = np.unique(grams, return_counts=True)[1]
         found[f"distinct_{order}"] = texts.distinct_ratio(counts)
         if order <= 2:
             found[f"distinct_{order}_in_10k"] = texts.rarefied_ratio(counts, 10_000)
     found["compression_ratio"] = texts.compression_ratio(part.texts)
-    compared = sample(n, config.self_bleu_sample, config.seed, "self-bleu")
+    compared = rows_drawn(n, config.self_bleu_sample, config.seed, "measure", "self-bleu")
     found["self_bleu"] = float(self_bleu(words.take(compared)).mean()) if n > 1 else None
     found["token_entropy_bits"] = entropy(part.token_occurrences)
     found |= _spread(part, config)
@@ -99,13 +99,14 @@ def measure_table(part: Part, config: MeasureConfig) -> dict[str, Figure]:
     return {name: round(v, _DIGITS) if v is not None else None for name, v in found.items()}
 
 
-def _spread(part: Part, config: MeasureConfig) -> dict[str, Figure]:
+def _spread(part: ComponentData, config: MeasureConfig) -> dict[str, Figure]:
     """Return the metrics of embeddings."""
     n = len(part.vectors)
     if n < 2:
         return {"embedding_distance": None, "vendi_score": 1.0, "novelsum": None}
-    rows = sample(n, config.novelsum_sample, config.seed, "novelsum")
-    known = sample(len(part.reference), config.reference_sample, config.seed, "reference")
+    rows = rows_drawn(n, config.novelsum_sample, config.seed, "measure", "novelsum")
+    among, most = len(part.reference), config.reference_sample
+    known = rows_drawn(among, most, config.seed, "measure", "reference")
     vectors = part.vectors[rows]
     factors = density_factors(vectors, part.reference[known])
     return {
@@ -128,11 +129,3 @@ def coverage(incidence: Incidence) -> dict[str, float]:
     kinds = int(np.count_nonzero(held))
     share = kinds / max(incidence.n_kinds, 1)
     return {"kinds": kinds, "share": share, "evenness": evenness(held)}
-
-
-def sample(n: int, size: int, seed: int, purpose: str) -> npt.NDArray[np.int64]:
-    """Return at most `size` of n rows, ascending, drawn without repeats."""
-    if n <= size:
-        return np.arange(n)
-    drawn = seeding.generator(seed, "measure", purpose).choice(n, size, replace=False)
-    return np.sort(drawn).astype(np.int64)

@@ -140,7 +140,7 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def lengths(tokens: npt.NDArray[np.integer], texts: Sequence[str]) -> dict[str, float]:
+def length_figures(tokens: npt.NDArray[np.integer], texts: Sequence[str]) -> dict[str, float]:
     """Return mean, median and 90th percentile of the tokens a text, and its mean characters.
 
     Percentiles interpolate linearly between ranks.

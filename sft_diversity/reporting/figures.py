@@ -46,7 +46,7 @@ def panels(page: Row, regime: str | None, common: bool) -> list[dict[str, Any]]:
     return told
 
 
-def lengths(sides: Sequence[tuple[str, Row]], component: str) -> Markup:
+def length_plot(sides: Sequence[tuple[str, Row]], component: str) -> Markup:
     """Return the lengths of one component: of each data set in its colour, and of the corpus."""
     with plots.drawing():
         figure, axes = plots.one_plot("", "")
@@ -110,9 +110,9 @@ def _draw_scores(
 def _draw_lengths(axes: Axes, sides: Sequence[tuple[str, Row]]) -> None:
     whole = sides[-1][1]
     if "corpus" in whole:
-        plots.steps(axes, whole["edges"], whole["corpus"], "ref")
+        plots.step_lines(axes, whole["edges"], whole["corpus"], "ref")
     for colour, facts in sides:
-        plots.steps(axes, facts["edges"], facts["subset"], colour)
+        plots.step_lines(axes, facts["edges"], facts["subset"], colour)
     plots.log_axis(axes, max(facts["edges"][-1] for _, facts in sides))
     axes.set_xlabel(whole["unit"])
     axes.set_ylabel("share of samples")
@@ -191,7 +191,7 @@ def write_figures(page: Row, place: Path, which: FigureFormat) -> list[str]:
             if any(one.startswith(f"{stem}.") for one in names):  # of signs alone unlike another
                 stem = f"{stem}-{len(names)}"
             for kind in FORMATS if which == "all" else (which,):
-                plots.save(figure, place / f"{stem}.{kind}")
+                plots.save_figure(figure, place / f"{stem}.{kind}")
                 names.append(f"{stem}.{kind}")
     return names
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sft_diversity.core import seeding, vectors
+from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.reading import Rows, rows_among
-from sft_diversity.reporting.samples import rows_drawn
 
 Points = npt.NDArray[np.float64]
 SIDE = 1_000  # points are whole numbers in 0..SIDE
@@ -55,9 +55,9 @@ def draw_map(
     t-SNE (van der Maaten & Hinton 2008) of 2,500 points takes about 10 s on one core.
     """
     known = vectors.ids(embeddings, component)
-    rows = rows_drawn(len(known), config.map_points, config.seed, "map")
+    rows = rows_drawn(len(known), config.map_points, config.seed, "report", "map")
     anchors = vectors.take(embeddings, component, rows)
-    flat = scaled(places(anchors, config))
+    flat = scaled(plane_of(anchors, config))
     region, centres = regions(flat, config.seed)
     step = spacing(flat)
     subsets: list[dict[str, Any]] = []
@@ -95,10 +95,10 @@ def draw_map(
 
 def _own(ids: pa.Array, known: pa.Array, name: str, config: ReportConfig) -> Rows:
     rows = np.sort(rows_among(ids, known, "the embeddings"))
-    return rows[rows_drawn(len(rows), config.map_picks, config.seed, "map picks", name)]
+    return rows[rows_drawn(len(rows), config.map_picks, config.seed, "report", "map picks", name)]
 
 
-def places(points: Vectors, config: ReportConfig) -> Points:
+def plane_of(points: Vectors, config: ReportConfig) -> Points:
     """Return a place in the plane for every vector, by the method of `config`."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -82,7 +82,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "number": readable, "signed": with_sign, "percent": percent, "embedded": embedded,
+        "number": number_text, "signed": with_sign, "percent": percent, "embedded": embedded,
     }  # fmt: skip
     return made
 
@@ -90,7 +90,7 @@ def _environment() -> Environment:
 # ---- numbers as people read them
 
 
-def readable(value: Any, digits: int = 3) -> str:
+def number_text(value: Any, digits: int = 3) -> str:
     """Return a count in full, another number with `digits` significant digits, none as a dash."""
     if value is None:
         return "–"
@@ -112,7 +112,7 @@ def readable(value: Any, digits: int = 3) -> str:
 
 def with_sign(value: Any, digits: int = 3) -> str:
     """Return a number with its sign."""
-    text = readable(value, digits)
+    text = number_text(value, digits)
     above = isinstance(value, int | float) and value > 0
     return f"+{text}" if above else text
 

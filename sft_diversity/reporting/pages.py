@@ -17,14 +17,14 @@ from sft_diversity.reporting import portrait, reading, samples, study
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.layout import draw_map
 from sft_diversity.reporting.locate import Found
-from sft_diversity.reporting.reading import Origin, Subset, open_kinds, open_subset
+from sft_diversity.reporting.reading import SourceCorpus, Subset, open_kinds, open_subset
 
 Page = dict[str, Any]
 
 
 def of_one(place: Path, found: Found, measures: Page | None, config: ReportConfig) -> Page:
     """Return the portrait of a subset or corpus."""
-    subset, pool = open_subset(place), Origin(found)
+    subset, pool = open_subset(place), SourceCorpus(found)
     strategy = str(subset.manifest["config"].get("strategy", ""))
     opened = {name: open_kinds(name, at) for name, at in found.indexes.items()}
     own = opened.get(strategy) or next(iter(opened.values()), None)
@@ -49,7 +49,7 @@ def of_one(place: Path, found: Found, measures: Page | None, config: ReportConfi
 def of_two(first: Path, second: Path, found: Found, measures: Page | None, config: ReportConfig
         ) -> Page:  # fmt: skip
     """Return the comparison of two subsets."""
-    sides, pool = (open_subset(first), open_subset(second)), Origin(found)
+    sides, pool = (open_subset(first), open_subset(second)), SourceCorpus(found)
     names = [side.name for side in sides]
     if names[0] == names[1]:
         names = [f"{side.place.resolve().parent.name}/{side.name}" for side in sides]
@@ -80,7 +80,7 @@ def of_study(place: Path, found: Found, config: ReportConfig) -> Page:
     """Return a study."""
     rows = study.study_results(place)
     fit = reading.json_of(place / "fit.json")
-    pool = Origin(found)
+    pool = SourceCorpus(found)
     regime = study.main_regime(rows)
     shown = study.firsts(rows, regime)
     opened = study.subsets_of(place, shown)
@@ -115,7 +115,7 @@ def _first(opened: dict[str, Any], strategy: str) -> list[Any]:
 
 
 def _map(
-    subsets: dict[str, Subset], pool: Origin, strategy: str, config: ReportConfig
+    subsets: dict[str, Subset], pool: SourceCorpus, strategy: str, config: ReportConfig
 ) -> Page | None:
     component = config.component or (
         "response" if strategy.endswith("-response") else "instruction"
@@ -131,7 +131,7 @@ def _map(
     return draw_map(embedded, component, picked, texts, config)
 
 
-def _lineage(subsets: Sequence[Subset], pool: Origin) -> list[dict[str, Any]]:
+def _lineage(subsets: Sequence[Subset], pool: SourceCorpus) -> list[dict[str, Any]]:
     """Return what made the data sets, then what made their corpus, the last stage first."""
     told = [made_by(subset.name, subset.manifest) for subset in subsets]
     before = stages_before(subsets[0].manifest) if subsets else []

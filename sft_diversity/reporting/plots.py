@@ -107,7 +107,7 @@ def level(axes: Axes, y: float, name: str, colour: str) -> None:
     axes.axhline(y, gid=said, color=colours()[colour], linestyle=_DASHES, linewidth=1.5)
 
 
-def steps(axes: Axes, edges: Sequence[int], shares: Sequence[float], colour: str) -> None:
+def step_lines(axes: Axes, edges: Sequence[int], shares: Sequence[float], colour: str) -> None:
     """Draw the shares of bins as steps; the corpus's, which is `ref`, dashed."""
     style = _DASHES if colour == "ref" else "-"
     axes.stairs(
@@ -241,7 +241,7 @@ def _mark(name: str, attributes: dict[str, str], inner: str = "") -> Markup:
 # ---- for papers
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure to `path`, whole or not at all; the same figure gives the same bytes."""
     scratch = path.with_name(f".{path.name}.writing")
     kind = path.suffix.removeprefix(".")

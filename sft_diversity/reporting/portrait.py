@@ -13,14 +13,21 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.numbers import evenness
-from sft_diversity.reporting.reading import Counts, Kinds, Origin, Subset, rows_among, shares_of
+from sft_diversity.reporting.reading import (
+    Counts,
+    Kinds,
+    SourceCorpus,
+    Subset,
+    rows_among,
+    shares_of,
+)
 
 Facts = dict[str, Any]
 _SHOWN = 12  # kinds in a list
 _LABEL = 60  # characters of a cluster's example
 
 
-def source_facts(subset: Subset, pool: Origin) -> list[Facts]:
+def source_facts(subset: Subset, pool: SourceCorpus) -> list[Facts]:
     """Return each source's samples and share in the subset and in the corpus, greatest first."""
     picked = _count(subset.sources)
     whole = _count(pool.table["source"]) if pool.table is not None else {}
@@ -43,7 +50,7 @@ def _count(column: Any) -> dict[str, int]:
     return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist()}
 
 
-def length_facts(subset: Subset, pool: Origin) -> dict[str, Facts]:
+def length_facts(subset: Subset, pool: SourceCorpus) -> dict[str, Facts]:
     """Return the length distribution of both components: tokens, or characters without a pass.
 
     Bins are powers of √2, so that 30 and 3,000 tokens are on one picture.
@@ -87,7 +94,7 @@ def _middle(values: npt.NDArray[np.int64], prefix: str) -> Facts:
     }
 
 
-def kind_facts(opened: Kinds, subset: Subset, pool: Origin) -> Facts:
+def kind_facts(opened: Kinds, subset: Subset, pool: SourceCorpus) -> Facts:
     """Return how a subset holds the kinds of one incidence, beside the corpus.
 
     `more` and `less` are the kinds whose share of samples differs most; `missing` are the most
@@ -129,7 +136,7 @@ def per_kind(counts: Counts) -> list[Facts]:
 
 
 def kind_rows(
-    chosen: npt.NDArray[np.intp], opened: Kinds, own: Counts, whole: Counts, pool: Origin
+    chosen: npt.NDArray[np.intp], opened: Kinds, own: Counts, whole: Counts, pool: SourceCorpus
 ) -> list[Facts]:
     """Return kinds with their names and counts."""
     names = labels(chosen.tolist(), opened, pool)
@@ -139,7 +146,7 @@ def kind_rows(
     ]
 
 
-def labels(chosen: Sequence[int], opened: Kinds, pool: Origin) -> list[str]:
+def labels(chosen: Sequence[int], opened: Kinds, pool: SourceCorpus) -> list[str]:
     """Return names of kinds to read; a cluster has none, so it is shown by a sample of it."""
     names = [opened.table["kind"][int(kind)].as_py() for kind in chosen]
     if "examples" not in opened.table.schema.names or pool.found.corpus is None or not names:
@@ -162,21 +169,11 @@ def token_text(name: str) -> str:
 
     Spaces and line ends are made visible; a token that is a part of a character stays as it is.
     """
-    try:
-        text = bytes(_BYTES[sign] for sign in name).decode()
-    except (KeyError, UnicodeDecodeError):
-        text = name
+    from tokenizers import decoders
+
+    text = decoders.ByteLevel().decode([name])
+    text = name if "\ufffd" in text else text
     return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-
-
-def _byte_signs() -> dict[str, int]:
-    """Return the signs that byte-level tokenizers write bytes with (GPT-2's `bytes_to_unicode`)."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(rest)}
-
-
-_BYTES = _byte_signs()
 
 
 def clip(text: str, characters: int) -> str:

@@ -77,7 +77,7 @@ def open_subset(place: Path) -> Subset:
     return Subset(place, manifest, table["id"].combine_chunks(), table["source"].combine_chunks())
 
 
-class Origin:
+class SourceCorpus:
     """The corpus that subsets are from, as far as it is at hand."""
 
     def __init__(self, found: Found) -> None:
@@ -220,7 +220,7 @@ def lines_of(path: Path) -> list[Row]:
     return found
 
 
-def training_log(path: Path, points: int = _POINTS) -> Row | None:
+def binned_log(path: Path, points: int = _POINTS) -> Row | None:
     """Return a run's training log in at most `points` bins of steps, each figure its mean there."""
     log = [line for line in lines_of(path) if isinstance(line.get("step"), int)]
     if not log:

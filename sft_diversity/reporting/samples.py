@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
-from sft_diversity.core import seeding
+from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.portrait import kind_rows, labels
-from sft_diversity.reporting.reading import Kinds, Origin, Rows, Subset, rows_among
+from sft_diversity.reporting.reading import Kinds, Rows, SourceCorpus, Subset, rows_among
 
 _PER_KIND = 2
 _SHOWN = 15
@@ -30,12 +29,14 @@ def overlap(first: Subset, second: Subset) -> dict[str, Any]:
     }
 
 
-def overlap_by_chance(first: Subset, second: Subset, pool: Origin) -> float | None:
+def overlap_by_chance(first: Subset, second: Subset, pool: SourceCorpus) -> float | None:
     """Return how many samples two random draws of these sizes would share, on average."""
     return None if not pool.size else round(len(first.ids) * len(second.ids) / pool.size, 1)
 
 
-def kinds_of_two(opened: Kinds, first: Subset, second: Subset, pool: Origin) -> dict[str, Any]:
+def kinds_of_two(
+    opened: Kinds, first: Subset, second: Subset, pool: SourceCorpus
+) -> dict[str, Any]:
     """Return the kinds that only one holds, those most frequent in it first."""
     held = [
         opened.counts(rows_among(one.ids, opened.ids, f"the incidence of {opened.strategy}"))
@@ -68,7 +69,7 @@ def pair_groups(first: Subset, second: Subset, config: ReportConfig) -> list[dic
     ):
         mask = np.asarray(pc.is_in(of.ids, value_set=other.ids).to_numpy(zero_copy_only=False))
         rows: Rows = np.flatnonzero(mask == inside)
-        rows = rows[rows_drawn(len(rows), config.samples, config.seed, title)]
+        rows = rows[rows_drawn(len(rows), config.samples, config.seed, "report", title)]
         if len(rows):
             told.append({"title": title, "samples": short_texts(of.texts(rows), config)})
     return told
@@ -88,7 +89,7 @@ def plain_figures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[d
 
 
 def sample_groups(
-    subset: Subset, pool: Origin, opened: Kinds | None, config: ReportConfig
+    subset: Subset, pool: SourceCorpus, opened: Kinds | None, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return groups of samples, each with a title and shortened texts.
 
@@ -96,13 +97,13 @@ def sample_groups(
     """
     if not config.samples:
         return []
-    own = rows_drawn(len(subset.ids), config.samples, config.seed, "picked")
+    own = rows_drawn(len(subset.ids), config.samples, config.seed, "report", "picked")
     told = [{"title": "Picked", "samples": short_texts(subset.texts(own), config)}]
     if pool.table is None or pool.size == len(subset.ids):
         told[0]["title"] = "Samples"
     else:
         left = np.setdiff1d(np.arange(pool.size), pool.rows(subset.ids))
-        rows = left[rows_drawn(len(left), config.samples, config.seed, "left")]
+        rows = left[rows_drawn(len(left), config.samples, config.seed, "report", "left")]
         told.append({"title": "Not picked", "samples": short_texts(pool.texts(rows), config)})
     if opened is not None and pool.table is not None:
         told += by_kind(subset, pool, opened, config)
@@ -110,7 +111,7 @@ def sample_groups(
 
 
 def by_kind(
-    subset: Subset, pool: Origin, opened: Kinds, config: ReportConfig
+    subset: Subset, pool: SourceCorpus, opened: Kinds, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return samples of the kind held most, of one in the middle and of one held once."""
     rows = rows_among(subset.ids, opened.ids, f"the incidence of {opened.strategy}")
@@ -146,12 +147,3 @@ def short_texts(found: list[dict[str, Any]], config: ReportConfig) -> list[dict[
             one[f"{part}_characters"] = len(whole)
         told.append(one)
     return told
-
-
-def rows_drawn(n: int, size: int, seed: int, *purpose: str) -> Rows:
-    """Return at most `size` of n rows, ascending."""
-    if n <= size:
-        return np.arange(n)
-    rng = seeding.generator(seed, "report", *purpose)
-    rows: npt.NDArray[np.int64] = np.sort(rng.choice(n, size, replace=False)).astype(np.int64)
-    return rows

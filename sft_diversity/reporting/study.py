@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError
 from sft_diversity.reporting import portrait, reading, samples
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.reading import Origin, Row, Subset, open_kinds, open_subset
+from sft_diversity.reporting.reading import Row, SourceCorpus, Subset, open_kinds, open_subset
 
 BASELINES = ("random", "random-common", "longest", "base")
 _KEYS = ("regime", "strategy", "size", "diversity", "seed")
@@ -81,55 +82,27 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 def cell_figures(rows: Sequence[Row]) -> list[Row]:
     """Return one row a cell over its seeds: runs, mean score and spread, means of the budget."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        key = (row.get("regime"), row["strategy"], row.get("size"), row.get("diversity"))
-        groups.setdefault(key, []).append(row)
-    told = []
-    for key, own in groups.items():
-        scores = [row["score"] for row in own if isinstance(row.get("score"), int | float)]
-        one = dict(zip(("regime", "strategy", "size", "diversity"), key, strict=True))
-        one |= {"runs": len(own), "score": _mean(scores), "sd": _sd(scores)}
-        one |= {n: _mean([row.get(n) for row in own]) for n in BUDGET if n in own[0]}
-        told.append(one)
-    return sorted(told, key=lambda row: (str(row["regime"] or ""), *_order(row)))
-
-
-def _mean(values: Sequence[Any]) -> float | None:
-    there = [v for v in values if isinstance(v, int | float)]
-    return math.fsum(there) / len(there) if there else None
-
-
-def _sd(values: Sequence[float]) -> float | None:
-    if len(values) < 2:
-        return None
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    if not rows:
+        return []
+    frame, score = pl.DataFrame(rows, infer_schema_length=None), pl.col("score")
+    means = [n for n in BUDGET if n in frame.columns and frame[n].dtype.is_numeric()]
+    cells = frame.group_by("regime", "strategy", "size", "diversity").agg(
+        pl.len().alias("runs"), score.mean(), score.std().alias("sd"), pl.col(means).mean()
+    )
+    return sorted(cells.to_dicts(), key=lambda row: (row["regime"] or "", *_order(row)))
 
 
 def metric_values(rows: Sequence[Row], regime: str | None) -> dict[str, Any] | None:
     """Return the mean of every metric by strategy, size and diversity, of one regime."""
     own = [row for row in rows if row.get("regime") in (regime, None)]
-    names = [n for n in (own[0] if own else {}) if n not in _KEYS and _numeric(own, n)]
+    frame = pl.DataFrame(own, infer_schema_length=None)
+    names = [c.name for c in frame if c.name not in _KEYS and c.dtype.is_numeric() and c.count()]
     if not names:
         return None
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in sorted(own, key=_order):
-        groups.setdefault((row["strategy"], row["size"], row.get("diversity")), []).append(row)
-    return {
-        "metrics": names,
-        "cells": [
-            {"strategy": key[0], "size": key[1], "diversity": key[2],
-             "values": [_mean([row.get(n) for row in some]) for n in names]}
-            for key, some in groups.items()
-        ],
-    }  # fmt: skip
-
-
-def _numeric(rows: Sequence[Row], name: str) -> bool:
-    values = [row.get(name) for row in rows]
-    there = [v for v in values if v is not None]
-    return bool(there) and all(isinstance(v, int | float) for v in there)
+    cells = frame.group_by("strategy", "size", "diversity").agg(pl.col(names).mean())
+    ordered = sorted(cells.to_dicts(), key=_order)
+    values = [{"values": [row.pop(name) for name in names]} for row in ordered]
+    return {"metrics": names, "cells": [a | b for a, b in zip(ordered, values, strict=True)]}
 
 
 def subsets_of(place: Path, rows: Sequence[Row]) -> dict[str, Subset]:
@@ -149,7 +122,7 @@ def cell_label(row: Row) -> str:
 
 
 def dial_changes(
-    rows: Sequence[Row], opened: dict[str, Subset], pool: Origin, config: ReportConfig
+    rows: Sequence[Row], opened: dict[str, Subset], pool: SourceCorpus, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return, by strategy and size, what the highest diversity gains and loses over the lowest."""
     groups: dict[tuple[str, int], list[Row]] = {}
@@ -207,7 +180,7 @@ def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return training curves by strategy and size; a series a level of diversity."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        log = reading.training_log(place / "models" / run_name(row) / "training.jsonl")
+        log = reading.binned_log(place / "models" / run_name(row) / "training.jsonl")
         if log is not None:
             group = f"{row['strategy']}, N = {row['size']:,}"
             groups.setdefault(group, []).append({"diversity": row.get("diversity"), **log})
@@ -215,7 +188,7 @@ def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def gather_samples(
-    rows: Sequence[Row], opened: dict[str, Subset], pool: Origin, config: ReportConfig
+    rows: Sequence[Row], opened: dict[str, Subset], pool: SourceCorpus, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return samples to read: of each strategy at its highest diversity, and of random."""
     last: dict[tuple[str, int], Row] = {}

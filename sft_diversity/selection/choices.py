@@ -1,23 +1,32 @@
-"""From a pool and options to the picked rows, whatever the strategy."""
+"""From a pool and options to the picked rows and their figures, whatever the strategy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import Rows
-from sft_diversity.selection import baselines, constraints, figures, no_kind
-from sft_diversity.selection.chance import Chance
+from sft_diversity.selection import constraints
 from sft_diversity.selection.config import SelectConfig
-from sft_diversity.selection.embedded import repr_filter
-from sft_diversity.selection.embedded.facility import facility_bound, facility_location
-from sft_diversity.selection.embedded.kcenter import k_center
-from sft_diversity.selection.embedded.neighbours import neighbour_graph
+from sft_diversity.selection.deita import repr_filter
 from sft_diversity.selection.engine import choose_at
-from sft_diversity.selection.entropy import choose_by_entropy
-from sft_diversity.selection.pool import Pool
+from sft_diversity.selection.entropy import choose_by_entropy, entropy_bits
+from sft_diversity.selection.facility_location import (
+    facility_bound,
+    facility_location,
+    neighbour_graph,
+)
+from sft_diversity.selection.finish import exchange
+from sft_diversity.selection.fit import fit
+from sft_diversity.selection.k_center import k_center
+from sft_diversity.selection.no_kind import without_kind_by_source
+from sft_diversity.selection.pool import Pool, Tokens
+from sft_diversity.selection.problem import Problem, shuffled, without_kinds
 
 WARNED = 0.1  # share of the samples without a kind above which their sources are named
 
@@ -36,81 +45,39 @@ def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     elif config.needs_embeddings:
         rows, made = _by_embedding(pool, config)
     elif config.objective == "entropy":
-        rows, made = _by_entropy(pool, config)
+        chosen = choose_by_entropy(pool.entropy_dial(config), config.diversity, seed=config.seed)
+        rows, made = chosen.rows, chosen.figures()
     else:
         rows, made = _baseline(pool, config)
-    return rows, made | figures.describe(rows, pool.tokens, config.component)
+    return rows, made | describe(rows, pool.tokens, config.component)
 
 
 def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     dial, said = pool.dial(config)
     chosen = choose_at(dial, config.diversity, fill=config.fill, seed=config.seed)
     rows = np.concatenate([chosen.rows, pool.drawn_without_kind(config)])
-    names = (
-        "kinds_total", "k_min", "k_max", "free_k_min", "free_k_max", "k_min_bound", "kinds_target",
-        "kinds_covered", "coverage_bound", "share_of_optimum", "free_picks", "pool", "eligible",
-        "no_kind",
-    )  # fmt: skip
-    made: dict[str, Any] = {name: getattr(chosen, name) for name in names}
-    made["evenness"] = round(chosen.evenness, 6)
-    made |= _random("kinds", dial.chance, chosen.random_percent, 1)
-    if chosen.objective is not None:
-        made |= {"objective_value": chosen.objective, "objective_bound": chosen.objective_bound}
-    made |= _eligible(pool, config, rows)
-    return rows, made | _limited(pool, config, said, rows)
-
-
-def _random(unit: str, chance: Chance, percent: float | None, digits: int) -> dict[str, Any]:
-    """Return where random samples stand on the dial, for a result."""
-    return {
-        f"random_{unit}": round(chance.mean, digits),
-        "random_sd": None if chance.sd is None else round(chance.sd, digits),
-        "random_percent": None if percent is None else round(percent, 1),
-    }
-
-
-def _eligible(pool: Pool, config: SelectConfig, rows: Rows) -> dict[str, Any]:
-    """Return what may be picked, what holds no kind, and how many of the picks are of that."""
     allowed, empty = pool.allowed(config), pool.empty(config)
     indexed = pool.index_figures[config.strategy]
-    made = {name: indexed[name] for name in ("band", "share_with_kind") if name in indexed} | {
+    made = chosen.figures()
+    made |= {name: indexed[name] for name in ("band", "share_with_kind") if name in indexed}
+    made |= {
         "eligible": len(pool.pickable(config)),
         "no_kind": len(empty),
         "no_kind_picks": int(np.isin(rows, empty).sum()),
     }
     if config.no_kind == "out" and len(empty) > WARNED * len(allowed):
-        made["no_kind_sources"] = no_kind.by_source(pool.sources, empty, allowed)
-    return made
+        made["no_kind_sources"] = without_kind_by_source(pool.sources, empty, allowed)
+    return rows, made | _limited(pool, config, said, rows)
 
 
 def _limited(pool: Pool, config: SelectConfig, said: dict[str, Any], rows: Rows) -> dict[str, Any]:
     """Return how the constraints were met; nothing where there were none."""
-    if pool.eligible(config) is None and not said:
+    eligible = pool.eligible(config)
+    if eligible is None and not said:
         return {}
     limits, _ = pool.limits(config)
-    told = dict(said) | constraints.achieved(
-        limits, rows, pool.eligible(config), pool.pickable(config)
-    )
+    told = said | constraints.achieved(limits, rows, eligible, pool.pickable(config))
     return {"limits": told} if told else {}
-
-
-def _by_entropy(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
-    dial = pool.entropy_dial(config)
-    chosen = choose_by_entropy(dial, config.diversity, seed=config.seed)
-    made = {
-        "target_bits": round(chosen.target_bits, 6),
-        "low_bits": round(chosen.low_bits, 6),
-        "tilt_bits": round(chosen.tilt_bits, 6),
-        "high_bits": round(chosen.high_bits, 6),
-        "entropy_bound": float(np.ceil(dial.bound_bits * 1e6) / 1e6),
-        **_random("bits", dial.chance, dial.percent(dial.chance.mean), 6),
-        "target_missed": chosen.missed,
-        "beta": round(chosen.beta, 6),
-        "greedy_picks": chosen.greedy_picks,
-        "eligible": chosen.eligible,
-        "too_short": chosen.too_short,
-    }
-    return chosen.rows, made
 
 
 def _baseline(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
@@ -118,12 +85,33 @@ def _baseline(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     rows = pool.pickable(config)
     limits, said = pool.limits(config)
     if config.strategy == "longest":
-        lengths = np.asarray(pool.tokens["response"].lengths)
-        order = baselines.longest_first(rows, lengths)
+        lengths = np.asarray(pool.tokens["response"].lengths, np.int64)
+        order = rows[np.argsort(-lengths[rows], kind="stable")]  # ties: lowest row
     else:
-        order = baselines.random_order(rows, config.seed)
-    picks = baselines.first_within(order, config.size, limits, config.seed)
+        order = shuffled(rows, config.seed, "random")
+    nothing = without_kinds(pool.n_samples)
+    problem = Problem(nothing, limits.candidates(order), config.size, limits)
+    picks = first_within(problem, config.seed)
     return picks, {"eligible": len(rows)} | _limited(pool, config, said, picks)
+
+
+def first_within(problem: Problem, seed: int) -> Rows:
+    """Return the rows kept, then the first candidates that the quotas still allow, `size` in all.
+
+    A total length is reached by exchanges. Without limits a smaller size gives a prefix.
+
+    Raises
+    ------
+    DataError
+        If there are fewer candidates, or the limits cannot be met.
+    """
+    lacking = problem.lacking()
+    if lacking:
+        raise DataError(
+            f"select: size is {problem.size:,} but {lacking}; change the size or the limit"
+        )
+    picks = fit(problem)
+    return picks if problem.limits.total is None else exchange(problem, picks, seed)
 
 
 def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
@@ -148,10 +136,27 @@ def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any
         return rows[found.rows], made
     scores = constraints.quality_of(pool.source, config.quality or "length")[rows]
     order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
-    picks = repr_filter.repr_filter(points, order, config.size, threshold=config.threshold)
+    picks = repr_filter(points, order, config.size, threshold=config.threshold)
     if len(picks) < config.size:
         raise DataError(
             f"select: only {len(picks):,} samples are below cosine {config.threshold:g} to every "
             f"better one, size is {config.size:,}; raise --threshold or lower the size"
         )
     return rows[picks], made | {"threshold": config.threshold}
+
+
+def describe(
+    rows: Rows, tokens: Mapping[Component, Tokens], component: Component
+) -> dict[str, Any]:
+    """Return the entropy of `component`'s tokens and the mean tokens of both components."""
+    figures = {"entropy_bits": round(entropy_bits(tokens[component].incidence, rows), 6)}
+    for name in COMPONENTS:
+        figures[f"{name}_tokens"] = round(float(tokens[name].lengths[rows].mean()), 3)
+    return figures
+
+
+def source_mix(samples: pa.Table) -> dict[str, int]:
+    """Return how many samples each source gave, most first."""
+    counted = samples["source"].value_counts().to_pylist()
+    pairs = [(entry["values"], entry["counts"]) for entry in counted]
+    return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))

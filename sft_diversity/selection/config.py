@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from sft_diversity.core.corpus import Component
 from sft_diversity.selection.constraints import LimitOptions
-from sft_diversity.selection.embedded import repr_filter
+from sft_diversity.selection.deita import THRESHOLD
 from sft_diversity.selection.engine import Fill
 from sft_diversity.selection.entropy import MIN_TOKENS
 
@@ -69,7 +69,7 @@ class SelectConfig(LimitOptions):
         default="response", description="k-center, facility-location, deita: whose embeddings"
     )
     threshold: float = Field(
-        default=repr_filter.THRESHOLD,
+        default=THRESHOLD,
         ge=-1,
         le=1,
         description="deita: greatest cosine to an earlier pick; `quality` is the order",

@@ -18,8 +18,8 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.kernels import NO_ROWS, Floats, Rows
-from sft_diversity.selection.limits import NO_CAP, Limits, Total
 from sft_diversity.selection.named import column_of, ids_of, rows_of
+from sft_diversity.selection.problem import NO_CAP, Limits, Total
 from sft_diversity.selection.quotas import Factor, make_quotas
 
 BINS = 10

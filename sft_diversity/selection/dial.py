@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.core.kernels import Ints, Kinds, Rows
+from sft_diversity.core.kernels import Ints, Rows
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection import capping
-from sft_diversity.selection.bound import coverage_bound
-from sft_diversity.selection.chance import Chance, chance_kinds
-from sft_diversity.selection.cover import cover
+from sft_diversity.selection.bounds import Chance, chance_kinds, coverage_bound, fewest_kinds
 from sft_diversity.selection.draws import draw
-from sft_diversity.selection.feasible import check, feasible
 from sft_diversity.selection.finish import REFERENCE_SEED, finish, most_kinds
-from sft_diversity.selection.limits import FREE, NO_CAP, Limits
+from sft_diversity.selection.fit import feasible, fit, refuse_infeasible
+from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.peeling import Peeling, peel
-from sft_diversity.selection.transpose import count_kinds
+from sft_diversity.selection.problem import FREE, NO_CAP, Limits, Problem
 
 PROBES = 16  # pools tried evenly over the peeling
 
@@ -64,8 +61,6 @@ class Dial:
         Kinds of each step's pool and of the rows kept; falling.
     low_step : int
         Step of the smallest pool from which a subset can be finished.
-    free_k_min, free_k_max : int or None
-        Kinds at 0 % and 100 % without the limits; None where these are none.
     """
 
     peeling: Peeling
@@ -114,28 +109,18 @@ class Dial:
     @cached_property
     def bound(self) -> int:
         """No `size` eligible samples within the limits hold more kinds than this."""
-        return coverage_bound(*self.shape, self.candidates(0), self.size, limits=self.limits)
+        return coverage_bound(self.problem(0))
 
     @cached_property
     def k_min_bound(self) -> int:
-        """No `size` eligible samples within the limits hold fewer kinds than this.
-
-        The kinds of N samples are at least as many as the longest of them holds, and the samples
-        that hold each add up to what the N hold together.
-        """
-        peeling, kept = self.peeling, self.limits.kept
-        known = np.count_nonzero(count_kinds(*self.shape[:2], kept, peeling.n_kinds))
-        held = np.sort(np.diff(peeling.indptr)[self.candidates(0)])[: self.size - len(kept)]
-        if len(held) == 0:
-            return int(known)
-        degrees = np.bincount(peeling.indices, minlength=peeling.n_kinds)
-        reach = np.cumsum(np.sort(degrees)[::-1])
-        return max(int(known), int(held[-1]), int(np.searchsorted(reach, held.sum())) + 1)
+        """No `size` eligible samples within the limits hold fewer kinds than this."""
+        degrees = np.bincount(self.peeling.incidence.indices, minlength=self.peeling.n_kinds)
+        return fewest_kinds(self.problem(0), degrees)
 
     @cached_property
     def chance(self) -> Chance:
-        """What random samples within the limits hold; see `chance_kinds`."""
-        return chance_kinds(self.peeling, self.size, self.limits)
+        """What random eligible samples within the limits hold; see `chance_kinds`."""
+        return chance_kinds(self.problem(0))
 
     def percent(self, kinds: float) -> float | None:
         """Return where so many kinds are on the dial, not clipped; None where it has no range."""
@@ -143,14 +128,10 @@ class Dial:
             return None
         return 100 * (kinds - self.k_min) / (self.k_max - self.k_min)
 
-    @property
-    def shape(self) -> tuple[Ints, Kinds, int]:
-        """The incidence as kernels take it."""
-        return self.peeling.shape
-
-    def candidates(self, step: int) -> Rows:
-        """Return the rows of the pool of `step` without those kept."""
-        return self.limits.candidates(self.peeling.pool(step))
+    def problem(self, step: int) -> Problem:
+        """Return what is picked from in the pool of `step`."""
+        rows = self.limits.candidates(self.peeling.pool(step))
+        return Problem(self.peeling.incidence, rows, self.size, self.limits)
 
     def covered(self, step: int) -> int:
         """Return c(step), or -1 where no subset can be finished from that pool."""
@@ -158,8 +139,9 @@ class Dial:
             if self._plainly_whole(step):
                 self._covered[step] = int(self.kinds[step])
             else:
-                rows = most_kinds(*self.shape, self.candidates(step), self.size, self.limits)
-                self._covered[step] = -1 if rows is None else self._held(rows)
+                problem = self.problem(step)
+                rows = most_kinds(problem)
+                self._covered[step] = -1 if rows is None else problem.kinds(rows)
         return self._covered[step]
 
     def whole(self, step: int) -> bool:
@@ -197,14 +179,14 @@ class Dial:
 
     def reference(self, place: Place) -> Rows:
         """Return the subset that shows that `place` exists; ties by lowest row."""
-        rows = self.candidates(place.step)
+        problem = self.problem(place.step)
         if place.whole and self._plainly_whole(place.step):
-            picks = draw(*self.shape, rows, self.size, _reference_rng(), limits=self.limits)
-            if self._held(picks) == place.target:
+            picks = draw(problem, _reference_rng())
+            if problem.kinds(picks) == place.target:
                 return picks
-        finished = self._finished(rows, place.target)
+        finished = _finished(problem, place.target)
         if finished is None:  # an end of the range, where a cap or a total costs kinds
-            finished = most_kinds(*self.shape, rows, self.size, self.limits)
+            finished = most_kinds(problem)
         assert finished is not None
         return finished
 
@@ -241,7 +223,7 @@ class Dial:
         step = probe
         if self.limits.total is None:  # under one each c is dear
             step = _bisect(lambda step: self.covered(step) >= target, probe, lacks)
-        found = self._finished(self.candidates(step), target)
+        found = _finished(self.problem(step), target)
         return None if found is None else Place(step, target, False)
 
     def _bracket(self, target: int) -> tuple[int, int]:
@@ -252,15 +234,6 @@ class Dial:
                 return step, lacks
             lacks = step
         raise AssertionError("no target is above what a probe gives")
-
-    def _finished(self, rows: Rows, target: int) -> Rows | None:
-        """Return a subset of `rows` that holds `target` kinds, ties by lowest row, if found."""
-        first = cover(*self.shape, rows, self.size, target=target, limits=self.limits).rows
-        return finish(
-            *self.shape, rows, self.size, self.limits, first=first, target=target,
-            fill=lambda free, picks: capping.fit(*self.shape, free, self.size, self.limits, picks),
-            seed=REFERENCE_SEED,
-        )  # fmt: skip
 
     def _plainly_whole(self, step: int) -> bool:
         """Whether all kinds of the pool are held for certain, without a greedy cover.
@@ -273,12 +246,9 @@ class Dial:
             return False
         if len(limits.kept) == 0 and limits.quotas is None and self.kinds[step] <= self.size:
             return True
-        rows = self.candidates(step)
-        picks = draw(*self.shape, rows, self.size, _reference_rng(), limits=limits)
-        return len(picks) == self.size and self._held(picks) == self.kinds[step]
-
-    def _held(self, rows: Rows) -> int:
-        return int(np.count_nonzero(count_kinds(*self.shape[:2], rows, self.shape[2])))
+        problem = self.problem(step)
+        picks = draw(problem, _reference_rng())
+        return len(picks) == self.size and problem.kinds(picks) == self.kinds[step]
 
     def _whole_place(self, k: float) -> Place | None:
         """Return the pool whose kinds are nearest to `k`, of two the larger, if it is held whole.
@@ -329,28 +299,31 @@ def make_dial(
     where they do not costs about ten more.
     """
     peeling = source if isinstance(source, Peeling) else peel(source)
-    check(peeling, size, limits)
-    low = _bisect(partial(feasible, peeling, size, limits), 0, len(peeling.kinds_after))
-    kinds = _kinds(peeling, limits)
-    dial = Dial(peeling, size, limits, kinds[: low + 1], low)
+    kinds = _kinds_of_steps(peeling, limits)
+    dial = Dial(peeling, size, limits, kinds, len(kinds) - 1)
+    refuse_infeasible(dial.problem(0), peeling.eligible)
+
+    def can_do(step: int) -> bool:
+        enough = peeling.pool_sizes[step] + len(limits.kept) >= size
+        return bool(enough and feasible(dial.problem(step)))
+
+    low = _bisect(can_do, 0, len(kinds))
     if limits is FREE:
-        return dial
-    dial = _finishable(dial, kinds)
+        return Dial(peeling, size, limits, kinds[: low + 1], low)
+    low = _finishable(dial, low)
     if free is None and size <= peeling.eligible:
         free = make_dial(peeling, size)
     ends = (int(kinds[0]), int(kinds[0])) if free is None else (free.k_min, free.k_max)
-    return Dial(peeling, size, limits, dial.kinds, dial.low_step, ends, dial._covered)
+    return Dial(peeling, size, limits, kinds[: low + 1], low, ends, dial._covered)
 
 
-def _finishable(dial: Dial, kinds: Ints) -> Dial:
-    """Return the dial whose smallest pool is one from which a subset can be finished.
+def _finishable(dial: Dial, low: int) -> int:
+    """Return the step of the smallest pool from which a subset can be finished.
 
-    Where the smallest that seems feasible does not do, larger ones are tried in growing strides,
-    then bisected.
+    Where `low`, the smallest that seems feasible, does not do, larger pools are tried in growing
+    strides, then bisected.
     """
-    low, stride = dial.low_step, 1
-    lacks = low + 1
-    step = low
+    stride, lacks, step = 1, low + 1, low
     while dial.covered(step) < 0:
         if step == 0:
             raise DataError(
@@ -359,29 +332,30 @@ def _finishable(dial: Dial, kinds: Ints) -> Dial:
             )
         lacks, step = step, max(0, low - stride)
         stride *= 2
-    step = _bisect(lambda at: dial.covered(at) >= 0, step, lacks)
-    return Dial(dial.peeling, dial.size, dial.limits, kinds[: step + 1], step, None, dial._covered)
+    return _bisect(lambda at: dial.covered(at) >= 0, step, lacks)
 
 
 def _bisect(holds: Callable[[int], bool], works: int, fails: int) -> int:
     """Return a step from `works`, which holds, to below `fails` that holds while the next fails."""
     while fails - works > 1:
         middle = (works + fails) // 2
-        if holds(middle):
-            works = middle
-        else:
-            fails = middle
+        works, fails = (middle, fails) if holds(middle) else (works, middle)
     return works
+
+
+def _finished(problem: Problem, target: int) -> Rows | None:
+    """Return a subset that holds `target` kinds, ties by lowest row, if found."""
+    return finish(problem, cover(problem, target=target), fit, target, REFERENCE_SEED)
 
 
 def _reference_rng() -> np.random.Generator:
     return generator(REFERENCE_SEED, "select", "draws")
 
 
-def _kinds(peeling: Peeling, limits: Limits) -> Ints:
+def _kinds_of_steps(peeling: Peeling, limits: Limits) -> Ints:
     """Return the kinds of every step: those of its pool and of the rows kept."""
-    held = count_kinds(peeling.indptr, peeling.indices, limits.kept, peeling.n_kinds) > 0
-    left = np.sort(peeling.kind_left[held])
+    kept = Problem(peeling.incidence, limits.kept, len(limits.kept)).held(limits.kept)
+    left = np.sort(peeling.kind_left[kept > 0])
     gone = np.searchsorted(left, np.arange(len(peeling.kinds_after)), side="right")
     kinds: Ints = peeling.kinds_after + gone
     return kinds

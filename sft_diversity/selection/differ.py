@@ -9,7 +9,7 @@ import numpy as np
 
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Rows
-from sft_diversity.selection.transpose import count_kinds
+from sft_diversity.selection.tally import count_kinds
 
 _SHOWN = 20
 

@@ -3,129 +3,81 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from sft_diversity.core.kernels import Ints, Kinds, Rows, compiled
-from sft_diversity.selection.limits import FREE, Limits
-from sft_diversity.selection.quotas import Groups
-from sft_diversity.selection.transpose import count_kinds, transpose
+from sft_diversity.selection.problem import Problem
+from sft_diversity.selection.tally import Tally, allows, take, transpose
 
 
-def draw(
-    indptr: Ints,
-    indices: Kinds,
-    n_kinds: int,
-    rows: Rows,
-    size: int,
-    rng: np.random.Generator,
-    *,
-    limits: Limits = FREE,
-    first: Rows | None = None,
-) -> Rows:
+def draw(problem: Problem, rng: np.random.Generator, first: Rows | None = None) -> Rows:
     """Draw in rounds r = 1, 2, …: each kind with fewer than r picks gets one more at random.
 
-    Kinds take turns rarest among `rows` first, ties by lowest kind; the draw is uniform over the
-    samples of the kind that are not picked yet. Round 1 covers every kind where it needs no more
-    than `size` rows for that; later rounds even the counts.
+    Kinds take turns rarest among the candidates first, ties by lowest kind; the draw is uniform
+    over the samples of the kind that are not picked yet. Round 1 covers every kind where it needs
+    no more than `size` rows for that; later rounds even the counts.
 
     Parameters
     ----------
-    indptr, indices, n_kinds
-        The incidence.
-    rows : int64 array, shape (m,)
-        The pool; each row holds at least one kind.
-    size : int
-        Rows to pick, those of `first` included; at most m more.
+    problem : Problem
+        Each candidate holds a kind. Cap and quotas hold; a total plays no part.
     rng : numpy.random.Generator
-    limits : Limits
-        As for `cover`.
     first : int64 array, optional
-        Picks made already, within the limits; by default the rows that the limits keep.
+        Picks made already, within the limits; by default the rows kept.
 
     Returns
     -------
     int64 array, shape (size,), fewer only under a cap or quotas
-        Distinct rows, `first`, then in pick order. From one pool, `first` and seed a smaller size
-        gives a prefix.
+        `first`, then in pick order. From one pool, `first` and seed a smaller size gives a prefix.
 
     Notes
     -----
-    Time O(nnz of `rows` + rounds · kinds still in play); memory O(nnz of `rows`). "Even sampling
-    over kinds" is the study's (arXiv 2505.24768); rounds, order and ties are this project's
-    reading.
+    Time O(nnz of the rows + rounds · kinds still in play); memory O(nnz of the rows). "Even
+    sampling over kinds" is the study's (arXiv 2505.24768); rounds, order and ties are this
+    project's reading.
     """
-    first = limits.kept if first is None else first
-    starts, members = transpose(indptr, indices, rows, n_kinds)
+    first = problem.limits.kept if first is None else first
+    starts, members = transpose(*problem.by_row, problem.rows, problem.incidence.n_kinds)
     live = np.diff(starts)
     turns = np.argsort(live, kind="stable")[np.count_nonzero(live == 0) :]
-    picks = np.concatenate([first, np.empty(size - len(first), np.int64)])
-    held = count_kinds(indptr, indices, first, n_kinds)
-    group, room = limits.room(first)
-    picked = np.zeros(len(indptr) - 1, np.bool_)
-    picked[first] = True
-    taken = _draw_rounds(
-        indptr, indices, starts, members, live, turns, picks, len(first), picked, held,
-        limits.cap, group, room, rng,
-    )  # fmt: skip
-    return picks[:taken]
+    picks = np.concatenate([first, np.empty(problem.size - len(first), np.int64)])
+    tally = problem.tally(first)
+    return picks[: _draw_rounds(tally, starts, members, live, turns, picks, len(first), rng)]
 
 
 @compiled
 def _draw_rounds(
-    indptr: Ints,
-    indices: Kinds,
+    tally: Tally,
     starts: Ints,
     members: Kinds,
     live: Ints,
     turns: Ints,
     picks: Rows,
     taken: int,
-    picked: npt.NDArray[np.bool_],
-    held: Ints,
-    cap: int,
-    group: Groups,
-    room: Ints,
     rng: np.random.Generator,
 ) -> int:
     """Fill `picks` from position `taken`; return how many there are at the end.
 
-    `members[starts[j] : starts[j] + live[j]]` are the samples of kind j that may still be free;
-    `turns` keeps the kinds that may still get picks, in order.
+    `members[starts[j] : starts[j] + live[j]]` are the samples of kind j that may still be free: all
+    that are, and some that no longer are. The first `n_turns` of `turns` are the kinds that may
+    still get picks, in order; each pass over them is a round, whose number is `level`.
     """
     n_turns = len(turns)
     level = 1
     while taken < len(picks) and n_turns > 0:
         staying = 0
-        lowest = len(indptr)
+        lowest = len(tally.picked)
         for i in range(n_turns):
             kind = turns[i]
-            if held[kind] < level and taken < len(picks):
-                row = _free_sample(
-                    kind,
-                    indptr,
-                    indices,
-                    starts,
-                    members,
-                    live,
-                    picked,
-                    held,
-                    cap,
-                    group,
-                    room,
-                    rng,
-                )
+            if tally.held[kind] < level and taken < len(picks):
+                row = _free_sample(tally, kind, starts, members, live, rng)
                 if row >= 0:
                     picks[taken] = row
                     taken += 1
-                    picked[row] = True
-                    if len(group) > 0:
-                        room[group[row]] -= 1
-                    for other in indices[indptr[row] : indptr[row + 1]]:
-                        held[other] += 1
-            if live[kind] > 0 and held[kind] < cap:
+                    take(tally, row)
+            if live[kind] > 0 and tally.held[kind] < tally.cap:
                 turns[staying] = kind
                 staying += 1
-                lowest = min(lowest, held[kind])
+                lowest = min(lowest, tally.held[kind])
         n_turns = staying
         level = max(level, lowest) + 1  # rounds in which no kind is short are skipped
     return taken
@@ -133,35 +85,18 @@ def _draw_rounds(
 
 @compiled
 def _free_sample(
-    kind: int,
-    indptr: Ints,
-    indices: Kinds,
-    starts: Ints,
-    members: Kinds,
-    live: Ints,
-    picked: npt.NDArray[np.bool_],
-    held: Ints,
-    cap: int,
-    group: Groups,
-    room: Ints,
-    rng: np.random.Generator,
+    tally: Tally, kind: int, starts: Ints, members: Kinds, live: Ints, rng: np.random.Generator
 ) -> int:
     """Draw a sample of `kind` that may be picked, uniformly; -1 if there is none.
 
-    A sample that is picked, or that the cap or its part's room rules out, stays so: it leaves the
-    kind's list when it is drawn, and the draw is repeated, which keeps the result uniform over the
-    others.
+    A sample that is picked or ruled out stays so: it leaves the kind's list when it is drawn, and
+    the draw is repeated, which keeps the result uniform over the others.
     """
     while live[kind] > 0:
         at = starts[kind] + int(rng.random() * live[kind])
         row = members[at]
         live[kind] -= 1
         members[at] = members[starts[kind] + live[kind]]
-        if picked[row]:
-            continue
-        fits = len(group) == 0 or room[group[row]] > 0
-        for other in indices[indptr[row] : indptr[row + 1]]:
-            fits = fits and held[other] < cap
-        if fits:
+        if allows(tally, row):
             return int(row)
     return -1

@@ -1,22 +1,31 @@
-"""Objective `entropy`: the dial in bits per token of the subset's token distribution."""
+"""Objective `entropy`: the dial in bits per token of the subset's token distribution.
+
+Up to what it reaches, sampling is tilted towards or away from rare tokens; above, greedy picks
+come first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Floats, Rows
+from sft_diversity.core.numbers import entropy
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.chance import DRAWS, Chance, drawn
-from sft_diversity.selection.entropy_bound import entropy_bound
-from sft_diversity.selection.entropy_greedy import maximise_entropy, token_counts
-from sft_diversity.selection.entropy_tilt import entropy_bits as entropy_bits
-from sft_diversity.selection.entropy_tilt import gumbel, mean_surprisal, tilted
+from sft_diversity.selection.bounds import Chance, chance_of
+from sft_diversity.selection.entropy_greedy import (
+    entropy_bound,
+    maximise_entropy,
+    token_amounts,
+    token_counts,
+)
+from sft_diversity.selection.problem import shuffled
 
 MIN_TOKENS = 16
 TOLERANCE = 0.005  # a subset further from its target than this share of it has missed it
@@ -24,6 +33,14 @@ BETAS = np.array([*(-(2.0 ** np.arange(5, -4, -1))), 0.0, *(2.0 ** np.arange(-3,
 HALVINGS = 30
 CLOSE = 1e-5  # bisection stops when this near to its target, as a share of it
 REFERENCE_SEED = 0  # the ends of the dial are the same for all seeds
+
+
+def entropy_bits(incidence: Incidence, rows: Rows) -> float:
+    """Return the entropy of the token counts of `rows` together, in bits per token; 0 without any.
+
+    Time O(entries of `rows` + n_kinds).
+    """
+    return entropy(token_amounts(incidence, rows))
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,6 @@ class EntropyDial:
         Grid of β from the least to the greatest entropy that tilting reaches on it.
     low_bits, tilt_bits, high_bits : float
         Entropy at 0 %, the greatest by tilting alone, and at 100 %, in bits per token.
-    min_tokens : int
     too_short : int
         Samples with fewer tokens, excluded.
     """
@@ -60,7 +76,6 @@ class EntropyDial:
     low_bits: float
     tilt_bits: float
     high_bits: float
-    min_tokens: int
     too_short: int
 
     @cached_property
@@ -71,8 +86,12 @@ class EntropyDial:
     @cached_property
     def chance(self) -> Chance:
         """Entropy of random eligible samples, in bits per token: a mean of draws."""
-        orders = (generator(i, "select", "chance").permutation(self.rows) for i in range(DRAWS))
-        return drawn([entropy_bits(self.incidence, order[: self.size]) for order in orders])
+
+        def reached(draw: int) -> float:
+            picks = shuffled(self.rows, draw, "chance")[: self.size]
+            return entropy_bits(self.incidence, picks)
+
+        return chance_of(reached)
 
     def percent(self, bits: float) -> float | None:
         """Return where so many bits are on the dial, not clipped; None where it has no range."""
@@ -89,42 +108,47 @@ class EntropySelection:
     ----------
     rows : int64 array, shape (size,)
         Distinct rows of the incidence: greedy picks first, then by falling key.
-    diversity : float
-        Percent asked for.
-    seed : int
+    dial : EntropyDial
     target_bits, entropy_bits : float
         Asked for and reached, in bits per token.
-    low_bits, tilt_bits, high_bits : float
-        See `EntropyDial`.
     beta : float
         Tilt of the sampled part, per standard deviation of the mean surprisal.
     greedy_picks : int
         How many of `rows` the greedy maximisation gave.
-    eligible, too_short : int
-        Samples with enough tokens, and those without.
     """
 
     rows: Rows
-    diversity: float
-    seed: int
+    dial: EntropyDial
     target_bits: float
     entropy_bits: float
-    low_bits: float
-    tilt_bits: float
-    high_bits: float
     beta: float
     greedy_picks: int
-    eligible: int
-    too_short: int
 
     @property
     def missed(self) -> bool:
         """Whether the entropy reached is more than half a percent away from the target."""
         return abs(self.entropy_bits - self.target_bits) > TOLERANCE * self.target_bits
 
+    def figures(self) -> dict[str, Any]:
+        """Return what a result states of them."""
+        dial = self.dial
+        return {
+            "target_bits": round(self.target_bits, 6),
+            "low_bits": round(dial.low_bits, 6),
+            "tilt_bits": round(dial.tilt_bits, 6),
+            "high_bits": round(dial.high_bits, 6),
+            "entropy_bound": float(np.ceil(dial.bound_bits * 1e6) / 1e6),
+            **dial.chance.figures("bits", dial.percent(dial.chance.mean), 6),
+            "target_missed": self.missed,
+            "beta": round(self.beta, 6),
+            "greedy_picks": self.greedy_picks,
+            "eligible": len(dial.rows),
+            "too_short": dial.too_short,
+        }
+
 
 def make_entropy_dial(
-    incidence: Incidence, size: int, *, rows: Rows | None = None, min_tokens: int = MIN_TOKENS
+    incidence: Incidence, size: int, *, min_tokens: int = MIN_TOKENS
 ) -> EntropyDial:
     """Find the range of entropy for subsets of `size` samples.
 
@@ -134,8 +158,6 @@ def make_entropy_dial(
         Samples × all token types of the component (not only a band), with counts.
     size : int
         N, at least 1.
-    rows : int64 array, optional
-        Rows to choose from, ascending; all by default.
     min_tokens : int
         Samples with fewer tokens are not eligible: a mean over a few tokens says little.
 
@@ -155,9 +177,8 @@ def make_entropy_dial(
         raise UsageError(
             f"select: size is {size:,} and min tokens {min_tokens:,} but both must be at least 1"
         )
-    candidates = np.arange(incidence.n_samples) if rows is None else rows
-    tokens = token_counts(incidence, candidates)
-    rows = candidates[tokens >= min_tokens]
+    tokens = token_counts(incidence, np.arange(incidence.n_samples))
+    rows = np.flatnonzero(tokens >= min_tokens)
     if size > len(rows):
         raise DataError(
             f"select: size is {size:,} but only {len(rows):,} of {len(tokens):,} samples have "
@@ -178,7 +199,6 @@ def make_entropy_dial(
         low_bits=float(bits.min()),
         tilt_bits=float(bits.max()),
         high_bits=max(float(bits.max()), entropy_bits(incidence, greedy)),
-        min_tokens=min_tokens,
         too_short=len(tokens) - len(rows),
     )
 
@@ -226,25 +246,10 @@ def choose_by_entropy(dial: EntropyDial, diversity: float, *, seed: int = 0) -> 
         sample = partial(tilted, dial.rows, dial.tilt, noise, dial.size)
         ends = (float(dial.betas[0]), top)
         rows, bits, beta = _nearest(dial.incidence, sample, *ends, target)
-        greedy_picks = 0
-    else:
-        mix = partial(_greedy_then_tilted, dial, noise, top)
-        rows, bits, m = _nearest(dial.incidence, mix, 0.0, float(dial.size), target)
-        beta, greedy_picks = top, round(m)
-    return EntropySelection(
-        rows=rows,
-        diversity=diversity,
-        seed=seed,
-        target_bits=target,
-        entropy_bits=bits,
-        low_bits=dial.low_bits,
-        tilt_bits=dial.tilt_bits,
-        high_bits=dial.high_bits,
-        beta=beta,
-        greedy_picks=greedy_picks,
-        eligible=len(dial.rows),
-        too_short=dial.too_short,
-    )
+        return EntropySelection(rows, dial, target, bits, beta, greedy_picks=0)
+    mix = partial(_greedy_then_tilted, dial, noise, top)
+    rows, bits, m = _nearest(dial.incidence, mix, 0.0, float(dial.size), target)
+    return EntropySelection(rows, dial, target, bits, top, greedy_picks=round(m))
 
 
 def _greedy_then_tilted(dial: EntropyDial, noise: Floats, beta: float, m: float) -> Rows:
@@ -284,3 +289,34 @@ def _nearest(
             low, high = (x, high) if bits < target else (low, x)
     assert best is not None
     return best[1:]
+
+
+def mean_surprisal(incidence: Incidence, rows: Rows) -> Floats:
+    """Return the mean of -log₂ p per token of each row, standardised.
+
+    p is the share of the token among all tokens of `rows`, each of which has at least one. Shape
+    (m,); all 0 where there is no spread.
+    """
+    part = incidence.take(rows)
+    amounts = np.bincount(part.indices, weights=part.counts, minlength=incidence.n_kinds)
+    surprisal = -np.log2(np.maximum(amounts, 1) / amounts.sum())
+    total = np.add.reduceat(part.counts * surprisal[part.indices], part.indptr[:-1])
+    mean = total / np.add.reduceat(part.counts, part.indptr[:-1], dtype=np.int64)
+    spread = mean.std()
+    return (mean - mean.mean()) / spread if spread > 0 else np.zeros(len(rows))
+
+
+def gumbel(n: int, seed: int) -> Floats:
+    """Return the Gumbel noise of `seed`, shape (n,)."""
+    return generator(seed, "select", "entropy").gumbel(size=n)
+
+
+def tilted(rows: Rows, tilt: Floats, noise: Floats, size: int, beta: float) -> Rows:
+    """Return the `size` rows with the largest key β · tilt + noise, largest first.
+
+    With Gumbel noise this draws without replacement, with weights exp(β · tilt) (Gumbel-top-k,
+    Kool et al. 2019, arXiv:1903.06059). Time O(m).
+    """
+    key = beta * tilt + noise
+    top = np.argpartition(-key, size - 1)[:size]
+    return rows[top[np.argsort(-key[top], kind="stable")]]

@@ -1,4 +1,4 @@
-"""Greedy maximisation of the entropy of a subset's token distribution, with exact gains."""
+"""The upper end of the entropy dial: greedy maximisation with exact gains, and an upper bound."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from math import log2
 import numpy as np
 
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.core.kernels import Floats, Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Kinds, Rows, compiled, frozen
+from sft_diversity.selection.heap import sink
 
 TABLE = 1 << 16  # φ is looked up below this count: half a megabyte stays in cache
+ROUNDS = 40
+_FLOOR = 1e-3  # weight of the uniform distribution in the first prices
 
 
 def maximise_entropy(incidence: Incidence, rows: Rows, size: int) -> Rows:
@@ -44,9 +47,6 @@ def maximise_entropy(incidence: Incidence, rows: Rows, size: int) -> Rows:
     up to date. The picks are those of plain greedy, up to rounding (about 1e-9 bits); there is no
     approximation guarantee, since the objective is not submodular.
     """
-    indptr = frozen(incidence.indptr, np.int64)
-    indices = frozen(incidence.indices, np.int32)
-    counts = frozen(incidence.counts, np.int32)
     tokens = token_counts(incidence, rows)
     order = np.argsort(tokens, kind="stable")
     lengths, starts = np.unique(tokens[order], return_index=True)
@@ -55,7 +55,7 @@ def maximise_entropy(incidence: Incidence, rows: Rows, size: int) -> Rows:
     table = np.concatenate([[0.0], small * np.log2(small)])
     amounts = np.zeros(incidence.n_kinds, np.int64)
     picks = np.empty(size, np.int64)
-    _maximise(indptr, indices, counts, rows[order], lengths, starts, amounts, table, picks)
+    _maximise(*_arrays(incidence), rows[order], lengths, starts, amounts, table, picks)
     return picks
 
 
@@ -64,6 +64,18 @@ def token_counts(incidence: Incidence, rows: Rows) -> Ints:
     total = np.concatenate([[0], np.cumsum(incidence.counts, dtype=np.int64)])
     tokens: Ints = total[incidence.indptr[rows + 1]] - total[incidence.indptr[rows]]
     return tokens
+
+
+def token_amounts(incidence: Incidence, rows: Rows) -> Ints:
+    """Return how often each token type occurs in `rows` together, shape (n_kinds,)."""
+    part = incidence.take(rows)
+    amounts = np.bincount(part.indices, weights=part.counts, minlength=incidence.n_kinds)
+    return amounts.astype(np.int64)
+
+
+def _arrays(incidence: Incidence) -> tuple[Ints, Kinds, Kinds]:
+    counts = frozen(incidence.counts, np.int32)
+    return frozen(incidence.indptr, np.int64), frozen(incidence.indices, np.int32), counts
 
 
 @compiled
@@ -80,29 +92,35 @@ def _maximise(
 ) -> None:
     """Fill `picks`. `rows` are sorted by length; group g starts at `starts[g]`.
 
-    `amounts` are the n_t. Each group is a heap of positions in `rows` by D, then position; the
-    groups meet in a tournament over the entropy that the best row of each can lead to.
+    `amounts` are the n_t, `n` their sum and `phi` Σ φ(n_t), of the picks so far. The first
+    `live[g]` entries of group g's part of `heap` are its rows not picked, as positions in `rows`;
+    their keys, `growth`, are D or, where that is stale, less. So the first of a group bounds what
+    the group can lead to, `reach[g]`, and the groups meet in a tournament over that: `winner[1]`
+    has the greatest bound of all, of equal ones the shorter rows, and where its D is up to date
+    its first is greedy's pick. A pick changes all reaches, since n is in them; a D that was
+    refreshed changes that of its group alone, and only the matches above it are played again.
     """
-    heap = np.arange(len(rows))
-    growth = np.empty(len(rows))
-    live = np.empty(len(lengths), np.int64)
+    heap, growth = np.arange(len(rows)), np.empty(len(rows))  # parts of both begin at `starts`
+    live = starts[1:] - starts[:-1]
     for group in range(len(lengths)):
         first = starts[group]
-        live[group] = starts[group + 1] - first
         for at in range(first, starts[group + 1]):
             growth[at] = _growth(indptr, indices, counts, rows[at], amounts, table)
         for at in range(live[group] // 2 - 1, -1, -1):
-            _settle(heap, growth, first, live[group], at, heap[first + at])
+            item, key = heap[first + at], growth[first + at]
+            sink(heap[first:], growth[first:], None, live[group], at, item, key)
     width = 1
     while width < len(lengths):
         width *= 2
-    reach = np.empty(width)
-    reach[:] = -np.inf
+    reach = np.full(width, -np.inf)
     winner = np.empty(2 * width, np.int64)
     n = phi = 0.0
     for taken in range(len(picks)):
         for group in range(len(lengths)):
-            reach[group] = _reach(group, n, phi, heap, growth, lengths, starts, live)
+            if live[group] > 0:
+                reach[group] = _entropy_after(n + lengths[group], phi + growth[starts[group]])
+            else:
+                reach[group] = -np.inf
         for node in range(2 * width - 1, 0, -1):
             winner[node] = node - width if node >= width else _match(node, winner, reach)
         while True:
@@ -110,11 +128,10 @@ def _maximise(
             first = starts[group]
             best = heap[first]
             fresh = _growth(indptr, indices, counts, rows[best], amounts, table)
-            if fresh <= growth[best]:
+            if fresh <= growth[first]:
                 break
-            growth[best] = fresh
-            _settle(heap, growth, first, live[group], 0, best)
-            reach[group] = _reach(group, n, phi, heap, growth, lengths, starts, live)
+            sink(heap[first:], growth[first:], None, live[group], 0, best, fresh)
+            reach[group] = _entropy_after(n + lengths[group], phi + growth[first])
             node = (group + width) // 2
             while node > 0:
                 winner[node] = _match(node, winner, reach)
@@ -126,8 +143,8 @@ def _maximise(
         for at in range(indptr[row], indptr[row + 1]):
             amounts[indices[at]] += counts[at]
         live[group] -= 1
-        if live[group] > 0:
-            _settle(heap, growth, first, live[group], 0, heap[first + live[group]])
+        last = first + live[group]
+        sink(heap[first:], growth[first:], None, live[group], 0, heap[last], growth[last])
 
 
 @compiled
@@ -138,21 +155,9 @@ def _match(node: int, winner: Ints, reach: Floats) -> int:
 
 
 @compiled
-def _reach(
-    group: int,
-    n: float,
-    phi: float,
-    heap: Ints,
-    growth: Floats,
-    lengths: Ints,
-    starts: Ints,
-    live: Ints,
-) -> float:
-    """Return a bound on the entropy after the best row of `group`; -inf if none is left."""
-    if live[group] == 0:
-        return -np.inf
-    after = n + lengths[group]
-    return float(log2(after) - (phi + growth[heap[starts[group]]]) / after)
+def _entropy_after(n: float, phi: float) -> float:
+    """Return the entropy of `n` tokens whose Σ φ(n_t) is `phi`, in bits."""
+    return float(log2(n) - phi / n)
 
 
 @compiled
@@ -175,18 +180,68 @@ def _phi(amount: int, table: Floats) -> float:
     return amount * log2(amount)
 
 
+def entropy_bound(incidence: Incidence, rows: Rows, size: int, start: Rows) -> float:
+    """Return bits per token that no `size` of `rows` exceed.
+
+    Parameters
+    ----------
+    incidence : Incidence
+        Samples × token types with counts.
+    rows : int64 array, shape (m,)
+        Rows that may be picked; each has a token.
+    size : int
+        Samples, at most m.
+    start : int64 array
+        A good subset: the better, the tighter the bound.
+
+    Notes
+    -----
+    The entropy of a distribution q is at most its cross entropy -Σ q_t log2 p_t with any p > 0.
+    For a subset that is a ratio of two sums over its samples, surprisal and tokens, and the
+    greatest ratio of `size` samples is found exactly by Dinkelbach's method (1967,
+    doi:10.1287/mnsc.13.7.492). p starts at the distribution of `start` and goes `ROUNDS` times a
+    step towards that of the subset which attained the bound (Frank and Wolfe). Time O(`ROUNDS` ·
+    nnz of `rows`).
+    """
+    arrays, sizes = _arrays(incidence), token_counts(incidence, rows).astype(np.float64)
+    seen = token_amounts(incidence, rows) > 0
+    price = (1 - _FLOOR) * _shares(incidence, start) + _FLOOR * seen / seen.sum()
+    best = np.inf
+    for turn in range(ROUNDS):
+        surprisal = np.zeros(incidence.n_kinds)
+        surprisal[seen] = -np.log2(price[seen])
+        bound, picks = _greatest_ratio(_summed(*arrays, rows, surprisal), sizes, size)
+        best = min(best, bound)
+        step = 2.0 / (turn + 6)
+        price = (1 - step) * price + step * _shares(incidence, rows[picks])
+        price[seen] = np.maximum(price[seen], 1e-12)
+        price /= price.sum()
+    return best
+
+
+def _shares(incidence: Incidence, rows: Rows) -> Floats:
+    amounts = token_amounts(incidence, rows)
+    return np.asarray(amounts / max(1, amounts.sum()), np.float64)
+
+
+def _greatest_ratio(worth: Floats, sizes: Floats, size: int) -> tuple[float, Rows]:
+    """Return the greatest Σ worth / Σ sizes over `size` positions, and those positions."""
+    ratio, picks = -np.inf, NO_ROWS
+    found = float(worth.sum() / sizes.sum())
+    while found > ratio:
+        ratio = found
+        picks = np.argpartition(-(worth - ratio * sizes), size - 1)[:size].astype(np.int64)
+        found = float(worth[picks].sum() / sizes[picks].sum())
+    return max(ratio, found) * (1 + 1e-12), picks
+
+
 @compiled
-def _settle(heap: Ints, growth: Floats, first: int, length: int, at: int, item: int) -> None:
-    """Put `item` at position `at` of the heap that starts at `first`, or below it."""
-    while 2 * at + 1 < length:
-        below = 2 * at + 1
-        if below + 1 < length:
-            one, two = heap[first + below], heap[first + below + 1]
-            if growth[two] < growth[one] or (growth[two] == growth[one] and two < one):
-                below += 1
-        child = heap[first + below]
-        if growth[item] < growth[child] or (growth[item] == growth[child] and item < child):
-            break
-        heap[first + at] = child
-        at = below
-    heap[first + at] = item
+def _summed(indptr: Ints, indices: Kinds, counts: Kinds, rows: Rows, weights: Floats) -> Floats:
+    """Return for each of `rows` the weights of its tokens, each as often as it occurs."""
+    sums = np.empty(len(rows))
+    for i in range(len(rows)):
+        total = 0.0
+        for at in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            total += weights[indices[at]] * counts[at]
+        sums[i] = total
+    return sums

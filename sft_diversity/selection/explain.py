@@ -11,7 +11,7 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Ints, Rows
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.selection.dial import Dial
-from sft_diversity.selection.transpose import count_kinds
+from sft_diversity.selection.tally import count_kinds
 
 Names = Sequence[str]
 
@@ -69,12 +69,12 @@ def rejected(dial: Dial, diversity: float, names: Names, picks: Rows, row: int) 
         it would add, its `balance_gain`, and the `chance` of a sample of the pool.
     """
     peeling, step = dial.peeling, dial.place(diversity).step
-    kinds = peeling.indices[peeling.indptr[row] : peeling.indptr[row + 1]]
+    made = peeling.incidence
+    kinds = _kinds(made, row)
     if len(kinds) == 0:
         return {"reason": "no_kind"}
-    degrees = np.bincount(peeling.indices, minlength=peeling.n_kinds)
+    degrees = np.bincount(made.indices, minlength=peeling.n_kinds)
     left = int(peeling.sample_left[row])
-    made = Incidence(peeling.indptr, peeling.indices, peeling.indices, peeling.n_kinds)
     near = {"kinds": len(kinds), "nearest_by_kinds": nearest_by_kinds(made, picks, row)}
     if left <= step:
         gone = kinds[peeling.kind_left[kinds] == left]
@@ -88,7 +88,7 @@ def rejected(dial: Dial, diversity: float, names: Names, picks: Rows, row: int) 
             "diversity": round(min(100.0, max(0.0, percent)), 1),
             **near,
         }
-    held = count_kinds(peeling.indptr, peeling.indices, picks, peeling.n_kinds)[kinds]
+    held = count_kinds(made.indptr, made.indices, picks, made.n_kinds)[kinds]
     return {
         "reason": "not_drawn",
         "new_kinds": _named(kinds[held == 0], names),

@@ -21,7 +21,7 @@ from sft_diversity.core.kernels import Rows
 from sft_diversity.selection import differ
 from sft_diversity.selection import explain as explainer
 from sft_diversity.selection.dial import make_dial
-from sft_diversity.selection.limits import FREE, Limits
+from sft_diversity.selection.problem import FREE, Limits
 from sft_diversity.selection.stage import STAGE, files_of
 
 _TEXT = 300  # characters shown

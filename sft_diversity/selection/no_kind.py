@@ -11,13 +11,13 @@ import pyarrow as pa
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.problem import Limits, Problem, without_kinds
 
 _HALVINGS = 60
 _NAMED = 12  # sources that a warning names
 
 
-def draw(empty: Rows, holding: Rows, size: int, limits: Limits, seed: int) -> Rows:
+def draw_without_kind(empty: Rows, holding: Rows, size: int, limits: Limits, seed: int) -> Rows:
     """Return the picks that hold no kind, beside those kept, uniformly at random.
 
     Parameters
@@ -42,30 +42,30 @@ def draw(empty: Rows, holding: Rows, size: int, limits: Limits, seed: int) -> Ro
     DataError
         If the limits cannot be met by all rows together, or no longer beside these picks.
     """
-    rows = limits.candidates(np.concatenate([empty, holding]))
-    _refuse(limits.lacking(rows, size), size)
-    free = limits.candidates(empty)
-    others = limits.candidates(holding)
-    wanted = round(size * len(empty) / (len(empty) + len(holding))) - (len(empty) - len(free))
-    if limits.quotas is None:
-        part, room = np.zeros(len(rows), np.int32), np.array([size - len(limits.kept)])
-    else:
-        part, room = limits.quotas.group[rows], limits.quotas.room(limits.kept)
+    free, others = limits.candidates(empty), limits.candidates(holding)
+    n_kept = len(empty) - len(free)
+    wanted = round(size * len(empty) / (len(empty) + len(holding))) - n_kept
+    n = max(int(rows.max(initial=0)) for rows in (empty, holding)) + 1
+    whole = Problem(without_kinds(n), np.concatenate([free, others]), size, limits)
+    _refuse(whole)
+    part, room = whole.parts()
     present = np.bincount(part[: len(free)], minlength=len(room))
     least = np.maximum(0, room - np.bincount(part[len(free) :], minlength=len(room)))
     numbers = shared_out(present, least, np.minimum(present, room), wanted)
     order = generator(seed, "select", "no kind").permutation(len(free))
     picks = [order[part[order] == at][:number] for at, number in enumerate(numbers) if number]
     drawn: Rows = free[np.concatenate(picks)] if picks else NO_ROWS
-    _refuse(limits.after(drawn).lacking(others, size - len(drawn)), size)
+    left = Problem(whole.incidence, others, size - len(drawn), limits.after(drawn))
+    _refuse(left)
     return drawn
 
 
-def _refuse(lacking: str, size: int) -> None:
+def _refuse(problem: Problem) -> None:
+    lacking = problem.lacking()
     if lacking:
         raise DataError(
-            f"select: size is {size:,} but, with samples that hold no kind taken in, {lacking}; "
-            "change the size or the limit, or leave out --no-kind fill"
+            f"select: size is {problem.size:,} but, with samples that hold no kind taken in, "
+            f"{lacking}; change the size or the limit, or leave out --no-kind fill"
         )
 
 
@@ -91,7 +91,9 @@ def shared_out(amounts: Ints, least: Ints, most: Ints, wanted: int) -> Ints:
     return whole
 
 
-def by_source(sources: pa.ChunkedArray, empty: Rows, rows: Rows) -> dict[str, dict[str, int]]:
+def without_kind_by_source(
+    sources: pa.ChunkedArray, empty: Rows, rows: Rows
+) -> dict[str, dict[str, int]]:
     """Return how many of each source's samples hold no kind, the greatest share first.
 
     Parameters
@@ -110,7 +112,7 @@ def by_source(sources: pa.ChunkedArray, empty: Rows, rows: Rows) -> dict[str, di
     return {names[at]: {"no_kind": int(without[at]), "samples": int(there[at])} for at in order}
 
 
-def warnings(result: Mapping[str, Any]) -> list[str]:
+def no_kind_warnings(result: Mapping[str, Any]) -> list[str]:
     """Return a line that says which sources fall out of a subset, if `result` holds them."""
     if "no_kind_sources" not in result:
         return []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Ints, Kinds, Rows, compiled, frozen
-from sft_diversity.selection.quotas import NO_GROUP, NO_ROOM, Groups, Quotas
-from sft_diversity.selection.transpose import transpose
+from sft_diversity.selection.heap import rise, sink
+from sft_diversity.selection.problem import Quotas
+from sft_diversity.selection.tally import transpose
+
+Steps = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Peeling:
     """Every pool of a peeling, without storing any of them.
 
@@ -22,10 +25,8 @@ class Peeling:
 
     Attributes
     ----------
-    indptr : int64 array, shape (n + 1,)
-    indices : int32 array, shape (nnz,)
-        The incidence, read-only.
-    n_kinds : int
+    incidence : Incidence
+        Its arrays are read-only.
     sample_left : int32 array, shape (n,)
         Step at which the sample left the pool; 0 if it holds no kind and never was in it.
     kind_left : int32 array, shape (n_kinds,)
@@ -36,18 +37,16 @@ class Peeling:
         Samples in the pool of each step: strictly falling; ends with 0 without quotas.
     """
 
-    indptr: Ints
-    indices: Kinds
-    n_kinds: int
-    sample_left: npt.NDArray[np.int32]
-    kind_left: npt.NDArray[np.int32]
+    incidence: Incidence
+    sample_left: Steps
+    kind_left: Steps
     kinds_after: Ints
     pool_sizes: Ints
 
     @property
-    def shape(self) -> tuple[Ints, Kinds, int]:
-        """The incidence as kernels take it: `indptr`, `indices`, `n_kinds`."""
-        return self.indptr, self.indices, self.n_kinds
+    def n_kinds(self) -> int:
+        """Kinds of the incidence, those included that no sample holds."""
+        return self.incidence.n_kinds
 
     @property
     def kinds_total(self) -> int:
@@ -68,10 +67,6 @@ class Peeling:
         """Return the rows of the pool of `step`, ascending, shape (pool_sizes[step],)."""
         return np.flatnonzero(self.sample_left > step).astype(np.int64)
 
-    def kinds(self, step: int) -> Ints:
-        """Return the kinds of `step`, ascending, shape (kinds_after[step],)."""
-        return np.flatnonzero(self.kind_left > step)
-
 
 def peel(incidence: Incidence, quotas: Quotas | None = None, kept: Rows = NO_ROWS) -> Peeling:
     """Drop the rarest kind again and again, together with the samples that hold it.
@@ -90,10 +85,6 @@ def peel(incidence: Incidence, quotas: Quotas | None = None, kept: Rows = NO_ROW
     kept : int64 array
         Rows that count for the quotas whether or not they are in the pool.
 
-    Returns
-    -------
-    Peeling
-
     Notes
     -----
     Time O(nnz) for the bucket queue plus O(log n_kinds) for each kind that a drop touches at the
@@ -103,35 +94,27 @@ def peel(incidence: Incidence, quotas: Quotas | None = None, kept: Rows = NO_ROW
     """
     indptr = frozen(incidence.indptr, np.int64)
     indices = frozen(incidence.indices, np.int32)
-    rows = np.arange(len(indptr) - 1)
-    starts, members = transpose(indptr, indices, rows, incidence.n_kinds)
-    sample_left = np.zeros(len(rows), np.int32)
-    kind_left = np.zeros(incidence.n_kinds, np.int32)
-    kinds_after, pool_sizes = np.zeros((2, incidence.n_kinds + 1), np.int64)
+    incidence = replace(incidence, indptr=indptr, indices=indices)
+    n, n_kinds, widths = incidence.n_samples, incidence.n_kinds, np.diff(indptr)
+    starts, members = transpose(indptr, indices, np.arange(n), n_kinds)
+    sample_left, kind_left = np.zeros(n, np.int32), np.zeros(n_kinds, np.int32)
+    kinds_after, pool_sizes = np.zeros((2, n_kinds + 1), np.int64)
     degree = np.diff(starts)
-    kinds_after[0] = np.count_nonzero(degree)
-    pool_sizes[0] = np.count_nonzero(np.diff(indptr))
-    group, spare = NO_GROUP, NO_ROOM
+    kinds_after[0], pool_sizes[0] = np.count_nonzero(degree), np.count_nonzero(widths)
+    group, spare = np.zeros(0, np.int32), np.zeros(0, np.int64)
     if quotas is not None:
-        others = np.setdiff1d(np.flatnonzero(np.diff(indptr)), kept)
+        others = np.setdiff1d(np.flatnonzero(widths), kept)
         group, spare = quotas.group.copy(), quotas.left(kept, others)
         group[kept] = len(spare)  # whether these leave matters to no part
-        spare = np.append(spare, len(rows))
+        spare = np.append(spare, n)
     steps = _peel(
         indptr, indices, starts, members, degree, sample_left, kind_left, kinds_after, pool_sizes,
         group, spare,
     )  # fmt: skip
-    sample_left[(sample_left == 0) & (np.diff(indptr) > 0)] = steps + 1
+    sample_left[(sample_left == 0) & (widths > 0)] = steps + 1
     kind_left[(kind_left == 0) & (degree > 0)] = steps + 1
-    return Peeling(
-        indptr,
-        indices,
-        incidence.n_kinds,
-        sample_left,
-        kind_left,
-        kinds_after[: steps + 1],
-        pool_sizes[: steps + 1],
-    )
+    ended = steps + 1
+    return Peeling(incidence, sample_left, kind_left, kinds_after[:ended], pool_sizes[:ended])
 
 
 @compiled
@@ -141,25 +124,27 @@ def _peel(
     starts: Ints,
     members: Kinds,
     degree: Ints,
-    sample_left: npt.NDArray[np.int32],
-    kind_left: npt.NDArray[np.int32],
+    sample_left: Steps,
+    kind_left: Steps,
     kinds_after: Ints,
     pool_sizes: Ints,
-    group: Groups,
+    group: Kinds,
     spare: Ints,
 ) -> int:
     """Fill the four arrays after `degree`, whose first entries are given; return the steps.
 
-    Kinds above the frontier wait in linked buckets by degree. Those at or below it sit in a heap
-    ordered by degree, then kind; when it is empty the frontier rises to the next bucket in use.
-    `place` is -1 for kinds that were taken from the heap.
+    `degree[j]` is at all times the number of samples still in that hold kind j, and `spare[g]` how
+    many samples part g can still lose. The queue of kinds is in two halves. Those of degree above
+    the frontier wait in linked buckets by degree, in no order. Those at or below it sit in a heap
+    by degree, then kind, whose first is therefore the rarest of all; when it is empty the frontier
+    rises to the next bucket in use. A degree only falls, so a kind moves from bucket to bucket,
+    into the heap, up in it, and out, and never back; `place` is where it is in the heap, -1 once it
+    was taken from it.
     """
-    n_kinds = len(kind_left)
     head, before, after = _buckets(degree)
-    touched = np.empty(n_kinds, np.int64)
-    lost = np.zeros(n_kinds, np.int64)
-    heap = np.empty(n_kinds, np.int64)
-    place = np.empty(n_kinds, np.int64)
+    n_kinds = len(kind_left)
+    heap, keys, place = np.empty((3, n_kinds), np.int64)
+    touched, lost = np.empty(n_kinds, np.int64), np.zeros(n_kinds, np.int64)
     waiting = frontier = step = 0
     while kinds_after[step] > 0:
         while waiting == 0:
@@ -169,31 +154,21 @@ def _peel(
             while head[frontier] >= 0:
                 kind = head[frontier]
                 _unlink(kind, frontier, head, before, after)
-                _sift_up(heap, place, degree, waiting, kind)
+                rise(heap, keys, place, waiting, kind, frontier)
                 waiting += 1
         rarest = heap[0]
         place[rarest] = -1
         waiting -= 1
-        if waiting > 0:
-            _sift_down(heap, place, degree, waiting, heap[waiting])
+        sink(heap, keys, place, waiting, 0, heap[waiting], keys[waiting])
         if degree[rarest] == 0:
             continue  # emptied by an earlier drop
-        if len(group) > 0 and not _spared(
-            members[starts[rarest] : starts[rarest + 1]], sample_left, group, spare
-        ):
+        holders = members[starts[rarest] : starts[rarest + 1]]
+        if len(group) > 0 and not _spared(holders, sample_left, group, spare):
             continue
         step += 1
         pool_sizes[step] = pool_sizes[step - 1] - degree[rarest]
         kinds_after[step] = kinds_after[step - 1]
-        n_touched = drop_samples(
-            members[starts[rarest] : starts[rarest + 1]],
-            step,
-            indptr,
-            indices,
-            sample_left,
-            touched,
-            lost,
-        )
+        n_touched = _drop(holders, step, indptr, indices, sample_left, touched, lost)
         for kind in touched[:n_touched]:
             was = degree[kind]
             degree[kind] = now = was - lost[kind]
@@ -203,10 +178,10 @@ def _peel(
                 if now > frontier:
                     _link(kind, now, head, before, after)
                 elif now > 0:
-                    _sift_up(heap, place, degree, waiting, kind)
+                    rise(heap, keys, place, waiting, kind, now)
                     waiting += 1
             elif place[kind] >= 0:
-                _sift_up(heap, place, degree, place[kind], kind)
+                rise(heap, keys, place, place[kind], kind, now)
             if now == 0:
                 kind_left[kind] = step
                 kinds_after[step] -= 1
@@ -214,7 +189,7 @@ def _peel(
 
 
 @compiled
-def _spared(rows: Kinds, sample_left: npt.NDArray[np.int32], group: Groups, spare: Ints) -> bool:
+def _spared(rows: Kinds, sample_left: Steps, group: Kinds, spare: Ints) -> bool:
     """Whether every part can spare those of `rows` that are still in; if so they are taken off."""
     enough = True
     for row in rows:
@@ -229,12 +204,12 @@ def _spared(rows: Kinds, sample_left: npt.NDArray[np.int32], group: Groups, spar
 
 
 @compiled
-def drop_samples(
+def _drop(
     rows: Kinds,
     step: int,
     indptr: Ints,
     indices: Kinds,
-    sample_left: npt.NDArray[np.int32],
+    sample_left: Steps,
     touched: Ints,
     lost: Ints,
 ) -> int:
@@ -257,50 +232,10 @@ def drop_samples(
 
 
 @compiled
-def _sift_up(heap: Ints, place: Ints, degree: Ints, at: int, kind: int) -> None:
-    """Move `kind` from position `at` towards the root of the heap, to where it belongs."""
-    while at > 0:
-        parent = heap[(at - 1) // 2]
-        if (degree[parent], parent) < (degree[kind], kind):
-            break
-        heap[at] = parent
-        place[parent] = at
-        at = (at - 1) // 2
-    heap[at] = kind
-    place[kind] = at
-
-
-@compiled
-def _sift_down(heap: Ints, place: Ints, degree: Ints, length: int, kind: int) -> None:
-    """Put `kind` at the root of a heap of `length`, then down to where it belongs."""
-    at = 0
-    while 2 * at + 1 < length:
-        below = 2 * at + 1
-        if below + 1 < length and (degree[heap[below + 1]], heap[below + 1]) < (
-            degree[heap[below]],
-            heap[below],
-        ):
-            below += 1
-        child = heap[below]
-        if (degree[kind], kind) < (degree[child], child):
-            break
-        heap[at] = child
-        place[child] = at
-        at = below
-    heap[at] = kind
-    place[kind] = at
-
-
-@compiled
 def _buckets(degree: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return `head` by degree and the links of each kind; -1 ends a list."""
-    top = 0
-    for value in degree:
-        top = max(top, value)
-    head = np.empty(top + 1, np.int64)
-    head[:] = -1
-    before = np.empty(len(degree), np.int64)
-    after = np.empty(len(degree), np.int64)
+    """Return the first kind of each degree's list, and before and after each kind; -1 ends one."""
+    head = np.full(degree.max() + 1 if len(degree) > 0 else 1, -1, np.int64)
+    before, after = np.empty(len(degree), np.int64), np.empty(len(degree), np.int64)
     for kind in range(len(degree)):
         if degree[kind] > 0:
             _link(kind, degree[kind], head, before, after)

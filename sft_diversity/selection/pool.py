@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,30 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Rows
 from sft_diversity.core.tokens import TokenPass
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.selection import constraints, no_kind
+from sft_diversity.selection import constraints
 from sft_diversity.selection.config import LIMITS, SelectConfig
 from sft_diversity.selection.constraints import Eligible
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.entropy import EntropyDial, make_entropy_dial
-from sft_diversity.selection.limits import Limits
+from sft_diversity.selection.no_kind import draw_without_kind
 from sft_diversity.selection.peeling import Peeling, peel
+from sft_diversity.selection.problem import Limits
 
 T = TypeVar("T")
+
+
+class Tokens(Protocol):
+    """One component's token pass over the corpus, as `core.tokens.TokenPass` reads it."""
+
+    @property
+    def incidence(self) -> Incidence:
+        """All token types of every sample, with counts."""
+        ...
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each sample, shape (n,)."""
+        ...
 
 
 @dataclass
@@ -38,7 +53,7 @@ class Pool:
     """
 
     corpus: Path
-    tokens: Mapping[Component, TokenPass]
+    tokens: Mapping[Component, Tokens]
     keys: Mapping[str, str]
     index_keys: Mapping[str, str]
     places: Mapping[str, Path] = field(default_factory=dict)
@@ -147,7 +162,7 @@ class Pool:
         rows, empty = self.allowed(config), self.empty(config)
         holding = np.setdiff1d(rows, empty, assume_unique=True)
         limits, _ = self.limits(config)
-        return no_kind.draw(empty, holding, config.size, limits, config.seed)
+        return draw_without_kind(empty, holding, config.size, limits, config.seed)
 
     def dial(self, config: SelectConfig) -> tuple[Dial, dict[str, Any]]:
         """Return the range of the dial and how its limits read, made once for equal options.
@@ -174,8 +189,7 @@ class Pool:
         def limited() -> tuple[Dial, dict[str, Any]]:
             peeling, limits = self.peeling(config), whole.after(drawn)
             if limits.quotas is not None:  # peeled so that every pool can serve them
-                made = Incidence(peeling.indptr, peeling.indices, peeling.indices, peeling.n_kinds)
-                peeling = peel(made, limits.quotas, limits.kept)
+                peeling = peel(peeling.incidence, limits.quotas, limits.kept)
             return make_dial(peeling, size, limits=limits, free=free()), said
 
         return self._once(("dial", *asked, *config.eligibility), limited)
@@ -220,7 +234,7 @@ def open_pool(
     """
     key = corpora.key(corpus)
     keys = {"corpus": key}
-    passes: dict[Component, TokenPass] = {}
+    passes: dict[Component, Tokens] = {}
     for component in COMPONENTS:
         path = tokens[component]
         keys[f"tokens-{component}"] = _checked(path, "tokens", key)

@@ -6,42 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows
+from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Kinds, Rows
+from sft_diversity.selection.problem import Quotas
 
-Groups = npt.NDArray[np.int32]
 _NAMED = 6  # groups that an error names
-
-
-@dataclass(frozen=True)
-class Quotas:
-    """A partition of the rows, and the picks that each part gives.
-
-    Attributes
-    ----------
-    group : int32 array, shape (n,)
-        Part of every row of the incidence.
-    number : int64 array, shape (parts,)
-        Picks of each part; they add up to the size of the subset.
-    """
-
-    group: Groups
-    number: Ints
-
-    def room(self, kept: Rows) -> Ints:
-        """Return the picks that each part still gives after `kept`; kernels count it down."""
-        return self.number - np.bincount(self.group[kept], minlength=len(self.number))
-
-    def left(self, taken: Rows, rows: Rows) -> Ints:
-        """Return the rows of each part of `rows` beyond what `taken` leaves to give; < 0: short."""
-        return np.bincount(self.group[rows], minlength=len(self.number)) - self.room(taken)
-
-
-#: For kernels where there are no quotas.
-NO_GROUP: Groups = np.zeros(0, np.int32)
-NO_ROOM: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -64,7 +34,7 @@ class Factor:
 
     name: str
     labels: Sequence[str]
-    group: Groups
+    group: Kinds
     shares: Floats
     way_out: str = "lower its share or the size"
 
@@ -152,7 +122,7 @@ def make_quotas(factors: Sequence[Factor], rows: Rows, size: int, kept: Rows = N
     return Quotas(group, np.append(number, 0))
 
 
-def _count(groups: Groups, number: int) -> Ints:
+def _count(groups: Kinds, number: int) -> Ints:
     return np.bincount(groups[groups >= 0], minlength=number)
 
 

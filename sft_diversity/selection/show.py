@@ -7,7 +7,7 @@ from math import floor
 from typing import Any
 
 from sft_diversity.core.show import columns
-from sft_diversity.selection import no_kind
+from sft_diversity.selection.no_kind import no_kind_warnings
 
 PUBLISHED = "10:500"  # the band of the reference study
 
@@ -138,7 +138,7 @@ def _eligible_lines(result: dict[str, Any]) -> list[str]:
             f"{result['strategy']}: {result['no_kind_picks']:,} of {result['rows']:,} picks hold "
             "no kind"
         )
-    return [*lines, *no_kind.warnings(result)]
+    return [*lines, *no_kind_warnings(result)]
 
 
 def random_line(result: dict[str, Any], verb: str, amount: str) -> str:

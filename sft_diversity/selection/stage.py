@@ -16,8 +16,8 @@ from sft_diversity.core import folder, lineage, progress, schema
 from sft_diversity.core.folder import Work, open_draft, rows_account
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.kernels import Rows
-from sft_diversity.selection import constraints, figures
-from sft_diversity.selection.choices import choose
+from sft_diversity.selection import constraints
+from sft_diversity.selection.choices import choose, source_mix
 from sft_diversity.selection.config import SelectConfig
 from sft_diversity.selection.named import content_of
 from sft_diversity.selection.pool import Pool, open_pool
@@ -54,7 +54,7 @@ def select(
         draft.write_table(name, subset.slice(start, _ROWS_PER_FILE))
     named = ("strategy", "objective", "fill", "diversity", "seed", "max_per_kind")
     result = {name: getattr(config, name) for name in named} | {"rows": len(rows)} | result
-    result["sources"] = figures.source_mix(samples)
+    result["sources"] = source_mix(samples)
     result["licences"] = {
         name: licence
         for name, licence in corpora.licences(pool.corpus).items()

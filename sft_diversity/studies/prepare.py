@@ -34,8 +34,8 @@ from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.scoring import stage as scoring
-from sft_diversity.selection import no_kind
 from sft_diversity.selection.config import percent_hint
+from sft_diversity.selection.no_kind import no_kind_warnings
 from sft_diversity.stages import store
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Cell
@@ -109,7 +109,7 @@ def make_subsets(
     made = grid.cells(study)
     asked = {cell.name: grid.select_options(cell, study, ids) for cell in made}
     figures = selecting.subsets(corpus, asked, out=place / "subsets", work=work)
-    for line in dict.fromkeys(line for one in figures.values() for line in no_kind.warnings(one)):
+    for line in dict.fromkeys(line for one in figures.values() for line in no_kind_warnings(one)):
         say(line)
     picks = {name: _read(place / "subsets" / name, ["id"])["id"] for name in asked}
     draws = draws_that_differ(made, picks)

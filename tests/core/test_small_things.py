@@ -26,6 +26,13 @@ def test_streams_are_the_same_for_a_name_and_differ_between_names():
     assert (first != seeding.generator(1, "fill").integers(1 << 60, size=4)).any()
 
 
+def test_rows_are_drawn_by_seed_without_repeats():
+    first, again = (seeding.rows_drawn(100, 10, 3, "x").tolist() for _ in range(2))
+    assert first == again == sorted(set(first))
+    assert seeding.rows_drawn(100, 10, 4, "x").tolist() != first
+    assert seeding.rows_drawn(5, 10, 0, "x").tolist() == [0, 1, 2, 3, 4]
+
+
 @given(st.lists(st.lists(st.integers(0, 9), unique=True), max_size=20), st.randoms())
 def test_an_incidence_keeps_its_rows_through_disk_and_take(tmp_path_factory, rows, random):
     rows = [sorted(row) for row in rows]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sft_diversity.fitting import lines
-from sft_diversity.fitting.lines import fisher, mixed, ols, pearson, r_p_value, spearman
+from sft_diversity.fitting.lines import fisher, mixed_line, ols, pearson, r_p_value, spearman
 from tests.fitting.making import LEVELS, levels_of, simulated
 
 
@@ -83,7 +83,7 @@ def test_a_line_follows_the_unit_and_the_origin_of_the_score(scores, scale, shif
 
 def test_a_mixed_model_parts_the_spread_of_levels_from_that_of_draws():
     # Means 1, 4, 4 are 0.5, 1, 0.5 from their line: mean square 3, of draws 2, two draws a level.
-    found = mixed(levels_of([0, 2], [3, 5], [3, 5], at=(0, 50, 100)), 0.95)
+    found = mixed_line(levels_of([0, 2], [3, 5], [3, 5], at=(0, 50, 100)), 0.95)
     reach = stats.t.ppf(0.975, 1) * np.sqrt(3 / 2 / 5_000)
     assert found["converged"]
     assert (found["slope"], found["df"]) == (0.03, 1)
@@ -94,7 +94,7 @@ def test_a_mixed_model_parts_the_spread_of_levels_from_that_of_draws():
 
 
 def test_levels_on_a_line_leave_a_mixed_model_the_spread_of_draws_alone():
-    found = mixed(levels_of([0, 4], [1, 5], [2, 6], at=(0, 50, 100)), 0.95)
+    found = mixed_line(levels_of([0, 4], [1, 5], [2, 6], at=(0, 50, 100)), 0.95)
     assert (found["converged"], found["level_sd"]) == (True, 0.0)
     assert found["draw_sd"] == pytest.approx(np.sqrt(24 / 4), rel=1e-3)
     assert found["high"] - found["slope"] == pytest.approx(
@@ -122,7 +122,7 @@ def test_a_mixed_model_of_unequal_draws_is_the_likeliest(seed):
           for at, n in zip(LEVELS, (1, 3, 2, 4), strict=True)),
         at=LEVELS,
     )  # fmt: skip
-    found = mixed(levels, 0.95)
+    found = mixed_line(levels, 0.95)
     best, slope = reml(levels, found["level_sd"], found["draw_sd"])
     assert found["slope"] == pytest.approx(slope, rel=1e-3)
     step = 0.05 * found["draw_sd"]
@@ -137,17 +137,17 @@ def test_a_mixed_model_converges_whatever_the_spread_of_levels_and_the_unit():
         for _ in range(6):
             levels = simulated(rng, 1e-3, draws=(3, 1, 3, 2))
             moved = [-6 + 1e-5 * (own + sd * rng.normal()) for own in levels.draws]
-            assert mixed(levels_of(*moved, at=LEVELS), 0.95)["converged"]
+            assert mixed_line(levels_of(*moved, at=LEVELS), 0.95)["converged"]
 
 
 def test_a_search_that_is_cut_short_says_so(monkeypatch):
     monkeypatch.setattr(lines, "_STEPS", 1)
-    found = mixed(simulated(np.random.default_rng(1), 0.1), 0.95)
+    found = mixed_line(simulated(np.random.default_rng(1), 0.1), 0.95)
     assert found["converged"] is False
     assert found["slope"] is found["p"] is found["level_sd"] is None
 
 
 def test_what_has_no_spread_or_no_middle_has_no_mixed_model():
-    assert mixed(levels_of([1.0, 2.0], [3.0, 4.0]), 0.95) is None
-    assert mixed(levels_of([1.0], [2.0], [4.0]), 0.95) is None
-    assert mixed(levels_of([1.0, 1.0], [2.0, 2.0], [4.0, 4.0]), 0.95) is None
+    assert mixed_line(levels_of([1.0, 2.0], [3.0, 4.0]), 0.95) is None
+    assert mixed_line(levels_of([1.0], [2.0], [4.0]), 0.95) is None
+    assert mixed_line(levels_of([1.0, 1.0], [2.0, 2.0], [4.0, 4.0]), 0.95) is None

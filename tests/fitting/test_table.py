@@ -127,7 +127,7 @@ def test_a_table_without_regimes_has_none():
     assert found["verdict"][0].startswith("N = 10,000: ")
 
 
-def verdict(found):
+def verdict_sentences(found):
     return " ".join(found["verdict"])
 
 
@@ -141,7 +141,7 @@ def test_noise_alone_is_rarely_called_a_slope():
 
 def test_a_steep_slope_is_found_and_a_peak_within_the_dial_is_said():
     frame = study(7, slopes={"m": 1e-3}, regimes=("B",), levels=(0, 17, 33, 50, 67, 83, 100))
-    found = verdict(fit_table(frame, QUICK))
+    found = verdict_sentences(fit_table(frame, QUICK))
     assert (
         "the diversity of m pays: the score (column score, of a kind not given) rises by +0.0"
         in (found)
@@ -149,14 +149,14 @@ def test_a_steep_slope_is_found_and_a_peak_within_the_dial_is_said():
     bent = frame.with_columns(
         score=pl.col("score") - 0.04 * (pl.col("diversity").fill_null(0) > 80).cast(pl.Float64)
     )
-    said = verdict(fit_table(bent, QUICK))
+    said = verdict_sentences(fit_table(bent, QUICK))
     assert "m departs from a line (lack of fit" in said
     assert "the line of m points to 100 %, but the best level measured is 67 %" in said
 
 
 def test_a_difference_without_an_interval_is_not_called_indistinguishable():
     frame = study(4, draws=1).filter(pl.col("strategy").is_in(["micro-response", "base"]))
-    said = verdict(fit_table(frame, QUICK))
+    said = verdict_sentences(fit_table(frame, QUICK))
     assert re.search(r"micro-response \(\+0\.\d+\) is compared with base without an interval", said)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sft_diversity.fitting.claims import claims, judge
+from sft_diversity.fitting.claims import claims, judge_claims
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.headline import headlines
 from sft_diversity.fitting.show import fitted
-from sft_diversity.fitting.verdict import verdict
+from sft_diversity.fitting.verdict import verdict_sentences
 
 PLACE = {"regime": "B", "size": 10_000}
 CONFIG = FitConfig()
@@ -54,8 +54,8 @@ def judged(slopes=(), baselines=(), metrics=(), config=CONFIG):
         "training_noise": [], "notes": [], "score": "score", "score_kind": "accuracy; on what",
         "correction": config.correction, "confidence": config.confidence,
     }  # fmt: skip
-    judge(result, config)
-    result["headlines"], result["verdict"] = headlines(result), verdict(result)
+    judge_claims(result, config)
+    result["headlines"], result["verdict"] = headlines(result), verdict_sentences(result)
     return result
 
 

@@ -33,8 +33,8 @@ from sft_diversity.core import incidence, machine
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.engine import Fill, choose_at
-from sft_diversity.selection.limits import Limits
 from sft_diversity.selection.peeling import peel
+from sft_diversity.selection.problem import Limits
 from tests.frozen.recording import ROOT, digest, figures, of_json
 
 HERE = Path(__file__).parent
@@ -107,7 +107,7 @@ def by_kinds(strategy: str, source: Incidence) -> Iterator[Step]:
         if key not in dials:
             dials[key] = make_dial(peeling, size, limits=limits)
         picked = choose_at(dials[key], percent, fill=fill)
-        said = {key: getattr(picked, key) for key in FIGURES}
+        said = {name: value for name, value in picked.figures().items() if name in FIGURES}
         found = said | {"rows": digest(picked.rows.astype(np.int64).tobytes())}
         yield f"{strategy} {name}", found, time.perf_counter() - started
 

@@ -13,8 +13,8 @@ from sft_diversity.core.folder import verify
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.vectors import unit
 from sft_diversity.metrics import stage
-from sft_diversity.metrics.stage import measure, plan, read_part
-from sft_diversity.metrics.table import MeasureConfig, Part, measure_table, sample
+from sft_diversity.metrics.stage import component_data, measure, plan
+from sft_diversity.metrics.table import ComponentData, MeasureConfig, measure_table
 from tests.making import quiet
 from tests.metrics import making
 
@@ -51,8 +51,8 @@ def test_every_metric_of_both_components_stands_in_the_result(corpus, few, tmp_p
 
 
 def test_a_subset_is_read_from_what_describes_its_corpus(corpus, few, tmp_path):
-    part = read_part(few, "response", CONFIG)
-    whole = read_part(corpus, "response", CONFIG)
+    part = component_data(few, "response", CONFIG)
+    whole = component_data(corpus, "response", CONFIG)
     rows = sorted([40, 3, 17, 25, 8, 13])
     assert part.texts == [whole.texts[i] for i in rows]
     assert np.array_equal(part.vectors, whole.vectors[rows])
@@ -139,7 +139,7 @@ def part_of(n, **changes):
         "vectors": unit(rng.normal(size=(n, 4))),
         "reference": unit(rng.normal(size=(20, 4))),
     }
-    return Part(**(given | changes))
+    return ComponentData(**(given | changes))
 
 
 def test_one_sample_has_no_metrics_that_compare_samples():
@@ -160,10 +160,3 @@ def test_a_table_takes_incidences_by_level():
     held = Incidence(np.arange(4), np.zeros(3, np.int32), np.ones(3, np.int32), 2)
     found = measure_table(part_of(3, incidences={"micro": held}), CONFIG)
     assert (found["micro_kinds"], found["micro_share"]) == (1, 0.5)
-
-
-def test_samples_are_drawn_by_seed_without_repeats():
-    first, again = (sample(100, 10, 3, "x").tolist() for _ in range(2))
-    assert first == again == sorted(set(first))
-    assert sample(100, 10, 4, "x").tolist() != first
-    assert sample(5, 10, 0, "x").tolist() == [0, 1, 2, 3, 4]

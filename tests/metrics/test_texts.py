@@ -13,7 +13,7 @@ from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 from sft_diversity.metrics.texts import (
     compression_ratio,
     distinct_ratio,
-    lengths,
+    length_figures,
     ngrams,
     numbered,
     rarefied_ratio,
@@ -89,7 +89,7 @@ def test_rarefied_ratio_is_the_mean_over_all_draws(counts, size):
 
 
 def test_lengths_of_three_texts():
-    found = lengths(np.array([1, 2, 9]), ["ab", "", "abcd"])
+    found = length_figures(np.array([1, 2, 9]), ["ab", "", "abcd"])
     assert found["tokens_mean"] == 4
     assert found["tokens_median"] == 2
     assert found["tokens_p90"] == pytest.approx(7.6)

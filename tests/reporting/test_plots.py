@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sft_diversity.reporting import figures, plots, views
-from sft_diversity.reporting.page import page_html, readable
+from sft_diversity.reporting.page import number_text, page_html
 from tests.reporting.conftest import DATA
 
 
@@ -19,7 +19,7 @@ from tests.reporting.conftest import DATA
      (12345.6, "12,346"), (float("nan"), "–"), (3.2e-7, "3.20e−7"), (True, "True")],
 )  # fmt: skip
 def test_numbers_read_as_people_write_them(value, text):
-    assert readable(value) == text
+    assert number_text(value) == text
 
 
 def drawn(points, name="draw", x="x", y="y", **options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Floats
 from sft_diversity.core.vectors import unit
+from sft_diversity.selection.problem import FREE, Limits, Problem
 
 
 def incidence(rows: list[set[int]], n_kinds: int) -> Incidence:
@@ -19,6 +21,19 @@ def incidence(rows: list[set[int]], n_kinds: int) -> Incidence:
     indices = np.array([kind for row in kinds for kind in row], np.int32)
     indptr = np.cumsum([0, *map(len, kinds)]).astype(np.int64)
     return Incidence(indptr, indices, (1 + indices % 3).astype(np.int32), n_kinds)
+
+
+def problem(
+    rows: list[set[int]],
+    n_kinds: int,
+    size: int,
+    pool: Sequence[int] | None = None,
+    limits: Limits = FREE,
+) -> Problem:
+    """Return the problem of picking from `pool`, by default all rows that hold a kind."""
+    pool = [i for i, row in enumerate(rows) if row] if pool is None else pool
+    places = limits.candidates(np.array(pool, np.int64))
+    return Problem(incidence(rows, n_kinds), places, size, limits)
 
 
 @st.composite

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.selection.dial import PROBES, make_dial
-from sft_diversity.selection.limits import NO_CAP, Limits
 from sft_diversity.selection.peeling import peel
+from sft_diversity.selection.problem import NO_CAP, Limits
 from tests.selection.small import (
     best_coverage,
     covered,

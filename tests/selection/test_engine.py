@@ -1,16 +1,13 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.selection.cover import cover
 from sft_diversity.selection.dial import make_dial
-from sft_diversity.selection.engine import choose, choose_at, evenness
-from sft_diversity.selection.limits import NO_CAP, Limits
-from sft_diversity.selection.peeling import peel
+from sft_diversity.selection.engine import choose_at
+from sft_diversity.selection.greedy import cover
+from sft_diversity.selection.problem import NO_CAP, Limits
 from tests.selection.small import best_coverage, covered, incidence, random_rows, row_lists
 
 FILLS = ("draws", "balance", "uniform")
@@ -24,28 +21,26 @@ LEVELS = (0, 17, 33, 50, 67, 83, 100)
 def test_every_subset_is_exact_and_its_figures_are_true(drawn, size, level, fill, cap, seed):
     rows, n_kinds = drawn
     try:
-        chosen = choose(
-            incidence(rows, n_kinds), size, level, fill=fill, limits=Limits(cap=cap), seed=seed
-        )
+        dial = make_dial(incidence(rows, n_kinds), size, limits=Limits(cap=cap))
     except DataError:
         return
+    chosen = choose_at(dial, level, fill=fill, seed=seed)
     picks = chosen.rows.tolist()
-    dial = make_dial(incidence(rows, n_kinds), size, limits=Limits(cap=cap))
     place = dial.place(level)
     pool = dial.peeling.pool(place.step).tolist()
     assert len(picks) == len(set(picks)) == size
     assert set(picks) <= set(pool)
     assert all(rows[i] for i in picks)  # a sample without a kind stands for nothing
     assert chosen.pool == len(pool)
-    assert chosen.kinds_target == place.target
+    assert chosen.place == place
     assert chosen.kinds_covered == covered(rows, picks)
     if fill != "uniform":
-        assert chosen.kinds_covered == chosen.kinds_target
-    assert chosen.k_min <= chosen.kinds_target <= chosen.k_max <= chosen.kinds_total
+        assert chosen.kinds_covered == place.target
+    assert dial.k_min <= place.target <= dial.k_max <= dial.peeling.kinds_total
     every = [i for i, row in enumerate(rows) if row]
     if cap == NO_CAP:
-        assert best_coverage(rows, every, size) <= chosen.coverage_bound
-    assert chosen.k_max <= chosen.coverage_bound
+        assert best_coverage(rows, every, size) <= dial.bound
+    assert dial.k_max <= dial.bound
     last = size - chosen.free_picks
     assert covered(rows, picks[:last]) == chosen.kinds_covered > covered(rows, picks[: last - 1])
     held = np.bincount([kind for i in picks for kind in rows[i]], minlength=n_kinds)
@@ -57,7 +52,7 @@ def test_kinds_covered_equal_the_target_and_rise_with_the_dial(fill):
     made = incidence(random_rows(3000, 200, seed=6), 200)
     dial = make_dial(made, 300)
     reached = [choose_at(dial, level, fill=fill) for level in LEVELS]
-    assert [one.kinds_covered for one in reached] == [one.kinds_target for one in reached]
+    assert [one.kinds_covered for one in reached] == [one.place.target for one in reached]
     assert (np.diff([one.kinds_covered for one in reached]) > 0).all()
     assert reached[-1].pool == dial.peeling.eligible
 
@@ -77,48 +72,33 @@ def test_the_same_seed_gives_the_same_rows_another_seed_others(fill):
 def test_where_n_is_small_kinds_are_exact_rise_and_end_at_plain_greedy_or_above(fill, size):
     made = incidence(random_rows(3000, 800, seed=9), 800)
     dial = make_dial(made, size)
-    pool = dial.peeling.pool(0)
-    plain = cover(*dial.shape, pool, size).covered
+    everyone = dial.problem(0)
+    plain = everyone.kinds(cover(everyone))
     reached = [choose_at(dial, level, fill=fill, seed=4) for level in LEVELS]
     kinds = [one.kinds_covered for one in reached]
-    assert kinds == [one.kinds_target for one in reached]
+    assert kinds == [one.place.target for one in reached]
     assert (np.diff(kinds) > 0).all()
-    assert kinds[-1] >= plain > reached[-1].random_kinds
-    assert len({one.coverage_bound for one in reached}) == 1
-    assert len({one.share_of_optimum for one in reached}) == 1
+    assert kinds[-1] >= plain > dial.chance.mean
 
 
 def test_random_is_placed_on_the_dial_without_clipping():
     made = incidence([{i % 10, 10 + i % 7} for i in range(700)], 17)
-    chosen = choose(made, 70, 0)
-    share = (chosen.random_kinds - chosen.k_min) / (chosen.k_max - chosen.k_min)
-    assert chosen.random_percent == pytest.approx(100 * share)
-    assert choose(incidence([{0}] * 5, 1), 2, 0).random_percent is None  # no range
-
-
-def test_one_call_equals_peeling_and_dial_made_beforehand():
-    made = incidence(random_rows(500, 50, seed=7), 50)
-    one = choose(made, 60, 40, seed=3)
-    two = choose_at(make_dial(peel(made), 60), 40, seed=3)
-    assert one.rows.tolist() == two.rows.tolist()
-    assert dataclasses.replace(one, rows=two.rows) == two
+    dial = make_dial(made, 70)
+    share = (dial.chance.mean - dial.k_min) / (dial.k_max - dial.k_min)
+    assert choose_at(dial, 0).figures()["random_percent"] == round(100 * share, 1)
+    no_range = make_dial(incidence([{0}] * 5, 1), 2)
+    assert choose_at(no_range, 0).figures()["random_percent"] is None
 
 
 def test_a_cap_of_one_picks_no_unit_twice():
     rows = random_rows(2000, 400, seed=8)
-    chosen = choose(incidence(rows, 400), 60, 100, limits=Limits(cap=1))
+    chosen = choose_at(make_dial(incidence(rows, 400), 60, limits=Limits(cap=1)), 100)
     units = [kind for i in chosen.rows for kind in rows[i]]
     assert len(chosen.rows) == 60
     assert len(units) == len(set(units))
 
 
-def test_evenness_is_one_for_equal_counts_and_falls_towards_zero():
-    assert evenness(np.array([3, 3, 0, 3])) == pytest.approx(1.0)
-    assert evenness(np.array([5, 0])) == 1.0
-    assert evenness(np.array([1000, 1])) < 0.02
-
-
 @pytest.mark.parametrize(("options", "says"), [({"fill": "best"}, "fill"), ({"seed": -1}, "seed")])
 def test_unknown_fills_and_negative_seeds_are_wrong_usage(options, says):
     with pytest.raises(UsageError, match=says):
-        choose(incidence([{0}], 1), 1, 0, **options)
+        choose_at(make_dial(incidence([{0}], 1), 1), 0, **options)

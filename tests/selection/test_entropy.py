@@ -6,9 +6,13 @@ from scipy.stats import entropy as scipy_entropy
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.selection.entropy import choose_by_entropy, entropy_bits, make_entropy_dial
-from sft_diversity.selection.entropy_greedy import maximise_entropy, token_counts
-from sft_diversity.selection.entropy_tilt import token_amounts
+from sft_diversity.selection.entropy import (
+    MIN_TOKENS,
+    choose_by_entropy,
+    entropy_bits,
+    make_entropy_dial,
+)
+from sft_diversity.selection.entropy_greedy import maximise_entropy, token_amounts, token_counts
 from tests.selection.small import incidence, row_lists
 
 LEVELS = (0, 17, 33, 50, 67, 83, 100)
@@ -75,7 +79,7 @@ def test_entropy_rises_strictly_over_the_dial_and_meets_its_targets(seed):
     for one in subsets:
         assert len(set(one.rows.tolist())) == 150
         assert one.entropy_bits == pytest.approx(entropy_bits(dial.incidence, one.rows))
-        assert token_counts(dial.incidence, one.rows).min() >= dial.min_tokens
+        assert token_counts(dial.incidence, one.rows).min() >= MIN_TOKENS
 
 
 def test_between_tilting_and_greedy_the_subset_is_part_greedy_part_tilted():
@@ -96,12 +100,12 @@ def test_the_same_seed_gives_the_same_rows_another_seed_others():
     assert set(one.tolist()) != set(other.tolist())
 
 
-def test_short_texts_are_excluded_and_counted_among_the_rows_given():
+def test_short_texts_are_excluded_and_counted():
     made = texts(300, 100, seed=4)
     tokens = token_counts(made, np.arange(300))
-    dial = make_entropy_dial(made, 20, rows=np.arange(200), min_tokens=30)
-    assert dial.too_short == (tokens[:200] < 30).sum()
-    assert set(choose_by_entropy(dial, 60).rows) <= set(np.flatnonzero(tokens[:200] >= 30))
+    dial = make_entropy_dial(made, 20, min_tokens=30)
+    assert dial.too_short == (tokens < 30).sum()
+    assert set(choose_by_entropy(dial, 60).rows) <= set(np.flatnonzero(tokens >= 30))
 
 
 def test_texts_that_are_all_alike_leave_the_dial_no_range():

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from sft_diversity.selection.entropy_bound import entropy_bound
-from sft_diversity.selection.entropy_greedy import maximise_entropy
+from sft_diversity.selection.entropy_greedy import entropy_bound, maximise_entropy
 from tests.selection.small import incidence, random_rows, row_lists
 
 

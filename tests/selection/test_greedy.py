@@ -1,18 +1,27 @@
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.selection.cover import FIRST_ONLY
-from sft_diversity.selection.greedy import greedy
-from tests.selection.small import greedy_plainly, incidence, random_rows, row_lists
+from sft_diversity.selection.bounds import coverage_bound
+from sft_diversity.selection.greedy import FIRST_ONLY, balance, cover, greedy
+from sft_diversity.selection.problem import Limits, Quotas
+from tests.selection.small import (
+    best_coverage,
+    covered,
+    greedy_plainly,
+    problem,
+    random_rows,
+    row_lists,
+)
 
 LOGS = np.log1p(1.0 / np.arange(1.0, 12.0))
 
 
 def picks_of(rows, n_kinds, pool, size, steps):
-    made = incidence(rows, n_kinds)
-    held = np.zeros(n_kinds, np.int64)
-    return greedy(made.indptr, made.indices, np.array(pool, np.int64), size, steps, held).tolist()
+    given = problem(rows, n_kinds, size, pool)
+    return greedy(given.tally(), given.rows, size, steps).tolist()
 
 
 @given(row_lists(), st.integers(1, 9), st.randoms(use_true_random=False))
@@ -44,11 +53,9 @@ def test_no_pool_gives_no_picks():
 
 
 def test_it_stops_before_the_sum_of_gains_would_pass_what_is_allowed():
-    made = incidence([{0, 1}, {2, 3}, {4}], 5)
+    given = problem([{0, 1}, {2, 3}, {4}], 5, 3)
     for most, picked in ((5, [0, 1, 2]), (4, [0, 1]), (3, [0]), (1, [])):
-        held = np.zeros(5, np.int64)
-        rows = np.arange(3)
-        picks = greedy(made.indptr, made.indices, rows, 3, FIRST_ONLY, held, most=most)
+        picks = greedy(given.tally(), given.rows, 3, FIRST_ONLY, most=most)
         assert picks.tolist() == picked
 
 
@@ -61,12 +68,9 @@ def test_under_quotas_and_a_cap_picks_equal_plain_picks_among_rows_of_one_kind_t
     group = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)), np.int32)
     room = np.array(data.draw(st.tuples(st.integers(0, 5), st.integers(0, 5))))
     cap = data.draw(st.integers(1, 4))
-    made = incidence(rows, n_kinds)
-    held = np.zeros(n_kinds, np.int64)
-    picks = greedy(
-        made.indptr, made.indices, np.arange(n), size, LOGS, held, cap=cap, group=group,
-        room=room.copy(),
-    )  # fmt: skip
+    limits = Limits(cap=cap, quotas=Quotas(group, room))
+    given = problem(rows, n_kinds, size, range(n), limits)
+    picks = greedy(given.tally(), given.rows, size, LOGS)
     plain, counts, left = [], np.zeros(n_kinds, np.int64), room.copy()
     while len(plain) < size:
         gains = {
@@ -81,3 +85,65 @@ def test_under_quotas_and_a_cap_picks_equal_plain_picks_among_rows_of_one_kind_t
         left[group[best]] -= 1
         counts[sorted(rows[best])] += 1
     assert picks.tolist() == plain
+
+
+@given(row_lists(), st.integers(1, 5))
+def test_coverage_lies_between_the_greedy_guarantee_and_the_bound(drawn, size):
+    rows, n_kinds = drawn
+    pool = [i for i, row in enumerate(rows) if row]
+    if len(pool) == 0:
+        return
+    given = problem(rows, n_kinds, min(size, len(pool)))
+    found = covered(rows, cover(given))
+    best, bound = best_coverage(rows, pool, given.size), coverage_bound(given)
+    assert (1 - 1 / math.e) * best <= found <= best <= bound <= covered(rows, pool)
+
+
+def test_a_cover_ends_when_nothing_is_left_to_gain():
+    assert cover(problem([{0, 1, 2}, {0}, {1}], 3, 3)).tolist() == [0]
+
+
+def test_ties_fall_by_the_order_given():
+    assert cover(problem([{0}, {1}, {2}], 3, 2, [2, 0, 1])).tolist() == [2, 0]
+
+
+@given(row_lists(), st.integers(1, 9), st.integers(0, 7))
+def test_a_target_is_never_passed_and_met_where_single_rows_can_close_the_rest(drawn, size, target):
+    rows, n_kinds = drawn
+    picks = cover(problem(rows, n_kinds, size, range(len(rows))), target=target).tolist()
+    found = covered(rows, picks)
+    assert len(set(picks)) == len(picks) <= size
+    assert found <= target
+    if found < target and len(picks) < size:
+        held = set().union(*(rows[i] for i in picks))
+        gains = {len(row - held) for row in rows}
+        assert not gains & set(range(1, target - found + 1))
+
+
+def test_a_target_is_closed_by_the_largest_gain_that_fits():
+    rows = [{0, 1, 2, 3}, {4, 5, 6}, {4}, {4, 5}, {7}]
+    assert cover(problem(rows, 8, 4), target=6).tolist() == [0, 3]
+
+
+@given(row_lists(), st.integers(1, 3))
+def test_a_cover_never_exceeds_a_cap(drawn, cap):
+    rows, n_kinds = drawn
+    given = problem(rows, n_kinds, len(rows), range(len(rows)), Limits(cap=cap))
+    assert given.held(cover(given)).max(initial=0) <= cap
+
+
+@given(row_lists(), st.integers(1, 9))
+def test_balance_is_plain_greedy_on_the_logarithms(drawn, size):
+    rows, n_kinds = drawn
+    pool = [i for i, row in enumerate(rows) if row]
+    size = min(size, len(pool))
+    steps = np.log1p(1.0 / np.arange(1.0, size + 2.0))
+    picks = balance(problem(rows, n_kinds, size))
+    assert picks.tolist() == greedy_plainly(rows, pool, size, steps)
+    assert len(picks) == size
+
+
+def test_balance_goes_on_from_picks_made_before():
+    rows = [{0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1}, {4}, {5}]
+    picks = balance(problem(rows, 6, 4), np.array([3, 0]))
+    assert picks.tolist() == [3, 0, 1, 4]  # four at log 3/2 are worth more than one at log 2

@@ -7,15 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from sft_diversity.selection.balance import balance
-from sft_diversity.selection.bound import balance_bound, coverage_bound
-from sft_diversity.selection.cover import FIRST_ONLY, cover
+from sft_diversity.selection.bounds import balance_bound, coverage_bound
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.entropy_greedy import maximise_entropy
-from sft_diversity.selection.greedy import greedy
+from sft_diversity.selection.greedy import FIRST_ONLY, balance, cover, greedy
 from sft_diversity.selection.peeling import peel
-from tests.selection.small import covered, greedy_plainly, incidence, peel_plainly
+from tests.selection.small import covered, greedy_plainly, incidence, peel_plainly, problem
 
 SEEDS = range(3000)
 OBJECTIVES = {
@@ -56,13 +54,15 @@ def test_lazy_greedy_is_plain_greedy_pick_by_pick_ties_by_position(objective):
         rng, rows, n_kinds = small(seed)
         pool = rng.permutation(len(rows))
         size = int(rng.integers(1, len(rows) + 1))
-        made = incidence(rows, n_kinds)
-        held = np.zeros(n_kinds, np.int64)
-        picks = greedy(made.indptr, made.indices, pool, size, steps, held).tolist()
+        given = problem(rows, n_kinds, size, pool)
+        tally = given.tally()
+        picks = greedy(tally, given.rows, size, steps).tolist()
         assert picks == greedy_plainly(rows, pool.tolist(), size, steps), seed
-        assert held.tolist() == [sum(k in rows[i] for i in picks) for k in range(n_kinds)], seed
+        held = [sum(k in rows[i] for i in picks) for k in range(n_kinds)]
+        assert tally.held.tolist() == held, seed
+        assert np.flatnonzero(tally.picked).tolist() == sorted(picks), seed
         less = int(rng.integers(size + 1))
-        fewer = greedy(made.indptr, made.indices, pool, less, steps, np.zeros_like(held)).tolist()
+        fewer = greedy(given.tally(), given.rows, less, steps).tolist()
         assert fewer == picks[:less], seed
 
 
@@ -73,17 +73,16 @@ def test_values_lie_between_the_greedy_guarantee_and_the_bounds():
         if not pool:
             continue
         size = int(rng.integers(1, len(pool) + 1))
-        shape = incidence(rows, n_kinds)
-        given = (shape.indptr, shape.indices, n_kinds, np.array(pool), size)
+        given = problem(rows, n_kinds, size)
         counts = subsets(rows, pool, size)
-        found, best = cover(*given).covered, int((counts > 0).sum(axis=1).max())
-        assert (1 - 1 / math.e) * best <= found <= best <= coverage_bound(*given), seed
-        picks = balance(*given)
+        found, best = given.kinds(cover(given)), int((counts > 0).sum(axis=1).max())
+        assert (1 - 1 / math.e) * best <= found <= best <= coverage_bound(given), seed
+        picks = balance(given)
         held = np.array([sum(k in rows[i] for i in picks) for k in range(n_kinds)])
         value, most = np.log1p(held).sum(), np.log1p(counts).sum(axis=1).max()
         assert (1 - 1 / math.e) * most <= value + 1e-9, seed
         assert value <= most + 1e-9, seed
-        assert most <= balance_bound(shape.indptr, shape.indices, *given[3:], held) + 1e-9, seed
+        assert most <= balance_bound(given, held) + 1e-9, seed
 
 
 def test_every_pool_of_peeling_is_exact():
@@ -94,7 +93,7 @@ def test_every_pool_of_peeling_is_exact():
         assert peeling.kinds_after.tolist() == [len(kinds) for _, kinds in steps], seed
         for step, (pool, kinds) in enumerate(steps):
             assert set(peeling.pool(step)) == pool, seed
-            assert set(peeling.kinds(step)) == kinds, seed
+            assert set(np.flatnonzero(peeling.kind_left > step)) == kinds, seed
 
 
 def test_kinds_are_exact_rise_with_the_dial_and_end_where_greedy_does():
@@ -112,7 +111,7 @@ def test_kinds_are_exact_rise_with_the_dial_and_end_where_greedy_does():
         for one in chosen:
             picks = one.rows.tolist()
             assert len(set(picks) & set(pool)) == len(picks) == size, seed
-            assert covered(rows, picks) == one.kinds_covered == one.kinds_target, seed
+            assert covered(rows, picks) == one.kinds_covered == one.place.target, seed
         kinds = [one.kinds_covered for one in chosen]
         assert kinds == sorted(kinds), seed
         assert (kinds[0], kinds[-1]) == (dial.k_min, dial.k_max), seed

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.selection.bound import balance_bound, coverage_bound
+from sft_diversity.selection.bounds import balance_bound, coverage_bound
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose_at
-from sft_diversity.selection.limits import NO_CAP, Limits, Total
 from sft_diversity.selection.peeling import peel
-from sft_diversity.selection.quotas import Factor, Quotas, largest_remainder, make_quotas
-from tests.selection.small import covered, incidence, random_rows, row_lists
+from sft_diversity.selection.problem import NO_CAP, Limits, Quotas, Total
+from sft_diversity.selection.quotas import Factor, largest_remainder, make_quotas
+from tests.selection.small import covered, incidence, problem, random_rows, row_lists
 
 FILLS = ("draws", "balance", "uniform")
 
@@ -85,22 +85,23 @@ def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill
     if limits.total is not None:
         assert limits.total.met(chosen.rows)
     if fill != "uniform":
-        assert chosen.kinds_covered == chosen.kinds_target == place.target
+        assert chosen.kinds_covered == place.target
     every = [i for i in range(len(rows)) if rows[i]]
     free_of_total = Limits(kept=limits.kept, quotas=limits.quotas)
     best = max(covered(rows, s) for s in feasible(rows, every, size, free_of_total))
     fewest = min(covered(rows, s) for s in feasible(rows, every, size, free_of_total))
-    assert chosen.k_max <= best <= chosen.coverage_bound
-    assert chosen.share_of_optimum * chosen.coverage_bound <= chosen.k_max
-    assert chosen.k_min_bound <= fewest
+    assert dial.k_max <= best <= dial.bound
+    assert chosen.share_of_optimum * dial.bound <= dial.k_max
+    assert dial.k_min_bound <= fewest
     sets = feasible(rows, pool, size, free_of_total)
     if fill == "balance":
         values = []
         for s in sets:
             held = np.bincount([k for i in s for k in rows[i]], minlength=n_kinds)
             values.append(np.log1p(held).sum())
-        assert chosen.objective <= max(values) + 1e-6
-        assert max(values) <= chosen.objective_bound + 1e-6
+        reached, bound = chosen.objective
+        assert reached <= max(values) + 1e-6
+        assert max(values) <= bound + 1e-6
 
 
 @given(limited())
@@ -130,7 +131,7 @@ def test_a_total_is_met_on_a_pool_with_room(level, fill):
     chosen = choose_at(dial, level, fill=fill, seed=1)
     assert abs(lengths[chosen.rows].sum() / target - 1) <= 0.0025
     if fill != "uniform":
-        assert chosen.kinds_covered == chosen.kinds_target
+        assert chosen.kinds_covered == chosen.place.target
 
 
 def test_under_a_total_kinds_are_exact_and_never_fall():
@@ -143,7 +144,7 @@ def test_under_a_total_kinds_are_exact_and_never_fall():
     dial = make_dial(incidence(rows, 600), 40, limits=limits)
     reached = [choose_at(dial, level, seed=2) for level in range(0, 101, 10)]
     kinds = [one.kinds_covered for one in reached]
-    assert kinds == [one.kinds_target for one in reached] == sorted(kinds)
+    assert kinds == [one.place.target for one in reached] == sorted(kinds)
     assert (kinds[0], kinds[-1]) == (dial.k_min, dial.k_max)
     assert all(limits.total.met(one.rows) for one in reached)
     assert dial.k_max > dial.kinds[-1]
@@ -186,16 +187,13 @@ def test_largest_remainder_is_within_one_of_the_exact_share(amounts, size):
 
 def test_bounds_hold_on_larger_incidences():
     rows = random_rows(400, 120, seed=9)
-    made = incidence(rows, 120)
-    everyone = np.flatnonzero(np.diff(made.indptr))
     for size in (3, 10, 40):
-        greedy = choose_at(make_dial(made, size), 100, fill="balance")
-        assert greedy.objective >= (1 - 1 / np.e) * greedy.objective_bound
-        bound = coverage_bound(made.indptr, made.indices, 120, everyone, size)
-        assert greedy.kinds_covered <= bound
-        held = np.zeros(120, np.int64)
-        worst = balance_bound(made.indptr, made.indices, everyone, size, held)
-        assert worst >= greedy.objective_bound - 1e-9
+        greedy = choose_at(make_dial(incidence(rows, 120), size), 100, fill="balance")
+        reached, bound = greedy.objective
+        assert reached >= (1 - 1 / np.e) * bound
+        everyone = problem(rows, 120, size)
+        assert greedy.kinds_covered <= coverage_bound(everyone)
+        assert balance_bound(everyone, np.zeros(120, np.int64)) >= bound - 1e-9
 
 
 @given(row_lists(max_rows=9, min_rows=2), st.data())
@@ -213,7 +211,7 @@ def test_a_peeling_under_quotas_serves_them_to_the_last_pool(drawn, data):
     every = {i for i in range(n) if rows[i]}
     for step in range(len(peeling.kinds_after)):
         pool = set(peeling.pool(step).tolist())
-        kinds = set(peeling.kinds(step).tolist())
+        kinds = set(np.flatnonzero(peeling.kind_left > step).tolist())
         assert (len(kinds), len(pool)) == (peeling.kinds_after[step], peeling.pool_sizes[step])
         assert pool == {i for i in every if rows[i] <= kinds}  # all of a sample's kinds survive
         assert (quotas.left(kept, np.array(sorted(pool - set(kept.tolist())), int)) >= 0).all()

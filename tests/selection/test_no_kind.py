@@ -14,8 +14,9 @@ from sft_diversity import explain, index, ingest, select
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.selection import no_kind, show
-from sft_diversity.selection.limits import FREE, Limits
+from sft_diversity.selection import show
+from sft_diversity.selection.no_kind import draw_without_kind, shared_out, without_kind_by_source
+from sft_diversity.selection.problem import FREE, Limits, Problem, without_kinds
 from sft_diversity.selection.quotas import Factor, make_quotas
 
 SIZE = 40
@@ -32,7 +33,7 @@ def test_numbers_are_shared_out_within_their_ends_and_in_proportion(parts, wante
     amounts, ends, others = (np.array(column) for column in zip(*parts, strict=True))
     most = np.minimum(amounts, np.maximum(ends, others))
     least = np.minimum(most, np.minimum(ends, others))
-    numbers = no_kind.shared_out(amounts, least, most, wanted)
+    numbers = shared_out(amounts, least, most, wanted)
     assert ((least <= numbers) & (numbers <= most)).all()
     assert numbers.sum() == min(max(wanted, least.sum()), most.sum())
     free = (least < numbers) & (numbers < most)  # held by neither end: all at one rate
@@ -61,7 +62,7 @@ def test_the_share_is_drawn_whatever_the_quotas_and_leaves_what_the_dial_needs(
         shares = np.bincount(group, minlength=groups).astype(float)
         factor = Factor("source", [str(i) for i in range(groups)], group, shares)
         limits = Limits(quotas=make_quotas([factor], np.arange(n), size))
-    drawn = no_kind.draw(empty, holding, size, limits, seed)
+    drawn = draw_without_kind(empty, holding, size, limits, seed)
     assert len(set(drawn.tolist())) == len(drawn)
     assert set(drawn.tolist()) <= set(empty.tolist())
     least, most = len(empty) and 0, len(empty)
@@ -71,13 +72,14 @@ def test_the_share_is_drawn_whatever_the_quotas_and_leaves_what_the_dial_needs(
         others = np.bincount(limits.quotas.group[holding], minlength=len(room))[: len(room)]
         least, most = np.maximum(0, room - others).sum(), np.minimum(room, there).sum()
     assert len(drawn) == np.clip(round(size * len(empty) / n), least, most)
-    assert limits.after(drawn).lacking(holding, size - len(drawn)) == ""
-    assert (no_kind.draw(empty, holding, size, limits, seed) == drawn).all()
+    left = Problem(without_kinds(n), holding, size - len(drawn), limits.after(drawn))
+    assert left.lacking() == ""
+    assert (draw_without_kind(empty, holding, size, limits, seed) == drawn).all()
 
 
 def test_every_sample_without_a_kind_has_the_same_chance():
     empty, holding = np.arange(10), np.arange(10, 20)
-    drawn = [no_kind.draw(empty, holding, 8, FREE, seed) for seed in range(500)]
+    drawn = [draw_without_kind(empty, holding, 8, FREE, seed) for seed in range(500)]
     assert {len(one) for one in drawn} == {4}
     counts = np.bincount(np.concatenate(drawn), minlength=10)
     assert counts.sum() == 2000
@@ -86,7 +88,7 @@ def test_every_sample_without_a_kind_has_the_same_chance():
 
 def test_sources_are_named_by_the_share_that_holds_no_kind():
     sources = pa.chunked_array([["a", "b", "b"], ["a", "c", "c"]])
-    told = no_kind.by_source(sources, np.array([0, 1, 3]), np.arange(6))
+    told = without_kind_by_source(sources, np.array([0, 1, 3]), np.arange(6))
     assert list(told.items()) == [
         ("a", {"no_kind": 2, "samples": 2}),
         ("b", {"no_kind": 1, "samples": 2}),

@@ -8,9 +8,10 @@ import numpy as np
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.kernels import Floats, Points, Rows, compiled, cosine
-from sft_diversity.selection.embedded.similarity import check_points, raise_nearest, slack
+from sft_diversity.selection.similarity import check_points, slack
 
 AHEAD = 256  # rows among which picks are made before all others are brought up to date
+BLOCK = 1 << 24  # products held at a time: 64 MB
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,12 @@ class KCenter:
     ----------
     rows : int64 array, shape (size,)
         Distinct rows in pick order, so a smaller size gives a prefix.
-    nearest : float64 array, shape (n,)
-        Greatest cosine of each row to any pick, up to rounding 1 for the picks themselves.
     radius : float
         Greatest Euclidean distance of a row to its nearest pick: at most twice the least that any
         `size` centres among the rows could give.
     """
 
     rows: Rows
-    nearest: Floats
     radius: float
 
 
@@ -45,10 +43,6 @@ def k_center(points: Points, size: int, first: int = 0) -> KCenter:
     first : int
         The first pick, which the rule leaves open; the rest is deterministic, of equally far rows
         the lowest comes first. Exact duplicates of picks come last.
-
-    Returns
-    -------
-    KCenter
 
     Raises
     ------
@@ -66,20 +60,30 @@ def k_center(points: Points, size: int, first: int = 0) -> KCenter:
     if not 0 <= first < len(points):
         raise UsageError(f"select: first pick is row {first:,} but rows go to {len(points) - 1:,}")
     rows = np.empty(size, np.int64)
-    everyone = np.arange(len(points))
     nearest = np.full(len(points), -np.inf)
-    open_to = np.ones(len(points), bool)
-    rows[0] = first
-    open_to[first] = False
-    raise_nearest(points, everyone, rows[:1], nearest)
-    taken = 1
-    while taken < size:
-        added = _pick_ahead(points, np.where(open_to, nearest, np.inf), size - taken)
+    is_open = np.ones(len(points), np.bool_)
+    added, taken = np.array([first]), 0
+    while True:
         rows[taken : taken + len(added)] = added
-        open_to[added] = False
+        is_open[added] = False
         taken += len(added)
-        raise_nearest(points, everyone, added, nearest)
-    return KCenter(rows, nearest, float(np.sqrt(max(0.0, 2.0 - 2.0 * nearest.min()))))
+        raise_nearest(points, added, nearest)
+        if taken == size:
+            return KCenter(rows, float(np.sqrt(max(0.0, 2.0 - 2.0 * nearest.min()))))
+        added = _pick_ahead(points, np.where(is_open, nearest, np.inf), size - taken)
+
+
+def raise_nearest(points: Points, picks: Rows, nearest: Floats) -> None:
+    """Raise `nearest[row]`, for every row, to its greatest cosine to any of `picks`.
+
+    Exact in float64: a product is only left out where even its error could not raise the value,
+    so the result is the same with any BLAS and any number of threads.
+    """
+    others, error = points[picks].T, slack(points.shape[1])
+    step = max(1, BLOCK // max(1, len(picks)))
+    for start in range(0, len(points), step):
+        products = points[start : start + step] @ others
+        _raise_nearest(points, start, picks, products, error, nearest)
 
 
 def _pick_ahead(points: Points, nearest: Floats, most: int) -> Rows:
@@ -93,10 +97,20 @@ def _pick_ahead(points: Points, nearest: Floats, most: int) -> Rows:
         ahead = np.union1d(ahead, [farthest])
     products = points[ahead] @ points[ahead].T
     picks = np.empty(min(most, len(ahead)), np.int64)
-    start = int(np.searchsorted(ahead, farthest))
-    error = slack(points.shape[1])
-    taken = _pick(points, ahead, nearest[ahead], products, floor, error, start, picks)
-    return picks[:taken]
+    start, error = int(np.searchsorted(ahead, farthest)), slack(points.shape[1])
+    return picks[: _pick(points, ahead, nearest[ahead], products, floor, error, start, picks)]
+
+
+@compiled
+def _raise_nearest(
+    points: Points, start: int, picks: Rows, products: Points, error: float, nearest: Floats
+) -> None:
+    """Raise `nearest` of the rows from `start` on, whose `products` with the picks these are."""
+    for i in range(len(products)):
+        row = start + i
+        for j in range(len(picks)):
+            if products[i, j] > nearest[row] - error:
+                nearest[row] = max(nearest[row], cosine(points[row], points[picks[j]]))
 
 
 @compiled
@@ -110,7 +124,11 @@ def _pick(
     start: int,
     picks: Rows,
 ) -> int:
-    """Fill `picks` from `rows` while the farthest of them is farther than `floor`."""
+    """Fill `picks` from `rows` while the farthest of them is farther than `floor`.
+
+    `nearest[i]` is exact for the picks made so far, and infinite for those themselves; `products`
+    are of `rows` with one another, each within `error` of the cosine.
+    """
     best = start
     for taken in range(len(picks)):
         if taken > 0 and nearest[best] >= floor:

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.vectors import unit
-from sft_diversity.selection.embedded import repr_filter as module
-from sft_diversity.selection.embedded.repr_filter import repr_filter
+from sft_diversity.selection import deita
+from sft_diversity.selection.deita import fit_basis, repr_filter, sketch
+from sft_diversity.selection.similarity import slack
 from tests.selection.small import cosines, directions
 
 
@@ -42,10 +43,10 @@ def test_blocks_do_not_change_the_picks_also_where_the_threshold_binds(monkeypat
     expected = by_the_rule(points, order, 600, threshold)
     assert repr_filter(points, order, 600, threshold=threshold).tolist() == expected
     assert len(expected) < 600
-    monkeypatch.setattr(module, "FEW", 0)
+    monkeypatch.setattr(deita, "FEW", 0)
     for at_once, picks in ((1, 1), (7, 3), (64, 100)):
-        monkeypatch.setattr(module, "AT_ONCE", at_once)
-        monkeypatch.setattr(module, "PICKS", picks)
+        monkeypatch.setattr(deita, "AT_ONCE", at_once)
+        monkeypatch.setattr(deita, "PICKS", picks)
         assert repr_filter(points, order, 600, threshold=threshold).tolist() == expected
         fewer = repr_filter(points, order, 10, threshold=threshold)
         assert fewer.tolist() == expected[:10]
@@ -72,3 +73,28 @@ def test_wrong_sizes_and_thresholds_are_errors():
         repr_filter(points, np.arange(4), 0)
     with pytest.raises(UsageError, match=r"threshold is 1\.5"):
         repr_filter(points, np.arange(4), 2, threshold=1.5)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.data())
+def test_products_of_sketches_are_never_below_the_cosines(n, dimensions, seed, data):
+    points = directions(n, dimensions, seed)
+    k = data.draw(st.integers(1, dimensions))
+    turned = np.linalg.qr(np.random.default_rng(seed).normal(size=(dimensions, dimensions)))[0]
+    heads = sketch(points, turned[:, :k].astype(np.float32))
+    assert (heads @ heads.T >= cosines(points) - slack(dimensions)).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.floats(-1, 1), st.integers(0, 2**32 - 1))
+def test_the_basis_is_orthonormal(n, dimensions, threshold, seed):
+    basis = fit_basis(directions(n, dimensions, seed), threshold)
+    assert basis.shape[0] == dimensions
+    assert 1 <= basis.shape[1] <= dimensions
+    assert np.allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-5)
+
+
+def test_points_near_a_plane_get_few_directions_where_few_pairs_are_similar():
+    rng = np.random.default_rng(0)
+    points = 0.1 * rng.normal(size=(3000, 64))
+    points[:, :4] += rng.normal(size=(3000, 4))
+    points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    assert fit_basis(points, 0.999).shape[1] < 32

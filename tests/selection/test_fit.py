@@ -4,28 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.kernels import Ints, Kinds
-from sft_diversity.selection.capping import complete, fits, smallest_cap
 from sft_diversity.selection.dial import make_dial
-from sft_diversity.selection.limits import Limits
-from tests.selection.small import incidence, row_lists
-
-
-def shape(rows: list[set[int]], n_kinds: int) -> tuple[Ints, Kinds, int]:
-    made = incidence(rows, n_kinds)
-    return made.indptr, made.indices, n_kinds
+from sft_diversity.selection.fit import complete, fits, smallest_cap
+from sft_diversity.selection.problem import Limits
+from tests.selection.small import incidence, problem, row_lists
 
 
 @given(row_lists(min_rows=2), st.integers(1, 6))
 def test_the_named_cap_is_feasible_and_every_smaller_one_is_not(drawn, size):
     rows, n_kinds = drawn
-    pool = np.array([i for i, row in enumerate(rows) if row], np.int64)
-    if len(pool) < size or fits(*shape(rows, n_kinds), pool, size, Limits(cap=1)):
+    capped = [problem(rows, n_kinds, size, limits=Limits(cap=cap)) for cap in range(1, size + 1)]
+    if len(capped[0].rows) < size or fits(capped[0]):
         return
-    least = smallest_cap(*shape(rows, n_kinds), pool, size, Limits(cap=1))
-    caps = range(1, size + 1)
-    feasible = [c for c in caps if fits(*shape(rows, n_kinds), pool, size, Limits(cap=c))]
-    assert least == min(feasible)
+    assert smallest_cap(capped[0]) == min(one.limits.cap for one in capped if fits(one))
 
 
 def test_an_infeasible_cap_is_an_error_that_names_the_smallest_feasible_one():
@@ -38,9 +29,8 @@ def test_an_infeasible_cap_is_an_error_that_names_the_smallest_feasible_one():
 def test_completing_gives_exactly_n_within_the_cap_and_keeps_a_prefix(drawn, cap, size, random):
     rows, n_kinds = drawn
     pool = [i for i, row in enumerate(rows) if row]
-    places = np.array(pool, np.int64)
-    limits = Limits(cap=cap)
-    if len(pool) < size or not fits(*shape(rows, n_kinds), places, size, limits):
+    given = problem(rows, n_kinds, size, limits=Limits(cap=cap))
+    if len(pool) < size or not fits(given):
         return
     stuck: list[int] = []
     held = np.zeros(n_kinds, int)
@@ -48,7 +38,7 @@ def test_completing_gives_exactly_n_within_the_cap_and_keeps_a_prefix(drawn, cap
         if len(stuck) < size and all(held[kind] < cap for kind in rows[i]):
             stuck.append(i)
             held[list(rows[i])] += 1
-    picks = complete(*shape(rows, n_kinds), places, np.array(stuck, np.int64), size, limits)
+    picks = complete(given, np.array(stuck, np.int64))
     held = np.bincount([kind for i in picks for kind in rows[i]], minlength=n_kinds)
     assert len(set(picks.tolist())) == len(picks) == size
     assert held.max() <= cap
@@ -57,5 +47,5 @@ def test_completing_gives_exactly_n_within_the_cap_and_keeps_a_prefix(drawn, cap
 def test_a_stuck_fill_gives_up_only_its_last_picks():
     # {0, 1} blocks both {0} and {1}: of the fill [2, 0] only the 2 can stay
     rows = [{0, 1}, {0}, {2}, {1}]
-    picks = complete(*shape(rows, 3), np.arange(4), np.array([2, 0]), 3, Limits(cap=1))
+    picks = complete(problem(rows, 3, 3, limits=Limits(cap=1)), np.array([2, 0]))
     assert picks.tolist() == [2, 1, 3]

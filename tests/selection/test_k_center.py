@@ -8,8 +8,8 @@ from scipy.spatial.distance import cdist
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.vectors import unit
-from sft_diversity.selection.embedded import kcenter
-from sft_diversity.selection.embedded.kcenter import k_center
+from sft_diversity.selection import k_center as module
+from sft_diversity.selection.k_center import k_center
 from tests.selection.small import cosines, directions
 
 
@@ -35,7 +35,7 @@ def test_picks_are_the_same_however_many_are_looked_at_ahead(monkeypatch):
     whole = k_center(points, 200, 7)
     assert whole.rows.tolist() == farthest_first(points, 200, 7)
     for ahead in (1, 3, 50):
-        monkeypatch.setattr(kcenter, "AHEAD", ahead)
+        monkeypatch.setattr(module, "AHEAD", ahead)
         assert k_center(points, 200, 7).rows.tolist() == whole.rows.tolist()
 
 

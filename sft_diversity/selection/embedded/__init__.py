@@ -1,1 +1,0 @@
-"""Baselines on embeddings: k-center, facility location, DEITA's representation filter."""
