@@ -22,10 +22,10 @@ from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring import quality as judging
 from sft_diversity.scoring.quality import QualityConfig
-from sft_diversity.selection import constraints
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection import stage as selecting
-from sft_diversity.selection.config import percent_hint
+from sft_diversity.selection.config import LimitOptions, percent_hint
+from sft_diversity.selection.constraints import check_constraints
 from sft_diversity.work import BAND, ENCODER, TOKENIZER, IndexOptions, Work, encoding_recipe
 
 Result = dict[str, Any]
@@ -80,11 +80,11 @@ def check(kept: Work, asked: Sequence[SelectOptions], corpus: Path | None = None
     Raises
     ------
     UsageError, DataError
-        See `constraints.check`, and the checks of the stages before.
+        See `check_constraints`, and the checks of the stages before.
     """
-    limits = set(constraints.LimitOptions.model_fields)
+    limits = set(LimitOptions.model_fields)
     for one in _distinct(asked, limits):
-        constraints.check(one, corpus)
+        check_constraints(one, corpus)
     drawn = {"diversity", "seed", "fill", "min_tokens", "threshold", "made_from"}
     drawn |= limits - {"quality"}
     for one in _distinct(asked, set(SelectOptions.model_fields) - drawn):

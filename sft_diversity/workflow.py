@@ -38,9 +38,9 @@ from sft_diversity.reporting import stage as reporting
 from sft_diversity.reporting.locate import locate
 from sft_diversity.rewriting import stage as rewriting
 from sft_diversity.scoring import suites
-from sft_diversity.selection import explaining
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection import stage as selecting
+from sft_diversity.selection.explain import diff_subsets, explain_sample
 from sft_diversity.training import curves
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.config import FinetuneConfig
@@ -237,7 +237,7 @@ def explain(
     What the subset was made from is found in the work folder by its contents.
     """
     found = made_from(Path(subset), Path(work), Path(corpus) if corpus else None)
-    return explaining.explain(Path(subset), id, found)
+    return explain_sample(Path(subset), id, found)
 
 
 def diff(
@@ -252,7 +252,7 @@ def diff(
         made_from(Path(place), Path(work), Path(corpus) if corpus else None)
         for place in (first, second)
     ]
-    return explaining.diff(Path(first), Path(second), *found)
+    return diff_subsets(Path(first), Path(second), *found)
 
 
 def measure(
