@@ -96,7 +96,7 @@ def over_the_dial(
     for diversity in DIVERSITIES:
         config = SelectConfig(strategy=strategy, size=size, diversity=diversity, **options)
         started = time.perf_counter()
-        picks, made = selecting.choose(pool, config)
+        picks, made = selecting.choose_rows(pool, config)
         seconds = time.perf_counter() - started
         row: dict[str, Any] = {
             "limits": title,

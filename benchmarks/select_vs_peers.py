@@ -47,7 +47,7 @@ from sft_diversity.selection.facility_location import (
     facility_location,
     neighbour_graph,
 )
-from sft_diversity.selection.fit import fit
+from sft_diversity.selection.fit import fit_within
 from sft_diversity.selection.greedy import balance, cover, greedy
 from sft_diversity.selection.k_center import k_center
 from sft_diversity.selection.problem import Problem
@@ -84,7 +84,7 @@ class Task:
 def pick_coverage(task: Task, size: int) -> Rows:
     """Pick by coverage, then any rows up to the size."""
     problem = task.problem(size)
-    return fit(problem, cover(problem))
+    return fit_within(problem, cover(problem))
 
 
 def pick_log(task: Task, size: int) -> Rows:
@@ -96,7 +96,7 @@ def pick_sqrt(task: Task, size: int) -> Rows:
     """Pick by Σ √c."""
     steps = np.diff(np.sqrt(np.arange(size + 2.0)))
     problem = task.problem(size)
-    return greedy(problem.tally(), problem.rows, size, steps)
+    return greedy(problem.state(), problem.rows, size, steps)
 
 
 def pick_facility(task: Task, size: int) -> Rows:

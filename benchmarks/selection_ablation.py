@@ -25,9 +25,9 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Rows
 from sft_diversity.core.numbers import evenness
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.choices import describe
+from sft_diversity.selection.choices import describe_picks
 from sft_diversity.selection.dial import make_dial
-from sft_diversity.selection.draws import draw
+from sft_diversity.selection.draws import draw_by_kind
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.peeling import Peeling, peel
@@ -57,7 +57,7 @@ def main() -> None:
         for size in asked.sizes:
             for variant, diversity, picks in chosen(made, size):
                 held = np.bincount(made.take(picks).indices, minlength=made.n_kinds)
-                told = describe(picks, pool.tokens, component)  # type: ignore[arg-type]
+                told = describe_picks(picks, pool.tokens, component)  # type: ignore[arg-type]
                 row = {"strategy": strategy, "size": size, "variant": variant}
                 row |= {"diversity": diversity, "kinds": int((held > 0).sum())}
                 row |= {"evenness": round(evenness(held), 4), **told}
@@ -148,7 +148,7 @@ def by_any(made: Incidence, size: int) -> Iterator[tuple[int, Rows]]:
     for diversity in DIVERSITIES:
         step = round(low + diversity / 100 * (high - low))
         part, rows = cut(total - step)
-        yield diversity, draw(Problem(part, rows, size), generator(0, "select", "draws"))
+        yield diversity, draw_by_kind(Problem(part, rows, size), generator(0, "select", "draws"))
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sft_diversity"
 HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "faiss", "openai",
+    "matplotlib", "statsmodels",
 }  # fmt: skip
 ARRAYS = {"numba", "polars", "pyarrow", "scipy", "sklearn", "pandas"}
 SHARED = {"core", "endpoint"}  # ground that every stage may stand on

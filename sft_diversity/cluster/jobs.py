@@ -72,7 +72,7 @@ class Submission:
 
     script: Path
     step: str
-    tasks: tuple[int, ...]
+    tasks: list[int]
     slurm: str | None = None  # its number; None if nobody lived to write it down
 
 
@@ -217,7 +217,9 @@ def load(place: Path) -> Job:
         body = json.loads((place / _JOB).read_text("utf-8"))
         return _SHAPE.validate_python(body | {"place": place.absolute()})
     except (OSError, ValueError):
-        raise UsageError(f"{place}: no job; `sftdiv status` lists them") from None
+        raise UsageError(
+            f"{place}: no job that this version reads; remove it, or name another"
+        ) from None
 
 
 def listed(work: Path) -> list[Job]:

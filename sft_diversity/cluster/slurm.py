@@ -107,7 +107,7 @@ def _submit(job: Job, step: Step, numbers: Sequence[int], after: Sequence[str], 
     """
     path = job.place / "scripts" / f"{len(job.submissions()):04}-{step.name}.sbatch"
     path.write_text(script(job, step, numbers, after, arrays), "utf-8")
-    what = Submission(path, step.name, tuple(numbers))
+    what = Submission(path, step.name, list(numbers))
     job.note_submission(what)
     number = sbatch(path)
     job.note_submission(replace(what, slurm=number))

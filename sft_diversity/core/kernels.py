@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba.core.caching import IndexDataCacheFile
 from numba.core.dispatcher import Dispatcher
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -21,6 +22,20 @@ Points: TypeAlias = npt.NDArray[np.float32]
 NO_ROWS: Rows = np.zeros(0, np.int64)
 
 
+class MachineCode(IndexDataCacheFile):  # type: ignore[misc]
+    """The file in which numba keeps a kernel's machine code.
+
+    Its index names the classes of the tuples that a kernel takes: where one is no longer there, by
+    that name or in that file, nothing is kept, as where the stamp is another.
+    """
+
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            return dict(super()._load_index())
+        except (ImportError, AttributeError):
+            return {}
+
+
 def compiled(function: Kernel) -> Kernel:
     """Compile `function` on its first call and keep the machine code between processes.
 
@@ -32,22 +47,23 @@ def compiled(function: Kernel) -> Kernel:
     numba throws machine code away when the file of its function changes, but a kernel's code holds
     that of the kernels it calls, too. Those of other files stand in the globals of the module when
     a kernel is defined, so their stamps, which hold those of what they call, become part of its
-    own. A constant or tuple of arrays that a kernel takes from another file is not seen: it must
-    come with a kernel of that file. The attributes set here are numba's own, hence the upper bound
-    in pyproject.toml.
+    own. A constant or class of tuples that a kernel takes from another file is not seen: it must
+    come with a kernel of that file. What is set here is numba's own, hence the upper bound in
+    pyproject.toml.
     """
     kernel = numba.njit(cache=True, nogil=True)(function)
     called = {
-        one.py_func.__qualname__ + one.py_func.__module__: _kept(one)._source_stamp
+        f"{one.py_func.__module__}.{one.py_func.__qualname__}": _kept(one)._source_stamp
         for one in function.__globals__.values()
         if isinstance(one, Dispatcher) and one.py_func.__module__ != function.__module__
     }
-    _kept(kernel)._source_stamp = (_kept(kernel)._source_stamp, sorted(called.items()))
+    stamp = (_kept(kernel)._source_stamp, sorted(called.items()))
+    cache = kernel._cache
+    cache._cache_file = MachineCode(cache.cache_path, cache._impl.filename_base, stamp)
     return cast(Kernel, kernel)
 
 
 def _kept(kernel: Any) -> Any:
-    """Return the file in which numba keeps a kernel's machine code."""
     return kernel._cache._cache_file
 
 

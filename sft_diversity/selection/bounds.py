@@ -12,8 +12,8 @@ import numpy as np
 from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows
 from sft_diversity.selection.finish import exchange, filled, partners
 from sft_diversity.selection.greedy import cover
+from sft_diversity.selection.pick_state import row_sums
 from sft_diversity.selection.problem import NO_CAP, Problem, shuffled
-from sft_diversity.selection.tally import row_sums
 
 ROUNDS = 60
 PATIENCE = 5  # rounds without a better bound before steps are halved

@@ -11,8 +11,8 @@ import pyarrow as pa
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import Rows
-from sft_diversity.selection import constraints
 from sft_diversity.selection.config import SelectConfig
+from sft_diversity.selection.constraints import achieved, check_size
 from sft_diversity.selection.deita import repr_filter
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.entropy import choose_by_entropy, entropy_bits
@@ -22,7 +22,7 @@ from sft_diversity.selection.facility_location import (
     neighbour_graph,
 )
 from sft_diversity.selection.finish import exchange
-from sft_diversity.selection.fit import fit
+from sft_diversity.selection.fit import fit_within
 from sft_diversity.selection.k_center import k_center
 from sft_diversity.selection.no_kind import without_kind_by_source
 from sft_diversity.selection.pool import Pool, Tokens
@@ -31,7 +31,7 @@ from sft_diversity.selection.problem import Problem, shuffled, without_kinds
 WARNED = 0.1  # share of the samples without a kind above which their sources are named
 
 
-def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
+def choose_rows(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     """Return the picked rows in pick order and the figures of the choice.
 
     Raises
@@ -39,7 +39,7 @@ def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     DataError
         If the pool has fewer samples that qualify than `size`.
     """
-    constraints.check_size(config.size, pool.n_samples)
+    check_size(config.size, pool.n_samples)
     if config.needs_incidence:
         rows, made = _by_kinds(pool, config)
     elif config.needs_embeddings:
@@ -49,7 +49,7 @@ def choose(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
         rows, made = chosen.rows, chosen.figures()
     else:
         rows, made = _baseline(pool, config)
-    return rows, made | describe(rows, pool.tokens, config.component)
+    return rows, made | describe_picks(rows, pool.tokens, config.component)
 
 
 def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
@@ -76,7 +76,7 @@ def _limited(pool: Pool, config: SelectConfig, said: dict[str, Any], rows: Rows)
     if eligible is None and not said:
         return {}
     limits, _ = pool.limits(config)
-    told = said | constraints.achieved(limits, rows, eligible, pool.pickable(config))
+    told = said | achieved(limits, rows, eligible, pool.pickable(config))
     return {"limits": told} if told else {}
 
 
@@ -110,7 +110,7 @@ def first_within(problem: Problem, seed: int) -> Rows:
         raise DataError(
             f"select: size is {problem.size:,} but {lacking}; change the size or the limit"
         )
-    picks = fit(problem)
+    picks = fit_within(problem)
     return picks if problem.limits.total is None else exchange(problem, picks, seed)
 
 
@@ -134,7 +134,7 @@ def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any
         bound = facility_bound(graph, found)
         made |= {"objective_value": round(found.value, 6), "objective_bound": round(bound, 6)}
         return rows[found.rows], made
-    scores = constraints.quality_of(pool.source, config.quality or "length")[rows]
+    scores = pool.columns.quality(config.quality or "length")[rows]
     order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
     picks = repr_filter(points, order, config.size, threshold=config.threshold)
     if len(picks) < config.size:
@@ -145,7 +145,7 @@ def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any
     return rows[picks], made | {"threshold": config.threshold}
 
 
-def describe(
+def describe_picks(
     rows: Rows, tokens: Mapping[Component, Tokens], component: Component
 ) -> dict[str, Any]:
     """Return the entropy of `component`'s tokens and the mean tokens of both components."""

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
-from sft_diversity.selection.constraints import LimitOptions
 from sft_diversity.selection.deita import THRESHOLD
 from sft_diversity.selection.engine import Fill
 from sft_diversity.selection.entropy import MIN_TOKENS
@@ -39,6 +39,43 @@ def percent_hint(diversities: Iterable[float]) -> str | None:
         return None
     given, meant = (", ".join(f"{by * one:g}" for one in shares) for by in (1, 100))
     return f"select: diversity is {given} %: percent are meant; for shares of {given} give {meant}"
+
+
+class LimitOptions(Config):
+    """Options that constrain a subset, all together; each moves the range of the dial."""
+
+    size: int = Field(gt=0, description="samples to keep, exactly")
+    max_per_kind: int | None = Field(
+        default=None, ge=1, description="no kind in more picks than this; 1 on meso deduplicates"
+    )
+    match_length: str | None = Field(
+        default=None,
+        description="hold response lengths, in ten quantile bins and in the mean, to those of the "
+        "corpus (`corpus`), of the samples that may be picked (`eligible`), or of another subset "
+        "(its folder)",
+    )
+    token_budget: int | None = Field(
+        default=None, gt=0, description="response tokens of the whole subset, within 0.25 %"
+    )
+    quota: str | None = Field(
+        default=None,
+        description="hold the mix of a column, exactly: source=corpus, source=eligible (as in what "
+        "may be picked) or source=VALUE:SHARE,...; any column or meta.KEY; several joined by ;",
+    )
+    must_include: str | None = Field(
+        default=None, description="ids that every subset holds: a subset, .parquet or text file"
+    )
+    exclude: str | None = Field(
+        default=None, description="ids never picked: a subset, .parquet or text file"
+    )
+    quality: str | None = Field(
+        default=None,
+        description="score of a sample, higher is better: a column, meta.KEY, length, or under a "
+        "local model perplexity (low is good) or ifd",
+    )
+    quality_floor: float = Field(
+        default=25.0, ge=0, lt=100, description="percent of the samples, worst first, not eligible"
+    )
 
 
 class SelectConfig(LimitOptions):

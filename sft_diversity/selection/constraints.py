@@ -1,10 +1,10 @@
-"""From options to limits: which samples are eligible, and what every subset keeps to."""
+"""From options to limits: what they name, who is eligible, what every subset keeps to."""
 
 from __future__ import annotations
 
-import itertools
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,69 +12,33 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core.config import Config
+from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.kernels import NO_ROWS, Floats, Rows
-from sft_diversity.selection.named import column_of, ids_of, rows_of
-from sft_diversity.selection.problem import NO_CAP, Limits, Total
-from sft_diversity.selection.quotas import Factor, make_quotas
+from sft_diversity.core.hashing import file_sha256
+from sft_diversity.core.kernels import NO_ROWS, Floats, Mask, Rows
+from sft_diversity.selection.config import LimitOptions
+from sft_diversity.selection.problem import NO_CAP, PickLimits, Total
+from sft_diversity.selection.quotas import (
+    CORPUS,
+    ELIGIBLE,
+    column_factor,
+    length_factor,
+    make_quotas,
+    parse_quota,
+)
 
-BINS = 10
-#: In the place of a subset or of shares: as in the whole corpus, as in what may be picked.
-CORPUS, ELIGIBLE = "corpus", "eligible"
 _ID_FILES = ("match_length", "must_include", "exclude")
+_IDS = "a subset folder, a Parquet file with a column `id`, or a text file with an id a line"
 _MADE_LATER = ("length", "perplexity", "ifd")  # qualities that are no columns of the corpus
 _MEAN_WITHIN = 0.01  # of the reference's mean length, under a length match
 _BUDGET_WITHIN = 0.0025  # of a token budget
-#: Where the corpus's own shares cannot be met.
-_WAY_OUT = "{} holds to what may be picked, --no-kind fill picks more; or lower the size"
-
-Lengths = npt.NDArray[np.integer]
-Mask = npt.NDArray[np.bool_]
-
-
-class LimitOptions(Config):
-    """Options that constrain a subset, all together; each moves the range of the dial."""
-
-    size: int = Field(gt=0, description="samples to keep, exactly")
-    max_per_kind: int | None = Field(
-        default=None, ge=1, description="no kind in more picks than this; 1 on meso deduplicates"
-    )
-    match_length: str | None = Field(
-        default=None,
-        description="hold response lengths, in ten quantile bins and in the mean, to those of the "
-        "corpus (`corpus`), of the samples that may be picked (`eligible`), or of another subset "
-        "(its folder)",
-    )
-    token_budget: int | None = Field(
-        default=None, gt=0, description="response tokens of the whole subset, within 0.25 %"
-    )
-    quota: str | None = Field(
-        default=None,
-        description="hold the mix of a column, exactly: source=corpus, source=eligible (as in what "
-        "may be picked) or source=VALUE:SHARE,...; any column or meta.KEY; several joined by ;",
-    )
-    must_include: str | None = Field(
-        default=None, description="ids that every subset holds: a subset, .parquet or text file"
-    )
-    exclude: str | None = Field(
-        default=None, description="ids never picked: a subset, .parquet or text file"
-    )
-    quality: str | None = Field(
-        default=None,
-        description="score of a sample, higher is better: a column, meta.KEY, length, or under a "
-        "local model perplexity (low is good) or ifd",
-    )
-    quality_floor: float = Field(
-        default=25.0, ge=0, lt=100, description="percent of the samples, worst first, not eligible"
-    )
 
 
 @dataclass(frozen=True)
-class Source:
+class CorpusColumns:
     """What constraints are read from.
 
     Attributes
@@ -90,8 +54,42 @@ class Source:
 
     corpus: Path
     ids: pa.Array
-    lengths: Lengths
+    lengths: npt.NDArray[np.integer]
     scores: Mapping[str, Floats]
+
+    def texts(self, column: str) -> pa.ChunkedArray:
+        """Return a column of the samples, or `meta.KEY`: what the source had under that key.
+
+        Raises
+        ------
+        UsageError
+            If there is no such column, or no sample has the key.
+        """
+        if not column.startswith("meta."):
+            names = pq.read_schema(corpora.shards(self.corpus)[0]).names
+            if column not in names or column in ("messages", "meta"):
+                known = ", ".join(name for name in names if name not in ("messages", "meta"))
+                raise UsageError(f"select: no column {column!r}; known: {known}, meta.KEY")
+            return corpora.read(self.corpus, [column])[column]
+        key = column.removeprefix("meta.")
+        metas = corpora.read(self.corpus, ["meta"])["meta"].to_pylist()
+        values = [json.loads(meta).get(key) for meta in metas]
+        if all(value is None for value in values):
+            raise UsageError(f"select: no sample has {key!r} in its meta")
+        texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+
+    def quality(self, name: str) -> Floats:
+        """Return every sample's score, higher is better; not finite where it has none."""
+        if name in self.scores:
+            return np.asarray(self.scores[name], np.float64)
+        if name == "length":
+            return np.asarray(self.lengths, np.float64)
+        try:
+            numbers = self.texts(name).cast(pa.float64()).fill_null(np.nan)
+        except pa.ArrowInvalid as fault:
+            raise DataError(f"select: quality: {name} is no number everywhere: {fault}") from None
+        return np.asarray(numbers.to_numpy(), np.float64)
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,49 @@ class Eligible:
     dropped: dict[str, int]
 
 
-def check(asked: LimitOptions, corpus: Path | None = None) -> None:
+def ids_named(named: str, option: str) -> pa.Array | pa.ChunkedArray:
+    """Return the ids that a subset folder, a Parquet file or a text file names, in its order."""
+    place = Path(named)
+    if place.is_dir():
+        manifest = folder.read_manifest(place, None)
+        files = sorted((place / "samples").glob("*.parquet"))
+        if not files:
+            raise UsageError(f"select: {option}: {place} ({manifest['stage']}) holds no samples")
+        return pa.concat_tables([pq.read_table(f, columns=["id"]) for f in files])["id"]
+    try:
+        if place.suffix == ".parquet" and place.is_file():
+            return pq.read_table(place, columns=["id"])["id"].cast(pa.string())
+        if place.is_file():
+            lines = place.read_text("utf-8").split("\n")
+            return pa.array([line.strip() for line in lines if line.strip()], pa.string())
+    except (KeyError, UnicodeDecodeError, pa.ArrowException):
+        raise UsageError(f"select: {option}: {place} holds no ids; give {_IDS}") from None
+    raise UsageError(f"select: {option}: {place} is not there; give {_IDS}")
+
+
+def rows_named(named: str, ids: pa.Array, option: str, *, strict: bool) -> Rows:
+    """Return the rows of `ids` that are named, each once; `strict` refuses what is not there."""
+    places = pc.index_in(ids_named(named, option), value_set=ids)
+    if strict and places.null_count:
+        raise DataError(
+            f"select: {option}: {named} has {places.null_count:,} samples that are not in this "
+            "corpus; use ids of the same corpus"
+        )
+    rows = places.drop_null().to_numpy().astype(np.int64)
+    _, first = np.unique(rows, return_index=True)
+    distinct: Rows = rows[np.sort(first)]
+    return distinct
+
+
+def content_of(named: str) -> str:
+    """Return a key of the ids that a folder or file names."""
+    place = Path(named)
+    if place.is_dir():
+        return folder.contents_key(folder.read_manifest(place))
+    return file_sha256(place) if place.is_file() else ""
+
+
+def check_constraints(asked: LimitOptions, corpus: Path | None = None) -> None:
     """Refuse what no subset could keep to, before any token is counted.
 
     Without a corpus, which is then not made yet, only the files that options name are looked at.
@@ -132,17 +172,17 @@ def check(asked: LimitOptions, corpus: Path | None = None) -> None:
     """
     files = [name for name in _ID_FILES if getattr(asked, name) not in (None, CORPUS, ELIGIBLE)]
     for name in files:
-        ids_of(getattr(asked, name), name.replace("_", "-"))
-    quotas = _parsed_quota(asked.quota)
+        ids_named(getattr(asked, name), name.replace("_", "-"))
+    quotas = parse_quota(asked.quota)
     if corpus is None:
         return
     check_size(asked.size, corpora.rows(corpus))
     if not files and not quotas and asked.quality is None:
         return
     ids = corpora.read(corpus, ["id"])["id"].combine_chunks()
-    source = Source(corpus, ids, np.zeros(len(ids), np.int32), {})
+    columns = CorpusColumns(corpus, ids, np.zeros(len(ids), np.int32), {})
     early = asked.quality not in (None, *_MADE_LATER)
-    found = eligible(source, asked if early else asked.model_copy(update={"quality": None}))
+    found = make_eligible(columns, asked if early else asked.model_copy(update={"quality": None}))
     rows = np.flatnonzero(found.mask)
     if asked.size > len(rows):
         why = ", ".join(f"{n:,} {reason}" for reason, n in found.dropped.items() if n)
@@ -156,9 +196,9 @@ def check(asked: LimitOptions, corpus: Path | None = None) -> None:
             "raise the size"
         )
     if "match_length" in files:
-        rows_of(str(asked.match_length), ids, "match-length", strict=True)
+        rows_named(str(asked.match_length), ids, "match-length", strict=True)
     for column, shares in quotas:
-        _column_factor(source, column, shares, rows)
+        column_factor(column, columns.texts(column), shares, rows)
 
 
 def check_size(size: int, rows: int) -> None:
@@ -170,7 +210,7 @@ def check_size(size: int, rows: int) -> None:
         )
 
 
-def eligible(source: Source, asked: LimitOptions) -> Eligible:
+def make_eligible(columns: CorpusColumns, asked: LimitOptions) -> Eligible:
     """Apply `exclude`, `must_include` and the quality floor.
 
     Raises
@@ -178,37 +218,36 @@ def eligible(source: Source, asked: LimitOptions) -> Eligible:
     UsageError, DataError
         If an id is named twice over, is not in the corpus, or a column is not there.
     """
-    n = len(source.ids)
-    mask = np.ones(n, np.bool_)
+    n = len(columns.ids)
+    mask, out, kept = np.ones(n, np.bool_), NO_ROWS, NO_ROWS
     dropped: dict[str, int] = {}
     if asked.exclude is not None:
-        mask[rows_of(asked.exclude, source.ids, "exclude", strict=False)] = False
-        dropped["excluded"] = n - int(mask.sum())
+        out = rows_named(asked.exclude, columns.ids, "exclude", strict=False)
+        mask[out] = False
+        dropped["excluded"] = len(out)
     quality = None
     if asked.quality is not None:
-        quality = quality_of(source, asked.quality)
+        quality = columns.quality(asked.quality)
         usable = mask & np.isfinite(quality)
         floor = np.quantile(quality[usable], asked.quality_floor / 100) if usable.any() else 0.0
         good = usable & (quality >= floor)
         dropped["below_quality"] = int((mask & ~good).sum())
         mask = good
-    kept = NO_ROWS
     if asked.must_include is not None:
-        kept = rows_of(asked.must_include, source.ids, "must-include", strict=True)
-        if asked.exclude is not None:
-            both = np.isin(kept, rows_of(asked.exclude, source.ids, "exclude", strict=False))
-            if both.any():
-                raise UsageError(
-                    f"select: {both.sum():,} samples are both in must-include and in exclude; "
-                    "take them out of one"
-                )
+        kept = rows_named(asked.must_include, columns.ids, "must-include", strict=True)
+        both = np.isin(kept, out).sum()
+        if both:
+            raise UsageError(
+                f"select: {both:,} samples are both in must-include and in exclude; "
+                "take them out of one"
+            )
         mask[kept] = True
     return Eligible(mask, kept, quality, dropped)
 
 
-def limits(
-    source: Source, asked: LimitOptions, rows: Rows, kept: Rows
-) -> tuple[Limits, dict[str, Any]]:
+def make_limits(
+    columns: CorpusColumns, asked: LimitOptions, rows: Rows, kept: Rows
+) -> tuple[PickLimits, dict[str, Any]]:
     """Return what a subset keeps to, and its description for the manifest.
 
     Parameters
@@ -223,19 +262,17 @@ def limits(
     samples or a subset, and holds the mean within 1 %; `token_budget` is held within 0.25 %,
     together with the bins where both are asked for.
     """
-    factors: list[Factor] = []
-    said: dict[str, Any] = {}
+    factors, said = [], dict[str, Any]()
     target, tolerance = 0.0, 0.0
     if asked.match_length is not None:
-        reference = np.asarray(source.lengths[_reference(source, asked.match_length, rows)])
-        factor, edges = _length_bins(source.lengths, reference)
-        if asked.match_length == CORPUS:
-            factor = replace(factor, way_out=_WAY_OUT.format("--match-length eligible"))
+        of = _reference(columns, asked.match_length, rows)
+        reference = np.asarray(columns.lengths[of])
+        factor, edges = length_factor(columns.lengths, reference, asked.match_length)
         factors.append(factor)
         target, tolerance = float(reference.mean()) * asked.size, _MEAN_WITHIN
         said["length_bins"] = {"up_to": edges, "wanted": factor.numbers(asked.size).tolist()}
-    for column, shares in _parsed_quota(asked.quota):
-        factor = _column_factor(source, column, shares, rows)
+    for column, shares in parse_quota(asked.quota):
+        factor = column_factor(column, columns.texts(column), shares, rows)
         factors.append(factor)
         numbers = factor.numbers(asked.size).tolist()
         said.setdefault("quota", {})[column] = dict(zip(factor.labels, numbers, strict=True))
@@ -244,118 +281,34 @@ def limits(
     total = None
     if tolerance:
         least, most = int(np.ceil(target * (1 - tolerance))), int(target * (1 + tolerance))
-        total = Total(source.lengths, least, max(least, most))
+        total = Total(columns.lengths, least, max(least, most))
         said["tokens_wanted"] = round(target)
     quotas = make_quotas(factors, rows, asked.size, kept) if factors else None
     cap = NO_CAP if asked.max_per_kind is None else asked.max_per_kind
-    return Limits(cap, kept, quotas, total), said
+    return PickLimits(cap, kept, quotas, total), said
 
 
-def _reference(source: Source, named: str, rows: Rows) -> Rows:
+def _reference(columns: CorpusColumns, named: str, rows: Rows) -> Rows:
     """Return the rows whose lengths a subset is to have."""
     if named == CORPUS:
-        return np.arange(len(source.ids))
+        return np.arange(len(columns.ids))
     if named == ELIGIBLE:
         return rows
-    return rows_of(named, source.ids, "match-length", strict=True)
+    return rows_named(named, columns.ids, "match-length", strict=True)
 
 
 def achieved(
-    limits: Limits, rows: Rows, eligible: Eligible | None, pickable: Rows
+    limits: PickLimits, rows: Rows, eligible: Eligible | None, pickable: Rows
 ) -> dict[str, Any]:
     """Return what the picks `rows` came to: not eligible, kept, total, quality."""
     got: dict[str, Any] = {}
     if eligible is not None:
         got |= {"not_eligible": eligible.dropped, "included": len(eligible.kept)}
     if limits.total is not None:
-        tokens = limits.total.of(rows)
-        got["tokens"] = tokens
-        got["tokens_met"] = limits.total.least <= tokens <= limits.total.most
+        got |= {"tokens": limits.total.of(rows), "tokens_met": limits.total.met(rows)}
     if eligible is not None and eligible.quality is not None:
         finite = np.isfinite(eligible.quality)
         for name, of in (("subset", rows), ("eligible", pickable), ("corpus", slice(None))):
             scores = eligible.quality[of][finite[of]]
             got.setdefault("quality_mean", {})[name] = round(float(scores.mean()), 6)
     return got
-
-
-def _length_bins(lengths: Lengths, reference: Lengths) -> tuple[Factor, list[float]]:
-    if len(reference) == 0:
-        raise DataError("select: match-length has an empty reference; give a subset with samples")
-    edges = np.quantile(reference, np.arange(1, BINS) / BINS)
-    ends = ["0", *(f"{edge:g}" for edge in edges), "∞"]
-    labels = [f"{low}–{high}" for low, high in itertools.pairwise(ends)]
-    group = np.searchsorted(edges, lengths).astype(np.int32)
-    shares = np.bincount(np.searchsorted(edges, reference), minlength=BINS).astype(np.float64)
-    return Factor("response length", labels, group, shares), edges.tolist()
-
-
-def _parsed_quota(quota: str | None) -> list[tuple[str, str | dict[str, float]]]:
-    """Return each column of `quota` with `corpus`, `eligible` or the shares of its values."""
-    parsed: list[tuple[str, str | dict[str, float]]] = []
-    for part in (quota or "").split(";"):
-        if not part.strip():
-            continue
-        column, equals, given = (piece.strip() for piece in part.partition("="))
-        if not (column and equals and given):
-            raise _bad_quota(part)
-        if given in (CORPUS, ELIGIBLE):
-            parsed.append((column, given))
-            continue
-        shares = {}
-        for pair in given.split(","):
-            value, colon, share = (piece.strip() for piece in pair.rpartition(":"))
-            try:
-                shares[value] = float(share)
-            except ValueError:
-                raise _bad_quota(part) from None
-            if not (colon and value and 0 <= shares[value] < np.inf):
-                raise _bad_quota(part)
-        if not sum(shares.values()) > 0:
-            raise _bad_quota(part)
-        parsed.append((column, shares))
-    return parsed
-
-
-def _bad_quota(part: str) -> UsageError:
-    return UsageError(
-        f"select: quota is {part.strip()!r} but must be COLUMN=corpus, COLUMN=eligible or "
-        "COLUMN=VALUE:SHARE,...; several are joined by `;`"
-    )
-
-
-def _column_factor(
-    source: Source, column: str, shares: str | dict[str, float], rows: Rows
-) -> Factor:
-    values = pc.dictionary_encode(column_of(source.corpus, column).combine_chunks().cast("string"))
-    names = values.dictionary.to_pylist()
-    codes = values.indices.fill_null(-1).to_numpy().astype(np.int32)
-    if isinstance(shares, str):
-        of = codes if shares == CORPUS else codes[rows]
-        counts = np.bincount(of[of >= 0], minlength=len(names)).astype(np.float64)
-        if shares == ELIGIBLE:
-            return Factor(column, names, codes, counts)
-        return Factor(column, names, codes, counts, _WAY_OUT.format(f"--quota {column}=eligible"))
-    unknown = [name for name in shares if name not in names]
-    if unknown:
-        raise DataError(
-            f"select: quota: {column} is never {unknown[0]!r}; "
-            f"it is {', '.join(map(str, sorted(names)[:12]))}"
-        )
-    place = {name: i for i, name in enumerate(shares)}
-    lookup = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
-    return Factor(column, list(shares), lookup[codes], np.array(list(shares.values())))
-
-
-def quality_of(source: Source, name: str) -> Floats:
-    """Return every sample's score, higher is better; not finite where it has none."""
-    if name in source.scores:
-        return np.asarray(source.scores[name], np.float64)
-    if name == "length":
-        return np.asarray(source.lengths, np.float64)
-    texts = column_of(source.corpus, name)
-    try:
-        numbers = texts.cast(pa.float64()).fill_null(np.nan)
-    except pa.ArrowInvalid as fault:
-        raise DataError(f"select: quality: {name} is no number everywhere: {fault}") from None
-    return np.asarray(numbers.to_numpy(), np.float64)

@@ -13,12 +13,12 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Ints, Rows
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.bounds import Chance, chance_kinds, coverage_bound, fewest_kinds
-from sft_diversity.selection.draws import draw
+from sft_diversity.selection.draws import draw_by_kind
 from sft_diversity.selection.finish import REFERENCE_SEED, finish, most_kinds
-from sft_diversity.selection.fit import feasible, fit, refuse_infeasible
+from sft_diversity.selection.fit import feasible, fit_within, refuse_infeasible
 from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.peeling import Peeling, peel
-from sft_diversity.selection.problem import FREE, NO_CAP, Limits, Problem
+from sft_diversity.selection.problem import FREE, NO_CAP, PickLimits, Problem
 
 PROBES = 16  # pools tried evenly over the peeling
 
@@ -55,7 +55,7 @@ class Dial:
     peeling : Peeling
     size : int
         N.
-    limits : Limits
+    limits : PickLimits
         What the range and every subset keep to.
     kinds : int64 array, shape (low_step + 1,)
         Kinds of each step's pool and of the rows kept; falling.
@@ -65,7 +65,7 @@ class Dial:
 
     peeling: Peeling
     size: int
-    limits: Limits
+    limits: PickLimits
     kinds: Ints
     low_step: int
     _free: tuple[int, int] | None = None
@@ -181,7 +181,7 @@ class Dial:
         """Return the subset that shows that `place` exists; ties by lowest row."""
         problem = self.problem(place.step)
         if place.whole and self._plainly_whole(place.step):
-            picks = draw(problem, _reference_rng())
+            picks = draw_by_kind(problem, _reference_rng())
             if problem.kinds(picks) == place.target:
                 return picks
         finished = _finished(problem, place.target)
@@ -247,7 +247,7 @@ class Dial:
         if len(limits.kept) == 0 and limits.quotas is None and self.kinds[step] <= self.size:
             return True
         problem = self.problem(step)
-        picks = draw(problem, _reference_rng())
+        picks = draw_by_kind(problem, _reference_rng())
         return len(picks) == self.size and problem.kinds(picks) == self.kinds[step]
 
     def _whole_place(self, k: float) -> Place | None:
@@ -266,7 +266,7 @@ class Dial:
 
 
 def make_dial(
-    source: Incidence | Peeling, size: int, *, limits: Limits = FREE, free: Dial | None = None
+    source: Incidence | Peeling, size: int, *, limits: PickLimits = FREE, free: Dial | None = None
 ) -> Dial:
     """Find the range of the dial for subsets of `size` samples.
 
@@ -276,7 +276,7 @@ def make_dial(
         A peeling may be shared by several sizes and limits.
     size : int
         N, at least 1.
-    limits : Limits
+    limits : PickLimits
         What every subset keeps to.
     free : Dial, optional
         The dial without limits, for its range; made of `source` by default.
@@ -345,14 +345,14 @@ def _bisect(holds: Callable[[int], bool], works: int, fails: int) -> int:
 
 def _finished(problem: Problem, target: int) -> Rows | None:
     """Return a subset that holds `target` kinds, ties by lowest row, if found."""
-    return finish(problem, cover(problem, target=target), fit, target, REFERENCE_SEED)
+    return finish(problem, cover(problem, target=target), fit_within, target, REFERENCE_SEED)
 
 
 def _reference_rng() -> np.random.Generator:
     return generator(REFERENCE_SEED, "select", "draws")
 
 
-def _kinds_of_steps(peeling: Peeling, limits: Limits) -> Ints:
+def _kinds_of_steps(peeling: Peeling, limits: PickLimits) -> Ints:
     """Return the kinds of every step: those of its pool and of the rows kept."""
     kept = Problem(peeling.incidence, limits.kept, len(limits.kept)).held(limits.kept)
     left = np.sort(peeling.kind_left[kept > 0])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sft_diversity.core.kernels import Ints, Kinds, Rows, compiled
+from sft_diversity.selection.pick_state import PickState, add_pick, allows, transpose
 from sft_diversity.selection.problem import Problem
-from sft_diversity.selection.tally import Tally, allows, take, transpose
 
 
-def draw(problem: Problem, rng: np.random.Generator, first: Rows | None = None) -> Rows:
+def draw_by_kind(problem: Problem, rng: np.random.Generator, first: Rows | None = None) -> Rows:
     """Draw in rounds r = 1, 2, …: each kind with fewer than r picks gets one more at random.
 
     Kinds take turns rarest among the candidates first, ties by lowest kind; the draw is uniform
@@ -40,13 +40,13 @@ def draw(problem: Problem, rng: np.random.Generator, first: Rows | None = None) 
     live = np.diff(starts)
     turns = np.argsort(live, kind="stable")[np.count_nonzero(live == 0) :]
     picks = np.concatenate([first, np.empty(problem.size - len(first), np.int64)])
-    tally = problem.tally(first)
-    return picks[: _draw_rounds(tally, starts, members, live, turns, picks, len(first), rng)]
+    state = problem.state(first)
+    return picks[: _draw_rounds(state, starts, members, live, turns, picks, len(first), rng)]
 
 
 @compiled
 def _draw_rounds(
-    tally: Tally,
+    state: PickState,
     starts: Ints,
     members: Kinds,
     live: Ints,
@@ -65,19 +65,19 @@ def _draw_rounds(
     level = 1
     while taken < len(picks) and n_turns > 0:
         staying = 0
-        lowest = len(tally.picked)
+        lowest = len(state.picked)
         for i in range(n_turns):
             kind = turns[i]
-            if tally.held[kind] < level and taken < len(picks):
-                row = _free_sample(tally, kind, starts, members, live, rng)
+            if state.held[kind] < level and taken < len(picks):
+                row = _free_sample(state, kind, starts, members, live, rng)
                 if row >= 0:
                     picks[taken] = row
                     taken += 1
-                    take(tally, row)
-            if live[kind] > 0 and tally.held[kind] < tally.cap:
+                    add_pick(state, row)
+            if live[kind] > 0 and state.held[kind] < state.cap:
                 turns[staying] = kind
                 staying += 1
-                lowest = min(lowest, tally.held[kind])
+                lowest = min(lowest, state.held[kind])
         n_turns = staying
         level = max(level, lowest) + 1  # rounds in which no kind is short are skipped
     return taken
@@ -85,7 +85,7 @@ def _draw_rounds(
 
 @compiled
 def _free_sample(
-    tally: Tally, kind: int, starts: Ints, members: Kinds, live: Ints, rng: np.random.Generator
+    state: PickState, kind: int, starts: Ints, members: Kinds, live: Ints, rng: np.random.Generator
 ) -> int:
     """Draw a sample of `kind` that may be picked, uniformly; -1 if there is none.
 
@@ -97,6 +97,6 @@ def _free_sample(
         row = members[at]
         live[kind] -= 1
         members[at] = members[starts[kind] + live[kind]]
-        if allows(tally, row):
+        if allows(state, row):
             return int(row)
     return -1

@@ -15,7 +15,7 @@ from sft_diversity.core.numbers import evenness
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.bounds import balance_bound
 from sft_diversity.selection.dial import Dial, Place
-from sft_diversity.selection.draws import draw
+from sft_diversity.selection.draws import draw_by_kind
 from sft_diversity.selection.finish import exchange, filled, finish
 from sft_diversity.selection.greedy import balance, cover
 from sft_diversity.selection.problem import shuffled
@@ -112,8 +112,8 @@ def choose_at(dial: Dial, diversity: float, *, fill: Fill = "draws", seed: int =
     diversity : float
         Percent, 0 to 100.
     fill : "draws", "balance" or "uniform"
-        How the picks are taken from the pool: kind-aware rounds (see `draw`), lazy greedy on
-        Σ log(1 + c_j) (see `balance`), or uniformly at random. Draws and balance hold exactly the
+        How the picks are taken from the pool: kind-aware rounds (`draw_by_kind`), lazy greedy on
+        Σ log(1 + c_j) (`balance`), or uniformly at random. Draws and balance hold exactly the
         kinds aimed at; uniform holds what it happens to hold.
     seed : int
         Varies the draws, and the ties of balance. Same dial, diversity, fill and seed: same rows.
@@ -153,7 +153,7 @@ def _by_kinds(dial: Dial, place: Place, seed: int, fill: Fill) -> Rows:
     def finished(first: Rows, stream: str) -> Rows | None:
         if fill == "balance":
             return finish(order, first, balance, place.target, seed)
-        drawing = partial(draw, rng=generator(seed, "select", stream))
+        drawing = partial(draw_by_kind, rng=generator(seed, "select", stream))
         return finish(
             problem, first, lambda free, first: drawing(free, first=first), place.target, seed
         )

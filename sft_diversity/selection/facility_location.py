@@ -100,10 +100,10 @@ def neighbour_graph(points: Points, neighbours: int = NEIGHBOURS) -> Graph:
         index.search(points[start : start + QUERIES], neighbours)[1]
         for start in range(0, len(points), QUERIES)
     ]
-    return join(points, np.concatenate(found))
+    return join_neighbours(points, np.concatenate(found))
 
 
-def join(points: Points, nearest: Rows) -> Graph:
+def join_neighbours(points: Points, nearest: Rows) -> Graph:
     """Return the graph that joins row i with itself and with `nearest[i]`, shape (n, k)."""
     n = len(points)
     ones, others = np.repeat(np.arange(n), nearest.shape[1]), nearest.reshape(-1)

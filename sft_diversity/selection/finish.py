@@ -12,10 +12,10 @@ import numpy as np
 
 from sft_diversity.core.kernels import Floats, Ints, Kinds, Mask, Rows, compiled
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.fit import complete, fit
+from sft_diversity.selection.fit import complete_capped, fit_within
 from sft_diversity.selection.greedy import cover
+from sft_diversity.selection.pick_state import PickState
 from sft_diversity.selection.problem import NO_CAP, Problem
-from sft_diversity.selection.tally import Tally
 
 #: From a problem and the picks made already to those picks and more.
 Filling = Callable[[Problem, Rows], Rows]
@@ -50,7 +50,7 @@ def finish(problem: Problem, first: Rows, fill: Filling, target: int, seed: int)
     if len(picks) < problem.size:
         if problem.limits.cap == NO_CAP:
             return None
-        picks = complete(problem, picks)
+        picks = complete_capped(problem, picks)
     if problem.limits.total is not None:
         picks = exchange(problem, picks, seed, gainless=True)
         if not problem.limits.total.met(picks):
@@ -92,10 +92,10 @@ def most_kinds(problem: Problem) -> Rows | None:
 
 
 def filled(problem: Problem, first: Rows | None = None) -> Rows:
-    """Return what fits after `first`; where that gets stuck under a cap, `complete`d."""
-    picks = fit(problem, first)
+    """Return what fits after `first`; where that gets stuck under a cap, as `complete_capped`."""
+    picks = fit_within(problem, first)
     stuck = len(picks) < problem.size and problem.limits.cap != NO_CAP
-    return complete(problem, picks) if stuck else picks
+    return complete_capped(problem, picks) if stuck else picks
 
 
 def _in_reach(problem: Problem, covering: Rows) -> int:
@@ -205,7 +205,7 @@ def exchange(
     lengths = np.asarray(total.lengths).astype(np.int64)
     among = partners(problem) if among is None else among
     rng = generator(seed, "select", "exchange")
-    tally, picks = problem.tally(picks), picks.copy()
+    state, picks = problem.state(picks), picks.copy()
     now = int(lengths[picks].sum())
     for _ in range(_PASSES):
         if total.least <= now <= total.most:
@@ -214,7 +214,7 @@ def exchange(
         draws = rng.random((len(turns), _TRIES))
         before = now
         now = _exchange_once(
-            tally, among.order, among.starts, lengths, picks, lossless, gainless, turns, draws,
+            state, among.order, among.starts, lengths, picks, lossless, gainless, turns, draws,
             now, total.least, total.most,
         )  # fmt: skip
         if now == before:
@@ -224,7 +224,7 @@ def exchange(
 
 @compiled
 def _exchange_once(
-    tally: Tally,
+    state: PickState,
     order: Rows,
     starts: Ints,
     lengths: Ints,
@@ -247,7 +247,7 @@ def _exchange_once(
             break
         at = turns[turn]
         leaving = picks[at]
-        part = tally.group[leaving] if len(tally.group) > 0 else 0
+        part = state.group[leaving] if len(state.group) > 0 else 0
         missing = (least - now) if now < least else (most - now)
         # a partner is longer by 1 .. 2 * missing - 1 (shorter where too much is there)
         near, far = lengths[leaving] + 1, lengths[leaving] + 2 * missing - 1
@@ -259,14 +259,14 @@ def _exchange_once(
             continue
         for draw in draws[turn]:
             coming = order[low + int(draw * (high - low))]
-            if not tally.picked[coming] and _may_replace(
-                tally, leaving, coming, lossless, gainless
+            if not state.picked[coming] and _may_replace(
+                state, leaving, coming, lossless, gainless
             ):
-                for kind in tally.indices[tally.indptr[leaving] : tally.indptr[leaving + 1]]:
-                    tally.held[kind] -= 1
-                for kind in tally.indices[tally.indptr[coming] : tally.indptr[coming + 1]]:
-                    tally.held[kind] += 1
-                tally.picked[leaving], tally.picked[coming] = False, True
+                for kind in state.indices[state.indptr[leaving] : state.indptr[leaving + 1]]:
+                    state.held[kind] -= 1
+                for kind in state.indices[state.indptr[coming] : state.indptr[coming + 1]]:
+                    state.held[kind] += 1
+                state.picked[leaving], state.picked[coming] = False, True
                 picks[at] = coming
                 now += lengths[coming] - lengths[leaving]
                 break
@@ -286,23 +286,25 @@ def _first_at_least(order: Rows, lengths: Ints, low: int, high: int, wanted: int
 
 
 @compiled
-def _may_replace(tally: Tally, leaving: int, coming: int, lossless: bool, gainless: bool) -> bool:
+def _may_replace(
+    state: PickState, leaving: int, coming: int, lossless: bool, gainless: bool
+) -> bool:
     """Whether the exchange keeps the cap and, if it must, every kind, and brings no new one."""
-    for kind in tally.indices[tally.indptr[leaving] : tally.indptr[leaving + 1]]:
-        if lossless and tally.held[kind] == 1 and not _holds(tally, coming, kind):
+    for kind in state.indices[state.indptr[leaving] : state.indptr[leaving + 1]]:
+        if lossless and state.held[kind] == 1 and not _holds(state, coming, kind):
             return False
-    for kind in tally.indices[tally.indptr[coming] : tally.indptr[coming + 1]]:
-        if tally.held[kind] >= tally.cap and not _holds(tally, leaving, kind):
+    for kind in state.indices[state.indptr[coming] : state.indptr[coming + 1]]:
+        if state.held[kind] >= state.cap and not _holds(state, leaving, kind):
             return False
-        if gainless and tally.held[kind] == 0:
+        if gainless and state.held[kind] == 0:
             return False
     return True
 
 
 @compiled
-def _holds(tally: Tally, row: int, kind: int) -> bool:
+def _holds(state: PickState, row: int, kind: int) -> bool:
     """Whether `row` holds `kind`."""
-    for other in tally.indices[tally.indptr[row] : tally.indptr[row + 1]]:  # noqa: SIM110 - any() does not compile
+    for other in state.indices[state.indptr[row] : state.indptr[row + 1]]:  # noqa: SIM110 - any() does not compile
         if other == kind:
             return True
     return False

@@ -8,11 +8,11 @@ import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.kernels import Rows, compiled
+from sft_diversity.selection.pick_state import PickState, add_pick, allows
 from sft_diversity.selection.problem import NO_CAP, Problem
-from sft_diversity.selection.tally import Tally, allows, take
 
 
-def fit(problem: Problem, first: Rows | None = None) -> Rows:
+def fit_within(problem: Problem, first: Rows | None = None) -> Rows:
     """Take `first`, then the candidates in their order, each that cap and quotas still allow.
 
     Parameters
@@ -30,17 +30,17 @@ def fit(problem: Problem, first: Rows | None = None) -> Rows:
     """
     first = problem.limits.kept if first is None else first
     picks = np.concatenate([first, np.empty(problem.size - len(first), np.int64)])
-    return picks[: _fit(problem.tally(first), problem.rows, picks, len(first))]
+    return picks[: _fit(problem.state(first), problem.rows, picks, len(first))]
 
 
 @compiled
-def _fit(tally: Tally, rows: Rows, picks: Rows, taken: int) -> int:
+def _fit(state: PickState, rows: Rows, picks: Rows, taken: int) -> int:
     """Fill `picks` from position `taken`; return how many there are at the end."""
     for row in rows:
         if taken == len(picks):
             break
-        if allows(tally, row):
-            take(tally, row)
+        if allows(state, row):
+            add_pick(state, row)
             picks[taken] = row
             taken += 1
     return taken
@@ -58,7 +58,7 @@ def fits(problem: Problem) -> bool:
     the project's definition of feasible. A yes is certain, a no may miss a set that exists; for
     one kind per sample (macro) it is exact.
     """
-    return len(fit(narrowest_first(problem))) == problem.size
+    return len(fit_within(narrowest_first(problem))) == problem.size
 
 
 def smallest_cap(problem: Problem) -> int:
@@ -78,7 +78,7 @@ def smallest_cap(problem: Problem) -> int:
     return cap
 
 
-def complete(problem: Problem, picks: Rows) -> Rows:
+def complete_capped(problem: Problem, picks: Rows) -> Rows:
     """Bring a fill that got stuck under the cap to exactly `size` rows, keeping what it can.
 
     The last picks give way until the rows with fewest kinds can fill the rest. By bisection, so
@@ -91,10 +91,10 @@ def complete(problem: Problem, picks: Rows) -> Rows:
     """
     ordered = narrowest_first(problem)
     works, fails = len(problem.limits.kept), len(picks)
-    best = fit(ordered, picks[:works])
+    best = fit_within(ordered, picks[:works])
     while fails - works > 1:
         middle = (works + fails) // 2
-        filled = fit(ordered, picks[:middle])
+        filled = fit_within(ordered, picks[:middle])
         if len(filled) == problem.size:
             works, best = middle, filled
         else:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from sft_diversity.core.kernels import Floats, Ints, Mask, Rows, compiled
 from sft_diversity.selection.heap import rise, sink
+from sft_diversity.selection.pick_state import PickState, add_pick
 from sft_diversity.selection.problem import Problem
-from sft_diversity.selection.tally import Tally, take
 
 Places = npt.NDArray[np.int32]
 FIRST_ONLY = np.array([1.0, 0.0])  # coverage: a kind counts once
@@ -40,15 +40,15 @@ def cover(problem: Problem, *, target: int | None = None) -> Rows:
     see `greedy` for cost and source. A target adds one pass over the rows for each of its last
     picks.
     """
-    kept, tally = problem.limits.kept, problem.tally()
-    most = np.inf if target is None else target - int(np.count_nonzero(tally.held))
-    more = greedy(tally, problem.rows, problem.size - len(kept), FIRST_ONLY, most=most)
+    kept, state = problem.limits.kept, problem.state()
+    most = np.inf if target is None else target - int(np.count_nonzero(state.held))
+    more = greedy(state, problem.rows, problem.size - len(kept), FIRST_ONLY, most=most)
     picks = np.concatenate([kept, more])
     if target is None:
         return picks
     last = np.empty(problem.size - len(picks), np.int64)
-    missing = target - int(np.count_nonzero(tally.held))
-    return np.concatenate([picks, last[: _close(tally, problem.rows, missing, last)]])
+    missing = target - int(np.count_nonzero(state.held))
+    return np.concatenate([picks, last[: _close(state, problem.rows, missing, last)]])
 
 
 def balance(problem: Problem, first: Rows | None = None) -> Rows:
@@ -72,18 +72,20 @@ def balance(problem: Problem, first: Rows | None = None) -> Rows:
     """
     first = problem.limits.kept if first is None else first
     steps = np.log1p(1.0 / np.arange(1.0, problem.size + 2.0))  # log(c + 2) - log(c + 1)
-    tally = problem.tally(first)
-    others = problem.rows[~tally.picked[problem.rows]]
-    more = greedy(tally, others, problem.size - len(first), steps)
+    state = problem.state(first)
+    others = problem.rows[~state.picked[problem.rows]]
+    more = greedy(state, others, problem.size - len(first), steps)
     return np.concatenate([first, more])
 
 
-def greedy(tally: Tally, rows: Rows, number: int, steps: Floats, *, most: float = np.inf) -> Rows:
+def greedy(
+    state: PickState, rows: Rows, number: int, steps: Floats, *, most: float = np.inf
+) -> Rows:
     """Pick rows one by one, each the one that adds most to Σ_j F(c_j).
 
     Parameters
     ----------
-    tally : Tally
+    state : PickState
         Picks made already; goes on to hold the new ones.
     rows : int64 array, shape (m,)
         Candidates, distinct and not picked; of equal gains the earlier in this array wins.
@@ -107,7 +109,7 @@ def greedy(tally: Tally, rows: Rows, number: int, steps: Floats, *, most: float 
     (Fisher, Nemhauser, Wolsey 1978, doi:10.1007/BFb0121195), no such law under a cap; lazy: Minoux
     1978, doi:10.1007/BFb0006528. Memory O(m); time O(nnz + evaluations · (row length + log m)).
     """
-    widths = np.diff(tally.indptr)[rows] if len(rows) else np.zeros(0, np.int64)
+    widths = np.diff(state.indptr)[rows] if len(rows) else np.zeros(0, np.int64)
     widest = int(widths.max(initial=0))
     # the gain of a row of each width before any pick, added up in the order that a kernel does
     ceiling = np.concatenate([[0.0], np.cumsum(np.full(widest, steps[0]))])
@@ -115,22 +117,22 @@ def greedy(tally: Tally, rows: Rows, number: int, steps: Floats, *, most: float 
     # widest first, ties by position; a radix sort where widths allow
     order = np.argsort((widest - widths).astype(np.uint16 if widest < 1 << 16 else np.int64),
                        kind="stable")  # fmt: skip
-    order = order[_first_of_alike(tally, rows, later)[order]]
+    order = order[_first_of_alike(state, rows, later)[order]]
     picks = np.empty(min(number, len(rows)), np.int64)
-    return picks[: _lazy_greedy(tally, rows, order, later, ceiling, steps, most, picks)]
+    return picks[: _lazy_greedy(state, rows, order, later, ceiling, steps, most, picks)]
 
 
 @compiled
-def _first_of_alike(tally: Tally, rows: Rows, later: Places) -> Mask:
+def _first_of_alike(state: PickState, rows: Rows, later: Places) -> Mask:
     """Return which of `rows` no earlier one is like; set `later` to the next that is like each.
 
     Alike are rows of one part that hold one kind, the same: their gains are equal whatever is
     picked, so that a later one waits until the one before it is picked. With one kind a sample
     (macro) the greedy thus looks at kinds instead of samples.
     """
-    indptr, indices, group = tally.indptr, tally.indices, tally.group
-    parts = max(1, len(tally.room))
-    last = np.full(len(tally.held) * parts, -1, np.int32)
+    indptr, indices, group = state.indptr, state.indices, state.group
+    parts = max(1, len(state.room))
+    last = np.full(len(state.held) * parts, -1, np.int32)
     first = np.ones(len(rows), np.bool_)
     for place in range(len(rows)):
         row = rows[place]
@@ -145,7 +147,7 @@ def _first_of_alike(tally: Tally, rows: Rows, later: Places) -> Mask:
 
 @compiled
 def _lazy_greedy(
-    tally: Tally,
+    state: PickState,
     rows: Rows,
     order: Ints,
     later: Places,
@@ -174,19 +176,19 @@ def _lazy_greedy(
         new = False
         if fresh < len(order):
             place = order[fresh]
-            bound = ceiling[tally.indptr[rows[place] + 1] - tally.indptr[rows[place]]]
+            bound = ceiling[state.indptr[rows[place] + 1] - state.indptr[rows[place]]]
             new = length == 0 or bound > -losses[0] or (bound == -losses[0] and place < places[0])
         if new:
             fresh += 1
         else:
             place, bound = places[0], -losses[0]
         row = rows[place]
-        if len(tally.group) > 0 and tally.room[tally.group[row]] <= 0:
+        if len(state.group) > 0 and state.room[state.group[row]] <= 0:
             gain = -1.0
         elif not new and stamps[place] == taken:
             gain = bound
         else:
-            gain = _gain(tally, row, steps)
+            gain = _gain(state, row, steps)
         if 0.0 < gain < bound:
             stamps[place] = taken
             if new:
@@ -202,7 +204,7 @@ def _lazy_greedy(
             sink(places, losses, None, length, 0, places[length], losses[length])
         if gain < bound:
             continue  # adds nothing any more, or the cap or its part's room rules it out
-        take(tally, row)
+        add_pick(state, row)
         picks[taken] = row
         taken += 1
         total += gain
@@ -214,18 +216,18 @@ def _lazy_greedy(
 
 
 @compiled
-def _gain(tally: Tally, row: int, steps: Floats) -> float:
+def _gain(state: PickState, row: int, steps: Floats) -> float:
     """Return what `row` adds; -1 if it holds a kind that has reached the cap."""
     gain = 0.0
-    for kind in tally.indices[tally.indptr[row] : tally.indptr[row + 1]]:
-        if tally.held[kind] >= tally.cap:
+    for kind in state.indices[state.indptr[row] : state.indptr[row + 1]]:
+        if state.held[kind] >= state.cap:
             return -1.0
-        gain += steps[min(tally.held[kind], len(steps) - 1)]
+        gain += steps[min(state.held[kind], len(steps) - 1)]
     return gain
 
 
 @compiled
-def _close(tally: Tally, rows: Rows, missing: int, picks: Rows) -> int:
+def _close(state: PickState, rows: Rows, missing: int, picks: Rows) -> int:
     """Fill `picks` with rows that bring `missing` new kinds together; return how many.
 
     Each is the earliest of those that bring most without bringing too many; a row picked before
@@ -235,16 +237,16 @@ def _close(tally: Tally, rows: Rows, missing: int, picks: Rows) -> int:
     while missing > 0 and taken < len(picks):
         best, most = -1, 0
         for row in rows:
-            if len(tally.group) > 0 and tally.room[tally.group[row]] <= 0:
+            if len(state.group) > 0 and state.room[state.group[row]] <= 0:
                 continue
-            new = int(_gain(tally, row, FIRST_ONLY))
+            new = int(_gain(state, row, FIRST_ONLY))
             if most < new <= missing:
                 best, most = row, new
                 if new == missing:
                     break
         if best < 0:
             break
-        take(tally, best)
+        add_pick(state, best)
         picks[taken] = best
         taken += 1
         missing -= most

@@ -11,13 +11,13 @@ import pyarrow as pa
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.problem import Limits, Problem, without_kinds
+from sft_diversity.selection.problem import PickLimits, Problem, without_kinds
 
 _HALVINGS = 60
 _NAMED = 12  # sources that a warning names
 
 
-def draw_without_kind(empty: Rows, holding: Rows, size: int, limits: Limits, seed: int) -> Rows:
+def draw_without_kind(empty: Rows, holding: Rows, size: int, limits: PickLimits, seed: int) -> Rows:
     """Return the picks that hold no kind, beside those kept, uniformly at random.
 
     Parameters
@@ -26,7 +26,7 @@ def draw_without_kind(empty: Rows, holding: Rows, size: int, limits: Limits, see
         Rows that may be picked and hold no kind, and those that hold one; rows kept among both.
     size : int
         N, the whole subset.
-    limits : Limits
+    limits : PickLimits
         What the whole subset keeps to.
     seed : int
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Ints, Kinds, Rows, compiled, frozen
 from sft_diversity.selection.heap import rise, sink
+from sft_diversity.selection.pick_state import transpose
 from sft_diversity.selection.problem import Quotas
-from sft_diversity.selection.tally import transpose
 
 Steps = npt.NDArray[np.int32]
 

@@ -19,14 +19,18 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Rows
 from sft_diversity.core.tokens import TokenPass
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.selection import constraints
 from sft_diversity.selection.config import LIMITS, SelectConfig
-from sft_diversity.selection.constraints import Eligible
+from sft_diversity.selection.constraints import (
+    CorpusColumns,
+    Eligible,
+    make_eligible,
+    make_limits,
+)
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.entropy import EntropyDial, make_entropy_dial
 from sft_diversity.selection.no_kind import draw_without_kind
 from sft_diversity.selection.peeling import Peeling, peel
-from sft_diversity.selection.problem import Limits
+from sft_diversity.selection.problem import PickLimits
 
 T = TypeVar("T")
 
@@ -78,10 +82,10 @@ class Pool:
         return self._ids
 
     @property
-    def source(self) -> constraints.Source:
+    def columns(self) -> CorpusColumns:
         """What constraints are read from."""
         lengths = np.asarray(self.tokens["response"].lengths)
-        return constraints.Source(self.corpus, self.ids, lengths, self.scores)
+        return CorpusColumns(self.corpus, self.ids, lengths, self.scores)
 
     @property
     def sources(self) -> pa.ChunkedArray:
@@ -110,7 +114,7 @@ class Pool:
         key = ("eligible", *config.eligibility)
         if key[1:] == (None, None, None, None):
             return None
-        return self._once(key, lambda: constraints.eligible(self.source, config))
+        return self._once(key, lambda: make_eligible(self.columns, config))
 
     def peeling(self, config: SelectConfig, *, free: bool = False) -> Peeling:
         """Return the peeling of the eligible samples, or (`free`) of all."""
@@ -144,7 +148,7 @@ class Pool:
         kept = NO_ROWS if eligible is None else eligible.kept
         return np.union1d(np.setdiff1d(rows, self.empty(config), assume_unique=True), kept)
 
-    def limits(self, config: SelectConfig) -> tuple[Limits, dict[str, Any]]:
+    def limits(self, config: SelectConfig) -> tuple[PickLimits, dict[str, Any]]:
         """Return what subsets of the eligible rows keep to, made once for equal options."""
         asked = tuple(getattr(config, name) for name in ("size", "max_per_kind", *LIMITS))
         by = (config.strategy, config.no_kind) if config.needs_incidence else ()
@@ -152,7 +156,7 @@ class Pool:
         kept = NO_ROWS if eligible is None else eligible.kept
         return self._once(
             ("limits", *by, *asked, *config.eligibility),
-            lambda: constraints.limits(self.source, config, self.pickable(config), kept),
+            lambda: make_limits(self.columns, config, self.pickable(config), kept),
         )
 
     def drawn_without_kind(self, config: SelectConfig) -> Rows:

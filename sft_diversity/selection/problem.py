@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Ints, Kinds, Rows, frozen
 from sft_diversity.core.seeding import generator
-from sft_diversity.selection.tally import Tally, count_kinds
+from sft_diversity.selection.pick_state import PickState, count_kinds
 
 NO_CAP = 1 << 62  # a cap no count reaches
 
@@ -66,7 +66,7 @@ class Quotas:
 
 
 @dataclass(frozen=True)
-class Limits:
+class PickLimits:
     """Constraints of a subset; they hold together.
 
     Attributes
@@ -91,7 +91,7 @@ class Limits:
             return pool
         return pool[~np.isin(pool, self.kept)]
 
-    def after(self, picks: Rows) -> Limits:
+    def after(self, picks: Rows) -> PickLimits:
         """Return what is left to keep to beside `picks`, which count no more as picks."""
         quotas, total = self.quotas, self.total
         if quotas is not None:
@@ -102,7 +102,7 @@ class Limits:
         return replace(self, quotas=quotas, total=total)
 
 
-FREE = Limits()
+FREE = PickLimits()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +118,13 @@ class Problem:
         a permutation is a tie-break.
     size : int
         N, the rows kept included.
-    limits : Limits
+    limits : PickLimits
     """
 
     incidence: Incidence
     rows: Rows
     size: int
-    limits: Limits = FREE
+    limits: PickLimits = FREE
 
     def over(self, rows: Rows) -> Problem:
         """Return the same with other candidates, or the same ones in another order."""
@@ -148,7 +148,7 @@ class Problem:
         widths: Ints = np.diff(self.incidence.indptr)[rows]
         return widths
 
-    def tally(self, first: Rows | None = None) -> Tally:
+    def state(self, first: Rows | None = None) -> PickState:
         """Return the state of the picks `first`, by default those kept, for kernels to go on."""
         first = self.limits.kept if first is None else first
         quotas = self.limits.quotas
@@ -156,7 +156,7 @@ class Problem:
         picked[first] = True
         group = np.zeros(0, np.int32) if quotas is None else quotas.group
         room = np.zeros(0, np.int64) if quotas is None else quotas.room(first)
-        return Tally(*self.by_row, self.held(first), picked, self.limits.cap, group, room)
+        return PickState(*self.by_row, self.held(first), picked, self.limits.cap, group, room)
 
     def parts(self, taken: Rows | None = None) -> tuple[Kinds, Ints]:
         """Return the part of each candidate, and the picks that each part gives after `taken`.

@@ -1,17 +1,26 @@
-"""Quotas: how many picks each group of rows gives, exactly."""
+"""Quotas: from shares or a length match to how many picks each part of the rows gives."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Kinds, Rows
 from sft_diversity.selection.problem import Quotas
 
+#: In the place of a subset or of shares: as in the whole corpus, as in what may be picked.
+CORPUS, ELIGIBLE = "corpus", "eligible"
+BINS = 10
 _NAMED = 6  # groups that an error names
+#: Where the corpus's own shares cannot be met.
+_WAY_OUT = "{} holds to what may be picked, --no-kind fill picks more; or lower the size"
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,85 @@ class Factor:
     def numbers(self, size: int) -> Ints:
         """Return whole numbers that add up to `size`, by largest remainder."""
         return largest_remainder(self.shares, size)
+
+
+def parse_quota(quota: str | None) -> list[tuple[str, str | dict[str, float]]]:
+    """Return each column of `quota` with `corpus`, `eligible` or the shares of its values."""
+    parsed: list[tuple[str, str | dict[str, float]]] = []
+    for part in (quota or "").split(";"):
+        if not part.strip():
+            continue
+        column, equals, given = (piece.strip() for piece in part.partition("="))
+        if not (column and equals and given):
+            raise _bad_quota(part)
+        if given in (CORPUS, ELIGIBLE):
+            parsed.append((column, given))
+            continue
+        shares = {}
+        for pair in given.split(","):
+            value, colon, share = (piece.strip() for piece in pair.rpartition(":"))
+            try:
+                shares[value] = float(share)
+            except ValueError:
+                raise _bad_quota(part) from None
+            if not (colon and value and 0 <= shares[value] < np.inf):
+                raise _bad_quota(part)
+        if not sum(shares.values()) > 0:
+            raise _bad_quota(part)
+        parsed.append((column, shares))
+    return parsed
+
+
+def _bad_quota(part: str) -> UsageError:
+    return UsageError(
+        f"select: quota is {part.strip()!r} but must be COLUMN=corpus, COLUMN=eligible or "
+        "COLUMN=VALUE:SHARE,...; several are joined by `;`"
+    )
+
+
+def length_factor(
+    lengths: npt.NDArray[np.integer], reference: npt.NDArray[np.integer], named: str
+) -> tuple[Factor, list[float]]:
+    """Return the factor of the deciles of `reference`, and their ends; `named` says which it is."""
+    if len(reference) == 0:
+        raise DataError("select: match-length has an empty reference; give a subset with samples")
+    edges = np.quantile(reference, np.arange(1, BINS) / BINS)
+    ends = ["0", *(f"{edge:g}" for edge in edges), "∞"]
+    labels = [f"{low}–{high}" for low, high in itertools.pairwise(ends)]
+    group = np.searchsorted(edges, lengths).astype(np.int32)
+    shares = np.bincount(np.searchsorted(edges, reference), minlength=BINS).astype(np.float64)
+    ways = {"way_out": _WAY_OUT.format("--match-length eligible")} if named == CORPUS else {}
+    return Factor("response length", labels, group, shares, **ways), edges.tolist()
+
+
+def column_factor(
+    column: str, texts: pa.ChunkedArray, shares: str | dict[str, float], rows: Rows
+) -> Factor:
+    """Return the factor of a column's values; `rows` may be picked.
+
+    Raises
+    ------
+    DataError
+        If a value that is to have a share does not occur.
+    """
+    values = pc.dictionary_encode(texts.combine_chunks().cast("string"))
+    names = values.dictionary.to_pylist()
+    codes = values.indices.fill_null(-1).to_numpy().astype(np.int32)
+    if isinstance(shares, str):
+        of = codes if shares == CORPUS else codes[rows]
+        counts = np.bincount(of[of >= 0], minlength=len(names)).astype(np.float64)
+        if shares == ELIGIBLE:
+            return Factor(column, names, codes, counts)
+        return Factor(column, names, codes, counts, _WAY_OUT.format(f"--quota {column}=eligible"))
+    unknown = [name for name in shares if name not in names]
+    if unknown:
+        raise DataError(
+            f"select: quota: {column} is never {unknown[0]!r}; "
+            f"it is {', '.join(map(str, sorted(names)[:12]))}"
+        )
+    place = {name: i for i, name in enumerate(shares)}
+    lookup = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
+    return Factor(column, list(shares), lookup[codes], np.array(list(shares.values())))
 
 
 def largest_remainder(amounts: Floats, size: int) -> Ints:

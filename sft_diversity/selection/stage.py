@@ -16,11 +16,11 @@ from sft_diversity.core import folder, lineage, progress, schema
 from sft_diversity.core.folder import Work, open_draft, rows_account
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.kernels import Rows
-from sft_diversity.selection import constraints
-from sft_diversity.selection.choices import choose, source_mix
+from sft_diversity.selection.choices import choose_rows, source_mix
 from sft_diversity.selection.config import SelectConfig
-from sft_diversity.selection.named import content_of
+from sft_diversity.selection.constraints import content_of
 from sft_diversity.selection.pool import Pool, open_pool
+from sft_diversity.selection.quotas import CORPUS, ELIGIBLE
 
 VERSION = 3
 STAGE = "select"
@@ -45,7 +45,7 @@ def select(
     say(f"select: {draft.reason}")
     if draft.reused:
         return folder.read_manifest(out)
-    rows, result = choose(pool, config)
+    rows, result = choose_rows(pool, config)
     samples = pool.take(rows)
     subset = samples.append_column("pick", pa.array(range(len(rows)), pa.int32()))
     subset = schema.check(subset, schema.SUBSET, STAGE)
@@ -112,7 +112,7 @@ def _work(pool: Pool, config: SelectConfig) -> Work:
         inputs["incidence"] = pool.index_keys[config.strategy]
     for name in ("match_length", "must_include", "exclude"):
         given = options[name]
-        if given is not None and given not in (constraints.CORPUS, constraints.ELIGIBLE):
+        if given is not None and given not in (CORPUS, ELIGIBLE):
             inputs[name] = content_of(given)
             options[name] = "given"  # a path is no content
     if config.quality in pool.scores:
@@ -122,5 +122,5 @@ def _work(pool: Pool, config: SelectConfig) -> Work:
 
 __all__ = [
     "STAGE", "VERSION", "Pool", "SelectConfig",
-    "choose", "files_of", "open_pool", "rows_of", "select",
+    "choose_rows", "files_of", "open_pool", "rows_of", "select",
 ]  # fmt: skip

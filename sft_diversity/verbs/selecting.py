@@ -30,10 +30,11 @@ from sft_diversity.levels.tokens import TOKENIZER
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring import quality as judging
 from sft_diversity.scoring.quality import QualityConfig
-from sft_diversity.selection import constraints, explaining
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection import stage as selecting
-from sft_diversity.selection.config import percent_hint
+from sft_diversity.selection.config import LimitOptions, percent_hint
+from sft_diversity.selection.constraints import check_constraints
+from sft_diversity.selection.explain import diff_subsets, explain_sample
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import (
     WORK,
@@ -169,7 +170,7 @@ def explain(
     What the subset was made from is found in the work folder by its contents.
     """
     found = made_from(Path(subset), Path(work), Path(corpus) if corpus else None)
-    return explaining.explain(Path(subset), id, found)
+    return explain_sample(Path(subset), id, found)
 
 
 def diff(
@@ -184,7 +185,7 @@ def diff(
         made_from(Path(place), Path(work), Path(corpus) if corpus else None)
         for place in (first, second)
     ]
-    return explaining.diff(Path(first), Path(second), *found)
+    return diff_subsets(Path(first), Path(second), *found)
 
 
 def asked_for(
@@ -216,11 +217,11 @@ def check(store: Store, asked: Sequence[SelectOptions], corpus: Made | None = No
     Raises
     ------
     UsageError, DataError
-        See `constraints.check`, and the checks of the stages before.
+        See `check_constraints`, and the checks of the stages before.
     """
-    limits = set(constraints.LimitOptions.model_fields)
+    limits = set(LimitOptions.model_fields)
     for one in _distinct(asked, limits):
-        constraints.check(one, corpus.path if corpus else None)
+        check_constraints(one, corpus.path if corpus else None)
     drawn = {"diversity", "seed", "fill", "min_tokens", "threshold", "made_from"}
     drawn |= limits - {"quality"}
     for one in _distinct(asked, set(SelectOptions.model_fields) - drawn):

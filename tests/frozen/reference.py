@@ -34,7 +34,7 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.engine import Fill, choose_at
 from sft_diversity.selection.peeling import peel
-from sft_diversity.selection.problem import Limits
+from sft_diversity.selection.problem import FREE, PickLimits
 from tests.frozen.recording import ROOT, digest, figures, of_json
 
 HERE = Path(__file__).parent
@@ -93,12 +93,12 @@ def by_kinds(strategy: str, source: Incidence) -> Iterator[Step]:
     """Yield the subsets of a strategy; the first of a size or cap bears its range."""
     peeling = peel(source)
     sizes = (10_000, 500) if strategy.startswith("micro") else (10_000,)
-    asked: list[tuple[str, int, Fill, int, Limits]]
-    asked = [(f"{size} draws {p}", size, "draws", p, Limits()) for size in sizes for p in LEVELS]
+    asked: list[tuple[str, int, Fill, int, PickLimits]]
+    asked = [(f"{size} draws {p}", size, "draws", p, FREE) for size in sizes for p in LEVELS]
     asked += [
-        ("10000 balance 67", 10_000, "balance", 67, Limits()),
-        ("10000 uniform 50", 10_000, "uniform", 50, Limits()),
-        (f"10000 cap {CAPS[strategy]} 50", 10_000, "draws", 50, Limits(cap=CAPS[strategy])),
+        ("10000 balance 67", 10_000, "balance", 67, FREE),
+        ("10000 uniform 50", 10_000, "uniform", 50, FREE),
+        (f"10000 cap {CAPS[strategy]} 50", 10_000, "draws", 50, PickLimits(cap=CAPS[strategy])),
     ]
     dials: dict[tuple[int, int], Dial] = {}
     for name, size, fill, percent, limits in asked:

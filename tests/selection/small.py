@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Floats
 from sft_diversity.core.vectors import unit
-from sft_diversity.selection.problem import FREE, Limits, Problem
+from sft_diversity.selection.problem import FREE, PickLimits, Problem
 
 
 def incidence(rows: list[set[int]], n_kinds: int) -> Incidence:
@@ -28,7 +28,7 @@ def problem(
     n_kinds: int,
     size: int,
     pool: Sequence[int] | None = None,
-    limits: Limits = FREE,
+    limits: PickLimits = FREE,
 ) -> Problem:
     """Return the problem of picking from `pool`, by default all rows that hold a kind."""
     pool = [i for i, row in enumerate(rows) if row] if pool is None else pool

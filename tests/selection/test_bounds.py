@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.selection.bounds import chance_kinds, coverage_bound
 from sft_diversity.selection.greedy import cover
-from sft_diversity.selection.problem import Limits, Quotas, Total
+from sft_diversity.selection.problem import PickLimits, Quotas, Total
 from tests.selection.small import covered, problem, random_rows, row_lists
 
 
@@ -23,7 +23,7 @@ def test_the_expectation_is_the_mean_over_all_subsets(drawn, data):
     kept = data.draw(st.lists(st.sampled_from(pool), max_size=size, unique=True))
     others = [i for i in pool if i not in kept]
     sets = [[*kept, *more] for more in combinations(others, size - len(kept))]
-    limits = Limits(kept=np.array(kept, np.int64))
+    limits = PickLimits(kept=np.array(kept, np.int64))
     chance = chance_kinds(problem(rows, n_kinds, size, limits=limits))
     assert chance.sd is None
     assert chance.mean == pytest.approx(np.mean([covered(rows, picks) for picks in sets]))
@@ -42,7 +42,7 @@ def test_under_quotas_it_is_the_mean_over_the_subsets_that_keep_them(drawn, data
         for one in combinations(parts[0], number[0])
         for other in combinations(parts[1], number[1])
     ]
-    limits = Limits(quotas=Quotas(group, np.array(number)))
+    limits = PickLimits(quotas=Quotas(group, np.array(number)))
     chance = chance_kinds(problem(rows, n_kinds, sum(number), limits=limits))
     assert chance.mean == pytest.approx(np.mean([covered(rows, picks) for picks in sets]))
 
@@ -51,7 +51,7 @@ def test_draws_that_keep_a_total_are_near_free_ones_where_it_hardly_binds():
     rows = random_rows(2000, 200, seed=1)
     lengths = np.random.default_rng(0).integers(5, 15, size=2000)
     free = chance_kinds(problem(rows, 200, 100))
-    held = chance_kinds(problem(rows, 200, 100, limits=Limits(total=Total(lengths, 940, 960))))
+    held = chance_kinds(problem(rows, 200, 100, limits=PickLimits(total=Total(lengths, 940, 960))))
     assert held.sd is not None
     assert abs(held.mean - free.mean) < 4 * held.sd / 10
 
@@ -59,7 +59,7 @@ def test_draws_that_keep_a_total_are_near_free_ones_where_it_hardly_binds():
 def test_draws_under_a_cap_keep_it():
     # one sample in two holds kind 0: of ten picks two may, so eight hold a kind of their own
     rows = [{0, 1 + i} if i % 2 else {1 + i} for i in range(100)]
-    chance = chance_kinds(problem(rows, 101, 10, limits=Limits(cap=2)))
+    chance = chance_kinds(problem(rows, 101, 10, limits=PickLimits(cap=2)))
     assert chance.mean == pytest.approx(11, abs=0.05)
 
 

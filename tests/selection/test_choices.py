@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.selection.choices import choose, first_within
+from sft_diversity.selection.choices import choose_rows, first_within
 from sft_diversity.selection.config import SelectConfig
 from sft_diversity.selection.pool import Pool
 from sft_diversity.selection.problem import (
     FREE,
-    Limits,
+    PickLimits,
     Problem,
     Quotas,
     Total,
@@ -31,7 +31,7 @@ def pool(lengths: list[int]) -> Pool:
 
 
 def picks_of(lengths, **options):
-    return choose(pool(lengths), SelectConfig(**options))[0].tolist()
+    return choose_rows(pool(lengths), SelectConfig(**options))[0].tolist()
 
 
 def first(order, size, limits=FREE, seed=0, n=500):
@@ -55,7 +55,7 @@ def test_random_keeps_quotas_rows_and_a_total_length():
     lengths = rng.integers(1, 100, size=500)
     group = rng.integers(0, 3, size=500).astype(np.int32)
     kept = np.flatnonzero(group == 2)[:3]
-    limits = Limits(
+    limits = PickLimits(
         kept=kept,
         quotas=Quotas(group, np.array([10, 20, 5])),
         total=Total(lengths, 1500, 1510),

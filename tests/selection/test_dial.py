@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.selection.dial import PROBES, make_dial
 from sft_diversity.selection.peeling import peel
-from sft_diversity.selection.problem import NO_CAP, Limits
+from sft_diversity.selection.problem import NO_CAP, PickLimits
 from tests.selection.small import (
     best_coverage,
     covered,
@@ -108,7 +108,7 @@ def test_more_than_the_eligible_samples_is_an_error_that_counts_them():
 @pytest.mark.parametrize(("size", "cap"), [(0, NO_CAP), (-1, NO_CAP), (1, 0)])
 def test_sizes_and_caps_below_one_are_wrong_usage(size, cap):
     with pytest.raises(UsageError):
-        make_dial(incidence([{0}], 1), size, limits=Limits(cap=cap))
+        make_dial(incidence([{0}], 1), size, limits=PickLimits(cap=cap))
 
 
 @pytest.mark.parametrize("diversity", [-1, 100.5, float("nan")])
@@ -119,7 +119,7 @@ def test_a_diversity_that_is_no_percentage_is_wrong_usage(diversity):
 
 def test_a_cap_raises_the_low_end_until_the_pool_holds_enough():
     rows = [{0}] * 10 + [{1}] * 5 + [{2}] * 5
-    dial = make_dial(incidence(rows, 3), 8, limits=Limits(cap=4))
+    dial = make_dial(incidence(rows, 3), 8, limits=PickLimits(cap=4))
     assert dial.free_k_min == 1
     assert dial.k_min == 2  # four of two kinds
     assert dial.k_max == dial.free_k_max == 3
@@ -128,7 +128,7 @@ def test_a_cap_raises_the_low_end_until_the_pool_holds_enough():
 def test_under_a_cap_the_upper_end_is_what_a_capped_set_holds():
     # kinds 1 to 4 come with kind 0 alone: a cap of 2 on it leaves two of them
     rows = [{0, kind} for kind in range(1, 5)] + [{5}, {6}]
-    dial = make_dial(incidence(rows, 7), 4, limits=Limits(cap=2))
+    dial = make_dial(incidence(rows, 7), 4, limits=PickLimits(cap=2))
     best = max(
         covered(rows, picks)
         for picks in combinations(range(6), 4)
@@ -140,7 +140,7 @@ def test_under_a_cap_the_upper_end_is_what_a_capped_set_holds():
 def test_100_percent_is_what_a_probe_gives_though_a_pool_between_gives_more():
     # with this seed that pool gives more than 300 kinds, and no set of it is found to hold just 300
     made = incidence(random_rows(3000, 900, seed=13), 900)
-    dial = make_dial(made, 120, limits=Limits(cap=1))
+    dial = make_dial(made, 120, limits=PickLimits(cap=1))
     targets = [dial.place(percent).target for percent in range(0, 101, 5)]
     assert (targets[0], targets[-1]) == (dial.k_min, dial.k_max)
     assert targets == sorted(targets)

@@ -2,13 +2,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.selection.draws import draw
-from sft_diversity.selection.problem import FREE, Limits
+from sft_diversity.selection.draws import draw_by_kind
+from sft_diversity.selection.problem import FREE, PickLimits
 from tests.selection.small import covered, problem, random_rows, row_lists
 
 
 def drawn_from(rows, n_kinds, size, seed, first=None, limits=FREE):
-    return draw(problem(rows, n_kinds, size, None, limits), np.random.default_rng(seed), first)
+    given = problem(rows, n_kinds, size, limits=limits)
+    return draw_by_kind(given, np.random.default_rng(seed), first)
 
 
 @given(row_lists(), st.integers(1, 9), st.integers(0, 5))
@@ -66,7 +67,7 @@ def test_the_same_seed_gives_the_same_rows_and_a_smaller_size_a_prefix():
 def test_a_cap_is_never_exceeded(drawn, cap, seed):
     rows, n_kinds = drawn
     pool = np.array([i for i, row in enumerate(rows) if row], np.int64)
-    picks = drawn_from(rows, n_kinds, len(pool), seed, limits=Limits(cap=cap))
+    picks = drawn_from(rows, n_kinds, len(pool), seed, limits=PickLimits(cap=cap))
     held = np.bincount([kind for i in picks for kind in rows[i]], minlength=n_kinds)
     assert held.max(initial=0) <= cap
     assert len(set(picks.tolist())) == len(picks)

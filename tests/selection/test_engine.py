@@ -7,7 +7,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.greedy import cover
-from sft_diversity.selection.problem import NO_CAP, Limits
+from sft_diversity.selection.problem import NO_CAP, PickLimits
 from tests.selection.small import best_coverage, covered, incidence, random_rows, row_lists
 
 FILLS = ("draws", "balance", "uniform")
@@ -21,7 +21,7 @@ LEVELS = (0, 17, 33, 50, 67, 83, 100)
 def test_every_subset_is_exact_and_its_figures_are_true(drawn, size, level, fill, cap, seed):
     rows, n_kinds = drawn
     try:
-        dial = make_dial(incidence(rows, n_kinds), size, limits=Limits(cap=cap))
+        dial = make_dial(incidence(rows, n_kinds), size, limits=PickLimits(cap=cap))
     except DataError:
         return
     chosen = choose_at(dial, level, fill=fill, seed=seed)
@@ -92,7 +92,7 @@ def test_random_is_placed_on_the_dial_without_clipping():
 
 def test_a_cap_of_one_picks_no_unit_twice():
     rows = random_rows(2000, 400, seed=8)
-    chosen = choose_at(make_dial(incidence(rows, 400), 60, limits=Limits(cap=1)), 100)
+    chosen = choose_at(make_dial(incidence(rows, 400), 60, limits=PickLimits(cap=1)), 100)
     units = [kind for i in chosen.rows for kind in rows[i]]
     assert len(chosen.rows) == 60
     assert len(units) == len(set(units))

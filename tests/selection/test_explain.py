@@ -3,10 +3,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.selection import differ
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose_at
-from sft_diversity.selection.explain import nearest_by_embedding, picked, rejected
+from sft_diversity.selection.explain import (
+    PickedBy,
+    diff_kinds,
+    diff_mixes,
+    diff_rows,
+    explain_pick,
+    explain_rejected,
+    nearest_by_embedding,
+)
 from tests.selection.small import incidence, row_lists
 
 
@@ -22,9 +29,9 @@ def test_every_sample_is_explained_as_it_was_chosen(drawn, size, level, seed):
     chosen = choose_at(dial, level, seed=seed)
     picks = chosen.rows
     pool = set(dial.peeling.pool(dial.place(level).step).tolist())
-    seen = set()
+    by, seen = PickedBy(made, names, picks), set()
     for at, row in enumerate(picks.tolist()):
-        told = picked(made, names, picks, at)
+        told = explain_pick(by, at)
         assert told["brought"] == [names[k] for k in sorted(rows[row] - seen)]
         seen |= rows[row]
         others = [rows[i] for i in picks.tolist() if i != row]
@@ -35,7 +42,7 @@ def test_every_sample_is_explained_as_it_was_chosen(drawn, size, level, seed):
             assert told["nearest_by_kinds"]["jaccard"] == round(best, 4)
     assert len(seen) == chosen.kinds_covered
     for row in set(range(len(rows))) - set(picks.tolist()):
-        told = rejected(dial, level, names, picks, row)
+        told = explain_rejected(by, dial, level, row)
         if not rows[row]:
             assert told == {"reason": "no_kind"}
         elif row in pool:
@@ -60,10 +67,9 @@ def test_the_nearest_pick_by_embedding_has_the_greatest_cosine():
 def test_differences_count_rows_kinds_and_sources():
     made = incidence([{0}, {0, 1}, {2}, {2}], 3)
     one, other = np.array([0, 1]), np.array([1, 2, 3])
-    rows = differ.rows(one, other)
+    rows = diff_rows(one, other)
     assert rows == {"both": 1, "only_first": 1, "only_second": 2, "jaccard": 0.25}
-    kinds = differ.kinds(made, "abc", one, other)
+    kinds = diff_kinds(PickedBy(made, "abc", one), one, other)
     assert (kinds["both"], kinds["only_first"], kinds["only_second"]) == (2, 0, 1)
     assert kinds["only_second_most"] == {"c": 2}
-    assert differ.mixes({"x": 1, "y": 1}, {"y": 4})["x"] == [0.5, 0.0]
-    assert differ.figures({"a": 1, "b": 2}, {"a": 1, "b": 3}) == {"b": [2, 3]}
+    assert diff_mixes({"x": 1, "y": 1}, {"y": 4})["x"] == [0.5, 0.0]

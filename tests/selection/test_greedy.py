@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.selection.bounds import coverage_bound
 from sft_diversity.selection.greedy import FIRST_ONLY, balance, cover, greedy
-from sft_diversity.selection.problem import Limits, Quotas
+from sft_diversity.selection.problem import PickLimits, Quotas
 from tests.selection.small import (
     best_coverage,
     covered,
@@ -21,7 +21,7 @@ LOGS = np.log1p(1.0 / np.arange(1.0, 12.0))
 
 def picks_of(rows, n_kinds, pool, size, steps):
     given = problem(rows, n_kinds, size, pool)
-    return greedy(given.tally(), given.rows, size, steps).tolist()
+    return greedy(given.state(), given.rows, size, steps).tolist()
 
 
 @given(row_lists(), st.integers(1, 9), st.randoms(use_true_random=False))
@@ -55,7 +55,7 @@ def test_no_pool_gives_no_picks():
 def test_it_stops_before_the_sum_of_gains_would_pass_what_is_allowed():
     given = problem([{0, 1}, {2, 3}, {4}], 5, 3)
     for most, picked in ((5, [0, 1, 2]), (4, [0, 1]), (3, [0]), (1, [])):
-        picks = greedy(given.tally(), given.rows, 3, FIRST_ONLY, most=most)
+        picks = greedy(given.state(), given.rows, 3, FIRST_ONLY, most=most)
         assert picks.tolist() == picked
 
 
@@ -68,9 +68,9 @@ def test_under_quotas_and_a_cap_picks_equal_plain_picks_among_rows_of_one_kind_t
     group = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)), np.int32)
     room = np.array(data.draw(st.tuples(st.integers(0, 5), st.integers(0, 5))))
     cap = data.draw(st.integers(1, 4))
-    limits = Limits(cap=cap, quotas=Quotas(group, room))
+    limits = PickLimits(cap=cap, quotas=Quotas(group, room))
     given = problem(rows, n_kinds, size, range(n), limits)
-    picks = greedy(given.tally(), given.rows, size, LOGS)
+    picks = greedy(given.state(), given.rows, size, LOGS)
     plain, counts, left = [], np.zeros(n_kinds, np.int64), room.copy()
     while len(plain) < size:
         gains = {
@@ -128,7 +128,7 @@ def test_a_target_is_closed_by_the_largest_gain_that_fits():
 @given(row_lists(), st.integers(1, 3))
 def test_a_cover_never_exceeds_a_cap(drawn, cap):
     rows, n_kinds = drawn
-    given = problem(rows, n_kinds, len(rows), range(len(rows)), Limits(cap=cap))
+    given = problem(rows, n_kinds, len(rows), range(len(rows)), PickLimits(cap=cap))
     assert given.held(cover(given)).max(initial=0) <= cap
 
 

@@ -55,14 +55,14 @@ def test_lazy_greedy_is_plain_greedy_pick_by_pick_ties_by_position(objective):
         pool = rng.permutation(len(rows))
         size = int(rng.integers(1, len(rows) + 1))
         given = problem(rows, n_kinds, size, pool)
-        tally = given.tally()
-        picks = greedy(tally, given.rows, size, steps).tolist()
+        state = given.state()
+        picks = greedy(state, given.rows, size, steps).tolist()
         assert picks == greedy_plainly(rows, pool.tolist(), size, steps), seed
         held = [sum(k in rows[i] for i in picks) for k in range(n_kinds)]
-        assert tally.held.tolist() == held, seed
-        assert np.flatnonzero(tally.picked).tolist() == sorted(picks), seed
+        assert state.held.tolist() == held, seed
+        assert np.flatnonzero(state.picked).tolist() == sorted(picks), seed
         less = int(rng.integers(size + 1))
-        fewer = greedy(given.tally(), given.rows, less, steps).tolist()
+        fewer = greedy(given.state(), given.rows, less, steps).tolist()
         assert fewer == picks[:less], seed
 
 

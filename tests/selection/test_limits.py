@@ -12,7 +12,7 @@ from sft_diversity.selection.bounds import balance_bound, coverage_bound
 from sft_diversity.selection.dial import make_dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.peeling import peel
-from sft_diversity.selection.problem import NO_CAP, Limits, Quotas, Total
+from sft_diversity.selection.problem import NO_CAP, PickLimits, Quotas, Total
 from sft_diversity.selection.quotas import Factor, largest_remainder, make_quotas
 from tests.selection.small import covered, incidence, problem, random_rows, row_lists
 
@@ -33,7 +33,7 @@ def limited(draw):
     least = draw(st.integers(1, 30))
     total = draw(st.sampled_from([None, Total(lengths, least, least + draw(st.integers(0, 6)))]))
     cap = draw(st.sampled_from([NO_CAP, NO_CAP, 1, 2, 3]))
-    return rows, n_kinds, size, Limits(cap, kept, quotas, total)
+    return rows, n_kinds, size, PickLimits(cap, kept, quotas, total)
 
 
 def feasible(rows, pool, size, limits):
@@ -87,7 +87,7 @@ def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill
     if fill != "uniform":
         assert chosen.kinds_covered == place.target
     every = [i for i in range(len(rows)) if rows[i]]
-    free_of_total = Limits(kept=limits.kept, quotas=limits.quotas)
+    free_of_total = PickLimits(kept=limits.kept, quotas=limits.quotas)
     best = max(covered(rows, s) for s in feasible(rows, every, size, free_of_total))
     fewest = min(covered(rows, s) for s in feasible(rows, every, size, free_of_total))
     assert dial.k_max <= best <= dial.bound
@@ -107,7 +107,7 @@ def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill
 @given(limited())
 def test_the_low_end_is_the_smallest_pool_that_serves_the_quotas(drawn):
     rows, n_kinds, size, limits = drawn
-    limits = Limits(quotas=limits.quotas)
+    limits = PickLimits(quotas=limits.quotas)
     try:
         dial = make_dial(incidence(rows, n_kinds), size, limits=limits)
     except DataError:
@@ -126,7 +126,7 @@ def test_a_total_is_met_on_a_pool_with_room(level, fill):
     rng = np.random.default_rng(3)
     lengths = np.array([3 * len(row) for row in rows]) + rng.integers(1, 20, size=3000)
     target = int(lengths.mean() * 200)
-    limits = Limits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
+    limits = PickLimits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
     dial = make_dial(incidence(rows, 200), 200, limits=limits)
     chosen = choose_at(dial, level, fill=fill, seed=1)
     assert abs(lengths[chosen.rows].sum() / target - 1) <= 0.0025
@@ -140,7 +140,7 @@ def test_under_a_total_kinds_are_exact_and_never_fall():
         1, 20, 1500
     )
     target = int(lengths.mean() * 40)
-    limits = Limits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
+    limits = PickLimits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
     dial = make_dial(incidence(rows, 600), 40, limits=limits)
     reached = [choose_at(dial, level, seed=2) for level in range(0, 101, 10)]
     kinds = [one.kinds_covered for one in reached]

@@ -16,7 +16,7 @@ from sft_diversity.core import incidence
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.selection import show
 from sft_diversity.selection.no_kind import draw_without_kind, shared_out, without_kind_by_source
-from sft_diversity.selection.problem import FREE, Limits, Problem, without_kinds
+from sft_diversity.selection.problem import FREE, PickLimits, Problem, without_kinds
 from sft_diversity.selection.quotas import Factor, make_quotas
 
 SIZE = 40
@@ -61,7 +61,7 @@ def test_the_share_is_drawn_whatever_the_quotas_and_leaves_what_the_dial_needs(
         group = rng.integers(0, groups, n).astype(np.int32)
         shares = np.bincount(group, minlength=groups).astype(float)
         factor = Factor("source", [str(i) for i in range(groups)], group, shares)
-        limits = Limits(quotas=make_quotas([factor], np.arange(n), size))
+        limits = PickLimits(quotas=make_quotas([factor], np.arange(n), size))
     drawn = draw_without_kind(empty, holding, size, limits, seed)
     assert len(set(drawn.tolist())) == len(drawn)
     assert set(drawn.tolist()) <= set(empty.tolist())

@@ -9,11 +9,11 @@ import numpy as np
 from sft_diversity.core.kernels import Floats, Ints, Kinds, Mask, Rows, compiled
 
 
-class Tally(NamedTuple):
+class PickState(NamedTuple):
     """A set of picks over an incidence and under limits; kernels change its arrays in place.
 
     At all times `held` counts the rows of `picked`, no entry of it is above `cap`, and `room` is
-    what each part's number leaves: `allows` says whether a row can join, `take` lets it.
+    what each part's number leaves: `allows` says whether a row can join, `add_pick` lets it.
 
     Attributes
     ----------
@@ -40,27 +40,27 @@ class Tally(NamedTuple):
 
 
 @compiled
-def allows(tally: Tally, row: int) -> bool:
+def allows(state: PickState, row: int) -> bool:
     """Whether `row` is no pick yet, its part has room, and no kind of it has reached the cap.
 
     What is not allowed once never is again while picks only join.
     """
-    if tally.picked[row] or (len(tally.group) > 0 and tally.room[tally.group[row]] <= 0):
+    if state.picked[row] or (len(state.group) > 0 and state.room[state.group[row]] <= 0):
         return False
-    for at in range(tally.indptr[row], tally.indptr[row + 1]):
-        if tally.held[tally.indices[at]] >= tally.cap:
+    for at in range(state.indptr[row], state.indptr[row + 1]):
+        if state.held[state.indices[at]] >= state.cap:
             return False
     return True
 
 
 @compiled
-def take(tally: Tally, row: int) -> None:
+def add_pick(state: PickState, row: int) -> None:
     """Let `row` join the picks."""
-    tally.picked[row] = True
-    for at in range(tally.indptr[row], tally.indptr[row + 1]):
-        tally.held[tally.indices[at]] += 1
-    if len(tally.group) > 0:
-        tally.room[tally.group[row]] -= 1
+    state.picked[row] = True
+    for at in range(state.indptr[row], state.indptr[row + 1]):
+        state.held[state.indices[at]] += 1
+    if len(state.group) > 0:
+        state.room[state.group[row]] -= 1
 
 
 @compiled
