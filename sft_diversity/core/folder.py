@@ -16,7 +16,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -376,6 +376,42 @@ def shared_draft(out: Path, work: Work, scratch: Path) -> SharedDraft:
     """Return a draft that others write into too; nothing is touched before the first file."""
     partial, reason = draft_of(out), "goes on from what is there"
     return SharedDraft(out, work, partial, "resumed", reason, scratch=scratch)
+
+
+def take_over(draft: Draft, place: Path, units: Collection[str]) -> None:
+    """Put into a draft the units that the draft of `place`, another output of its work, has whole.
+
+    Files that come with units are there before them, so that what is taken is whole too.
+    """
+    other = draft_of(place)
+    old = _work_or_none(other)
+    if old is None or content_key(old) != draft.work.key:
+        return
+    whole = [name for name in units if (other / name).exists()]
+    files = (path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    plain = [path.as_posix() for path in files if not path.name.startswith(".")]
+    for name in [*(n for n in plain if n not in units and n not in (MANIFEST, _WORK)), *whole]:
+        if not draft.has(name):
+            with draft.writing(name) as path:
+                _link(other / name, path)
+
+
+def _link(old: Path, new: Path) -> None:
+    try:
+        os.link(old, new)
+    except OSError:  # another file system, or one that has no links
+        shutil.copyfile(old, new)
+
+
+def discard(place: Path, work: Work) -> None:
+    """Remove the draft of an output whose work was finished elsewhere, if nobody holds it."""
+    old = _work_or_none(draft_of(place))
+    if old is None or content_key(old) != work.key:
+        return
+    lock = locks.acquire(place, work.stage, wait=False)
+    if lock is not None:
+        shutil.rmtree(draft_of(place), ignore_errors=True)
+        lock.release()
 
 
 def unfinished(out: Path, work: Work) -> tuple[Path, str] | None:

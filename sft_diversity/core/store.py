@@ -281,6 +281,9 @@ class Store:
     def _commit(self, found: Resolved, draft: Draft) -> None:
         stage = found.request.stage
         job = self._job(found, draft)
+        in_work = self._place(found.request, draft.work)
+        if in_work != draft.out:  # parts are made in the work folder
+            folder.take_over(draft, in_work, {unit.name for unit in job.units})
         stage.each(job)
         result: Result = stage.join(job)
         draft.commit(
@@ -291,6 +294,8 @@ class Store:
             lineage={**self._lineage(found), **result.lineage},
             recipe=result.recipe,
         )
+        if in_work != draft.out:
+            folder.discard(in_work, draft.work)
 
     def _job(self, found: Resolved, draft: Draft, part: Part | None = None) -> Job[Any]:
         request, inputs = found.request, found.asked.inputs

@@ -21,7 +21,7 @@ from sft_diversity.core.parts import Part
 from sft_diversity.core.stage import Made
 from tests.core import making
 from tests.core.making import CORPUS, Task, noted, store
-from tests.making import left_behind, outputs
+from tests.making import contents, left_behind, outputs
 
 UNITS = ["words/0.txt", "words/1.txt", "words/2.txt"]
 KILLED = -signal.SIGKILL
@@ -420,6 +420,31 @@ def test_parts_in_any_order_are_the_whole(tmp_path_factory, order, stage):
     store(tmp_path / "alone").get(stage, {}, CORPUS)
     assert outputs(root) == outputs(tmp_path / "alone")
     assert left_behind(root) == []
+
+
+def test_what_parts_made_serves_a_place_of_ones_own(root, tmp_path):
+    for number in (1, 3):
+        store(root).get_part("count", {}, CORPUS, Part(number, 3))
+    noted(tmp_path)
+    store(root).get("count", {}, CORPUS, out=tmp_path / "mine")
+    assert noted(tmp_path) == [UNITS[1]]
+    store(tmp_path / "alone").get("count", {}, CORPUS, out=tmp_path / "other")
+    assert contents(tmp_path / "mine") == contents(tmp_path / "other")
+    assert left_behind(tmp_path) == []
+
+
+def test_a_place_of_ones_own_takes_no_draft_from_who_works_on_it(root, tmp_path, alone):
+    whole = making.start(root, Task(), hold="join")
+    while not (tmp_path / "holding").exists():
+        time.sleep(0.002)
+    noted(tmp_path)
+    store(root).get("count", {}, CORPUS, out=tmp_path / "mine")
+    (tmp_path / "go").touch()
+    whole.join()
+    assert whole.exitcode == 0
+    assert noted(tmp_path) == ["total"]
+    assert outputs(root) == alone
+    assert left_behind(tmp_path) == []
 
 
 def test_what_parts_lack_the_whole_makes(root, tmp_path, alone):
