@@ -121,17 +121,16 @@ def embed(job: Job[EmbedConfig]) -> None:
     has embedded is not embedded again. A kill loses the texts in flight, about a minute of each
     worker. Time is that of the encoder, some 2 · parameters operations a token.
     """
-    left = job.left()
+    left, config, placement = job.left(), job.config, place(job.config)
+    job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": 0}
     if not left:
         return
-    config, placement = job.config, place(job.config)
     files = locate(config.encoder, config.revision)
     assert files is not None
     wanted = [unit.what for unit in left]
     only = batches.keys_in(wanted, config.components) if len(left) < len(job.units) else None
     cache = caches.Vectors(cache_folder(job.work, config, files, placement), only=only)
-    made = fill(wanted, config, files, placement, cache, job.say)
-    job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": made}
+    job.run["texts_embedded"] = fill(wanted, config, files, placement, cache, job.say)
     for unit in job.todo():
         table = unit.what.read(["id", *config.components])
         for component in config.components:
