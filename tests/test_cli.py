@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,24 @@ def test_wrong_use_is_one_line_with_its_exit_code(place, arguments, code, reason
     assert len(lines) == 1
     assert reason in lines[0]
     assert not (place / "wrong").exists()
+
+
+def test_a_dry_run_says_which_subsets_are_there(place):
+    grid = ("--grid", "strategy=random,micro-response seed=0", "--size", "10", "--out", "planned")
+    common = ("--config", "micro.yaml", "--tokenizer", "tokenizer", "--json")
+
+    def states(*more):
+        run = sftdiv(place, "select", "pool.jsonl", *grid, *common, *more)
+        assert run.returncode == 0, run.stderr
+        said = json.loads(run.stdout)
+        steps = [step for step in said.get("plan", ()) if step["stage"] == "select"]
+        return [step["state"] for step in steps]
+
+    assert states("--dry-run") == ["to do"] * 2
+    states()
+    assert states("--dry-run") == ["cached"] * 2
+    shutil.rmtree(place / "planned" / "random-s0")
+    assert sorted(states("--dry-run")) == ["cached", "to do"]
 
 
 def test_an_unknown_config_key_names_the_nearest(place):

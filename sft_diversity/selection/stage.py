@@ -72,6 +72,13 @@ def select(
     )
 
 
+def is_there(pool: Pool, out: Path, config: SelectConfig) -> bool:
+    """Whether `out` is the finished subset that `select` would make."""
+    if folder.stage_of(out) != STAGE:
+        return False
+    return bool(folder.read_manifest(out)["key"] == _work(pool, config).key)
+
+
 def facts(pool: Pool, config: SelectConfig) -> dict[str, Any]:
     """Return what will decide the subset's rows, as a recipe states it (`lineage.facts`)."""
     return lineage.facts(_work(pool, config).as_json() | {"lineage": _lineage(pool, config)})
