@@ -96,3 +96,12 @@ def cosine(one: Points, two: Points) -> float:
     for i in range(whole, len(one)):
         a += np.float64(one[i]) * np.float64(two[i])
     return (a + b) + (c + d)
+
+
+def slack(dimensions: int) -> float:
+    """Return how far a float32 product of two unit vectors can be from the true one.
+
+    d · 2⁻²⁴ bounds the error of a sum of d products in any order (Higham 2002, section 3.1); twice
+    that leaves room for norms that are off by a rounding.
+    """
+    return 2.0 * dimensions * 2.0**-24

@@ -115,3 +115,17 @@ def unit(vectors: npt.NDArray[np.floating]) -> Vectors:
         raise DataError(f"embed: {int(bad.sum()):,} of {len(rows):,} vectors are zero or NaN")
     rows /= norms[:, None]
     return rows
+
+
+def check_points(points: Vectors, size: int) -> None:
+    """Refuse a size that the points do not have, and anything but a matrix of finite float32."""
+    if not 1 <= size <= len(points):
+        raise UsageError(
+            f"select: size is {size:,} but there are {len(points):,} embeddings; "
+            "lower the size or embed more samples"
+        )
+    if points.ndim != 2 or points.dtype != np.float32 or not np.isfinite(points.sum()):
+        raise UsageError(
+            f"select: embeddings of shape {points.shape} and type {points.dtype} are not finite "
+            "float32 vectors; embed the corpus again"
+        )

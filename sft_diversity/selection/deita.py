@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.kernels import Mask, Points, Rows, compiled, cosine
-from sft_diversity.selection.similarity import check_points, slack
+from sft_diversity.core.kernels import Mask, Points, Rows, compiled, cosine, slack
+from sft_diversity.core.vectors import check_points
 
 THRESHOLD = 0.9  # as published
 AT_ONCE = 1024  # candidates that meet the picks in one matrix product

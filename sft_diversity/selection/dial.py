@@ -57,20 +57,57 @@ class Dial:
         N.
     limits : PickLimits
         What the range and every subset keep to.
-    kinds : int64 array, shape (low_step + 1,)
-        Kinds of each step's pool and of the rows kept; falling.
-    low_step : int
-        Step of the smallest pool from which a subset can be finished.
+    free : Dial or None
+        The dial without the limits; None where these are none, or where without them fewer than N
+        samples hold a kind.
     """
 
     peeling: Peeling
     size: int
-    limits: PickLimits
-    kinds: Ints
-    low_step: int
-    _free: tuple[int, int] | None = None
+    limits: PickLimits = FREE
+    free: Dial | None = None
     _covered: dict[int, int] = field(default_factory=dict)
     _exact: dict[int, Place | None] = field(default_factory=dict)
+
+    @cached_property
+    def kinds_of_steps(self) -> Ints:
+        """Kinds of each step's pool and of the rows kept; falling."""
+        kept = self.problem(0).held(self.limits.kept)
+        left = np.sort(self.peeling.kind_left[kept > 0])
+        after = self.peeling.kinds_after
+        kinds: Ints = after + np.searchsorted(left, np.arange(len(after)), side="right")
+        return kinds
+
+    @cached_property
+    def low_step(self) -> int:
+        """Step of the smallest pool from which a subset can be finished.
+
+        Where the smallest that seems feasible does not do, larger ones are tried in growing
+        strides, then bisected.
+
+        Raises
+        ------
+        DataError
+            If no pool does.
+        """
+        sizes, n_kept = self.peeling.pool_sizes, len(self.limits.kept)
+
+        def seems_feasible(step: int) -> bool:
+            return bool(sizes[step] + n_kept >= self.size) and feasible(self.problem(step))
+
+        low = _bisect(seems_feasible, 0, len(sizes))
+        if self.limits is FREE:
+            return low
+        stride, lacks, step = 1, low + 1, low
+        while self.covered(step) < 0:
+            if step == 0:
+                raise DataError(
+                    f"select: no {self.size:,} samples were found that keep the limits together; "
+                    "loosen one of them or change the size"
+                )
+            lacks, step = step, max(0, low - stride)
+            stride *= 2
+        return _bisect(lambda at: self.covered(at) >= 0, step, lacks)
 
     @cached_property
     def k_min(self) -> int:
@@ -85,20 +122,19 @@ class Dial:
         """
         most = self.k_min
         for step in self.probes:
-            if self.kinds[step] <= most:
+            if self.kinds_of_steps[step] <= most:
                 break
             most = max(most, self.covered(step))
         return most
 
     @property
-    def free_k_min(self) -> int:
-        """Kinds at 0 % without the limits."""
-        return self.k_min if self._free is None else self._free[0]
-
-    @property
-    def free_k_max(self) -> int:
-        """Kinds at 100 % without the limits."""
-        return self.k_max if self._free is None else self._free[1]
+    def free_range(self) -> tuple[int, int]:
+        """Kinds at 0 % and at 100 % without the limits."""
+        if self.limits is FREE:
+            return self.k_min, self.k_max
+        if self.free is None:
+            return int(self.kinds_of_steps[0]), int(self.kinds_of_steps[0])
+        return self.free.k_min, self.free.k_max
 
     @cached_property
     def probes(self) -> list[int]:
@@ -137,7 +173,7 @@ class Dial:
         """Return c(step), or -1 where no subset can be finished from that pool."""
         if step not in self._covered:
             if self._plainly_whole(step):
-                self._covered[step] = int(self.kinds[step])
+                self._covered[step] = int(self.kinds_of_steps[step])
             else:
                 problem = self.problem(step)
                 rows = most_kinds(problem)
@@ -146,7 +182,7 @@ class Dial:
 
     def whole(self, step: int) -> bool:
         """Whether N samples hold all kinds of the pool of `step`."""
-        return self.covered(step) == int(self.kinds[step])
+        return self.covered(step) == int(self.kinds_of_steps[step])
 
     def place(self, diversity: float) -> Place:
         """Return where `diversity` percent is: k = k_min + diversity/100 · (k_max - k_min) kinds.
@@ -244,11 +280,15 @@ class Dial:
         limits = self.limits
         if limits.cap != NO_CAP or limits.total is not None:
             return False
-        if len(limits.kept) == 0 and limits.quotas is None and self.kinds[step] <= self.size:
+        if (
+            len(limits.kept) == 0
+            and limits.quotas is None
+            and self.kinds_of_steps[step] <= self.size
+        ):
             return True
         problem = self.problem(step)
         picks = draw_by_kind(problem, _reference_rng())
-        return len(picks) == self.size and problem.kinds(picks) == self.kinds[step]
+        return len(picks) == self.size and problem.kinds(picks) == self.kinds_of_steps[step]
 
     def _whole_place(self, k: float) -> Place | None:
         """Return the pool whose kinds are nearest to `k`, of two the larger, if it is held whole.
@@ -256,8 +296,8 @@ class Dial:
         None also where a larger pool lies on the other side of `k` that is not: then there are sets
         that hold k kinds.
         """
-        near = int(np.abs(self.kinds - k).argmin())
-        target = int(self.kinds[near])
+        near = int(np.abs(self.kinds_of_steps[: self.low_step + 1] - k).argmin())
+        target = int(self.kinds_of_steps[near])
         if target > self.k_max or not self.whole(near):
             return None
         if target < k and near > 0 and not self.whole(near - 1):
@@ -299,40 +339,12 @@ def make_dial(
     where they do not costs about ten more.
     """
     peeling = source if isinstance(source, Peeling) else peel(source)
-    kinds = _kinds_of_steps(peeling, limits)
-    dial = Dial(peeling, size, limits, kinds, len(kinds) - 1)
+    if limits is not FREE and free is None and 0 < size <= peeling.eligible:
+        free = Dial(peeling, size)
+    dial = Dial(peeling, size, limits, free)
     refuse_infeasible(dial.problem(0), peeling.eligible)
-
-    def can_do(step: int) -> bool:
-        enough = peeling.pool_sizes[step] + len(limits.kept) >= size
-        return bool(enough and feasible(dial.problem(step)))
-
-    low = _bisect(can_do, 0, len(kinds))
-    if limits is FREE:
-        return Dial(peeling, size, limits, kinds[: low + 1], low)
-    low = _finishable(dial, low)
-    if free is None and size <= peeling.eligible:
-        free = make_dial(peeling, size)
-    ends = (int(kinds[0]), int(kinds[0])) if free is None else (free.k_min, free.k_max)
-    return Dial(peeling, size, limits, kinds[: low + 1], low, ends, dial._covered)
-
-
-def _finishable(dial: Dial, low: int) -> int:
-    """Return the step of the smallest pool from which a subset can be finished.
-
-    Where `low`, the smallest that seems feasible, does not do, larger pools are tried in growing
-    strides, then bisected.
-    """
-    stride, lacks, step = 1, low + 1, low
-    while dial.covered(step) < 0:
-        if step == 0:
-            raise DataError(
-                f"select: no {dial.size:,} samples were found that keep the limits together; "
-                "loosen one of them or change the size"
-            )
-        lacks, step = step, max(0, low - stride)
-        stride *= 2
-    return _bisect(lambda at: dial.covered(at) >= 0, step, lacks)
+    _ = dial.low_step  # found now, so that what cannot be made is refused here
+    return dial
 
 
 def _bisect(holds: Callable[[int], bool], works: int, fails: int) -> int:
@@ -350,12 +362,3 @@ def _finished(problem: Problem, target: int) -> Rows | None:
 
 def _reference_rng() -> np.random.Generator:
     return generator(REFERENCE_SEED, "select", "draws")
-
-
-def _kinds_of_steps(peeling: Peeling, limits: PickLimits) -> Ints:
-    """Return the kinds of every step: those of its pool and of the rows kept."""
-    kept = Problem(peeling.incidence, limits.kept, len(limits.kept)).held(limits.kept)
-    left = np.sort(peeling.kind_left[kept > 0])
-    gone = np.searchsorted(left, np.arange(len(peeling.kinds_after)), side="right")
-    kinds: Ints = peeling.kinds_after + gone
-    return kinds

@@ -18,7 +18,7 @@ from sft_diversity.selection.dial import Dial, Place
 from sft_diversity.selection.draws import draw_by_kind
 from sft_diversity.selection.finish import exchange, filled, finish
 from sft_diversity.selection.greedy import balance, cover
-from sft_diversity.selection.problem import shuffled
+from sft_diversity.selection.problem import Problem, shuffled
 
 Fill = Literal["draws", "balance", "uniform"]
 
@@ -45,9 +45,14 @@ class Selection:
     fill: Fill
 
     @cached_property
+    def problem(self) -> Problem:
+        """What was picked from."""
+        return self.dial.problem(self.place.step)
+
+    @cached_property
     def held(self) -> Ints:
         """c_j, how many picks hold kind j."""
-        return self.dial.problem(self.place.step).held(self.rows)
+        return self.problem.held(self.rows)
 
     @property
     def kinds_covered(self) -> int:
@@ -62,8 +67,7 @@ class Selection:
     @property
     def free_picks(self) -> int:
         """Picks after the one that brought the last kind: where they are few, seeds vary little."""
-        problem = self.dial.problem(self.place.step)
-        return _after_the_last_kind(*problem.by_row, self.dial.peeling.n_kinds, self.rows)
+        return _after_the_last_kind(*self.problem.by_row, len(self.held), self.rows)
 
     @property
     def share_of_optimum(self) -> float:
@@ -73,8 +77,8 @@ class Selection:
     @property
     def objective(self) -> tuple[float, float]:
         """Σ log(1 + c_j), which fill `balance` maximises, and what nothing of the pool exceeds."""
-        problem = self.dial.problem(self.place.step)
-        return round(float(np.log1p(self.held).sum()), 6), balance_bound(problem, self.held)
+        reached = round(float(np.log1p(self.held).sum()), 6)
+        return reached, balance_bound(self.problem, self.held)
 
     def figures(self) -> dict[str, Any]:
         """Return what a result states of them."""
@@ -83,8 +87,8 @@ class Selection:
             "kinds_total": peeling.kinds_total,
             "k_min": dial.k_min,
             "k_max": dial.k_max,
-            "free_k_min": dial.free_k_min,
-            "free_k_max": dial.free_k_max,
+            "free_k_min": dial.free_range[0],
+            "free_k_max": dial.free_range[1],
             "k_min_bound": dial.k_min_bound,
             "kinds_target": self.place.target,
             "kinds_covered": self.kinds_covered,

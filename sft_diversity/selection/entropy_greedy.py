@@ -90,52 +90,46 @@ def _maximise(
     table: Floats,
     picks: Rows,
 ) -> None:
-    """Fill `picks`. `rows` are sorted by length; group g starts at `starts[g]`.
+    """Fill `picks`. `rows` are sorted by length; group g, those of one, starts at `starts[g]`.
 
     `amounts` are the n_t, `n` their sum and `phi` Σ φ(n_t), of the picks so far. The first
     `live[g]` entries of group g's part of `heap` are its rows not picked, as positions in `rows`;
     their keys, `growth`, are D or, where that is stale, less. So the first of a group bounds what
-    the group can lead to, `reach[g]`, and the groups meet in a tournament over that: `winner[1]`
-    has the greatest bound of all, of equal ones the shorter rows, and where its D is up to date
-    its first is greedy's pick. A pick changes all reaches, since n is in them; a D that was
-    refreshed changes that of its group alone, and only the matches above it are played again.
+    the group can lead to, and a heap of the groups by that bound, with the sign turned, begins with
+    the greatest of all, of equal ones the shorter rows: where its D is up to date, its first is
+    greedy's pick. A pick changes all bounds, since n is in them; a D that was refreshed changes
+    that of its group alone.
     """
+    n_groups = len(lengths)
     heap, growth = np.arange(len(rows)), np.empty(len(rows))  # parts of both begin at `starts`
     live = starts[1:] - starts[:-1]
-    for group in range(len(lengths)):
+    for group in range(n_groups):
         first = starts[group]
         for at in range(first, starts[group + 1]):
             growth[at] = _growth(indptr, indices, counts, rows[at], amounts, table)
         for at in range(live[group] // 2 - 1, -1, -1):
             item, key = heap[first + at], growth[first + at]
             sink(heap[first:], growth[first:], None, live[group], at, item, key)
-    width = 1
-    while width < len(lengths):
-        width *= 2
-    reach = np.full(width, -np.inf)
-    winner = np.empty(2 * width, np.int64)
+    groups, losses = np.arange(n_groups), np.empty(n_groups)
     n = phi = 0.0
     for taken in range(len(picks)):
-        for group in range(len(lengths)):
+        for at in range(n_groups):
+            group = groups[at]
+            losses[at] = np.inf
             if live[group] > 0:
-                reach[group] = _entropy_after(n + lengths[group], phi + growth[starts[group]])
-            else:
-                reach[group] = -np.inf
-        for node in range(2 * width - 1, 0, -1):
-            winner[node] = node - width if node >= width else _match(node, winner, reach)
+                losses[at] = -_entropy_after(n + lengths[group], phi + growth[starts[group]])
+        for at in range(n_groups // 2 - 1, -1, -1):
+            sink(groups, losses, None, n_groups, at, groups[at], losses[at])
         while True:
-            group = winner[1]
+            group = groups[0]
             first = starts[group]
             best = heap[first]
             fresh = _growth(indptr, indices, counts, rows[best], amounts, table)
             if fresh <= growth[first]:
                 break
             sink(heap[first:], growth[first:], None, live[group], 0, best, fresh)
-            reach[group] = _entropy_after(n + lengths[group], phi + growth[first])
-            node = (group + width) // 2
-            while node > 0:
-                winner[node] = _match(node, winner, reach)
-                node //= 2
+            loss = -_entropy_after(n + lengths[group], phi + growth[first])
+            sink(groups, losses, None, n_groups, 0, group, loss)
         row = rows[best]
         picks[taken] = row
         n += lengths[group]
@@ -145,13 +139,6 @@ def _maximise(
         live[group] -= 1
         last = first + live[group]
         sink(heap[first:], growth[first:], None, live[group], 0, heap[last], growth[last])
-
-
-@compiled
-def _match(node: int, winner: Ints, reach: Floats) -> int:
-    """Return the better of the two groups below `node`, the shorter rows of equal ones."""
-    left, right = winner[2 * node], winner[2 * node + 1]
-    return int(right if reach[right] > reach[left] else left)
 
 
 @compiled

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.kernels import Floats, Ints, Kinds, Points, Rows, compiled, cosine
+from sft_diversity.core.vectors import check_points
 from sft_diversity.selection.bounds import ROUNDS, priced_down
 from sft_diversity.selection.heap import sink
-from sft_diversity.selection.similarity import check_points
 
 NEIGHBOURS = 32
 QUERIES = 4096  # rows searched at a time: memory stays flat
 PREFIXES = 8  # prefixes of the picks at which the bound is tried
 
 
-@dataclass(frozen=True)
-class Graph:
-    """Similarities of near rows, symmetric, each row its own neighbour.
+class Graph(NamedTuple):
+    """Similarities of near rows, symmetric, each row its own neighbour; kernels take it as it is.
 
     Attributes
     ----------
@@ -34,16 +34,6 @@ class Graph:
     indptr: Ints
     indices: Kinds
     similarity: Floats
-
-    @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return len(self.indptr) - 1
-
-    @property
-    def arrays(self) -> tuple[Ints, Kinds, Floats]:
-        """The graph as kernels take it."""
-        return self.indptr, self.indices, self.similarity
 
 
 @dataclass(frozen=True)
@@ -146,14 +136,14 @@ def facility_location(graph: Graph, size: int) -> FacilityLocation:
     doi:10.1007/BFb0006528). Within 1 - 1/e of the best (Nemhauser, Wolsey, Fisher 1978,
     doi:10.1007/BF01588971). Time O(nnz + evaluations · degree), memory O(n).
     """
-    n = graph.n_samples
+    n = len(graph.indptr) - 1
     if not 1 <= size <= n:
         raise UsageError(f"select: size is {size:,} but the graph has {n:,} rows; lower the size")
     served = np.zeros(n)
-    losses = -_gains(*graph.arrays, served)
+    losses = -_gains(graph, served)
     heap = np.argsort(losses, kind="stable")  # sorted by loss, then row: a heap as it stands
     rows, gains = np.empty(size, np.int64), np.empty(size)
-    _pick_facilities(*graph.arrays, heap, losses[heap], served, rows, gains)
+    _pick_facilities(graph, heap, losses[heap], served, rows, gains)
     return FacilityLocation(rows, gains, float(served.sum()))
 
 
@@ -171,13 +161,14 @@ def facility_bound(graph: Graph, found: FacilityLocation) -> float:
     size = len(found.rows)
 
     def priced(prices: Floats) -> tuple[float, Floats]:
-        gains = _gains(*graph.arrays, prices)
+        gains = _gains(graph, prices)
         top = np.argpartition(-gains, size - 1)[:size]
-        return float(prices.sum() + gains[top].sum()), 1.0 - _count_over(*graph.arrays, top, prices)
+        return float(prices.sum() + gains[top].sum()), 1.0 - _count_over(graph, top, prices)
 
-    served, best, prices = np.zeros(graph.n_samples), np.inf, np.zeros(graph.n_samples)
+    n = len(graph.indptr) - 1
+    served, best, prices = np.zeros(n), np.inf, np.zeros(n)
     for start, until in pairwise(np.linspace(0, size, PREFIXES + 1).astype(int)):
-        _serve(*graph.arrays, found.rows[start:until], served)
+        _serve(graph, found.rows[start:until], served)
         bound, _ = priced(served)
         if bound < best:
             best, prices = bound, served.copy()
@@ -191,14 +182,7 @@ def facility_bound(graph: Graph, found: FacilityLocation) -> float:
 
 @compiled
 def _pick_facilities(
-    indptr: Ints,
-    indices: Kinds,
-    similarity: Floats,
-    heap: Rows,
-    losses: Floats,
-    served: Floats,
-    rows: Rows,
-    gains: Floats,
+    graph: Graph, heap: Rows, losses: Floats, served: Floats, rows: Rows, gains: Floats
 ) -> None:
     """Fill `rows` and `gains`; `served[i]` is max_j s_ij over the picks so far.
 
@@ -209,12 +193,13 @@ def _pick_facilities(
     taken = 0
     while taken < len(rows):
         best = heap[0]
-        gain = _gain(indptr, indices, similarity, best, served)
+        gain = _gain_of(graph, best, served)
         if gain < -losses[0]:
             sink(heap, losses, None, length, 0, best, -gain)
             continue
-        for at in range(indptr[best], indptr[best + 1]):
-            served[indices[at]] = max(served[indices[at]], similarity[at])
+        for at in range(graph.indptr[best], graph.indptr[best + 1]):
+            near = graph.indices[at]
+            served[near] = max(served[near], graph.similarity[at])
         rows[taken] = best
         gains[taken] = gain
         taken += 1
@@ -223,39 +208,38 @@ def _pick_facilities(
 
 
 @compiled
-def _gain(indptr: Ints, indices: Kinds, similarity: Floats, row: int, served: Floats) -> float:
+def _gain_of(graph: Graph, row: int, served: Floats) -> float:
     """Return what `row` adds."""
     total = 0.0
-    for at in range(indptr[row], indptr[row + 1]):
-        total += max(0.0, similarity[at] - served[indices[at]])
+    for at in range(graph.indptr[row], graph.indptr[row + 1]):
+        total += max(0.0, graph.similarity[at] - served[graph.indices[at]])
     return total
 
 
 @compiled
-def _gains(indptr: Ints, indices: Kinds, similarity: Floats, served: Floats) -> Floats:
+def _gains(graph: Graph, served: Floats) -> Floats:
     """Return what each row adds, shape (n,)."""
     gains = np.empty(len(served))
     for row in range(len(served)):
-        gains[row] = _gain(indptr, indices, similarity, row, served)
+        gains[row] = _gain_of(graph, row, served)
     return gains
 
 
 @compiled
-def _serve(indptr: Ints, indices: Kinds, similarity: Floats, rows: Rows, served: Floats) -> None:
+def _serve(graph: Graph, rows: Rows, served: Floats) -> None:
     """Raise `served[i]` to the greatest similarity of i to any of `rows`."""
     for row in rows:
-        for at in range(indptr[row], indptr[row + 1]):
-            served[indices[at]] = max(served[indices[at]], similarity[at])
+        for at in range(graph.indptr[row], graph.indptr[row + 1]):
+            near = graph.indices[at]
+            served[near] = max(served[near], graph.similarity[at])
 
 
 @compiled
-def _count_over(
-    indptr: Ints, indices: Kinds, similarity: Floats, rows: Rows, prices: Floats
-) -> Floats:
+def _count_over(graph: Graph, rows: Rows, prices: Floats) -> Floats:
     """Return for each i how many of `rows` have a similarity to it above its price."""
     over = np.zeros(len(prices))
     for row in rows:
-        for at in range(indptr[row], indptr[row + 1]):
-            if similarity[at] > prices[indices[at]]:
-                over[indices[at]] += 1.0
+        for at in range(graph.indptr[row], graph.indptr[row + 1]):
+            if graph.similarity[at] > prices[graph.indices[at]]:
+                over[graph.indices[at]] += 1.0
     return over

@@ -22,7 +22,7 @@ _SHORT = {"size": "n", "diversity": "d", "seed": "s"}
 Cell = dict[str, Any]
 
 
-def parse(grid: str | Mapping[str, Any]) -> dict[str, list[Any]]:
+def parse_grid(grid: str | Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the values of every axis of a grid, in the order of `AXES`.
 
     Parameters
@@ -47,7 +47,7 @@ def parse(grid: str | Mapping[str, Any]) -> dict[str, list[Any]]:
             raise UsageError(f"select: grid axis {name!r} is unknown; known: {', '.join(AXES)}")
         if name == "strategy":
             values = [s for v in values for s in (STRATEGIES if v == "all" else (v,))]
-        values = [number(value) for value in values if value != ""]
+        values = [number_or_text(value) for value in values if value != ""]
         if name in axes or not values or len(set(values)) < len(values):
             raise UsageError(
                 f"select: grid axis {name} must be given once, with values that differ"
@@ -56,7 +56,7 @@ def parse(grid: str | Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: axes[name] for name in AXES if name in axes}
 
 
-def number(value: Any) -> Any:
+def number_or_text(value: Any) -> Any:
     """Return a text that is a whole number as int, of another number as float."""
     if not isinstance(value, str):
         return value
@@ -68,22 +68,22 @@ def number(value: Any) -> Any:
     return value
 
 
-def cells(axes: Mapping[str, Sequence[Any]]) -> dict[str, Cell]:
+def grid_cells(axes: Mapping[str, Sequence[Any]]) -> dict[str, Cell]:
     """Return every combination of the axes' values by its name; without axes one, named ""."""
     if not axes:
         return {"": {}}
     combined = [
         dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
     ]
-    return {name_of(cell): cell for cell in combined}
+    return {name_of_cell(cell): cell for cell in combined}
 
 
-def name_of(cell: Mapping[str, Any]) -> str:
+def name_of_cell(cell: Mapping[str, Any]) -> str:
     """Return the folder name of a cell: `micro-response-n10000-d67-s0`."""
     return "-".join(f"{_SHORT.get(axis, '')}{value}" for axis, value in cell.items()) or "subset"
 
 
-def overlaps(picks: Mapping[str, Rows], grid: Mapping[str, Cell]) -> dict[str, Any]:
+def grid_overlaps(picks: Mapping[str, Rows], grid: Mapping[str, Cell]) -> dict[str, Any]:
     """Return how much of the smaller of two subsets is in both, on average over pairs.
 
     Parameters
@@ -103,8 +103,10 @@ def overlaps(picks: Mapping[str, Rows], grid: Mapping[str, Cell]) -> dict[str, A
     strategies: dict[str, list[str]] = {}
     firsts: dict[str, Any] = {}
     for name, cell in grid.items():
-        seeds.setdefault(name_of({k: v for k, v in cell.items() if k != "seed"}), []).append(name)
-        key = name_of({k: v for k, v in cell.items() if k not in ("seed", "strategy")})
+        seeds.setdefault(name_of_cell({k: v for k, v in cell.items() if k != "seed"}), []).append(
+            name
+        )
+        key = name_of_cell({k: v for k, v in cell.items() if k not in ("seed", "strategy")})
         if cell.get("seed") == firsts.setdefault(key, cell.get("seed")):
             strategies.setdefault(key, []).append(name)
     sets = {name: np.sort(rows) for name, rows in picks.items()}

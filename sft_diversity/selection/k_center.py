@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.kernels import Floats, Points, Rows, compiled, cosine
-from sft_diversity.selection.similarity import check_points, slack
+from sft_diversity.core.kernels import Floats, Points, Rows, compiled, cosine, slack
+from sft_diversity.core.vectors import check_points
 
 AHEAD = 256  # rows among which picks are made before all others are brought up to date
 BLOCK = 1 << 24  # products held at a time: 64 MB

@@ -107,7 +107,7 @@ class StudyConfig(Config):
         if not isinstance(given, str | dict):
             raise ValueError("must be axes with lists of values, or text as select's --grid")
         try:
-            axes = grids.parse(given)
+            axes = grids.parse_grid(given)
         except SftdivError as fault:
             raise ValueError(str(fault)) from None
         axes.setdefault("seed", [0])

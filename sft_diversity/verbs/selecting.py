@@ -115,7 +115,7 @@ def select(
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
     if one_only:
         return figures[""] | seconds
-    shared = grids.overlaps(picks, cells) | {"samples": n_samples}
+    shared = grids.grid_overlaps(picks, cells) | {"samples": n_samples}
     return {"subsets": figures, "overlap": shared, "out": str(out)} | seconds
 
 
@@ -199,7 +199,7 @@ def asked_for(
     """Return the cells of the grid and the options of each; without a grid one, named ""."""
     given = configs.read_yaml(Path(config)) if config else {}
     in_file = given.pop("grid", {})
-    cells = grids.cells(grids.parse(options.pop("grid", None) or in_file))
+    cells = grids.grid_cells(grids.parse_grid(options.pop("grid", None) or in_file))
     set_here = {name: value for name, value in options.items() if value is not None}
     where = f"config {config}" if config else "options"
     asked = {

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import UsageError
+from sft_diversity.core.kernels import slack
 from sft_diversity.core.vectors import unit
 from sft_diversity.selection import deita
 from sft_diversity.selection.deita import fit_basis, repr_filter, sketch
-from sft_diversity.selection.similarity import slack
 from tests.selection.small import cosines, directions
 
 

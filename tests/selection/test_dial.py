@@ -59,7 +59,7 @@ def test_every_place_is_shown_by_a_set_that_holds_its_kinds_exactly(size):
         assert len(set(picks)) == size
         assert set(picks) <= set(dial.peeling.pool(place.step).tolist())
         assert covered(rows, picks) == place.target
-        assert place.whole == (place.target == dial.kinds[place.step])
+        assert place.whole == (place.target == dial.kinds_of_steps[place.step])
         targets.append(place.target)
     assert targets == sorted(targets)
     assert (targets[0], targets[-1]) == (dial.k_min, dial.k_max)
@@ -120,9 +120,9 @@ def test_a_diversity_that_is_no_percentage_is_wrong_usage(diversity):
 def test_a_cap_raises_the_low_end_until_the_pool_holds_enough():
     rows = [{0}] * 10 + [{1}] * 5 + [{2}] * 5
     dial = make_dial(incidence(rows, 3), 8, limits=PickLimits(cap=4))
-    assert dial.free_k_min == 1
+    assert dial.free_range[0] == 1
     assert dial.k_min == 2  # four of two kinds
-    assert dial.k_max == dial.free_k_max == 3
+    assert dial.k_max == dial.free_range[1] == 3
 
 
 def test_under_a_cap_the_upper_end_is_what_a_capped_set_holds():

@@ -19,8 +19,9 @@ from tests.selection.small import cosines, directions
 
 def dense(graph):
     """Return the graph's similarities as a matrix, shape (n, n)."""
-    made = np.zeros((graph.n_samples, graph.n_samples))
-    rows = np.repeat(np.arange(graph.n_samples), np.diff(graph.indptr))
+    n = len(graph.indptr) - 1
+    made = np.zeros((n, n))
+    rows = np.repeat(np.arange(n), np.diff(graph.indptr))
     made[rows, graph.indices] = graph.similarity
     return made
 
