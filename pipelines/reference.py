@@ -22,7 +22,7 @@ from sft_diversity.core.folder import dump_json
 from sft_diversity.core.progress import say
 from sft_diversity.scoring.heldout import compare
 from sft_diversity.scoring.stage import read_records
-from sft_diversity.verbs import data, selecting, training
+from sft_diversity.verbs import data, measuring, selecting, training
 
 
 class Run(Config):
@@ -52,7 +52,7 @@ class ReferenceConfig(Config):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Make the corpus, then subset, model and scores of every run, then the table."""
+    """Make the corpus, then subset, model and scores of every run, then the table and a page."""
     parser = argparse.ArgumentParser(
         "sftdiv run reference", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -79,6 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
     table = render(rows, config.against)
     (asked.out / "table.md").write_text(table, "utf-8")
     print(table)
+    chosen = [run.subset or name for name, run in config.runs.items() if run.strategy or run.subset]
+    if chosen:
+        page, shown = asked.out / "report.html", [asked.out / "subsets" / c for c in chosen[-2:]]
+        measuring.report(*shown, out=page, corpus=corpus, work=asked.out / "work")
+        print(f"the last subsets, beside their corpus: open {page}")
 
 
 def _check(config: ReferenceConfig, out: Path) -> None:
