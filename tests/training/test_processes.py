@@ -18,7 +18,7 @@ from sft_diversity.training.batches import micro_batches
 from sft_diversity.training.stage import finetune
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARDED = ROOT / "tests" / "finetune" / "fsdp_on_cpu.py"
+SHARDED = ROOT / "tests" / "training" / "fsdp_on_cpu.py"
 
 
 def command(kind, subset, out, config):
