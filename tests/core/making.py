@@ -80,7 +80,7 @@ def _needs(config: CountConfig, ask: Ask) -> None:
 
 def _units(config: CountConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
     _moment("units")
-    return [Unit(f"words/{i}.txt", 10, i) for i in range(config.units)]
+    return [Unit(f"{'' if i == 1 else 'words/'}{i}.txt", 10, i) for i in range(config.units)]
 
 
 def _count(job: Job[CountConfig]) -> None:
@@ -107,7 +107,7 @@ def _total_needs(config: TotalConfig, ask: Ask) -> None:
 
 
 def _total(job: Job[TotalConfig]) -> Result:
-    texts = sorted((job.inputs["counts"].path / "words").glob("*.txt"))
+    texts = sorted(job.inputs["counts"].path.rglob("*.txt"), key=lambda path: path.name)
     said = job.tools["shout"](" ".join(path.read_text() for path in texts) * job.config.times)
     job.draft.write_json("said.json", said)
     note("total")
