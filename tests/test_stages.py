@@ -1,4 +1,4 @@
-"""What the store promises (tests/core/test_store.py), of every kind of stage that there is."""
+"""What the store promises (tests/core/test_store*.py), of every kind of stage that there is."""
 
 from __future__ import annotations
 

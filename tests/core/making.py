@@ -24,6 +24,7 @@ from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Tool, Unit
 from sft_diversity.core.store import Store
 
 CORPUS = Made(Path("corpus"), "key of the corpus", 30)
+UNITS = ["words/0.txt", "1.txt", "words/2.txt"]
 
 
 @dataclass
