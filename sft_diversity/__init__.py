@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sft_diversity.cluster.stage import cancel, retry, status, submit
     from sft_diversity.studies.stage import study
     from sft_diversity.training.lr_scheduler import UBALR
     from sft_diversity.training.schedules import Phase
     from sft_diversity.training.uba import uba_factor
-    from sft_diversity.verbs.batch import cancel, retry, status, submit
     from sft_diversity.verbs.data import (
         clean,
         doctor,

@@ -20,12 +20,13 @@ from typing import Any
 
 import typer
 
-import sft_diversity
 from sft_diversity.cluster.jobs import Step, Task
-from sft_diversity.cluster.profile import VERBS, Profile
+from sft_diversity.cluster.profile import SUBMITTED, Profile
 from sft_diversity.core import machine, resources
 from sft_diversity.core.errors import UsageError
+from sft_diversity.verbs import VERBS
 from sft_diversity.verbs.data import part_folder
+from sft_diversity.verbs.options import command as command_of
 
 _OURS = ("--collect", "--dry-run", "--help", "--part", "--prepare", "--run")
 _PROGRAM = "sftdiv"
@@ -37,7 +38,7 @@ Words = tuple[str, ...]
 class Call:
     """What a command line calls: `sft_diversity.VERB(*arguments, **options)`.
 
-    Of `run`, which is no function of the library, the arguments are the recipe and its own words.
+    Of `run`, which is no function, the arguments are the recipe and its own words.
     """
 
     verb: str
@@ -49,7 +50,7 @@ class Call:
 
         Its errors are those of the command.
         """
-        verb = getattr(sft_diversity, self.verb, None)
+        verb = VERBS[self.verb].function() if self.verb in VERBS else None
         if verb is None or "dry_run" not in inspect.signature(verb).parameters:
             return None
         options = {name: value for name, value in self.options.items() if name != "json"}
@@ -73,7 +74,7 @@ class Call:
         return tuple(words)
 
 
-def checked(command: Sequence[str]) -> tuple[str, ...]:
+def checked(command: Sequence[str]) -> Words:
     """Return the command without the program's name.
 
     Raises
@@ -84,8 +85,8 @@ def checked(command: Sequence[str]) -> tuple[str, ...]:
     argv = tuple(command[1:] if command[:1] == [_PROGRAM] else command)
     if not argv:
         raise UsageError("submit: no command; write it behind `--`: sftdiv submit -- study FILE")
-    if argv[0] not in VERBS:
-        known = ", ".join(sorted(VERBS))
+    if argv[0] not in SUBMITTED:
+        known = ", ".join(sorted(SUBMITTED))
         raise UsageError(f"submit: {argv[0]!r} cannot be submitted; known: {known}")
     taken = [word for word in argv if word.partition("=")[0] in _OURS]
     if taken:
@@ -101,25 +102,25 @@ def parse(argv: Sequence[str]) -> Call:
     UsageError
         If it has an option or a value that the verb does not know.
     """
-    from sft_diversity import cli  # the shell above us: it alone knows how a verb is written
-
-    verb = argv[0]
-    command: Any = typer.main.get_command(cli.app).get_command(None, verb)  # type: ignore[attr-defined]
+    verb, *words = argv
+    if verb not in VERBS:
+        return Call(verb, tuple(words), {})
+    parser = command_of(VERBS[verb], lambda *_: None)
     try:
-        context = command.make_context(verb, list(argv[1:]))
+        context = parser.make_context(verb, words)
     except typer.TyperException as fault:
         raise UsageError(f"{verb}: {fault.format_message()}") from None
     given = {
         "json" if parameter.name == "as_json" else parameter.name: context.params[parameter.name]
-        for parameter in command.params
+        for parameter in parser.params
         if context.get_parameter_source(parameter.name).name == "COMMANDLINE"
     }
     arguments: list[Any] = []
-    for parameter in command.params:
+    for parameter in parser.params:
         if parameter.param_type_name == "argument":
             value = given.pop(parameter.name, [])
             arguments += value if isinstance(value, list | tuple) else [value]
-    return Call(verb, (*arguments, *context.args), given)
+    return Call(verb, tuple(arguments), given)
 
 
 def steps(call: Call, profile: Profile) -> tuple[Step, ...]:

@@ -12,14 +12,12 @@ from pydantic import AfterValidator, Field
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.resources import shipped
+from sft_diversity.verbs import VERBS
 
-#: What can be submitted.
-VERBS = {
-    "clean", "diff", "doctor", "embed", "explain", "export", "finetune", "fit", "index", "ingest",
-    "measure", "report", "rewrite", "run", "schedule", "score", "select", "study", "verify",
-}  # fmt: skip
-#: Steps that commands have; a command of one step has one of its own name.
-STEPS = (VERBS - {"study"}) | {"collect", "parts", "prepare", "runs"}
+#: Verbs that can be submitted.
+SUBMITTED = {*VERBS, "run"} - {"cancel", "retry", "status", "submit"}
+#: Steps that they have; a command of one step has one of its own name.
+STEPS = (SUBMITTED - {"study"}) | {"collect", "parts", "prepare", "runs"}
 
 
 def _line(given: Any) -> Any:

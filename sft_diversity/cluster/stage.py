@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+import typer
 
 from sft_diversity.cluster import jobs, local, offline, plan, secrets, slurm
 from sft_diversity.cluster import status as looking
@@ -16,27 +17,30 @@ from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
 from sft_diversity.core import locks
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.verbs.options import WORK, DryRun, Work
 
-WORK = Path(".sftdiv")
 Result = dict[str, Any]
+JobName: TypeAlias = Annotated[str, typer.Argument(help="Its name, number or folder.")]
 
 
 EXECUTORS: dict[str, Executor] = {"local": local, "slurm": slurm}
 
 
 def submit(
-    command: Sequence[str],
+    command: Annotated[list[str], typer.Argument(help="Behind `--`: a verb and its arguments.")],
     *,
-    profile: str | Path | None = None,
-    executor: str | None = None,
-    work: str | Path = WORK,
-    dry_run: bool = False,
+    profile: Annotated[str | Path | None, typer.Option(help="A file of configs/cluster/.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="local or slurm; default: the profile's, or what is here.")
+    ] = None,
+    work: Work = WORK,
+    dry_run: DryRun = False,
 ) -> Result:
     """Run a command as steps that depend on each other: handed to Slurm, or here and now.
 
     Parameters
     ----------
-    command : sequence of str
+    command : list of str
         Arguments of `sftdiv`, the first a verb.
     profile : path, optional
         YAML file of a `Profile`.
@@ -62,7 +66,7 @@ def submit(
     chosen = asked.executor
     if chosen == "auto":
         chosen = "slurm" if shutil.which("sbatch") else "local"
-    argv = plan.checked(list(command))
+    argv = plan.checked(command)
     secrets.refuse([*argv, asked.model_dump_json()], asked.environment)
     call = plan.parse(argv)
     steps = plan.steps(call, asked)
@@ -87,7 +91,14 @@ def submit(
     }
 
 
-def status(job: str | None = None, *, work: str | Path = WORK, verify: bool = False) -> Result:
+def status(
+    job: Annotated[str | None, typer.Argument(help="Its name or number; default: all.")] = None,
+    *,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash finished outputs again, not sizes alone.")
+    ] = False,
+    work: Work = WORK,
+) -> Result:
     """Say what waits, runs, is finished and failed, of one job or of all.
 
     "Finished" means that the output's manifest was verified by the task and that its files are
@@ -103,7 +114,12 @@ def status(job: str | None = None, *, work: str | Path = WORK, verify: bool = Fa
     return {"jobs": [looking.shown(one, EXECUTORS[one.executor], verify) for one in chosen]}
 
 
-def cancel(job: str, *, step: str | None = None, work: str | Path = WORK) -> Result:
+def cancel(
+    job: JobName,
+    *,
+    step: Annotated[str | None, typer.Option(help="This step's tasks alone.")] = None,
+    work: Work = WORK,
+) -> Result:
     """End a job's tasks, or those of one step; what is finished stays."""
     found = jobs.named(Path(work), job)
     if step is not None:
@@ -121,8 +137,25 @@ def cancel(job: str, *, step: str | None = None, work: str | Path = WORK) -> Res
     return {"job": found.name, "cancelled": dict(Counter(task.step for task in targets))}
 
 
-def retry(job: str, *, work: str | Path = WORK) -> Result:
-    """Submit again what is neither finished, nor running, nor waiting, and all that comes after."""
+def retry(
+    job: JobName,
+    *,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="What is neither finished nor on its way.")
+    ] = False,
+    work: Work = WORK,
+) -> Result:
+    """Submit again what is neither finished, nor running, nor waiting, and all that comes after.
+
+    Raises
+    ------
+    UsageError
+        If `failed` is not said, so that nobody expects finished work to be done again.
+    DataError, Interrupted
+        As `submit`.
+    """
+    if not failed:
+        raise UsageError("retry: say --failed: finished tasks are never done again")
     found = jobs.named(Path(work), job)
     executor = EXECUTORS[found.executor]
     executor.check(found.profile, found.steps)
@@ -169,9 +202,3 @@ def _insist(job: Job) -> None:
             f"{job.name}: {len(lost):,} of {len(seen):,} tasks did not finish; {task.step} "
             f"{task.label}: {reason}; mend that, then `sftdiv retry --failed {job.name}`"
         )
-
-
-def only_failed(failed: bool) -> None:
-    """Insist on `--failed`, so that nobody expects finished work to be done again."""
-    if not failed:
-        raise UsageError("retry: say --failed: finished tasks are never done again")

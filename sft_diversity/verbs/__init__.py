@@ -148,19 +148,19 @@ _ROWS = (
     ),
     Verb(
         "submit", "Run a command as batch jobs on Slurm, or as the same tasks here.",
-        "verbs.batch:submit", "cluster.show:submitted",
+        "cluster.stage:submit", "cluster.show:submitted",
     ),
     Verb(
         "status", "Say what waits, runs, is finished and failed, and why.",
-        "verbs.batch:status", "cluster.show:states",
+        "cluster.stage:status", "cluster.show:states",
     ),
     Verb(
         "cancel", "End a job's tasks; what is finished stays.",
-        "verbs.batch:cancel", "cluster.show:ended",
+        "cluster.stage:cancel", "cluster.show:ended",
     ),
     Verb(
         "retry", "Submit again what failed, was cancelled or is lost, and what comes after it.",
-        "verbs.batch:retry", "cluster.show:ended",
+        "cluster.stage:retry", "cluster.show:ended",
     ),
 )  # fmt: skip
 

@@ -84,7 +84,7 @@ def status(job: Job) -> dict[str, Any]:
 
 def retry(job: Job) -> dict[str, int]:
     """Call `sftdiv retry --failed`; return how many tasks of which step it submitted again."""
-    return stage.retry(job.name, work=job.place.parents[1])["retried"]
+    return stage.retry(job.name, work=job.place.parents[1], failed=True)["retried"]
 
 
 def one(job: Job, step: str, number: int = 0) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_training_processes_write_a_checkpoint_and_the_launcher_lets_them(
     assert process.wait() == 75
 
     assert job.record(job.tasks[0])["requeues"] == 1
-    assert stage.retry("1", work=".")["retried"] == {"finetune": 1}
+    assert stage.retry("1", work=".", failed=True)["retried"] == {"finetune": 1}
     assert job.record(job.tasks[0])["attempts"] == 2
     assert "resumed: an earlier run was stopped" in job.file(job.tasks[0], "log").read_text()
     assert verify(tmp_path / "m")["faults"] == []

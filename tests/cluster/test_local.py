@@ -48,7 +48,7 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
         making.step("lenient", verify("made"), after=("array",), strict=False),
     )
     with pytest.raises(DataError, match=r"2 of 4 tasks did not finish; array late: late: no fin"):
-        stage.retry("1", work=here)
+        stage.retry("1", work=here, failed=True)
     made, failed, strict, lenient = tasks(here)
     assert [one["state"] for one in (made, failed, strict, lenient)] == [
         "finished", "failed", "failed", "finished"
@@ -59,10 +59,14 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
     assert job.record(job.tasks[3])["started"] >= job.record(job.tasks[1])["ended"]
 
     output(here / "late")
-    assert stage.retry("1", work=here)["retried"] == {"array": 1, "strict": 1, "lenient": 1}
+    assert stage.retry("1", work=here, failed=True)["retried"] == {
+        "array": 1,
+        "strict": 1,
+        "lenient": 1,
+    }
     assert [one["state"] for one in tasks(here)] == ["finished"] * 4
     assert [one["attempts"] for one in tasks(here)] == [1, 2, 1, 2]
-    assert stage.retry("1", work=here)["retried"] == {}
+    assert stage.retry("1", work=here, failed=True)["retried"] == {}
 
 
 SFTDIV = [sys.executable, "-m", "sft_diversity"]
@@ -147,7 +151,7 @@ def test_a_stopped_task_starts_again_a_limited_number_of_times(here):
     stop = making.task("stop", "run", "stop.py")
     making.create(here, making.step("run", stop), max_requeues=1)
     with pytest.raises(DataError, match=r"stopped by a signal for the 2. time; max_requeues is 1"):
-        stage.retry("1", work=here)
+        stage.retry("1", work=here, failed=True)
     (seen,) = tasks(here)
     assert (seen["state"], seen["attempts"], seen["requeues"]) == ("failed", 2, 1)
 
@@ -160,7 +164,7 @@ def test_cancel_and_kills_end_tasks_and_retry_takes_them_up(here):
     running(job, 1)
     assert [one["state"] for one in tasks(here)] == ["running", "waiting"]
     with pytest.raises(DataError, match="another process is at 0001-test"):
-        stage.retry("1", work=here)
+        stage.retry("1", work=here, failed=True)
     assert stage.cancel("1", work=here)["cancelled"] == {"run": 1, "report": 1}
     assert "2 of 2 tasks did not finish; run wait: cancelled" in process.communicate()[1]
     assert [one["state"] for one in tasks(here)] == ["cancelled"] * 2
@@ -187,7 +191,7 @@ def test_cancel_and_kills_end_tasks_and_retry_takes_them_up(here):
     assert tasks(here)[0]["reason"] == "stopped by SIGINT, not started again: its process is gone"
 
     (here / "go").touch()
-    stage.retry("1", work=here)
+    stage.retry("1", work=here, failed=True)
     assert [one["state"] for one in tasks(here)] == ["finished"] * 2
     assert [one["attempts"] for one in tasks(here)] == [5, 1]
 
@@ -201,4 +205,4 @@ def test_names_of_jobs_are_numbers_or_folders_and_wrong_ones_are_said(here):
     with pytest.raises(UsageError, match="no step 'x'; it has verify"):
         stage.cancel("1", step="x", work=here)
     with pytest.raises(UsageError, match="say --failed"):
-        stage.only_failed(False)
+        stage.retry("1", work=here)
