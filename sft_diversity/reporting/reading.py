@@ -171,15 +171,19 @@ def shares_of(counts: Sequence[float] | Counts) -> list[float]:
 def csv_rows(path: Path) -> list[Row]:
     """Return a CSV's rows; numbers as numbers, empty cells and NaN as None; no file, no rows.
 
+    A study that measures nothing has a table without a column: an empty line.
+
     Raises
     ------
     DataError
         If it is not a CSV of UTF-8 text.
     """
-    if not path.is_file() or not path.stat().st_size:
+    if not path.is_file():
         return []
     try:
         frame = pl.read_csv(path, infer_schema_length=None, null_values=["", "nan", "null"])
+    except pl.exceptions.NoDataError:
+        return []
     except pl.exceptions.PolarsError as fault:
         why = str(fault).partition("\n")[0]
         raise DataError(f"report: {path.name} is no table: {why}; make it anew") from None

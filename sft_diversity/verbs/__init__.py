@@ -52,7 +52,7 @@ class Verb:
 
     def shown(self, result: Any) -> str:
         """Return what people see of a result."""
-        if "plan" in result:
+        if isinstance(result.get("plan"), list):  # a study's has figures of its own
             return str(_load("core.show:plan_text")(result))
         return str(_load(self.show)(result))
 

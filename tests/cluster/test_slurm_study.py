@@ -38,7 +38,7 @@ def test_a_study_of_four_runs_ends_with_its_report_and_the_tables_of_a_local_one
     assert "0001-study submitted (slurm: " in said
     (job,) = jobs.listed(WORK)
     assert "runs: 4 waiting (Dependency)" in sftdiv("status", job.name)
-    until(lambda: record(job, "runs", 1).get("state") == "running")
+    until(lambda: record(job, "runs", 1)["state"] != "waiting")
     assert re.search(r"runs .*: running \[\d+_\d\]", sftdiv("status", job.name))
     found = wait(job)
     assert set(making.states(found).values()) == {"finished"}, found

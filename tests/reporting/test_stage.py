@@ -11,6 +11,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.reporting import stage
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.locate import Found, locate
+from sft_diversity.reporting.reading import csv_rows
 from sft_diversity.reporting.stage import DATA, PAGE, checked, put, report
 from tests.making import quiet
 from tests.reporting import making
@@ -90,6 +91,11 @@ def test_a_table_that_is_no_text_is_refused(made, tmp_path):
     (place / "results.csv").write_bytes(b"strategy,size\n\xff\xfe,1\n")
     with pytest.raises(DataError, match="is no table"):
         report([place], tmp_path / "out", Found(), None, FAST, quiet)
+
+
+def test_a_table_without_a_column_has_no_rows(tmp_path):
+    (tmp_path / "metrics.csv").write_text("\n")  # of a study that measures nothing
+    assert csv_rows(tmp_path / "metrics.csv") == csv_rows(tmp_path / "nosuch.csv") == []
 
 
 def test_a_study_without_fit_subsets_or_models_still_has_a_page(tmp_path):

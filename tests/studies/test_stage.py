@@ -21,6 +21,7 @@ from sft_diversity.core import folder, machine
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.studies import processes, runs
 from sft_diversity.studies.stage import study
+from sft_diversity.verbs import VERBS
 from tests.studies import making
 
 MAIN = "from sft_diversity.cli import main; main()"
@@ -212,6 +213,7 @@ def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_p
     assert len(found["runs"]) == found["plan"]["runs"] == 3
     assert found["plan"]["subsets"] == 2
     assert found["plan"]["hours"] > 0
+    assert VERBS["study"].shown(found).endswith("nothing was written (--dry-run)")
     assert list(tmp_path.iterdir()) == []
 
 
