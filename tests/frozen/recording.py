@@ -191,20 +191,29 @@ WAYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def selected(home: Path) -> dict[str, Any]:
-    """Return picks and figures of a subset by each way, and of a grid over the dial."""
+def subset(home: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """Make the subset of a way; return its folder and figures."""
+    out, options = home / "subsets" / name, WAYS[name]
+    strategy = () if "--strategy" in options else ("--strategy", "micro-response")
+    chosen = ("--size", "200", "--out", out, *strategy, *options)
+    return out, figures("select", corpus(home), *common(home), *chosen)
+
+
+def common(home: Path) -> tuple[Any, ...]:
+    """Return the options that all selections share."""
     config = home / "select.yaml"
     config.write_text(PLAIN)
-    common = ("--config", config, "--work", home / "work")
-    found = {}
-    for name, options in WAYS.items():
-        out = home / "subsets" / name
-        strategy = () if "--strategy" in options else ("--strategy", "micro-response")
-        size = ("--size", "200", "--out", out)
-        said = figures("select", corpus(home), *strategy, *size, *common, *options)
+    return ("--config", config, "--work", home / "work")
+
+
+def selected(home: Path) -> dict[str, Any]:
+    """Return picks and figures of a subset by each way, and of a grid over the dial."""
+    found: dict[str, Any] = {}
+    for name in WAYS:
+        out, said = subset(home, name)
         found[name] = {"ids": of_tables(out, "samples/*.parquet"), "account": account(said)}
     axes = f"strategy={','.join(STRATEGIES)} diversity=0,17,33,50,67,83,100 size=300"
-    said = figures("select", corpus(home), "--grid", axes, *common, "--out", home / "grid")
+    said = figures("select", corpus(home), "--grid", axes, *common(home), "--out", home / "grid")
     found["grid"] = {
         name: of_tables(home / "grid" / name, "samples/*.parquet") for name in said["subsets"]
     } | {"account": {n: account(one) for n, one in said["subsets"].items()}}
@@ -214,20 +223,20 @@ def selected(home: Path) -> dict[str, Any]:
 
 def described(home: Path) -> dict[str, Any]:
     """Return what is said about a subset once it is there: explain, diff, export, verify."""
-    subset, other = home / "subsets" / "draws", home / "subsets" / "balance"
-    first = pq.read_table(subset / "samples/00000.parquet")["id"][0].as_py()
+    one, other = subset(home, "draws")[0], subset(home, "balance")[0]
+    first = pq.read_table(one / "samples/00000.parquet")["id"][0].as_py()
     work = ("--work", home / "work", "--corpus", corpus(home))
     exported = home / "export"
-    said = figures("export", subset, "--to", exported)
+    said = figures("export", one, "--to", exported)
     return {
-        "explain": account(figures("explain", subset, first, *work)),
-        "diff": account(figures("diff", subset, other, *work)),
+        "explain": account(figures("explain", one, first, *work)),
+        "diff": account(figures("diff", one, other, *work)),
         "export": {
             "rows": of_tables(exported, "**/*.parquet"),
             "files": sorted(p.relative_to(exported).as_posix() for p in exported.rglob("*.*")),
             "account": account(said),
         },
-        "verify": keys_of(figures("verify", subset)),
+        "verify": keys_of(figures("verify", one)),
     }
 
 
@@ -256,7 +265,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "foreign out": ("ingest", "bad.jsonl", "--out", "foreign"),
     "unknown job": ("status", "nosuch", "--work", "empty"),
     "unknown recipe": ("run", "nosuch"),
-    "unknown id": ("explain", "SUBSET", "nosuch", "--corpus", "CORPUS"),
+    "unknown id": ("explain", "SUBSET", "nosuch", "--corpus", "CORPUS", "--work", "work"),
 }
 
 
@@ -265,7 +274,8 @@ def wrong_use(home: Path) -> dict[str, Any]:
     (home / "bad.jsonl").write_text("{not json\n" * 20)
     (home / "foreign").mkdir(exist_ok=True)
     (home / "foreign/file").write_text("mine")
-    names = {"CORPUS": str(corpus(home)), "SUBSET": str(home / "subsets/draws"), "OUT": "wrong"}
+    chosen = str(subset(home, "draws")[0])
+    names = {"CORPUS": str(corpus(home)), "SUBSET": chosen, "OUT": "wrong"}
     found = {}
     with contextlib.chdir(home):
         for name, words in WRONG.items():

@@ -16,7 +16,7 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("frozen")
 
 
-@pytest.mark.parametrize("part", recording.PARTS)  # in this order: later ones read earlier outputs
+@pytest.mark.parametrize("part", recording.PARTS)
 def test_what_is_frozen_is_as_it_was(part, home):
     made = json.loads(json.dumps(recording.PARTS[part](home)))
     assert made == FROZEN[part]
