@@ -10,7 +10,7 @@ import numpy as np
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.core.kernels import Ints, Rows
+from sft_diversity.core.kernels import NO_ROWS, Ints, Rows
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.bounds import Chance, chance_kinds, coverage_bound, fewest_kinds
 from sft_diversity.selection.draws import draw_by_kind
@@ -72,8 +72,8 @@ class Dial:
     @cached_property
     def kinds_of_steps(self) -> Ints:
         """Kinds of each step's pool and of the rows kept; falling."""
-        kept = self.problem(0).held(self.limits.kept)
-        left = np.sort(self.peeling.kind_left[kept > 0])
+        held = Problem(self.peeling.incidence, NO_ROWS, 0).held(self.limits.kept)
+        left = np.sort(self.peeling.kind_left[held > 0])
         after = self.peeling.kinds_after
         kinds: Ints = after + np.searchsorted(left, np.arange(len(after)), side="right")
         return kinds
@@ -160,9 +160,7 @@ class Dial:
 
     def percent(self, kinds: float) -> float | None:
         """Return where so many kinds are on the dial, not clipped; None where it has no range."""
-        if self.k_max == self.k_min:
-            return None
-        return 100 * (kinds - self.k_min) / (self.k_max - self.k_min)
+        return percent_of_range(kinds, self.k_min, self.k_max)
 
     def problem(self, step: int) -> Problem:
         """Return what is picked from in the pool of `step`."""
@@ -197,10 +195,7 @@ class Dial:
         UsageError
             If `diversity` is not within 0 to 100.
         """
-        if not 0 <= diversity <= 100:
-            raise UsageError(
-                f"select: diversity is {diversity:g} but it is a percentage; give 0 to 100"
-            )
+        check_percent(diversity)
         k = self.k_min + diversity / 100 * (self.k_max - self.k_min)
         whole = self._whole_place(k)
         if whole is not None:
@@ -362,3 +357,16 @@ def _finished(problem: Problem, target: int) -> Rows | None:
 
 def _reference_rng() -> np.random.Generator:
     return generator(REFERENCE_SEED, "select", "draws")
+
+
+def check_percent(diversity: float) -> None:
+    """Refuse a diversity that is no percentage."""
+    if not 0 <= diversity <= 100:
+        raise UsageError(
+            f"select: diversity is {diversity:g} but it is a percentage; give 0 to 100"
+        )
+
+
+def percent_of_range(value: float, low: float, high: float) -> float | None:
+    """Return where `value` lies from `low` to `high`, in percent, not clipped; None without any."""
+    return None if high == low else 100 * (value - low) / (high - low)

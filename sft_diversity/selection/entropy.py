@@ -19,6 +19,7 @@ from sft_diversity.core.kernels import Floats, Rows
 from sft_diversity.core.numbers import entropy
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.bounds import Chance, chance_of
+from sft_diversity.selection.dial import check_percent, percent_of_range
 from sft_diversity.selection.entropy_greedy import (
     entropy_bound,
     maximise_entropy,
@@ -95,9 +96,7 @@ class EntropyDial:
 
     def percent(self, bits: float) -> float | None:
         """Return where so many bits are on the dial, not clipped; None where it has no range."""
-        if self.high_bits == self.low_bits:
-            return None
-        return 100 * (bits - self.low_bits) / (self.high_bits - self.low_bits)
+        return percent_of_range(bits, self.low_bits, self.high_bits)
 
 
 @dataclass(frozen=True)
@@ -233,10 +232,7 @@ def choose_by_entropy(dial: EntropyDial, diversity: float, *, seed: int = 0) -> 
     Bisection needs no monotone function, only a crossing; the closest subset that it saw is
     taken. At most 32 samples of N rows, O(eligible rows + entries of N rows) each.
     """
-    if not 0 <= diversity <= 100:
-        raise UsageError(
-            f"select: diversity is {diversity:g} but it is a percentage; give 0 to 100"
-        )
+    check_percent(diversity)
     if seed < 0:
         raise UsageError(f"select: seed is {seed} but must be 0 or more")
     target = dial.low_bits + diversity / 100 * (dial.high_bits - dial.low_bits)

@@ -6,7 +6,7 @@ A total length is reached by exchanges, one pick for another at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from sft_diversity.core.kernels import Floats, Ints, Kinds, Mask, Rows, compiled
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.fit import complete_capped, fit_within
 from sft_diversity.selection.greedy import cover
-from sft_diversity.selection.pick_state import PickState
+from sft_diversity.selection.pick_state import PickState, replace_pick
 from sft_diversity.selection.problem import NO_CAP, Problem
 
 #: From a problem and the picks made already to those picks and more.
@@ -135,8 +135,7 @@ def _bring_nothing(indptr: Ints, indices: Kinds, rows: Rows, held: Ints) -> Mask
     return nothing
 
 
-@dataclass(frozen=True)
-class Partners:
+class Partners(NamedTuple):
     """Candidates as exchanges look for them; the same for all sets of picks.
 
     Attributes
@@ -145,19 +144,23 @@ class Partners:
         Rows by part, then by length, then by number.
     starts : int64 array, shape (parts + 1,)
         Where each part begins in `order`.
+    lengths : int64 array, shape (n,)
+        Length of every row of the incidence.
     """
 
     order: Rows
     starts: Ints
+    lengths: Ints
 
 
 def partners(problem: Problem) -> Partners:
     """Sort the candidates for exchanges. O(m log m)."""
     assert problem.limits.total is not None
-    lengths = np.asarray(problem.limits.total.lengths)
+    lengths = np.asarray(problem.limits.total.lengths).astype(np.int64)
     parts, room = problem.parts()
     order = problem.rows[np.lexsort((problem.rows, lengths[problem.rows], parts))]
-    return Partners(order, np.searchsorted(np.sort(parts), np.arange(len(room) + 1)))
+    starts = np.searchsorted(np.sort(parts), np.arange(len(room) + 1))
+    return Partners(order, starts, lengths)
 
 
 def exchange(
@@ -202,11 +205,10 @@ def exchange(
     """
     total, n_kept = problem.limits.total, len(problem.limits.kept)
     assert total is not None
-    lengths = np.asarray(total.lengths).astype(np.int64)
     among = partners(problem) if among is None else among
     rng = generator(seed, "select", "exchange")
     state, picks = problem.state(picks), picks.copy()
-    now = int(lengths[picks].sum())
+    now = total.of(picks)
     for _ in range(_PASSES):
         if total.least <= now <= total.most:
             break
@@ -214,9 +216,8 @@ def exchange(
         draws = rng.random((len(turns), _TRIES))
         before = now
         now = _exchange_once(
-            state, among.order, among.starts, lengths, picks, lossless, gainless, turns, draws,
-            now, total.least, total.most,
-        )  # fmt: skip
+            state, among, picks, turns, draws, now, total.least, total.most, lossless, gainless
+        )
         if now == before:
             break
     return picks
@@ -225,23 +226,22 @@ def exchange(
 @compiled
 def _exchange_once(
     state: PickState,
-    order: Rows,
-    starts: Ints,
-    lengths: Ints,
+    among: Partners,
     picks: Rows,
-    lossless: bool,
-    gainless: bool,
     turns: Ints,
     draws: Floats,
     now: int,
     least: int,
     most: int,
+    lossless: bool,
+    gainless: bool,
 ) -> int:
     """Give every pick one turn; return the new total.
 
     `now` is the sum of the picks' lengths after every exchange, and its distance from the range
     only falls. The room of the parts plays no part: what leaves and what comes are of one.
     """
+    lengths = among.lengths
     for turn in range(len(turns)):
         if least <= now <= most:
             break
@@ -253,20 +253,16 @@ def _exchange_once(
         near, far = lengths[leaving] + 1, lengths[leaving] + 2 * missing - 1
         if missing < 0:
             near, far = lengths[leaving] + 2 * missing + 1, lengths[leaving] - 1
-        low = _first_at_least(order, lengths, starts[part], starts[part + 1], near)
-        high = _first_at_least(order, lengths, low, starts[part + 1], far + 1)
+        low = _first_at_least(among, among.starts[part], among.starts[part + 1], near)
+        high = _first_at_least(among, low, among.starts[part + 1], far + 1)
         if low == high:
             continue
         for draw in draws[turn]:
-            coming = order[low + int(draw * (high - low))]
+            coming = among.order[low + int(draw * (high - low))]
             if not state.picked[coming] and _may_replace(
                 state, leaving, coming, lossless, gainless
             ):
-                for kind in state.indices[state.indptr[leaving] : state.indptr[leaving + 1]]:
-                    state.held[kind] -= 1
-                for kind in state.indices[state.indptr[coming] : state.indptr[coming + 1]]:
-                    state.held[kind] += 1
-                state.picked[leaving], state.picked[coming] = False, True
+                replace_pick(state, leaving, coming)
                 picks[at] = coming
                 now += lengths[coming] - lengths[leaving]
                 break
@@ -274,11 +270,11 @@ def _exchange_once(
 
 
 @compiled
-def _first_at_least(order: Rows, lengths: Ints, low: int, high: int, wanted: int) -> int:
+def _first_at_least(among: Partners, low: int, high: int, wanted: int) -> int:
     """Return the first position from `low` on whose row is at least `wanted` long, or `high`."""
     while low < high:
         middle = (low + high) // 2
-        if lengths[order[middle]] < wanted:
+        if among.lengths[among.order[middle]] < wanted:
             low = middle + 1
         else:
             high = middle

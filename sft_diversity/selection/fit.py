@@ -146,7 +146,7 @@ def refuse_infeasible(problem: Problem, eligible: int) -> None:
     lacking = problem.lacking()
     if lacking:
         raise DataError(f"select: size is {size:,} but {lacking}; change the size or the limit")
-    if not feasible(problem):
+    if limits.cap != NO_CAP and not fits(problem):
         raise DataError(
             f"select: fewer than {size:,} samples remain when no kind may occur more than "
             f"{limits.cap:,} times; the smallest feasible max per kind is "

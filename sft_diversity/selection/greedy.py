@@ -111,15 +111,16 @@ def greedy(
     """
     widths = np.diff(state.indptr)[rows] if len(rows) else np.zeros(0, np.int64)
     widest = int(widths.max(initial=0))
-    # the gain of a row of each width before any pick, added up in the order that a kernel does
-    ceiling = np.concatenate([[0.0], np.cumsum(np.full(widest, steps[0]))])
-    later = np.full(len(rows), -1, np.int32)
     # widest first, ties by position; a radix sort where widths allow
     order = np.argsort((widest - widths).astype(np.uint16 if widest < 1 << 16 else np.int64),
                        kind="stable")  # fmt: skip
+    later = np.full(len(rows), -1, np.int32)
     order = order[_first_of_alike(state, rows, later)[order]]
+    # the gain of a row of each width before any pick, added up in the order that a kernel does
+    ceiling = np.concatenate([[0.0], np.cumsum(np.full(widest, steps[0]))])
     picks = np.empty(min(number, len(rows)), np.int64)
-    return picks[: _lazy_greedy(state, rows, order, later, ceiling, steps, most, picks)]
+    bounds = ceiling[widths[order]]
+    return picks[: _lazy_greedy(state, rows, order, bounds, later, steps, most, picks)]
 
 
 @compiled
@@ -150,47 +151,44 @@ def _lazy_greedy(
     state: PickState,
     rows: Rows,
     order: Ints,
+    bounds: Floats,
     later: Places,
-    ceiling: Floats,
     steps: Floats,
     most: float,
     picks: Rows,
 ) -> int:
     """Fill `picks`; return how many.
 
-    A place, a position in `rows`, is in one of four states. Not looked at: it stands in `order` at
-    `fresh` or behind, and its gain is at most `ceiling` of its width. Waiting in the heap: its
-    gain is at most the loss there with the sign turned, and exactly that if no pick was made
-    since, which is if `stamps[place]` is the number of picks. Behind one that it is like (`later`):
-    its gain is at most that of the one before it, which is in one of these states. Or gone: picked,
-    or adding nothing or ruled out, which it then stays.
+    A place, a position in `rows`, is in one of four states. Not looked at: it is `order[i]` for
+    some i from `fresh` on, and its gain is at most `bounds[i]`, which does not rise with i. Waiting
+    in the heap: its gain is at most the loss there with the sign turned. Behind one that it is like
+    (`later`): its gain is at most that of the one before it, which is in one of these states. Or
+    gone: picked, or adding nothing or ruled out, which it then stays.
 
     So the greatest of the bounds at the front of `order` and at the top of the heap, of equal ones
-    the lower place, is a bound on every gain; where it is exact, its row is greedy's pick.
+    that of the lower place, is above no gain; where the gain there comes up to it, its row is
+    greedy's pick.
     """
     places, losses = np.empty(len(rows), np.int32), np.empty(len(rows), np.float64)
-    stamps = np.empty(len(rows), np.int32)
     length = fresh = taken = 0
     total = 0.0
     while taken < len(picks) and (length > 0 or fresh < len(order)):
-        new = False
-        if fresh < len(order):
-            place = order[fresh]
-            bound = ceiling[state.indptr[rows[place] + 1] - state.indptr[rows[place]]]
-            new = length == 0 or bound > -losses[0] or (bound == -losses[0] and place < places[0])
+        new = fresh < len(order) and (
+            length == 0
+            or bounds[fresh] > -losses[0]
+            or (bounds[fresh] == -losses[0] and order[fresh] < places[0])
+        )
         if new:
+            place, bound = order[fresh], bounds[fresh]
             fresh += 1
         else:
             place, bound = places[0], -losses[0]
         row = rows[place]
         if len(state.group) > 0 and state.room[state.group[row]] <= 0:
             gain = -1.0
-        elif not new and stamps[place] == taken:
-            gain = bound
         else:
             gain = _gain(state, row, steps)
-        if 0.0 < gain < bound:
-            stamps[place] = taken
+        if gain < bound and gain > 0.0:
             if new:
                 rise(places, losses, None, length, place, -gain)
                 length += 1
@@ -209,7 +207,6 @@ def _lazy_greedy(
         taken += 1
         total += gain
         if later[place] >= 0:
-            stamps[later[place]] = -1
             rise(places, losses, None, length, later[place], -gain)
             length += 1
     return taken

@@ -64,6 +64,16 @@ def add_pick(state: PickState, row: int) -> None:
 
 
 @compiled
+def replace_pick(state: PickState, leaving: int, coming: int) -> None:
+    """Let `coming` take the place of `leaving`, a pick of the same part."""
+    for at in range(state.indptr[leaving], state.indptr[leaving + 1]):
+        state.held[state.indices[at]] -= 1
+    for at in range(state.indptr[coming], state.indptr[coming + 1]):
+        state.held[state.indices[at]] += 1
+    state.picked[leaving], state.picked[coming] = False, True
+
+
+@compiled
 def count_kinds(indptr: Ints, indices: Kinds, rows: Rows, n_kinds: int) -> Ints:
     """Return c_j, how many of `rows` hold kind j, shape (n_kinds,)."""
     held = np.zeros(n_kinds, np.int64)
