@@ -268,6 +268,8 @@ def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
         If the folder cannot be made.
     """
     check_out(out, work.stage)
+    if not _old(out).exists() and (found := _reused(out, work)):
+        return found  # no lock: it may lie where nothing can be written
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         lock = locks.acquire(out, work.stage)
@@ -286,14 +288,22 @@ def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
     return draft
 
 
+def _reused(out: Path, work: Work) -> Draft | None:
+    """Return the finished folder of this very work, if that is what lies there."""
+    done = _manifest_or_none(out)
+    if done is None or (done.get("stage"), done.get("key")) != (work.stage, work.key):
+        return None
+    check_files(out, done)
+    return Draft(out, work, out, "reused", f"{out} is up to date")
+
+
 def _begun(out: Path, work: Work, keep_partial: bool) -> Draft:
     """Return the draft of an output whose lock is held."""
     reason = ""
+    if found := _reused(out, work):
+        return found
     done = _manifest_or_none(out)
     if done is not None and done.get("stage") == work.stage:
-        if done.get("key") == work.key:
-            check_files(out, done)
-            return Draft(out, work, out, "reused", f"{out} is up to date")
         reason = f"recomputed because {work.difference(done)}"
     partial = draft_of(out)
     try:

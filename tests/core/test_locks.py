@@ -119,3 +119,13 @@ def test_a_process_takes_up_what_it_began_itself(tmp_path):
     again.commit()
     assert time.monotonic() - started < 5
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_is_finished_is_found_where_no_lock_can_be_made(tmp_path, monkeypatch):
+    open_draft(tmp_path / "x", WORK).commit()
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr(locks, "acquire", refuse)
+    assert open_draft(tmp_path / "x", WORK).reused
