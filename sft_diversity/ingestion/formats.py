@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
+from sft_diversity.ingestion import tables
 from sft_diversity.ingestion.rows import BadRow
 
 #: A speaker and what is said. Speakers: system, user, assistant, call (the assistant calls a
@@ -195,7 +194,7 @@ def _with_calls(said: Any, calls: Any) -> list[Turn]:
     """An OpenAI turn that calls tools: what is said, if anything, then the calls as JSON."""
     text = "" if is_null(said) else _said(said)
     try:
-        call = orjson.dumps(calls).decode()
+        call = tables.as_json(calls).decode()
     except TypeError:
         raise BadRow("bad-turns", "tool_calls is no JSON") from None
     return [("call", f"{text}\n{call}" if text.strip() else call)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import jiter
 import orjson
 
 from sft_diversity.ingestion.json_list import list_elements
@@ -47,85 +48,69 @@ def line_rows(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Row]:
 def parse(raw: bytes) -> dict[str, Any] | BadRow:
     """Return the object that `raw` is, or why it is none.
 
-    NaN and Infinity are read as null. An object with a key given twice is bad: which of the values
-    was meant cannot be known.
+    NaN and Infinity are read as null. An object with a key given twice, at any depth, is bad: which
+    of the values was meant cannot be known.
     """
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as fault:
-        value = _parse_loosely(raw, str(fault))
-    return _checked(raw, value)
+        value = _parse(raw)
+    except ValueError:
+        value = _parse_loosely(raw)
+    return _object(value)
 
 
 def parse_flat(raw: bytes) -> dict[str, Any] | BadRow | None:
     """Return what `parse` does, but None where `raw` is not JSON as a whole."""
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return _object(_parse(raw))
+    except ValueError:
         return None
-    return _checked(raw, value)
 
 
-def _checked(raw: bytes, value: Any) -> dict[str, Any] | BadRow:
-    if isinstance(value, BadRow):
+def _parse(raw: bytes) -> Any:
+    """Parse JSON that nests at most 200 deep and gives no key twice."""
+    return jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
+
+
+def _object(value: Any) -> dict[str, Any] | BadRow:
+    if isinstance(value, dict | BadRow):
         return value
-    if not isinstance(value, dict):
-        return BadRow("not-an-object", type(value).__name__)
-    if _maybe_twice(raw, value) and (key := _key_given_twice(raw)) is not None:
-        return BadRow("duplicate-key", key)
-    return value
+    return BadRow("not-an-object", type(value).__name__)
 
 
-def _parse_loosely(raw: bytes, fault: str) -> Any:
-    """Parse what only NaN or Infinity keep from being JSON; else name the fault.
+def _parse_loosely(raw: bytes) -> Any:
+    """Parse what NaN, depth or nothing at all keeps from being good JSON; else name the fault.
 
     The standard parser is slower and takes more: what it lets through tells what was wrong.
     """
+    twice: list[str] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            count = Counter(key for key, _ in pairs)
+            twice.append(min(key for key in count if count[key] > 1))
+        return made
+
     try:
-        value = json.loads(raw.decode(), parse_constant=lambda _: None)
+        value = json.loads(raw.decode(), parse_constant=lambda _: None, object_pairs_hook=once)
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         return BadRow("too-deep")
     except UnicodeDecodeError as undecodable:
         return BadRow("invalid-utf8", f"byte {undecodable.start}: {undecodable.reason}")
     except UnicodeEncodeError:
-        return BadRow("lone-surrogate", fault)
+        return BadRow("lone-surrogate", _fault(raw))
     except ValueError:
-        return BadRow("not-json", fault)
+        return BadRow("not-json", _fault(raw))
+    if twice and isinstance(value, dict):
+        return BadRow("duplicate-key", twice[0])
     return value
 
 
-def _maybe_twice(raw: bytes, value: dict[str, Any]) -> bool:
-    """Whether a key's text occurs more often than once a (sub)object: cheap, errs to yes."""
-    for key, inner in value.items():
-        if raw.count(_quoted(key)) > 1:
-            return True
-        if isinstance(inner, str):
-            continue
-        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
-            for name in inner[0]:
-                if raw.count(_quoted(name)) > len(inner):
-                    return True
-        elif isinstance(inner, dict):
-            return True
-    return False
-
-
-@functools.lru_cache(4096)
-def _quoted(key: str) -> bytes:
-    return f'"{key}"'.encode()
-
-
-def _key_given_twice(raw: bytes) -> str | None:
-    twice: list[str] = []
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice.extend(sorted({name for name in names if names.count(name) > 1}))
-
+def _fault(raw: bytes) -> str:
+    """Say where `raw` ceases to be JSON."""
     try:
-        json.loads(raw, object_pairs_hook=check)
-    except (ValueError, RecursionError):
-        return None  # deeper than this check goes: let it pass, the later steps decide
-    return twice[0] if twice else None
+        orjson.loads(raw)
+    except orjson.JSONDecodeError as fault:
+        return str(fault)
+    return ""

@@ -287,7 +287,6 @@ def _key_of_turns(turns: list[Turn]) -> bytes | None:
 
 def _as_json(meta: dict[str, Any]) -> bytes:
     try:
-        options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-        return orjson.dumps(meta, default=tables.plain, option=options)
+        return tables.as_json(meta, orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     except TypeError as fault:
         raise BadRow("too-deep", str(fault)[:200]) from None

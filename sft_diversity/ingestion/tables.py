@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,28 @@ def _one(batch: pa.RecordBatch) -> dict[str, Any] | BadRow:
     return row
 
 
+def as_json(value: Any, option: int = orjson.OPT_NON_STR_KEYS) -> bytes:
+    """Return a value of a row as JSON; integers of more than 64 bits become floats.
+
+    Raises
+    ------
+    TypeError
+        If it is nested too deep, or holds a text that is none.
+    """
+    try:
+        return orjson.dumps(value, default=plain, option=option)
+    except TypeError as fault:
+        try:
+            value = orjson.loads(json.dumps(value, default=plain))
+        except (ValueError, RecursionError):
+            raise fault from None
+        return orjson.dumps(value, option=option)
+
+
 def as_text(row: dict[str, Any]) -> tuple[bytes, int]:
     """Return a row as JSON for the quarantine, cut to `RAW_LIMIT`, and its full length."""
     try:
-        raw = orjson.dumps(row, default=plain, option=orjson.OPT_NON_STR_KEYS)
+        raw = as_json(row)
     except TypeError:
         raw = repr(row).encode("utf-8", "backslashreplace")
     return raw[:RAW_LIMIT], len(raw)

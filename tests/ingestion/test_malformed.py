@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +15,25 @@ import zstandard
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.ingestion import json_rows
 from sft_diversity.ingestion.rows import RAW_LIMIT, REASONS, BadRow
-from tests.ingestion.making import quarantine, responses, row, run, write_lines
+from tests.ingestion.making import quarantine, responses, row, run, samples, write_lines
 
 NEIGHBOURS = ["It is 1.", "It is 2."]
 DEEP = '{"instruction": "x", "output": "y", "deep": ' + "[" * 5000 + "]" * 5000 + "}"
 
+#: A key given twice, in every way that JSON has.
+TWICE = [
+    '"output" : "c"',
+    '"\\u006futput": "c"',
+    '"x\\u002fy": 1, "x\\/y": 2',
+    '"k\\"": 1, "k\\"": 2',
+    '"more": {"k": 1, "k": 2}',
+    '"more": [{"x": {"k": 1, "k": 2}}]',
+    '"more": [[{"k": 1, "k": 2}]]',
+    '"more": [{"z": 1}, {"k": 1, "k": 2}]',
+    '"more": ["text", {"k": 1, "k": 2}]',
+    '"score": NaN, "output": "c"',
+    '"more": ' + "[" * 210 + '{"k": 1, "k": 2}' + "]" * 210,
+]
 BAD_LINES = {
     "not-json": '{"instruction": "a", "output": }',
     "invalid-utf8": b'{"instruction": "a", "output": "\xff\xfe"}',
@@ -40,8 +55,10 @@ OTHER_BAD = [
     ("not-text", {"instruction": "a", "input": 7, "output": "b"}),
     ("lone-surrogate", '{"instruction": "a", "output": "b", "score": NaN, "x": "\\udc00"}'),
     ("too-deep", '{"instruction": "a", "output": "b", "d": ' + "[" * 400 + "]" * 400 + "}"),
-    ("duplicate-key", '{"instruction": "a", "output": "b", "more": {"k": 1, "k": 2}}'),
-]
+    *(("duplicate-key", '{"instruction": "a", "output": "b", ' + more + "}") for more in TWICE),
+    ("duplicate-key", '{"messages": [{"role": "user", "content": "a", "content": "b"}, '
+     '{"role": "assistant", "tool_calls": []}]}'),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reason", "bad"), [*BAD_LINES.items(), *OTHER_BAD])
@@ -69,6 +86,22 @@ def test_a_bad_list_item_goes_to_quarantine_alone(tmp_path, reason, bad):
     run(tmp_path / "rows.json", tmp_path / "out", max_row_mb=0.1)
     assert responses(tmp_path / "out") == NEIGHBOURS
     assert [entry["reason"] for entry in quarantine(tmp_path / "out")] == [reason]
+
+
+@pytest.mark.parametrize("more", ["", '"key7": 1'])
+def test_time_is_linear_in_the_number_of_keys(more):
+    keys = [f'"key{number}": {number}' for number in range(200_000)]
+    raw = ("{" + ", ".join([*keys, *filter(None, [more])]) + "}").encode()
+    started = time.process_time()
+    assert isinstance(json_rows.parse(raw), BadRow) is bool(more)
+    assert time.process_time() - started < 10  # it took minutes for a quarter of them
+
+
+def test_integers_of_any_length_are_kept(tmp_path):
+    file = write_lines(tmp_path / "a.jsonl", [row(1, n=2**64, m=[-(10**30)]), row(2, n=2**64 - 1)])
+    run(file, tmp_path / "out")
+    said = [json.loads(sample["meta"]) for sample in samples(tmp_path / "out")]
+    assert said == [{"n": 2.0**64, "m": [-1e30]}, {"n": 2**64 - 1}]
 
 
 def test_every_reason_is_known_and_tested():
