@@ -160,8 +160,7 @@ def main() -> None:
         if (given.study / name).exists() and (given.study / name).read_text("utf-8").strip():
             shutil.copyfile(given.study / name, given.out / name)
     results = pl.read_csv(given.out / "results.csv", infer_schema_length=None)
-    metrics = given.out / "metrics.csv"
-    fit = fitting.fit(given.out / "results.csv", FitConfig(), metrics if metrics.exists() else None)
+    fit = fitting.fit(given.out, FitConfig())
     (given.out / "fit.json").write_text(json.dumps(fit, indent=1, sort_keys=True) + "\n", "utf-8")
     draws = by_draw(results)
     parts = ["## Verdict", "\n".join(f"- {said}" for said in fit["verdict"])]

@@ -16,6 +16,7 @@ _HOMES = {
     "clean-report": "cleaning.stage:CLEAN_REPORT",
     "embed": "embedding.stage:EMBED",
     "export": "exporting.stage:EXPORT",
+    "fit": "fitting.stage:FIT",
     "ingest": "ingestion.stage:INGEST",
     "index": "levels.stage:INDEX",
     "quality": "scoring.quality:QUALITY",

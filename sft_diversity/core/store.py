@@ -320,6 +320,8 @@ class Store:
         step: dict[str, Any] = {"stage": request.stage.name, "rows": made.rows}
         if made.there:
             step |= {"state": "cached", "seconds": 0.0, "bytes": 0}
+            if request.corpus is None:
+                step["rows"] = folder.read_manifest(made.path)["rows"].get("in")
         elif request.corpus is None or request.corpus.there:
             step |= {
                 "state": "to do",

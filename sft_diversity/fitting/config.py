@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -26,6 +27,9 @@ class FitConfig(Config):
         description="of p-values: holm bounds the chance of any false finding, bh their share",
     )
     seed: int = Field(default=0, ge=0, description="of the bootstrap")
+    metrics: Path | None = Field(
+        default=None, description="CSV of metrics, a row a subset; that of a study is known"
+    )
 
     @property
     def alpha(self) -> float:

@@ -10,6 +10,7 @@ import typer
 from sft_diversity.core import folder
 from sft_diversity.core.progress import say
 from sft_diversity.fitting import stage as fitting
+from sft_diversity.fitting.config import FitConfig
 from sft_diversity.scoring import suites
 from sft_diversity.stages import store
 from sft_diversity.training import curves
@@ -90,11 +91,11 @@ def fit(
     **options: Any,
 ) -> Result:
     """Fit a table of scores, or a study's; options are those of `FitConfig`."""
-    asked = options_from(fitting.FitConfig, config, options)
-    table, place = Path(metrics) if metrics else None, Path(out) if out else None
-    if place:
-        folder.check_out(place, fitting.STAGE)
-    if dry_run:
-        return {"plan": [planned(fitting.plan(Path(results), asked, table, place))]}
-    fitted = fitting.fit(Path(results), asked, table, place, say)
-    return fitted if out is None else fitted | {"out": str(out)}
+    asked = options_from(FitConfig, config, options | {"metrics": metrics})
+    if out is None and not dry_run:
+        return fitting.fit(Path(results), asked)
+    kept = store(WORK, dry_run)
+    output = kept.get("fit", asked, subject=results, out=Path(out) if out else None)
+    if out is None:
+        return {"plan": [step | {"bytes": 0, "out": "-"} for step in kept.plan]}
+    return made(kept, output) if dry_run else fitting.fitted(output.path) | {"out": str(out)}

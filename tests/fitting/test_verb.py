@@ -71,14 +71,19 @@ def test_a_studys_folder_stands_for_its_tables(results, metrics):
 def test_a_plan_touches_nothing(results, tmp_path):
     plan = sft_diversity.fit(results, out=tmp_path / "out", dry_run=True)["plan"]
     assert (plan[0]["state"], plan[0]["rows"]) == ("to do", 62)
-    assert not (tmp_path / "out").exists()
+    assert sft_diversity.fit(results, dry_run=True)["plan"][0]["out"] == "-"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_a_faulty_table_leaves_no_folder(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("strategy,size\nm,1\n", "utf-8")
-    with pytest.raises(DataError, match="lacks the column diversity, seed, score"):
-        sft_diversity.fit(path, out=tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+    for dry_run in (False, True):
+        with pytest.raises(DataError, match="lacks the column diversity, seed, score"):
+            sft_diversity.fit(path, out=tmp_path / "out", dry_run=dry_run)
+    study(0).write_csv(tmp_path / "good.csv")
+    with pytest.raises(DataError, match="metrics lacks the column diversity, seed"):
+        sft_diversity.fit(tmp_path / "good.csv", metrics=path, out=tmp_path / "out", draws=200)
+    assert {p.name for p in tmp_path.iterdir()} == {"results.csv", "good.csv"}
     with pytest.raises(UsageError, match="no file"):
         sft_diversity.fit(tmp_path / "none")

@@ -16,7 +16,7 @@ from sft_diversity.core import folder, incidence, schema, seeding, vectors
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.stage import fit
 from tests.levels import making as levels
-from tests.making import quiet, store
+from tests.making import store
 
 #: What a text may hold that must stay text.
 NASTY = '</script><script>window.hit=1</script><img src=x onerror="window.hit=2">'
@@ -107,7 +107,7 @@ def study(root: Path, corpus: Path, size: int = 40) -> Path:
     _csv(place / "metrics.csv", [m for m in metrics if m["diversity"] is not None])
     failed = {"run": "A-longest-n40-s0-t0", "stage": "finetune", "error": f"stopped {NASTY}"}
     (place / "failures.jsonl").write_text(json.dumps(failed) + "\n")
-    found = fit(place / "results.csv", FitConfig(draws=200), place / "metrics.csv", say=quiet)
+    found = fit(place, FitConfig(draws=200))
     (place / "fit.json").write_text(folder.dump_json(found))
     return place
 
