@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check slurm bench clean
+.PHONY: demo test check faults slurm bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,11 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
+
+# What is promised of bad input, machines and neighbours, tried: SEED=3 for other cases, MINUTES=5 to
+# begin none after that, ONLY=kills/select for some. Mounts small disks where root runs it.
+faults: $(VENV)/.ready
+	$(BIN)/python -m tests.faults --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60) --only "$(ONLY)"
 
 # On a Slurm of one node that the tests install and start: Debian's packages, as root.
 slurm: $(VENV)/.ready

@@ -52,8 +52,8 @@ _SIZES = pa.schema(
 )
 SAME_DRAW = 0.9
 _TEMPLATE_TOKENS = 16  # about what roles and end of turn add to both components
-LOCK = ".lock"
-_OWN = (LOCK, "runs", "models")  # what makes a folder a study's: begun, or records or models copied
+BEGUN = "runs"
+_OWN = (BEGUN, "models")  # what makes a folder a study's: begun, or records or models copied
 _FROM_INDEXES = ("exclude", "match_length")
 _FROM_SELECT = ("tokenizer", "encoder", "embed")  # what indexes and embeddings share with select
 

@@ -6,16 +6,12 @@ run writes. `runs/NAME.json` is written last and carries the key of all that the
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import folder, resources
+from sft_diversity.core import folder, locks, resources
 from sft_diversity.core.errors import DataError, Interrupted, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.scoring import stage as scoring
@@ -29,7 +25,6 @@ from sft_diversity.verbs.measuring import measure as measure_verb
 FROZEN = "study.json"
 VERSION = 1
 _MEASURE = "measure:"  # how the measuring of a subset is named among runs
-_LOCK_WAIT_S = 30.0  # a killed parent's children are gone well before
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 
@@ -127,21 +122,25 @@ def one(place: Path, name: str) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If the study has no such run, or another process is at it.
+        If the study has no such run.
     """
     frozen = thaw(place)
     if name.startswith(_MEASURE):
         return _guarded(place, name, lambda at: _measure(place, frozen, name, at))
     if name not in frozen["runs"]:
         raise UsageError(f"study: no run {name!r}; `--dry-run` lists them")
-    done = record(place, name, frozen["runs"][name]["key"])
-    return done or _guarded(place, name, lambda at: _run(place, frozen, name, at))
+    key = frozen["runs"][name]["key"]
+
+    def do(at: dict[str, str]) -> dict[str, Any]:
+        return record(place, name, key) or _run(place, frozen, name, at)
+
+    return record(place, name, key) or _guarded(place, name, do)
 
 
 def _guarded(place: Path, name: str, do: Any) -> dict[str, Any]:
     """Do it alone, and keep the reason if it fails."""
     at = {"stage": "start"}
-    with lock(place / "runs" / f".{file_name(name)}.lock", name):
+    with locks.alone(place / "runs" / file_name(name), "study"):
         _failed(place, name).unlink(missing_ok=True)
         try:
             made: dict[str, Any] = do(at)
@@ -181,6 +180,7 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
         "seconds": seconds,
     }
     write_json(place / "runs" / f"{name}.json", made)
+    _began(place, name).unlink(missing_ok=True)
     if run["subset"] is not None and not frozen["keep_models"]:
         lighten(Path(model))
     return made
@@ -188,12 +188,17 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
 
 def _clear(place: Path, name: str, model: Path, key: str) -> None:
     """Remove what a run under another key left: the study's own, so nobody is to be asked."""
-    began, partial = place / "runs" / f".{name}.began", model.parent / f".{model.name}.partial"
+    began, partial = _began(place, name), folder.draft_of(model)
     if is_light(model):  # scored before, under other options
         shutil.rmtree(model)
     if partial.exists() and not (began.is_file() and began.read_text("utf-8") == key):
         shutil.rmtree(partial)
     began.write_text(key, "utf-8")
+
+
+def _began(place: Path, name: str) -> Path:
+    """Return the file that says under which key a run under way trains."""
+    return place / "runs" / f".{name}.began"
 
 
 def headline(scores: dict[str, Any]) -> dict[str, float | None]:
@@ -272,28 +277,3 @@ def write_json(path: Path, value: Any) -> None:
     scratch = path.with_name(f".{path.name}.writing")
     scratch.write_text(folder.dump_json(value), "utf-8")
     scratch.replace(path)
-
-
-@contextlib.contextmanager
-def lock(path: Path, what: str, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
-    """Hold a lock that the system frees when this process ends, however it ends.
-
-    Raises
-    ------
-    UsageError
-        If another process keeps it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + wait_s
-    with path.open("w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise UsageError(
-                        f"study: another process is at {what} ({path} is locked); wait for it"
-                    ) from None
-                time.sleep(0.2)
-        yield

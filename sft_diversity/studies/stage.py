@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, locks
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import clock, say
@@ -78,7 +78,7 @@ def study(
     Raises
     ------
     UsageError
-        If an option is wrong, cells are not comparable, or another process is at the study.
+        If an option is wrong, or cells are not comparable.
     Interrupted
         If a signal came; the same call resumes.
     """
@@ -96,8 +96,8 @@ def study(
         prepare.check(asked, place, here.work)
     if dry_run:
         return _planned(here)
-    place.mkdir(parents=True, exist_ok=True)
-    with runs.lock(place / prepare.LOCK, str(place), wait_s=5.0):
+    with locks.alone(place, "study"):
+        (place / prepare.BEGUN).mkdir(parents=True, exist_ok=True)
         made, sizes = _prepare(here)
         frozen = runs.freeze(asked, here.runs, here.work, place)
         left, unmeasured = _left(here, frozen)

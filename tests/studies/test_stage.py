@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sft_diversity.core import folder, machine
+from sft_diversity.core import folder, locks, machine
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.studies import processes, runs
 from sft_diversity.studies.stage import study
@@ -257,6 +257,16 @@ def test_what_a_run_under_other_options_left_half_done_is_begun_anew(config, tmp
     assert study(config, out=out, run=name)["training"]["steps"] == 6
 
 
-def test_two_calls_on_one_study_do_not_meet(config, tmp_path):
-    with runs.lock(tmp_path / ".lock", "it"), pytest.raises(UsageError, match="another process"):
-        study(config, out=tmp_path)
+def test_a_second_call_waits_for_the_first_and_finds_its_runs(config, whole, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole[0] / "runs", out / "runs")
+    lock = locks.acquire(out, "study")
+    assert lock is not None
+    second = start(config, out)
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(timeout=8)
+    assert not (out / "study.json").exists()
+    lock.release()
+    assert second.wait() == 0
+    assert tables(out) == tables(whole[0])
+    assert not list(out.rglob(".*"))
