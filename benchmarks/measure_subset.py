@@ -20,7 +20,7 @@ import numpy as np
 
 from sft_diversity.core import machine
 from sft_diversity.core.corpus import COMPONENTS
-from sft_diversity.core.folder import dump_json
+from sft_diversity.core.folder import dump_json, read_manifest
 from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.metrics import bleu, spread, stage, texts
 from sft_diversity.metrics.table import ComponentData, MeasureConfig
@@ -46,13 +46,14 @@ def main() -> None:
             asked.corpus, out=subset, work=asked.work, strategy="micro-response",
             size=asked.size, diversity=67,
         )  # fmt: skip
-        described = Describer(store(asked.work), MeasureOptions()).describe([subset])
+        kept = store(asked.work)
+        described = Describer(kept, MeasureOptions()).describe([subset])
         wall, processor = time.perf_counter(), time.process_time()
         out = Path(scratch) / "measured"
-        manifest = stage.measure(described, out, MeasureConfig())
+        kept.get("measure", stage.Measurement(datasets=described), out=out)
         found["seconds"] = round(time.perf_counter() - wall, 2)
         found["processor_seconds"] = round(time.process_time() - processor, 2)
-        found["datasets"] = manifest["result"]["datasets"]
+        found["datasets"] = read_manifest(out)["result"]["datasets"]
         found["parts"] = {
             component: _parts(stage.component_data(described[0], component, MeasureConfig()))
             for component in COMPONENTS

@@ -19,6 +19,7 @@ _HOMES = {
     "fit": "fitting.stage:FIT",
     "ingest": "ingestion.stage:INGEST",
     "index": "levels.stage:INDEX",
+    "measure": "metrics.stage:MEASURE",
     "quality": "scoring.quality:QUALITY",
     "rewrite": "rewriting.stage:REWRITE",
     "score harness": "scoring.harness.stage:HARNESS",

@@ -99,9 +99,10 @@ def load(path: Path | None, model: type[C], overrides: Mapping[str, Any] | None 
     return build(model, read_yaml(path), f"config {path}", overrides)
 
 
-def part_of(model: type[C], asked: Config) -> C:
-    """Return the part of `asked` that `model`, a base class of its type, has."""
-    return model(**{name: getattr(asked, name) for name in model.model_fields})
+def part_of(model: type[C], asked: Config, **further: Any) -> C:
+    """Return `model` with what it shares with `asked`; `further` are fields that it has besides."""
+    shared = {name: getattr(asked, name) for name in model.model_fields if name not in further}
+    return model(**shared, **further)
 
 
 def _explain(fault: ValidationError, model: type[BaseModel]) -> str:

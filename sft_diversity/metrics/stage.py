@@ -1,9 +1,9 @@
-"""Measure: data sets in, all diversity metrics out, side by side and by component."""
+"""`measure`: data sets in, all diversity metrics out, side by side and by component."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity.core import folder, incidence, progress, stopping
+from sft_diversity.core import folder, incidence
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.seeding import rows_drawn
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.core.tokens import TokenPass
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.metrics.table import ComponentData, Figure, MeasureConfig, measure_table
+from sft_diversity.metrics.table import ComponentData, MeasureConfig, measure_table
 
 VERSION = 1
-STAGE = "measure"
 _SECONDS_PER_ROW = 0.0012  # both components, one core; for plans only
 Rows = npt.NDArray[np.int64]
 
@@ -40,8 +41,10 @@ class Dataset:
         Heads its column.
     files : sequence of Path
         Parquet files of canonical samples.
-    key : str
-        Content key of the files.
+    rows : int
+        Samples in them.
+    key : str or None
+        Content key of the files; None: they are still to be made.
     tokens : mapping of component to token pass
     embeddings : mapping of component to output of `embed`
     reference : mapping of component to output of `embed`
@@ -54,78 +57,105 @@ class Dataset:
 
     name: str
     files: Sequence[Path]
-    key: str
+    rows: int
+    key: str | None
     tokens: Mapping[Component, Path]
     embeddings: Mapping[Component, Path]
     reference: Mapping[Component, Path]
     indexes: Mapping[str, Path] = field(default_factory=dict)
 
-    @property
-    def rows(self) -> int:
-        """Samples in the files."""
-        return sum(pq.read_metadata(path).num_rows for path in self.files)
+    def contents(self) -> str | None:
+        """Return a key of all that is read of it, or None where part of that is to be made."""
+        read = [self.tokens, self.embeddings, self.reference]
+        if self.key is None or None in (stage_of(at[c]) for at in read for c in COMPONENTS):
+            return None
+        keys = {
+            "samples": self.key,
+            "tokens": [_key(self.tokens[c]) for c in COMPONENTS],
+            "embeddings": [core_vectors.key(self.embeddings[c], c) for c in COMPONENTS],
+            "reference": [core_vectors.key(self.reference[c], c) for c in COMPONENTS],
+            "indexes": {name: _key(place) for name, place in sorted(self.indexes.items())},
+        }
+        return content_key([self.name, keys])
 
 
-def plan(datasets: Sequence[Dataset], out: Path, config: MeasureConfig) -> dict[str, Any]:
-    """Say what `measure` would do; touches nothing."""
-    rows = sum(dataset.rows for dataset in datasets)
-    done = folder.read_manifest(out) if folder.stage_of(out) == STAGE else {}
-    cached = done.get("key") == _work(datasets, config).key
-    return {
-        "stage": STAGE,
-        "rows": rows,
-        "cached": cached,
-        "seconds": 0.0 if cached else round(rows * _SECONDS_PER_ROW, 1),
-        "bytes": 4_000 * len(datasets),
-        "out": str(out),
-    }
+class Measurement(MeasureConfig):
+    """What is measured, and how."""
+
+    datasets: tuple[Dataset, ...]
 
 
-def place(datasets: Sequence[Dataset], config: MeasureConfig, root: Path) -> Path:
-    """Return the folder of a measurement within the work folder, named by all it depends on."""
-    return root / STAGE / _work(datasets, config).key[:16]
+def needs(config: Measurement, ask: Ask) -> None:
+    """Read data sets and what describes them."""
+    if not config.datasets:
+        raise UsageError("measure: no data set; name a subset, a corpus or a raw file")
+    for number, dataset in enumerate(config.datasets):
+        ask.key(f"{number:03}", dataset.contents())
 
 
-def measure(
-    datasets: Sequence[Dataset],
-    out: Path,
-    config: MeasureConfig,
-    say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
-    """Measure data sets into `out/metrics/<number>-<component>.json`; return the manifest.
+def units(config: Measurement, inputs: Mapping[str, Made]) -> list[Unit]:
+    """Return the metrics of a component of a data set, each a file."""
+    return [
+        Unit(_file(number, component), dataset.rows, (dataset, component))
+        for component in COMPONENTS
+        for number, dataset in enumerate(config.datasets)
+    ]
 
-    Its `result` has `datasets`: for each its name, rows, words sampled, and the metrics of both
-    components. One file is the unit of resume.
+
+def each(job: Job[Measurement]) -> None:
+    """Measure what is left of the units.
 
     Raises
     ------
     DataError
         If a data set is empty or its samples are not in the passes that describe them.
-    UsageError
-        If there is no data set.
     """
-    if not datasets:
-        raise UsageError("measure: no data set; name a subset, a corpus or a raw file")
-    draft = folder.open_draft(out, _work(datasets, config))
-    say(f"measure: {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out, STAGE)
-    steps = [(c, number) for c in COMPONENTS for number in range(len(datasets))]
-    with progress.progress("measure", len(steps), "components") as bar:
-        for component, number in steps:
-            name = _file(number, component)
-            if not draft.has(name):
-                stopping.safe_point(STAGE)
-                part = component_data(datasets[number], component, config)
-                draft.write_json(name, measure_table(part, config))
-            bar.advance()
-    figures = [_figures(draft.path, datasets[number], number) for number in range(len(datasets))]
-    rows = sum(dataset.rows for dataset in datasets)
-    return draft.commit(
+    for unit in job.todo("components"):
+        dataset, component = unit.what
+        part = component_data(dataset, component, job.config)
+        job.draft.write_json(unit.name, measure_table(part, job.config))
+
+
+def join(job: Job[Measurement]) -> Result:
+    """Return the figures: `datasets`, for each its name, rows, and the metrics of both components.
+
+    The options of the metrics stand beside them.
+    """
+    given = job.config.datasets
+    figures = [
+        {"name": dataset.name, "rows": dataset.rows}
+        | {
+            c: json.loads((job.draft.path / _file(number, c)).read_text("utf-8"))
+            for c in COMPONENTS
+        }
+        for number, dataset in enumerate(given)
+    ]
+    rows = sum(dataset.rows for dataset in given)
+    return Result(
         rows=folder.rows_account(rows, rows, {}),
-        seeds={"seed": config.seed},
-        result={"datasets": figures, **config.model_dump(exclude={"seed"})},
+        seeds={"seed": job.config.seed},
+        figures={"datasets": figures, **job.config.model_dump(exclude={"datasets", "seed"})},
     )
+
+
+def _file(number: int, component: Component) -> str:
+    return f"metrics/{number:03}-{component}.json"
+
+
+def _key(place: Path) -> str:
+    return folder.contents_key(folder.read_input(place))
+
+
+def _cost(config: Measurement, ask: Ask) -> dict[str, Any]:
+    rows = sum(dataset.rows for dataset in config.datasets)
+    size = 4_000 * len(config.datasets)
+    return {"rows": rows, "seconds": round(rows * _SECONDS_PER_ROW, 1), "bytes": size}
+
+
+MEASURE = Stage(
+    "measure", VERSION, Measurement, needs=needs, units=units, each=each, join=join, cost=_cost,
+    options=lambda config: config.model_dump(mode="json", exclude={"datasets"}),
+)  # fmt: skip
 
 
 def component_data(dataset: Dataset, component: Component, config: MeasureConfig) -> ComponentData:
@@ -192,33 +222,3 @@ def _rows(ids: pa.Array, among: pa.Array, name: str, what: str) -> Rows:
             "of its corpus; measure it with the work folder it was selected with, or another --work"
         )
     return np.asarray(rows.to_numpy(zero_copy_only=False)).astype(np.int64)
-
-
-def _figures(place: Path, dataset: Dataset, number: int) -> dict[str, Any]:
-    metrics: dict[str, Mapping[str, Figure]] = {
-        component: json.loads((place / _file(number, component)).read_text("utf-8"))
-        for component in COMPONENTS
-    }
-    return {"name": dataset.name, "rows": dataset.rows, **metrics}
-
-
-def _file(number: int, component: str) -> str:
-    return f"metrics/{number:03}-{component}.json"
-
-
-def _work(datasets: Sequence[Dataset], config: MeasureConfig) -> folder.Work:
-    inputs = {}
-    for number, dataset in enumerate(datasets):
-        read = {
-            "samples": dataset.key,
-            "tokens": [_key(dataset.tokens[c]) for c in COMPONENTS],
-            "embeddings": [core_vectors.key(dataset.embeddings[c], c) for c in COMPONENTS],
-            "reference": [core_vectors.key(dataset.reference[c], c) for c in COMPONENTS],
-            "indexes": {name: _key(place) for name, place in sorted(dataset.indexes.items())},
-        }
-        inputs[f"{number:03}"] = content_key([dataset.name, read])
-    return folder.Work(STAGE, VERSION, inputs, config.model_dump(mode="json"))
-
-
-def _key(place: Path) -> str:
-    return folder.contents_key(folder.read_input(place))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow.parquet as pq
 import typer
 from pydantic import Field
 
@@ -25,15 +26,14 @@ from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.levels.tokens import TOKENIZER
-from sft_diversity.metrics import stage as measuring
-from sft_diversity.metrics.stage import Dataset
+from sft_diversity.metrics.stage import Dataset, Measurement
 from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.reporting import stage as reporting
 from sft_diversity.reporting.locate import locate
 from sft_diversity.selection import stage as selecting
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import WORK, ConfigFile, CorpusOption, DryRun, OutOrWork, Work
-from sft_diversity.verbs.results import Result, options_from, planned
+from sft_diversity.verbs.results import Result, made, options_from, planned
 from sft_diversity.verbs.sources import corpus_of
 
 _NOT_THERE = Made(Path(), None, there=False)
@@ -77,19 +77,12 @@ def measure(
 ) -> Result:
     """Measure the diversity of subsets, corpora or raw files; see `MeasureOptions`."""
     asked = options_from(MeasureOptions, config, options)
-    plain = configs.part_of(MeasureConfig, asked)
-    kept = store(work, dry_run)
-    if out:
-        folder.check_out(Path(out), measuring.STAGE)
+    kept, place = store(work, dry_run), Path(out) if out else None
+    if place:
+        folder.check_out(place, "measure")
     described = Describer(kept, asked).describe(dataset)
-    place = Path(out) if out else measuring.place(described, plain, Path(work))
-    if dry_run:
-        step = measuring.plan(described, place, plain)
-        if len(described) < len(dataset):  # the others are not made yet
-            step = {"rows": sum(one["rows"] for one in kept.plan if one["stage"] == "ingest")}
-        kept.note("measure", place, step)
-        return {"plan": kept.plan}
-    return folder.figures(measuring.measure(described, place, plain, say), place)
+    wanted = configs.part_of(Measurement, asked, datasets=described)
+    return made(kept, kept.get("measure", wanted, out=place))
 
 
 def report(
@@ -135,11 +128,10 @@ def _measures(places: Sequence[Path], work: Path) -> Result | None:
     if any(folder.stage_of(place) != selecting.STAGE for place in places):
         return None
     described = Describer(store(work, dry=True), MeasureOptions()).describe(places)
-    if len(described) < len(places):
+    if None in (dataset.contents() for dataset in described):
         return None
-    plain = MeasureConfig()
-    at = measuring.place(described, plain, work)
-    result: Result = measuring.measure(described, at, plain, say)["result"]
+    output = store(work).get("measure", Measurement(datasets=described))
+    result: Result = folder.read_manifest(output.path)["result"]
     return result
 
 
@@ -161,10 +153,10 @@ class Describer:
         if options.reference is not None:
             corpora.manifest(Path(options.reference))
 
-    def describe(self, sources: Sequence[str | Path]) -> list[Dataset]:
+    def describe(self, sources: Sequence[str | Path]) -> tuple[Dataset, ...]:
         """Return the data sets of `sources`: subsets, corpora or raw files, named apart.
 
-        In a dry run only those are returned that are there; the others are in the store's plan.
+        In a dry run some of what they name may be in the store's plan alone.
         """
         paths = [Path(source) for source in sources]
         names = [path.name for path in paths]
@@ -176,21 +168,21 @@ class Describer:
         for path in paths:
             if folder.stage_of(path) is None:
                 ingesting.check_rows(ingesting.resolve((path,), ingest))
-        found = (self._one(path, name) for path, name in zip(paths, named, strict=True))
-        return [dataset for dataset in found if dataset is not None]
+        return tuple(self._one(path, name) for path, name in zip(paths, named, strict=True))
 
-    def _one(self, path: Path, name: str) -> Dataset | None:
+    def _one(self, path: Path, name: str) -> Dataset:
         corpus: Made | None = None
         chosen_by = None
         if folder.stage_of(path) == "select":
             files = sorted((path / "samples").glob("*.parquet"))
             manifest = folder.read_input(path)
-            key = folder.contents_key(manifest, "samples/")
+            key: str | None = folder.contents_key(manifest, "samples/")
+            rows = sum(pq.read_metadata(file).num_rows for file in files)
             pool, chosen_by = manifest["inputs"]["corpus"], manifest["inputs"].get("incidence")
         else:
             corpus = corpus_of(self._store, (path,), self._options.ingest)
             files = corpora.shards(corpus.path) if corpus.there else []
-            key = pool = corpus.key or "not made yet"
+            key, rows, pool = corpus.key, corpus.rows, corpus.key or "not made yet"
         # what the corpus of a subset has serves the subset too
         at: dict[tuple[str, Component], Path | None] = {
             wanted: self._there(*wanted, Made(path, pool)) for wanted in self._wanted
@@ -204,11 +196,8 @@ class Describer:
         tokens = {c: _path(at["tokens", c]) for c in COMPONENTS}
         embeddings = {c: _path(at["embed", c]) for c in COMPONENTS}
         reference = {c: self._reference(c) or embeddings[c] for c in COMPONENTS}
-        places = [*tokens.values(), *embeddings.values(), *reference.values()]
-        if self._store.dry and (not files or None in map(folder.stage_of, places)):
-            return None
         indexes = self._indexes(pool, chosen_by)
-        return Dataset(name, files, key, tokens, embeddings, reference, indexes)
+        return Dataset(name, files, rows, key, tokens, embeddings, reference, indexes)
 
     def _there(self, stage: str, component: Component, corpus: Made) -> Path | None:
         """Return a finished pass or embeddings of a corpus, known by its key alone."""

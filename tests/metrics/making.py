@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, schema, vectors
-from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.metrics.stage import Dataset
 from tests.levels import making
 from tests.making import store
@@ -48,15 +48,17 @@ def described(root: Path) -> Dataset:
     """Return a described corpus of 48 samples."""
     corpus = making.topical(root / "corpus")
     tokenizer = str(making.tokenizer_file(root / "tokenizer.json"))
-    passes, embeddings = {}, {}
+    passes: dict[Component, Path] = {}
+    embeddings: dict[Component, Path] = {}
     for component in COMPONENTS:
         counted = {"component": component, "tokenizer": tokenizer}
         passes[component] = store(root / "work").get("tokens", counted, corpus).path
         embeddings[component] = embedded(corpus, root / f"vectors-{component}", component)
     indexes = {"macro-response": indexed(corpus, root / "index")}
     return Dataset(
-        "all", corpora.shards(corpus), corpora.key(corpus), passes, embeddings, embeddings, indexes
-    )
+        "all", corpora.shards(corpus), corpora.rows(corpus), corpora.key(corpus),
+        passes, embeddings, embeddings, indexes,
+    )  # fmt: skip
 
 
 def subset(dataset: Dataset, out: Path, rows: list[int], name: str = "some") -> Dataset:
@@ -64,4 +66,4 @@ def subset(dataset: Dataset, out: Path, rows: list[int], name: str = "some") -> 
     whole = pa.concat_tables([pq.read_table(path) for path in dataset.files])
     pq.write_table(whole.take(rows), out)
     given = {k: getattr(dataset, k) for k in ("tokens", "embeddings", "reference", "indexes")}
-    return Dataset(name, [out], f"key of {sorted(rows)}", **given)
+    return Dataset(name, [out], len(rows), f"key of {sorted(rows)}", **given)

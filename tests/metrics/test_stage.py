@@ -13,9 +13,9 @@ from sft_diversity.core.folder import verify
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.vectors import unit
 from sft_diversity.metrics import stage
-from sft_diversity.metrics.stage import component_data, measure, plan
+from sft_diversity.metrics.stage import Measurement, component_data
 from sft_diversity.metrics.table import ComponentData, MeasureConfig, measure_table
-from tests.making import quiet
+from tests.making import left_behind, make, plan, quiet
 from tests.metrics import making
 
 CONFIG = MeasureConfig(self_bleu_sample=20, novelsum_sample=30, reference_sample=40)
@@ -36,12 +36,20 @@ def few(corpus, tmp_path):
     return making.subset(corpus, tmp_path / "few.parquet", [40, 3, 17, 25, 8, 8 + 5])
 
 
+def measure(datasets, out, config=CONFIG, say=quiet):
+    return make("measure", Measurement(**config.model_dump(), datasets=datasets), out, say=say)
+
+
+def planned(datasets, out, config=CONFIG):
+    return plan("measure", Measurement(**config.model_dump(), datasets=datasets), out)
+
+
 def bytes_of(out):
     return {p.name: p.read_bytes() for p in sorted((out / "metrics").iterdir())}
 
 
 def test_every_metric_of_both_components_stands_in_the_result(corpus, few, tmp_path):
-    result = measure([corpus, few], tmp_path / "out", CONFIG, quiet)["result"]
+    result = measure([corpus, few], tmp_path / "out")["result"]
     assert [(d["name"], d["rows"]) for d in result["datasets"]] == [("all", 48), ("some", 6)]
     kinds = {"macro_kinds", "macro_share", "macro_evenness"}
     for dataset in result["datasets"]:
@@ -66,18 +74,19 @@ def test_the_order_in_which_samples_were_picked_does_not_matter(corpus, tmp_path
     rows = list(range(0, 48, 2))
     one = making.subset(corpus, tmp_path / "a.parquet", rows)
     other = making.subset(corpus, tmp_path / "b.parquet", rows[::-1])
-    measure([one], tmp_path / "one", CONFIG, quiet)
-    measure([other], tmp_path / "other", CONFIG, quiet)
+    measure([one], tmp_path / "one")
+    measure([other], tmp_path / "other")
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "other")
 
 
 def test_a_second_run_reuses_and_other_options_recompute(few, tmp_path):
     said = []
-    measure([few], tmp_path / "out", CONFIG, said.append)
-    assert plan([few], tmp_path / "out", CONFIG)["cached"]
-    measure([few], tmp_path / "out", CONFIG, said.append)
+    measure([few], tmp_path / "out", say=said.append)
+    step = planned([few], tmp_path / "out")
+    assert (step["state"], step["rows"]) == ("cached", 6)
+    measure([few], tmp_path / "out", say=said.append)
     other = CONFIG.model_copy(update={"self_bleu_sample": 4})
-    assert not plan([few], tmp_path / "out", other)["cached"]
+    assert planned([few], tmp_path / "out", other)["state"] == "to do"
     measure([few], tmp_path / "out", other, said.append)
     assert "up to date" in said[1]
     assert "self_bleu_sample changed: 20 -> 4" in said[2]
@@ -92,14 +101,14 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
         "root = Path(sys.argv[1])\n"
         "data = making.described(root)\n"
         "few = making.subset(data, root / 'few.parquet', [1, 2, 3])\n"
-        "stage.measure([data, few], root / 'whole', test_stage.CONFIG, test_stage.quiet)\n"
+        "test_stage.measure([data, few], root / 'whole')\n"
         "table, calls = stage.measure_table, []\n"
         "def killed(part, config):\n"
         "    calls.append(1)\n"
         "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return table(part, config)\n"
         "stage.measure_table = killed\n"
-        "stage.measure([data, few], root / 'out', test_stage.CONFIG, test_stage.quiet)\n"
+        "test_stage.measure([data, few], root / 'out')\n"
     )
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, env=os.environ)
     assert run.returncode == -signal.SIGKILL
@@ -107,27 +116,28 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
     data = making.described(tmp_path / "again")  # elsewhere, but of the same contents
     few = making.subset(data, tmp_path / "few.parquet", [1, 2, 3])
     said = []
-    measure([data, few], tmp_path / "out", CONFIG, said.append)
+    measure([data, few], tmp_path / "out", say=said.append)
     assert "resumed" in said[0]
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+    assert left_behind(tmp_path) == []
 
 
 def test_samples_that_the_passes_do_not_know_are_an_error(corpus, tmp_path):
     stranger = making.described(tmp_path / "other")
     mixed = stage.Dataset(
-        "mixed", stranger.files, "k", corpus.tokens, corpus.embeddings, corpus.reference
+        "mixed", stranger.files, 48, "k", corpus.tokens, corpus.embeddings, corpus.reference
     )
-    measure([mixed], tmp_path / "out", CONFIG, quiet)  # the same texts have the same ids
+    measure([mixed], tmp_path / "out")  # the same texts have the same ids
     strange = making.making.corpus(tmp_path / "strange", [("Who?", "Me.")])
     files = making.corpora.shards(strange)
-    lost = stage.Dataset("lost", files, "k", corpus.tokens, corpus.embeddings, corpus.reference)
+    lost = stage.Dataset("lost", files, 1, "k", corpus.tokens, corpus.embeddings, corpus.reference)
     with pytest.raises(DataError, match="1 of 1 samples of lost are not in the token pass"):
-        measure([lost], tmp_path / "nothing", CONFIG, quiet)
+        measure([lost], tmp_path / "nothing")
 
 
 def test_no_data_set_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="no data set"):
-        measure([], tmp_path / "out", CONFIG, quiet)
+        measure([], tmp_path / "out")
 
 
 def part_of(n, **changes):
