@@ -21,6 +21,7 @@ _HOMES = {
     "index": "levels.stage:INDEX",
     "measure": "metrics.stage:MEASURE",
     "quality": "scoring.quality:QUALITY",
+    "report": "reporting.stage:REPORT",
     "rewrite": "rewriting.stage:REWRITE",
     "score harness": "scoring.harness.stage:HARNESS",
     "score heldout": "scoring.stage:HELDOUT",

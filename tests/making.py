@@ -114,6 +114,22 @@ def planned_score(model: str | Path, config: Any) -> dict[str, Any]:
     return plan(f"score {config.suite}", config, Path("nowhere"), subject=model)
 
 
+def report(
+    sources: list[Path],
+    out: Path,
+    config: Any,
+    work: Path | None = None,
+    say: Callable[[str], None] = quiet,
+) -> dict[str, Any]:
+    """Report folders with what is found in `work`, without it with nothing; return the manifest."""
+    from sft_diversity.reporting.locate import Found, locate
+    from sft_diversity.reporting.stage import Report
+
+    found = Found() if work is None else locate(sources, work)
+    wanted = Report(**config.model_dump(), sources=tuple(sources), found=found)
+    return make("report", wanted, out, say=say)
+
+
 def export(
     source: Path, out: str | Path, config: Any, say: Callable[[str], None] = quiet
 ) -> dict[str, Any]:

@@ -183,7 +183,6 @@ def write_figures(page: Row, place: Path, which: FigureFormat) -> list[str]:
     The plots of one kind stand in one figure, on a common scale where they have one on the page;
     each is written as SVG, PDF and PNG, or as one of these. Equal data give equal files.
     """
-    place.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     with plots.drawing():
         for name, figure in _figures(page):

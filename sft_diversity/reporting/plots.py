@@ -22,6 +22,8 @@ from xml.etree import ElementTree
 import numpy as np
 from markupsafe import Markup
 
+from sft_diversity.core import folder
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -243,11 +245,11 @@ def _mark(name: str, attributes: dict[str, str], inner: str = "") -> Markup:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure to `path`, whole or not at all; the same figure gives the same bytes."""
-    scratch = path.with_name(f".{path.name}.writing")
     kind = path.suffix.removeprefix(".")
     times = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
-    figure.savefig(scratch, format=kind, dpi=300, metadata=times)
-    scratch.replace(path)
+    with folder.writing(path, "report") as scratch:
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(scratch, format=kind, dpi=300, metadata=times)
 
 
 def name_lines(figure: Figure, names: Sequence[tuple[str, str]]) -> None:

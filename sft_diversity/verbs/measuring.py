@@ -19,7 +19,6 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.models import ENCODER
-from sft_diversity.core.progress import say
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
@@ -29,11 +28,13 @@ from sft_diversity.levels.tokens import TOKENIZER
 from sft_diversity.metrics.stage import Dataset, Measurement
 from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.reporting import stage as reporting
+from sft_diversity.reporting.config import ReportConfig
+from sft_diversity.reporting.figures import FigureFormat
 from sft_diversity.reporting.locate import locate
-from sft_diversity.selection import stage as selecting
+from sft_diversity.reporting.stage import Report
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import WORK, ConfigFile, CorpusOption, DryRun, OutOrWork, Work
-from sft_diversity.verbs.results import Result, made, options_from, planned
+from sft_diversity.verbs.results import Result, made, options_from
 from sft_diversity.verbs.sources import corpus_of
 
 _NOT_THERE = Made(Path(), None, there=False)
@@ -53,7 +54,7 @@ class MeasureOptions(MeasureConfig):
     embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
 
 
-class ReportOptions(reporting.ReportConfig):
+class ReportOptions(ReportConfig):
     """Options of `report`."""
 
     measure: bool = Field(
@@ -62,7 +63,7 @@ class ReportOptions(reporting.ReportConfig):
     figures: Path | None = Field(
         default=None, description="folder for the page's plots as files, for papers"
     )
-    figure_format: reporting.FigureFormat = Field(
+    figure_format: FigureFormat = Field(
         default="all", description="of these files: svg, pdf, png, or all three"
     )
 
@@ -104,35 +105,33 @@ def report(
     `out` is the page, or a folder for it and the data behind it.
     """
     asked = options_from(ReportOptions, config, options)
-    plain = configs.part_of(reporting.ReportConfig, asked)
-    places = reporting.checked([Path(one) for one in source])
+    places, kept = reporting.checked([Path(one) for one in source]), store(work, dry_run)
     found = locate(places, Path(work), Path(corpus) if corpus else None)
-    measures = None if dry_run or not asked.measure else _measures(places, Path(work))
     one_file = Path(out).suffix == ".html"
     reporting.check_out(Path(out), one_file, asked.figures)
-    kept = reporting.place(places, found, measures, plain, Path(work)) if one_file else Path(out)
+    measured = _measured(kept, places) if asked.measure else None
+    wanted = configs.part_of(Report, asked, sources=places, found=found, measures=measured)
+    output = kept.get("report", wanted, out=None if one_file else Path(out))
     if dry_run:
-        return {"plan": [planned(reporting.plan(places, kept, found, plain) | {"out": str(out)})]}
-    made = reporting.report(places, kept, found, measures, plain, say)
+        kept.plan[-1]["out"] = str(out)
+        return made(kept, output)
     if one_file:
-        reporting.put(kept, Path(out))
-    result = folder.figures(made, out)
+        reporting.put(output.path, Path(out))
+    result = made(kept, output) | {"out": str(out)}
     if asked.figures is not None:
-        names = reporting.put_figures(kept, asked.figures, asked.figure_format)
+        names = reporting.put_figures(output.path, asked.figures, asked.figure_format)
         result["figures"] = [str(asked.figures / name) for name in names]
     return result
 
 
-def _measures(places: Sequence[Path], work: Path) -> Result | None:
-    """Return the measures of subsets; None where what they read would have to be made first."""
-    if any(folder.stage_of(place) != selecting.STAGE for place in places):
+def _measured(kept: Store, places: Sequence[Path]) -> Path | None:
+    """Measure subsets; None where what that reads would have to be made first."""
+    if any(folder.stage_of(place) != "select" for place in places):
         return None
-    described = Describer(store(work, dry=True), MeasureOptions()).describe(places)
+    described = Describer(store(kept.root, dry=True), MeasureOptions()).describe(places)
     if None in (dataset.contents() for dataset in described):
         return None
-    output = store(work).get("measure", Measurement(datasets=described))
-    result: Result = folder.read_manifest(output.path)["result"]
-    return result
+    return kept.get("measure", Measurement(datasets=described)).path
 
 
 class Describer:

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from sft_diversity import measure, select
+from sft_diversity import measure, report, select
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import UsageError
 from sft_diversity.metrics import show
+from sft_diversity.verbs import measuring
 from tests import tiny
 from tests.embedding import make
 
@@ -100,3 +101,19 @@ def test_data_sets_of_one_name_are_told_apart_by_their_folders(place, subset):
 def test_what_is_no_data_set_is_an_error(place):
     with pytest.raises(UsageError, match="no such file"):
         measure(place / "nothing.jsonl", **options(place))
+
+
+def test_a_report_shows_the_measures_of_a_subset_and_its_dry_run_knows_them(
+    place, subset, monkeypatch, tmp_path
+):
+    described = {name: value for name, value in options(place).items() if name != "work"}
+    own = measuring.MeasureOptions(**described)
+    measure(subset, **options(place))
+    monkeypatch.setattr(measuring, "MeasureOptions", lambda: own)
+    asked = {"out": tmp_path / "page.html", "work": place / "work", "layout": "none"}
+    for state in ("to do", "cached"):
+        plan = report(subset, dry_run=True, **asked)["plan"]
+        steps = [(step["stage"], step["state"]) for step in plan]
+        assert steps == [("measure", "cached"), ("report", state)]
+        assert report(subset, **asked)["out"] == plan[-1]["out"] == str(asked["out"])
+    assert "self-BLEU" in asked["out"].read_text()

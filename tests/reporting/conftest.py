@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.locate import locate
-from sft_diversity.reporting.stage import DATA, PAGE, report
-from tests.making import quiet
+from sft_diversity.reporting.stage import DATA, PAGE
+from tests.making import report
 from tests.reporting import making
 
 
@@ -34,7 +33,7 @@ def pages(made, tmp_path_factory):
              "corpus": ["corpus"]}  # fmt: skip
     for sort, names in sorts.items():
         sources = [made[name] for name in names]
-        report(sources, out / sort, locate(sources, made["work"]), None, config, quiet)
+        report(sources, out / sort, config, made["work"])
     return out
 
 

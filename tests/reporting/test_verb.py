@@ -35,6 +35,8 @@ def test_a_page_is_written_where_asked_and_its_folder_kept_in_the_work_folder(
 
 def test_a_folder_has_the_page_and_its_data(made, options, tmp_path):
     sft_diversity.report(made["study"], out=tmp_path / "out", **options)
+    again = sft_diversity.report(made["study"], out=tmp_path / "out", dry_run=True, **options)
+    assert again["plan"][0]["state"] == "cached"
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["manifest.json", "report.html", "report.json"]
 
@@ -43,7 +45,7 @@ def test_a_dry_run_plans_and_touches_nothing(made, options, tmp_path):
     planned = sft_diversity.report(
         made["one"], out=tmp_path / "page.html", dry_run=True, **options
     )["plan"]
-    assert [step["stage"] for step in planned] == ["report"]
+    assert [(step["stage"], step["state"]) for step in planned] == [("report", "to do")]
     assert list(tmp_path.iterdir()) == []
 
 
