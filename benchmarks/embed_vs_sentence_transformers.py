@@ -31,8 +31,8 @@ from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding import pool
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.batches import Batch, cut
-from sft_diversity.embedding.locate import locate
-from sft_diversity.embedding.stage import EmbedConfig, encoder_for, place
+from sft_diversity.embedding.encoders import find_encoder
+from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place
 
 RESULTS = Path(__file__).parent / "results"
 ROWS_OF_LAYERS = 6 * 12 * 384**2  # multiply-adds a token in the packaged encoder's products
@@ -50,13 +50,12 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     config = EmbedConfig(encoder=asked.encoder)
-    files = locate(asked.encoder)
-    assert files is not None
+    files = find_encoder(asked.encoder)
     placement = place(config)
-    ours = encoder_for(files, config, placement.precision, placement.device)
+    ours = load_encoder(files, config, placement.precision, placement.device)
     texts = _texts(asked.corpus, asked.texts, asked.seed)
     context = multiprocessing.get_context("spawn")
-    theirs = ProcessPoolExecutor(1, context, initializer=_load_peer, initargs=(str(files.folder),))
+    theirs = ProcessPoolExecutor(1, context, initializer=_load_peer, initargs=(str(files.path),))
     theirs.submit(_encode_peer, texts[:8]).result()
 
     rounds, cosines = [], []

@@ -200,11 +200,10 @@ def assembling(corpus: Path, place: Path, rows: int) -> dict[str, float]:
     """
     from sft_diversity.embedding import batches, stage
     from sft_diversity.embedding import cache as caches
-    from sft_diversity.embedding.locate import locate
+    from sft_diversity.embedding.encoders import find_encoder
 
     cut = resharded(corpus, place / "corpus", rows, SHARDS)
-    files, config = locate("packaged"), stage.EmbedConfig()
-    assert files is not None
+    files, config = find_encoder("packaged"), stage.EmbedConfig()
     at = stage.cache_folder(place / "work", config, files, stage.place(config))
     rng, texts = np.random.default_rng(0), 0
     for batch in batches.missing(parts.slices(cut), config.components, caches.Vectors(at)):
@@ -232,14 +231,13 @@ def _worker(verb: str) -> Callable[[Slice], object]:
         import torch
 
         from sft_diversity.embedding.batches import encode
-        from sft_diversity.embedding.locate import locate
-        from sft_diversity.embedding.stage import EmbedConfig, encoder_for, place
+        from sft_diversity.embedding.encoders import find_encoder
+        from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place
 
         torch.set_num_threads(1)
-        files, config = locate("packaged"), EmbedConfig(workers=1)
-        assert files is not None
+        files, config = find_encoder("packaged"), EmbedConfig(workers=1)
         at = place(config)
-        encoder = encoder_for(files, config, at.precision, "cpu")
+        encoder = load_encoder(files, config, at.precision, "cpu")
 
         def embed(piece: Slice) -> object:
             table = piece.read(corpora.COMPONENTS)

@@ -50,7 +50,10 @@ class Texts:
 
 def read_texts(corpus: Path, count: int) -> Texts:
     """Render the first samples of a corpus; it is ordered by content hash, so they are a draw."""
-    source, tokenizer = samples.find(corpus), models.load_tokenizer(models.find_base(None))
+    source, tokenizer = (
+        samples.find(corpus),
+        models.load_right_padding_tokenizer(models.find_base(None)),
+    )
     chat.ensure_template(tokenizer)
     first = samples.Source(source.files[:1], source.key, source.stage)
     rendered = samples.render(first, tokenizer, MAX_LENGTH, "trim")

@@ -120,7 +120,7 @@ def _fetch_apart(found: Sequence[Need], profile: Profile) -> None:
 
 
 def _fetch(need: Need) -> None:
-    from sft_diversity.embedding.locate import locate
+    from sft_diversity.embedding.encoders import find_encoder
     from sft_diversity.levels.tokenizing import load_tokenizer
     from sft_diversity.scoring.model import find
     from sft_diversity.training.models import find_base
@@ -130,7 +130,7 @@ def _fetch(need: Need) -> None:
     elif need.kind == "scored model":
         find(need.name)
     elif need.kind == "encoder":
-        locate(need.name, need.revision)
+        find_encoder(need.name, need.revision)
     else:
         load_tokenizer(need.name)
 

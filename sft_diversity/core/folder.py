@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -119,9 +120,7 @@ class Draft:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path; on success it is synced and renamed to `name`."""
-        final = self.path / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with writing(final, self.work.stage) as scratch:
+        with writing(self.path / name, self.work.stage) as scratch:
             yield scratch
 
     def write_table(self, name: str, table: pa.Table) -> None:
@@ -131,8 +130,7 @@ class Draft:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file with sorted keys, whole or not at all."""
-        with self.writing(name) as path:
-            path.write_text(dump_json(value), "utf-8")
+        write_json(self.path / name, value, self.work.stage)
 
     def commit(
         self,
@@ -173,8 +171,7 @@ class Draft:
             "versions": versions(),
             **dict(run or {}),
         }
-        with self.writing(MANIFEST) as path:
-            path.write_text(dump_json(body), "utf-8")
+        self.write_json(MANIFEST, body)
         _sync(self.path)
         self._publish()
         return body
@@ -196,6 +193,8 @@ class Draft:
 def writing(final: Path, stage: str) -> Iterator[Path]:
     """Yield a path of this process's own; on success it is synced and renamed to `final`.
 
+    The folder is made where it is not there.
+
     Raises
     ------
     DataError
@@ -203,6 +202,7 @@ def writing(final: Path, stage: str) -> Iterator[Path]:
     """
     scratch = final.with_name(f".{final.name}.{platform.node()}-{os.getpid()}{_SCRATCH}")
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
         _sync(scratch)
         scratch.replace(final)
@@ -210,6 +210,12 @@ def writing(final: Path, stage: str) -> Iterator[Path]:
         raise _disk_fault(stage, final, fault) from fault
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, stage: str) -> None:
+    """Write a JSON file with sorted keys, whole or not at all."""
+    with writing(path, stage) as scratch:
+        scratch.write_text(dump_json(value), "utf-8")
 
 
 def check_out(out: Path, stage: str, sources: Iterable[str | Path] = ()) -> None:
@@ -564,6 +570,11 @@ def verify(folder: Path) -> dict[str, Any]:
 def dump_json(value: Any) -> str:
     """Return `value` as indented JSON with sorted keys, as all our files are written."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def json_lines(rows: Iterable[Any]) -> bytes:
+    """Return each row as a line of JSON."""
+    return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
 def versions() -> dict[str, str]:

@@ -1,15 +1,39 @@
-"""Models by name, looked at without loading them: folders here, ids of the Hub."""
+"""Models and encoders by name: found here or on the Hub, keyed by contents, loaded one at a time.
+
+Weights are safetensors alone: pickled ones are neither fetched, nor keyed, nor loaded.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sft_diversity.core.errors import UsageError
-from sft_diversity.core.hub import reason, talking
+from sft_diversity.core import folder, hub, resources
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.hashing import content_key, file_key
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 #: What options that name an encoder say of it.
 ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
+#: The files of a model that are fetched and that its key stands for.
+FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+#: Files among them that others put beside a model, and folders of its exports.
+_BESIDES = {folder.MANIFEST, "work.json", "training.json", "trainer_state.json"}
+_EXPORTS = ("onnx", "openvino", "coreml")
+_ADAPTER = "adapter_config.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 #: A tokenizer is in one of these; `vocab.json` comes with `merges.txt`.
 _TOKENIZERS = (
@@ -18,39 +42,307 @@ _TOKENIZERS = (
 )  # fmt: skip
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a model folder has the files of a tokenizer."""
-    return any((folder / name).is_file() for name in _TOKENIZERS)
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        For people and manifests: the folder's own name or the Hub id, never a path.
+    use : str
+        Stage and what the model is for, as errors begin: `score: model`.
+    commit : str or None
+        The Hub's commit, where it came from there.
+    """
+
+    path: Path
+    name: str
+    use: str
+    commit: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """32 hex digits of the contents, an adapter's with those of its base.
+
+        Equal wherever the files lie and whatever they are called there. Each file is read once in a
+        process, and not at all where the Hub's cache or our own manifest says its hash.
+        """
+        listed = _listed(self.path)
+        files = {file.relative_to(self.path).as_posix(): file for file in self.files()}
+        key = content_key([[name, listed.get(name) or _hash(at)] for name, at in files.items()])
+        base = self.base
+        return key if base is None else content_key([key, base.key])
+
+    def files(self) -> list[Path]:
+        """Return the files that the key stands for, those of its modules where it is an encoder."""
+        deep = (self.path / "modules.json").is_file()
+        found = {
+            file
+            for pattern in FILES
+            for file in (self.path.rglob(pattern) if deep else self.path.glob(pattern))
+            if file.is_file() and file.relative_to(self.path).parts[0] not in _EXPORTS
+        }
+        return sorted(file for file in found if file.name not in _BESIDES)
+
+    @property
+    def base(self) -> ModelFolder | None:
+        """The model that an adapter sits on; None where this is a whole one."""
+        name = self._base_name()
+        return None if name is None else find(name, self.use)
+
+    def check(self) -> None:
+        """Refuse a folder without a model, or an adapter whose base is nowhere; fetch nothing.
+
+        Raises
+        ------
+        UsageError, DataError
+        """
+        if not any((self.path / name).is_file() for name in ("config.json", _ADAPTER)):
+            raise UsageError(
+                f"{self.use} {self.path} holds no model (no config.json); name a model folder"
+            )
+        base = self._base_name()
+        if base is not None:
+            look(base, self.use)
+
+    @cached_property
+    def config(self) -> Any:
+        """What transformers makes of `config.json` (of the base's, for an adapter), texts alone.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be read.
+        """
+        from transformers import AutoConfig, PreTrainedConfig
+
+        base = self.base
+        if base is not None:
+            return base.config
+        try:
+            try:
+                found: Any = AutoConfig.from_pretrained(self.path, trust_remote_code=False)
+            except (ValueError, KeyError):  # of a kind that only the model's own code knows
+                found = PreTrainedConfig.from_pretrained(self.path)
+            return found.get_text_config()
+        except (OSError, ValueError, KeyError) as fault:
+            raise UsageError(
+                f"{self.use} {self.path} has no readable config.json: {hub.one_line(fault, 200)}"
+            ) from None
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens its positions hold; None where its config does not say."""
+        most = getattr(self.config, "max_position_embeddings", None)
+        return most if isinstance(most, int) and most > 0 else None
+
+    def parameters(self) -> int:
+        """Count the weights from the headers of the safetensors files."""
+        from safetensors import safe_open
+
+        total = 0
+        for file in sorted(self.path.glob("*.safetensors")):
+            with safe_open(file, framework="np") as tensors:
+                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+            total += sum(math.prod(shape) for shape in shapes)
+        return total
+
+    def _base_name(self) -> str | None:
+        if (self.path / "config.json").is_file() or not (self.path / _ADAPTER).is_file():
+            return None
+        try:
+            adapter = json.loads((self.path / _ADAPTER).read_text("utf-8"))
+            return str(adapter["base_model_name_or_path"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(
+                f"{self.use} {self.path / _ADAPTER} names no base model; mend or merge it"
+            ) from None
 
 
-def looks_local(name: str) -> bool:
-    """Whether a name can only mean a place here: no Hub id begins so or has as many parts."""
-    return not name or name.startswith((".", "/", "~", os.sep)) or name.count("/") > 1
-
-
-def check_on_hub(name: str, revision: str | None, use: str) -> None:
-    """Refuse a name that is neither in the Hub's cache nor known to the Hub; fetches nothing.
+def find(name: str | Path | None, use: str, revision: str | None = None) -> ModelFolder:
+    """Return where a model lies, fetched from the Hub if it is not here.
 
     Parameters
     ----------
+    name : path or str or None
+        A folder, or a Hub id, which may say its revision (`NAME@REVISION`); None is the offline
+        base model.
     use : str
-        Stage and what the model is for: `embed: encoder`.
+        See `ModelFolder`.
+    revision : str, optional
+        Branch, tag or commit on the Hub; default: its main branch.
+
+    Raises
+    ------
+    UsageError
+        If it can be neither.
+    DataError
+        If the Hub does not give it.
+    """
+    found = _here(name, use)
+    if found is not None:
+        return found
+    try:
+        path = _snapshot(str(name), revision)
+    except Exception as fault:  # hub clients raise dozens of kinds
+        raise DataError(
+            f"{use} `{name}` is no folder here and the Hub does not give it: {hub.reason(fault)}"
+        ) from None
+    return ModelFolder(path, str(name), use, commit=path.name)
+
+
+def look(name: str | Path | None, use: str, revision: str | None = None) -> ModelFolder | None:
+    """Return as `find` what is here, and None for what is to be fetched; fetch nothing.
+
+    Raises
+    ------
+    UsageError
+        If the Hub does not know it either, or cannot be asked.
+    """
+    found = _here(name, use)
+    if found is not None:
+        return found
+    check_on_hub(str(name), use, revision)
+    with contextlib.suppress(Exception):  # not here
+        path = _snapshot(str(name), revision, fetch=False)
+        if any(path.rglob("*.safetensors")):  # else its tokenizer alone
+            return ModelFolder(path, str(name), use, commit=path.name)
+    return None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be a Hub id; else it can only mean a place here."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def check_on_hub(name: str, use: str, revision: str | None = None) -> None:
+    """Refuse a Hub id that is neither in the Hub's cache nor known to the Hub; fetch nothing.
 
     Raises
     ------
     UsageError
         Also where the Hub cannot be asked (offline, no network).
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
-    with talking():
+    repository, _, given = name.partition("@")
+    with hub.talking():
         try:
-            snapshot_download(name, revision=revision, local_files_only=True)
-        except Exception:  # hub clients raise dozens of kinds; all mean: not here
+            _snapshot(name, revision, fetch=False)
+        except Exception:  # all of many kinds mean: not here
             try:
-                HfApi().model_info(name, revision=revision)
+                HfApi().model_info(repository, revision=revision or given or None)
             except Exception as fault:
                 raise UsageError(
                     f"{use} `{name}` is no folder or file here, not in the Hub's cache, and the "
-                    f"Hub does not give it: {reason(fault)}"
+                    f"Hub does not give it: {hub.reason(fault)}"
                 ) from None
+
+
+def has_tokenizer(place: Path) -> bool:
+    """Whether a model folder has the files of a tokenizer."""
+    return any((place / name).is_file() for name in _TOKENIZERS)
+
+
+def load_causal_lm(
+    model: ModelFolder, dtype: str, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Return a language model with its weights in a precision, on the CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with loading(model):
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            model.path,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
+    return loaded
+
+
+#: transformers switches weight tying off for the whole process while it loads a model, and back on
+#: to what it found. Two loads that overlap in threads can leave it off: every later model that ties
+#: its head to its embeddings then has a head of uninitialised memory.
+_LOADING = threading.RLock()
+
+
+@contextlib.contextmanager
+def loading(model: ModelFolder) -> Iterator[None]:
+    """Load one model at a time in this process, without bars.
+
+    Raises
+    ------
+    DataError
+        If it does not load; the library's reason is in the line.
+    """
+    with _LOADING, without_bars():
+        try:
+            yield
+        except Exception as fault:  # torch, transformers and safetensors have kinds of their own
+            reason = hub.one_line(fault)
+            raise DataError(f"{model.use} {model.name} does not load: {reason}") from fault
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide transformers' bars for loading and saving: they would break ours."""
+    from transformers.utils import logging
+
+    bars: Any = logging  # its functions have no annotations
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def _here(name: str | Path | None, use: str) -> ModelFolder | None:
+    path = resources.tiny_base() if name is None else Path(name).expanduser()
+    if path.is_dir():
+        return ModelFolder(path, path.resolve().name, use)
+    if not is_hub_id(str(name)):
+        raise UsageError(f"{use} `{name}`: no such folder; name a folder or a Hub id")
+    return None
+
+
+def _snapshot(name: str, revision: str | None, *, fetch: bool = True) -> Path:
+    """Return the folder of a Hub model's files; it is named by the commit."""
+    from huggingface_hub import snapshot_download
+
+    repository, _, given = name.partition("@")
+    with hub.talking():
+        found = snapshot_download(
+            repository,
+            revision=revision or given or None,
+            allow_patterns=list(FILES),
+            ignore_patterns=[f"{export}/*" for export in _EXPORTS],
+            local_files_only=not fetch,
+        )
+    return Path(found)
+
+
+def _listed(place: Path) -> dict[str, str]:
+    """Return the hashes that our manifest has of files that are no younger than it."""
+    if folder.stage_of(place) is None:
+        return {}
+    written = (place / folder.MANIFEST).stat().st_mtime_ns
+    found = {}
+    for entry in folder.read_manifest(place).get("files", ()):
+        with contextlib.suppress(OSError):
+            now = (place / entry["path"]).stat()
+            if now.st_size == entry["bytes"] and now.st_mtime_ns <= written:
+                found[entry["path"]] = entry["sha256"]
+    return found
+
+
+def _hash(file: Path) -> str:
+    """Return the SHA-256 of a file; the Hub's cache names large files by it."""
+    blob = Path(os.path.realpath(file))
+    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
+        return blob.name
+    return file_key(file)

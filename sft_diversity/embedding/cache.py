@@ -7,7 +7,6 @@ at most. Parts of runs that were stopped, of other corpora and of grown ones add
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import dump_json
+from sft_diversity.core.folder import write_json, writing
 from sft_diversity.core.hashing import text_key
 
 #: 32 hex digits of `core.hashing.text_key` as bytes.
@@ -109,24 +108,16 @@ def write_part(
             "cut": pa.array(cut),
         }
     )
-    scratch = folder / f".{name}.{os.getpid()}.writing"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as handle:
-            with pa.ipc.new_file(handle, table.schema) as writer:
-                writer.write_table(table)
-            handle.flush()
-            os.fsync(handle.fileno())
-        scratch.replace(folder / f"{name}.arrow")
-    except OSError as fault:
-        scratch.unlink(missing_ok=True)
-        raise DataError(f"embed: cannot write {folder}: {fault.strerror or fault}") from fault
+    with (
+        writing(folder / f"{name}.arrow", "embed") as scratch,
+        pa.ipc.new_file(str(scratch), table.schema) as writer,
+    ):
+        writer.write_table(table)
 
 
 def describe(folder: Path, facts: dict[str, object]) -> None:
     """Say beside the parts whose they are, for a person who looks into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "encoder.json").write_text(dump_json(facts), "utf-8")
+    write_json(folder / "encoder.json", facts, "embed")
 
 
 def _open(path: Path) -> pa.Table:

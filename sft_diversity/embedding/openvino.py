@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder
 
 _INPUTS = ("input_ids", "attention_mask")
@@ -23,8 +23,8 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 class OpenVinoEncoder(SentenceTransformerEncoder):
     """As its base, with the forward pass compiled; one request of one core for each worker."""
 
-    def __init__(self, folder: Path, precision: str, prompt_name: str | None) -> None:
-        super().__init__(folder, "cpu", "float32", prompt_name)
+    def __init__(self, encoder: ModelFolder, precision: str, prompt_name: str | None) -> None:
+        super().__init__(encoder, "cpu", "float32", prompt_name)
         self._compiled = _compile(self, _HINTS[precision])
         self._requests = threading.local()
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.loading import LOADING
-
-if TYPE_CHECKING:
-    import torch
+from sft_diversity.core import models
+from sft_diversity.core.errors import UsageError
+from sft_diversity.core.models import ModelFolder
 
 #: Characters read per token of the encoder's limit; only floods of white space need more.
 _CHARS_PER_TOKEN = 64
@@ -25,8 +22,8 @@ class SentenceTransformerEncoder:
 
     Parameters
     ----------
-    folder : Path
-        The model's files; weights must be safetensors.
+    encoder : ModelFolder
+        Its weights must be safetensors.
     device : str
         `cpu` or `cuda:0`.
     precision : str
@@ -35,17 +32,17 @@ class SentenceTransformerEncoder:
         Which of the model's own prompts goes before every text; None: none.
     """
 
-    def __init__(self, folder: Path, device: str, precision: str, prompt_name: str | None) -> None:
-        import torch
-
-        with LOADING:
-            self._model = load(folder, device, getattr(torch, precision))
+    def __init__(
+        self, encoder: ModelFolder, device: str, precision: str, prompt_name: str | None
+    ) -> None:
+        self._model = load(encoder, device, precision)
         self._device = device
         self._tokenizer = self._model.tokenizer
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise UsageError(
-                f"embed: encoder {folder.name} has no fast tokenizer; name one that has (--encoder)"
+                f"embed: encoder {encoder.name} has no fast tokenizer; "
+                "name one that has (--encoder)"
             )
         limit = self._model.max_seq_length or self._tokenizer.model_max_length
         self.max_tokens = int(min(limit, self._tokenizer.model_max_length, 32_768))
@@ -121,34 +118,26 @@ def padded(
     return tokens, mask
 
 
-def load(folder: Path, device: str, dtype: torch.dtype) -> Any:
-    """Return the sentence-transformers model in `folder`, for inference.
+def load(encoder: ModelFolder, device: str, precision: str) -> Any:
+    """Return the sentence-transformers model, for inference.
 
     Raises
     ------
     DataError
         If the library cannot load it; the message carries its reason in one line.
     """
+    import torch
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
 
-    bars = logging.is_progress_bar_enabled()
-    # a bar of its own, over in a blink, would break ours
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    dtype = getattr(torch, precision)
+    with models.loading(encoder):
         model = SentenceTransformer(
-            str(folder),
+            str(encoder.path),
             device=device,
             trust_remote_code=False,
             local_files_only=True,
             model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as fault:
-        reason = " ".join(str(fault).split())[:300]
-        raise DataError(f"embed: encoder {folder.name} does not load: {reason}") from fault
-    finally:
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     return model.to(dtype).eval()
 
 

@@ -18,11 +18,12 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.embedding import batches, pool
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Backend, Encoder, Placement
-from sft_diversity.embedding.locate import PACKAGED, Files, locate
+from sft_diversity.embedding.encoders import PACKAGED, find_encoder, look_for_encoder
 
 VERSION = 1
 # rough, for plans only: tokens a second and worker with the packaged encoder
@@ -86,10 +87,10 @@ def check(config: EmbedConfig) -> Placement:
     Raises
     ------
     UsageError
-        See `place`, and `locate` without a download.
+        See `place` and `look_for_encoder`.
     """
     placement = place(config)
-    locate(config.encoder, config.revision, download=False)
+    look_for_encoder(config.encoder, config.revision)
     return placement
 
 
@@ -98,8 +99,8 @@ def needs(config: EmbedConfig, ask: Ask) -> None:
     placement = check(config)
     ask.resolve(precision=placement.precision)
     if ask.corpus().there:
-        files = locate(config.encoder, config.revision, download=not ask.dry)
-        ask.key("encoder", files.revision if files else None)
+        encoder = (look_for_encoder if ask.dry else find_encoder)(config.encoder, config.revision)
+        ask.key("encoder", encoder.key if encoder else None)
 
 
 def units(config: EmbedConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
@@ -125,12 +126,11 @@ def embed(job: Job[EmbedConfig]) -> None:
     job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": 0}
     if not left:
         return
-    files = locate(config.encoder, config.revision)
-    assert files is not None
+    encoder = find_encoder(config.encoder, config.revision)
     wanted = [unit.what for unit in left]
     only = batches.keys_in(wanted, config.components) if len(left) < len(job.units) else None
-    cache = caches.Vectors(cache_folder(job.work, config, files, placement), only=only)
-    job.run["texts_embedded"] = fill(wanted, config, files, placement, cache, job.say)
+    cache = caches.Vectors(cache_folder(job.work, config, encoder, placement), only=only)
+    job.run["texts_embedded"] = fill(wanted, config, encoder, placement, cache, job.say)
     for unit in job.todo():
         table = unit.what.read(["id", *config.components])
         for component in config.components:
@@ -155,14 +155,13 @@ def join(job: Job[EmbedConfig]) -> Result:
     rows = max(told["rows"] for told in figures.values())
     if not rows:
         raise DataError("embed: the corpus has no rows; look at what ingest dropped")
-    files = locate(config.encoder, config.revision)
-    assert files is not None
+    encoder = find_encoder(config.encoder, config.revision)
     return Result(
         rows=folder.rows_account(rows, rows, {}),
         figures={
             "dim": dim,
             "components": figures,
-            "encoder": identity(config, files, place(config)),
+            "encoder": identity(config, encoder, place(config)),
         },
     )
 
@@ -197,10 +196,10 @@ def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
         "precision": placement.precision,
         "workers": placement.workers,
     }
-    files = locate(config.encoder, config.revision, download=False)
-    if files is None:
+    encoder = look_for_encoder(config.encoder, config.revision)
+    if encoder is None:
         return said | {"reason": "the encoder would be downloaded first"}
-    cache = caches.Vectors(cache_folder(ask.work, config, files, placement))
+    cache = caches.Vectors(cache_folder(ask.work, config, encoder, placement))
     texts = characters = 0
     for batch in batches.missing(parts.slices(corpus.path), config.components, cache):
         texts += len(batch.texts)
@@ -220,21 +219,21 @@ EMBED = Stage(
 )  # fmt: skip
 
 
-def encoder_for(files: Files, config: EmbedConfig, precision: str, device: str) -> Encoder:
+def load_encoder(encoder: ModelFolder, config: EmbedConfig, precision: str, device: str) -> Encoder:
     """Return the loaded encoder (torch is imported here)."""
     if config.backend == "openvino":
         from sft_diversity.embedding.openvino import OpenVinoEncoder
 
-        return OpenVinoEncoder(files.folder, precision, config.prompt_name)
+        return OpenVinoEncoder(encoder, precision, config.prompt_name)
     from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder
 
-    return SentenceTransformerEncoder(files.folder, device, precision, config.prompt_name)
+    return SentenceTransformerEncoder(encoder, device, precision, config.prompt_name)
 
 
 def fill(
     slices: Sequence[parts.Slice],
     config: EmbedConfig,
-    files: Files,
+    encoder: ModelFolder,
     placement: Placement,
     cache: caches.Vectors,
     say: Callable[[str], None],
@@ -245,11 +244,11 @@ def fill(
         return 0
     total = sum(len(b.texts) for b in batches.missing(slices, config.components, cache))
     say(
-        f"embed: {total:,} texts with {files.name} ({placement.backend}, {placement.precision}) "
+        f"embed: {total:,} texts with {encoder.name} ({placement.backend}, {placement.precision}) "
         f"on {placement.device}, {placement.workers} workers; {len(cache):,} were cached"
     )
-    caches.describe(cache.folder, identity(config, files, placement))
-    make = partial(encoder_for, files, config, placement.precision)
+    caches.describe(cache.folder, identity(config, encoder, placement))
+    make = partial(load_encoder, encoder, config, placement.precision)
     todo = batches.missing(slices, config.components, cache)
     with progress.progress("embed", total, "texts") as bar:
         if placement.device == "cuda" and placement.workers > 1:
@@ -261,34 +260,23 @@ def fill(
     return total
 
 
-def identity(config: EmbedConfig, files: Files, placement: Placement) -> dict[str, Any]:
+def identity(config: EmbedConfig, encoder: ModelFolder, placement: Placement) -> dict[str, Any]:
     """Return what a manifest and the cache say of the encoder."""
-    return {
-        "name": files.name,
-        "revision": files.revision,
-        "commit": files.commit,
-        "backend": placement.backend,
-        "precision": placement.precision,
-        "prompt_name": config.prompt_name,
-    }
+    named = {"name": encoder.name, "revision": encoder.key, "commit": encoder.commit}
+    return named | options_of(config, placement)
 
 
-def cache_folder(work: Path, config: EmbedConfig, files: Files, placement: Placement) -> Path:
+def cache_folder(
+    work: Path, config: EmbedConfig, encoder: ModelFolder, placement: Placement
+) -> Path:
     """Return the folder of this encoder's vectors."""
-    return work / "vectors" / key_of(config, files, placement)
+    return work / "vectors" / vectors_key(config, encoder, placement)
 
 
-def key_of(config: EmbedConfig, files: Files, placement: Placement) -> str:
+def vectors_key(config: EmbedConfig, encoder: ModelFolder, placement: Placement) -> str:
     """Return 16 hex digits for all that decides the vector of a text."""
-    return content_key(
-        {
-            "revision": files.revision,
-            "precision": placement.precision,
-            "backend": placement.backend,
-            "prompt_name": config.prompt_name,
-            "version": VERSION,
-        }
-    )[:16]
+    decided = {"revision": encoder.key, "version": VERSION, **options_of(config, placement)}
+    return content_key(decided)[:16]
 
 
 def options_of(config: EmbedConfig, placement: Placement) -> dict[str, Any]:

@@ -10,18 +10,19 @@ import numpy as np
 
 from sft_diversity.core import machine
 from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.stage import Tool
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.batches import encode
-from sft_diversity.embedding.locate import Files, locate
+from sft_diversity.embedding.encoders import find_encoder, look_for_encoder
 from sft_diversity.embedding.stage import (
     VERSION,
     EmbedConfig,
-    encoder_for,
-    key_of,
+    load_encoder,
     options_of,
     place,
+    vectors_key,
 )
 
 
@@ -32,17 +33,17 @@ def text_encoder(config: EmbedConfig, dry: bool = False) -> Tool:
     it comes with, nor on the number of workers.
     """
     placement = place(config)
-    files = locate(config.encoder, config.revision, download=not dry)
-    if files is None:
+    encoder = (look_for_encoder if dry else find_encoder)(config.encoder, config.revision)
+    if encoder is None:
         return Tool(None, {}, partial(_no_encoder, config))
     facts = {
         "stage": "encoder",
         "version": VERSION,
-        "inputs": {"encoder": files.revision},
+        "inputs": {"encoder": encoder.key},
         "config": options_of(config, placement),
     }
     return Tool(
-        key_of(config, files, placement), facts, partial(_encoder, config, files, placement)
+        vectors_key(config, encoder, placement), facts, partial(_lent, config, encoder, placement)
     )
 
 
@@ -50,8 +51,8 @@ def _no_encoder(config: EmbedConfig) -> Callable[[Sequence[str]], Vectors]:
     raise AssertionError(f"{config.encoder} is not here")
 
 
-def _encoder(
-    config: EmbedConfig, files: Files, placement: Placement
+def _lent(
+    config: EmbedConfig, encoder: ModelFolder, placement: Placement
 ) -> Callable[[Sequence[str]], Vectors]:
     workers = placement.workers if placement.device == "cpu" else 1
     device = "cpu" if placement.device == "cpu" else "cuda:0"
@@ -62,7 +63,7 @@ def _encoder(
 
         if not loaded:
             machine.keep_freed_memory()
-            loaded.append(encoder_for(files, config, placement.precision, device))
+            loaded.append(load_encoder(encoder, config, placement.precision, device))
         out = np.empty((len(texts), loaded[0].dim), np.float32)
 
         def work(first: int) -> None:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, progress, schema, stopping
+from sft_diversity.core import folder, lineage, models, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
@@ -24,9 +23,7 @@ from sft_diversity.exporting.shards import BATCH_ROWS, RowStream, Statistics, wr
 VERSION = 6
 _STAGES = {"select": "selection.json", "finetune": "training.json"}
 _STAGES |= dict.fromkeys(corpora.MAKERS, "corpus.json")
-_MODEL_PARTS = (
-    "*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "training.jsonl", "README.md",
-)  # fmt: skip
+_MODEL_PARTS = (*models.FILES, "training.jsonl", "README.md")
 
 
 class ExportConfig(Config):
@@ -271,7 +268,7 @@ def _surveyed(
         raise formats.unfit_error(found, config.format)
     if not found.fit:
         raise DataError(f"export: no sample fits format {config.format}; use --format messages")
-    lines = b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in found.unfit)
+    lines = folder.json_lines(found.unfit)
     _write_text(draft, "left_out.jsonl", lines.decode())
     say(f"export: {len(found.unfit):,} of {found.rows:,} samples left out, see left_out.jsonl")
     return found

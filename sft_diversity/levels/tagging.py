@@ -6,16 +6,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, stopping
+from sft_diversity.core import folder, quarantine, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
-from sft_diversity.core.errors import BadRowsError
 from sft_diversity.core.progress import Progress, progress
 from sft_diversity.core.stage import Job
 from sft_diversity.endpoint.answers import Failure, Outcome
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from sft_diversity.levels.stage import IndexConfig
 
 _STAGE = "index"
-QUARANTINE = "quarantine.jsonl"
 _CHARS_A_TOKEN, _TOKENS_AN_ANSWER = 4, 120  # guesses for plans
 _RAW = 65_536  # characters of an answer that the quarantine keeps
 
@@ -152,18 +149,15 @@ def _quarantine(answered: pa.Table, options: TagOptions, draft: folder.Draft) ->
     """Write the samples without readable tags; stop if there are too many."""
     bad = answered.filter(answered["reason"].is_valid())
     columns = bad.select(["id", "reason", "detail", "raw"])
-    with draft.writing(QUARANTINE) as path:
-        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in columns.to_pylist()))
+    with draft.writing(quarantine.FILE) as path:
+        path.write_bytes(folder.json_lines(columns.to_pylist()))
     if bad.num_rows > options.max_bad_fraction * answered.num_rows:
-        kept = Path(f"{draft.out}.{QUARANTINE}")
-        kept.write_bytes((draft.path / QUARANTINE).read_bytes())
         shutil.rmtree(draft.path / PARTS)  # answers are kept elsewhere; the rest is asked anew
-        share, allowed = bad.num_rows / answered.num_rows, options.max_bad_fraction
-        raise BadRowsError(
-            f"index: {bad.num_rows:,} of {answered.num_rows:,} samples have no readable tags "
-            f"({share:.1%}), `max_bad_fraction` allows {allowed:.1%}; see {kept}, use a model that "
-            "writes JSON or raise the limit"
-        )
+        raise quarantine.too_many(
+            _STAGE, draft.out, draft.path / quarantine.FILE,
+            bad=bad.num_rows, rows=answered.num_rows, limit=options.max_bad_fraction,
+            what="samples have no readable tags", way_out="use a model that writes JSON",
+        )  # fmt: skip
 
 
 def estimate(corpus: Path, component: Component, options: TagOptions) -> dict[str, int]:

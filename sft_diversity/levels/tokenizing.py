@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sft_diversity.core import models
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.hashing import content_key, file_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key
 
 _FILE = "tokenizer.json"
 _WAY_OUT = f"name a model folder, a {_FILE} file or a Hub id"
@@ -160,10 +160,10 @@ def check(name: str) -> None:
     elif path.is_dir():
         if not models.has_tokenizer(path):
             raise UsageError(f"index: {path} has no {_FILE} nor another tokenizer; {_WAY_OUT}")
-    elif models.looks_local(name) or path.suffix == ".json":
+    elif not models.is_hub_id(name) or path.suffix == ".json":
         raise UsageError(f"index: no tokenizer {name!r}: it is not there; {_WAY_OUT}")
     else:
-        models.check_on_hub(name, None, "index: tokenizer")
+        models.check_on_hub(name, "index: tokenizer")
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -185,9 +185,9 @@ def _loaded(name: str, known: str | None) -> Tokenizer:
     """Load a tokenizer once, as long as its file stays the same."""
     path = Path(name)
     if path.is_file():
-        return Tokenizer(_read_file(path), file_sha256(path))
+        return Tokenizer(_read_file(path), file_key(path))
     if path.is_dir() and (path / _FILE).is_file() and not (path / "tokenizer_config.json").exists():
-        return Tokenizer(_read_file(path / _FILE), file_sha256(path / _FILE))
+        return Tokenizer(_read_file(path / _FILE), file_key(path / _FILE))
     from transformers import AutoTokenizer
 
     try:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, progress, schema, stopping
-from sft_diversity.core.errors import BadRowsError, UsageError
+from sft_diversity.core import folder, lineage, progress, quarantine, schema, stopping
+from sft_diversity.core.errors import UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.answers import Outcome, Request
 from sft_diversity.endpoint.client import Client
@@ -28,7 +28,6 @@ from sft_diversity.rewriting.turns import NOT_ASKED, PARTS, PROMPTS, Way, rewrit
 
 VERSION = 1
 STAGE = "rewrite"
-QUARANTINE = "quarantine.jsonl"
 _FOLDER = ".parts"
 _GROUP_ROWS = 2_000
 _CHARS_A_TOKEN, _SECONDS_AN_ANSWER = 4, 8.0  # guesses for plans
@@ -179,7 +178,7 @@ def _quarantine(parts: list[Path], draft: folder.Draft, config: RewriteConfig) -
     """Write what failed, with the reasons; stop if it is too much. Return how many a reason."""
     failed: Counter[str] = Counter()
     rows = 0
-    with draft.writing(QUARANTINE) as path, path.open("wb") as handle:
+    with draft.writing(quarantine.FILE) as path, path.open("wb") as handle:
         for part in parts:
             table = pq.read_table(part, columns=["old_id", "reason", "detail", "raw"])
             rows += table.num_rows
@@ -188,13 +187,12 @@ def _quarantine(parts: list[Path], draft: folder.Draft, config: RewriteConfig) -
                 handle.write(orjson.dumps({"id": row.pop("old_id"), **row}) + b"\n")
     bad = failed.total()
     if bad > config.max_bad_fraction * rows:
-        kept = Path(f"{draft.out}.{QUARANTINE}")
-        shutil.copyfile(draft.path / QUARANTINE, kept)
         shutil.rmtree(draft.path / _FOLDER)  # answers are kept elsewhere; the rest is asked anew
-        raise BadRowsError(
-            f"rewrite: {bad:,} of {rows:,} samples failed ({bad / rows:.1%}), `max_bad_fraction` "
-            f"allows {config.max_bad_fraction:.1%}; see {kept}, mend the cause or raise the limit"
-        )
+        raise quarantine.too_many(
+            STAGE, draft.out, draft.path / quarantine.FILE,
+            bad=bad, rows=rows, limit=config.max_bad_fraction,
+            what="samples failed", way_out="mend the cause",
+        )  # fmt: skip
     return failed
 
 

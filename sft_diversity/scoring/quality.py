@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from sft_diversity.core import chat, folder, machine, parts, resources
+from sft_diversity.core import chat, folder, machine, parts
 from sft_diversity.core.config import Config
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.scoring import likelihood
 from sft_diversity.scoring import model as models
@@ -49,15 +50,13 @@ class QualityConfig(Config):
 
 def needs(config: QualityConfig, ask: Ask) -> None:
     """Read the corpus, and a model that is there, or will be fetched."""
-    name = config.model or resources.tiny_base()
-    models.check(name)
+    model = models.needed(config.model, ask.dry)
     ask.resolve(dtype=models.resolve(config.device, config.dtype)[1])
     if not ask.corpus().there:
         return
-    key = models.key_of(name, ask.dry)
-    ask.key("model", key)
-    if key is not None:
-        ask.resolve(max_length=_length(config, models.find(name)))
+    ask.key("model", model.key if model else None)
+    if model is not None:
+        ask.resolve(max_length=_length(config, model))
 
 
 def units(config: QualityConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
@@ -77,7 +76,7 @@ def judge(job: Job[QualityConfig]) -> None:
     if not job.left():
         return
     config = job.config
-    source = models.find(config.model or resources.tiny_base())
+    source = models.find(config.model)
     device, dtype = models.resolve(config.device, config.dtype)
     model, tokenizer = models.load(source, device, dtype, config.trust_remote_code)
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
@@ -98,7 +97,7 @@ def join(job: Job[QualityConfig]) -> Result:
     given = (pq.read_table(path, columns=["given"])["given"].to_numpy() for path in job.files())
     unscored = sum(int(np.isnan(values).sum()) for values in given)
     rows = sum(unit.rows for unit in job.units)
-    source = models.find(job.config.model or resources.tiny_base())
+    source = models.find(job.config.model)
     length = _length(job.config, source)
     return Result(
         rows=folder.rows_account(rows, rows, {}),
@@ -106,8 +105,8 @@ def join(job: Job[QualityConfig]) -> Result:
     )
 
 
-def _length(config: QualityConfig, source: models.Source) -> int:
-    return min(config.max_length, models.context(source.path) or config.max_length)
+def _length(config: QualityConfig, model: ModelFolder) -> int:
+    return min(config.max_length, model.context or config.max_length)
 
 
 def _options(config: QualityConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from sft_diversity.core import resources, seeding
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import file_sha256, text_key
+from sft_diversity.core.hashing import file_key, text_key
 
 Kind = Literal["transfer", "related", "in-mix"]
 Reference = Literal["short", "long"]
@@ -132,7 +132,7 @@ def file_keys(sets: Sequence[PromptSet], eval_dir: Path) -> dict[str, str]:
                 f"score: {eval_dir / name} is not there; name the folder of the sets with "
                 "--eval-dir, or other sets in the config"
             )
-        keys[name] = file_sha256(eval_dir / name)
+        keys[name] = file_key(eval_dir / name)
     return keys
 
 

@@ -16,6 +16,7 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import folder, machine, progress, resources, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.numbers import Floats
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.scoring import heldout, likelihood
@@ -66,12 +67,13 @@ class ScoreConfig(Config):
 def needs(config: ScoreConfig, ask: Ask) -> None:
     """Read a model that is there, or will be fetched, and the files of the sets."""
     sets, eval_dir = sets_of(config)
-    ask.key("model", models.key_of(ask.subject, ask.dry))
+    model = models.needed(ask.subject, ask.dry)
+    ask.key("model", model.key if model else None)
     for name, key in file_keys(sets, eval_dir).items():
         ask.key(name, key)
     device, dtype = models.resolve(config.device, config.dtype)
     named = [one.model_dump(mode="json") for one in sets]
-    ask.resolve(sets=named, device=device, dtype=dtype, max_length=_length(config, ask.subject))
+    ask.resolve(sets=named, device=device, dtype=dtype, max_length=_length(config, model))
 
 
 def join(job: Job[ScoreConfig]) -> Result:
@@ -83,7 +85,8 @@ def join(job: Job[ScoreConfig]) -> Result:
         If an evaluation file is broken, the model does not load, or its loss is not finite.
     """
     config, (sets, eval_dir) = job.config, sets_of(job.config)
-    source, max_length = models.find(job.subject), _length(job.config, job.subject)
+    model = models.find(job.subject)
+    max_length = _length(config, model)
     device, dtype = models.resolve(config.device, config.dtype)
     loaded: tuple[Any, Any] | None = None
     files = {one.name: f"records/{one.name}.parquet" for one in sets}
@@ -93,7 +96,7 @@ def join(job: Job[ScoreConfig]) -> Result:
         stopping.safe_point("score")
         if loaded is None:
             machine.keep_freed_memory()
-            loaded = models.load(source, device, dtype, config.trust_remote_code)
+            loaded = models.load(model, device, dtype, config.trust_remote_code)
         records = read(one, eval_dir, config.seed)
         scored = score_set(*loaded, records, max_length, config.batch_tokens)
         job.write_table(files[one.name], scored)
@@ -106,14 +109,12 @@ def join(job: Job[ScoreConfig]) -> Result:
         rows=folder.rows_account(table.num_rows, table.num_rows - sum(skipped.values()), skipped),
         seeds={"seed": config.seed},
         figures=scores,
-        run={"model": source.name},
+        run={"model": model.name},
     )
 
 
-def _length(config: ScoreConfig, model: str) -> int:
-    place = Path(model)
-    context = models.context(place) if place.is_dir() else None
-    return min(config.max_length, context or config.max_length)
+def _length(config: ScoreConfig, model: ModelFolder | None) -> int:
+    return min(config.max_length, (model and model.context) or config.max_length)
 
 
 def _options(config: ScoreConfig) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import numpy as np
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import machine
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Run
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.studies.costs import Cost
-from sft_diversity.training.models import Base, find_base
+from sft_diversity.training.models import find_base
 
 # For estimates alone, measured with tiny-base on cores without bfloat16.
 _CORE_FLOPS, _START_S, _TOKENISED_PER_S = 7e10, 12.0, 1_500.0
@@ -92,7 +93,7 @@ def estimate(
     )
 
 
-def _training(base: Base, cost: Cost, threads: int) -> float:
+def _training(base: ModelFolder, cost: Cost, threads: int) -> float:
     return 6.0 * base.parameters() * cost.total_tokens / (_CORE_FLOPS * threads)
 
 

@@ -26,6 +26,7 @@ from sft_diversity.core.folder import (
     rows_account,
     stage_of,
 )
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import progress, say
 from sft_diversity.core.store import corpus_at
 from sft_diversity.core.tokens import TokenPass
@@ -41,7 +42,7 @@ from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Cell
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.training import stage as finetuning
-from sft_diversity.training.models import Base, find_base
+from sft_diversity.training.models import find_base
 from sft_diversity.verbs import data, selecting
 from sft_diversity.verbs.selecting import SelectOptions
 
@@ -241,12 +242,14 @@ def _by_cell(subsets: Mapping[str, Path], place: Path) -> dict[str, pa.Table]:
     return found
 
 
-def _write_sizes(draft: Draft, subsets: Mapping[str, Path], base: Base, max_length: int) -> None:
+def _write_sizes(
+    draft: Draft, subsets: Mapping[str, Path], base: ModelFolder, max_length: int
+) -> None:
     """Write for each subset the sizes of those of its samples that no subset before it has."""
     from sft_diversity.core import chat
-    from sft_diversity.training.models import load_tokenizer
+    from sft_diversity.training.models import load_right_padding_tokenizer
 
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     known = pa.array([], pa.string())
     fresh = {}

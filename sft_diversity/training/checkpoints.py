@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sft_diversity.core.folder import dump_json
+from sft_diversity.core.folder import write_json
 
 _MARKER = "complete.json"
 
@@ -19,9 +19,7 @@ def mark_complete(checkpoint: Path) -> None:
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
         sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
-    scratch = checkpoint / f".{_MARKER}"
-    scratch.write_text(dump_json(sizes), "utf-8")
-    scratch.replace(checkpoint / _MARKER)
+    write_json(checkpoint / _MARKER, sizes, "finetune")
 
 
 def last_complete(folder: Path) -> Path | None:

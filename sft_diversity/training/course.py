@@ -11,8 +11,8 @@ from sft_diversity.training import batches, optimizers, samples, schedules, uba
 from sft_diversity.training.batches import Rows
 
 if TYPE_CHECKING:
+    from sft_diversity.core.models import ModelFolder
     from sft_diversity.training.config import FinetuneConfig
-    from sft_diversity.training.models import Base
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Course:
 
 def lay_out(
     rendered: samples.Rendered,
-    base: Base,
+    base: ModelFolder,
     config: FinetuneConfig,
     on_cpu: bool,
     processes: int = 1,
@@ -103,7 +103,7 @@ def lay_out(
     )
 
 
-def resolve_settings(base: Base, config: FinetuneConfig) -> optimizers.Settings:
+def resolve_settings(base: ModelFolder, config: FinetuneConfig) -> optimizers.Settings:
     """Return the learning rate and weight decay of a run on `base`.
 
     Raises
@@ -112,18 +112,19 @@ def resolve_settings(base: Base, config: FinetuneConfig) -> optimizers.Settings:
         If `lr_min` is above the learning rate, given or default, or `max_length` beyond what the
         model reads.
     """
-    if config.max_length > base.context:
+    if config.max_length > (base.context or config.max_length):
         raise UsageError(
             f"finetune: max_length is {config.max_length}, but {base.name} reads at most "
             f"{base.context} tokens; lower max_length"
         )
+    width = int(getattr(base.config, "hidden_size", optimizers.REFERENCE_WIDTH))
     settings = optimizers.resolve(
-        config.optimizer, base.width, config.lora, config.lr, config.weight_decay
+        config.optimizer, width, config.lora, config.lr, config.weight_decay
     )
     if config.lr_min > settings.lr:
         raise UsageError(
             f"finetune: lr_min is {config.lr_min:g}, above the peak learning rate {settings.lr:g} "
-            f"(the default for {config.optimizer} at hidden size {base.width:,}); "
+            f"(the default for {config.optimizer} at hidden size {width:,}); "
             "lower lr_min or give lr"
         )
     return settings

@@ -25,7 +25,7 @@ _8BIT = "-8bit"
 
 # AdamW's published fine-tuning rate for 7B models (hidden size 4,096); the best rate falls about
 # as 1/width (Yang et al. 2022, arXiv:2203.03466), LoRA's is about ten times that of full tuning.
-_REFERENCE_RATE, _REFERENCE_WIDTH, _LORA = 2e-5, 4096, 10.0
+_REFERENCE_RATE, REFERENCE_WIDTH, _LORA = 2e-5, 4096, 10.0
 _LION = 5.0  # LION: rate 3-10 times lower, decay as much higher (Chen et al. 2023), so λη is kept
 
 _LION_BETAS, _ADAMW_BETAS = (0.9, 0.99), (0.9, 0.999)
@@ -76,7 +76,7 @@ def resolve(
     """
     if name == "sgd" and lr is None:
         raise UsageError("finetune: sgd has no published rate for fine-tuning; give lr")
-    rate = _REFERENCE_RATE * _REFERENCE_WIDTH / width * (_LORA if lora else 1.0)
+    rate = _REFERENCE_RATE * REFERENCE_WIDTH / width * (_LORA if lora else 1.0)
     decay = 0.0 if name == "sgd" else 0.01
     if name.startswith("lion"):
         rate, decay = rate / _LION, decay * _LION

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from sft_diversity.core.folder import Draft, dump_json
+from sft_diversity.core import quarantine
+from sft_diversity.core.folder import Draft, dump_json, json_lines
 from sft_diversity.training import samples
 from sft_diversity.training.models import load_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from sft_diversity.core.models import ModelFolder
     from sft_diversity.training.config import FinetuneConfig
     from sft_diversity.training.course import Course
-    from sft_diversity.training.models import Base
     from sft_diversity.training.trainer import Trainer
 
 # The fields of `theory.Figures`, named here so that this file loads without torch.
@@ -47,11 +47,6 @@ def training_log(history: list[dict[str, Any]], response_tokens: list[int]) -> L
     ]
 
 
-def log_lines(log: Log) -> bytes:
-    """Return records as JSON lines."""
-    return b"".join(orjson.dumps(line) + b"\n" for line in log)
-
-
 def gather(trainer: Trainer) -> dict[str, Any] | None:
     """Return the whole weights where each process holds a part (FSDP); to be called by all."""
     if not trainer.is_fsdp_enabled:
@@ -65,7 +60,7 @@ def gather(trainer: Trainer) -> dict[str, Any] | None:
 
 def save_model(
     draft: Draft,
-    base: Base,
+    base: ModelFolder,
     trainer: Trainer,
     weights: dict[str, Any] | None,
     tokenizer: PreTrainedTokenizerBase,
@@ -94,7 +89,7 @@ def save_model(
     shutil.rmtree(scratch)
 
 
-def _merged(base: Base, adapter: Path) -> PreTrainedModel:
+def _merged(base: ModelFolder, adapter: Path) -> PreTrainedModel:
     """Return fresh base weights with a saved adapter in them."""
     from peft import PeftModel
 
@@ -144,7 +139,7 @@ def _mean(log: Log, name: str) -> float | None:
 
 def write_texts(
     draft: Draft,
-    base: Base,
+    base: ModelFolder,
     config: FinetuneConfig,
     log: Log,
     result: dict[str, Any],
@@ -152,10 +147,10 @@ def write_texts(
 ) -> None:
     """Write `training.jsonl`, the model card and, where there are any, the unusable samples."""
     if unusable:
-        with draft.writing(samples.QUARANTINE) as path:
-            path.write_bytes(samples.lines(unusable))
+        with draft.writing(quarantine.FILE) as path:
+            path.write_bytes(json_lines(map(asdict, unusable)))
     with draft.writing(LOG) as path:
-        path.write_bytes(log_lines(log))
+        path.write_bytes(json_lines(log))
     with draft.writing("README.md") as path:
         path.write_text(_card(draft, base, config, result), "utf-8")
 
@@ -174,10 +169,10 @@ def _unusable(counts: dict[str, int]) -> str:
     if not counts:
         return "0"
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    return f"{sum(counts.values()):,} (`{samples.QUARANTINE}`: {reasons})"
+    return f"{sum(counts.values()):,} (`{quarantine.FILE}`: {reasons})"
 
 
-def _card(draft: Draft, base: Base, config: FinetuneConfig, result: dict[str, Any]) -> str:
+def _card(draft: Draft, base: ModelFolder, config: FinetuneConfig, result: dict[str, Any]) -> str:
     from huggingface_hub import ModelCardData
 
     trained = f"LoRA, rank {config.lora_rank}" if config.lora else "all weights"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft_diversity.core import chat, folder
+from sft_diversity.core import chat, folder, quarantine
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core.errors import BadRowsError, DataError, UsageError
+from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.folder import json_lines
 from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.progress import progress
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 OnTruncation = Literal["error", "drop", "keep", "trim"]
 Tokens = npt.NDArray[np.int32]
-QUARANTINE = "quarantine.jsonl"
 
 #: Why a sample trains nothing, and what helps.
 REASONS = {
@@ -217,30 +216,22 @@ def check(rendered: Rendered, max_length: int, max_bad_fraction: float, out: Pat
     DataError
         If none is left.
     """
-    listed = out.parent / f"{out.name}.{QUARANTINE}"
-    listed.unlink(missing_ok=True)
+    quarantine.beside(out).unlink(missing_ok=True)
     rows, bad = rendered.rows, rendered.unusable
     if len(bad) > max_bad_fraction * rows:
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_bytes(lines(bad))
         reason, count = next(iter(rendered.unusable_by_reason.items()))
         first = next(one for one in bad if one.reason == reason)
-        raise BadRowsError(
-            f"finetune: {len(bad):,} of {rows:,} samples would train nothing "
-            f"({len(bad) / rows:.1%}), `max_bad_fraction` allows {max_bad_fraction:.1%}; "
-            f"{count:,} are {reason}: {REASONS[reason]} (the first is {first.id}: {first.detail}); "
-            f"see {listed}"
-        )
+        commonest = f"{count:,} are {reason} (the first is {first.id}: {first.detail})"
+        raise quarantine.too_many(
+            "finetune", out, json_lines(map(asdict, bad)),
+            bad=len(bad), rows=rows, limit=max_bad_fraction,
+            what="samples would train nothing", way_out=f"{commonest}: {REASONS[reason]},",
+        )  # fmt: skip
     if not rendered.input_ids:
         raise DataError(
             f"finetune: none of {rows:,} samples is left to train on; "
             f"raise max_length (now {max_length})"
         )
-
-
-def lines(unusable: list[Unusable]) -> bytes:
-    """Return samples as JSON lines of `id`, `reason` and `detail`."""
-    return b"".join(orjson.dumps(asdict(one)) + b"\n" for one in unusable)
 
 
 def _count(labels: Tokens) -> int:

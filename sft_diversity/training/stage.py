@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,16 @@ from sft_diversity.core.folder import (
     rows_account,
     unfinished,
 )
+from sft_diversity.core.models import ModelFolder, without_bars
 from sft_diversity.training import checkpoints, course, optimizers, output, reporters, samples, team
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.training.models import Base, find_base, load_tokenizer
+from sft_diversity.training.models import (
+    find_base,
+    load_right_padding_tokenizer,
+    look_for_base,
+)
 
-VERSION = 4
+VERSION = 5
 
 
 #: Options that change where or how fast, but not what is made.
@@ -69,7 +73,7 @@ def finetune(
     crew = team.join()
     crew.by_leader(lambda: check(subset, out, config))
     say = say if crew.leads else _silence
-    crew.by_leader(lambda: find_base(config.model, config.revision).key)  # one downloads, not all
+    crew.by_leader(lambda: find_base(config.model, config.revision))  # one downloads, not all
     source, base = samples.find(subset), find_base(config.model, config.revision)
     draft = crew.by_leader(lambda: _open(out, _work(source, base, config)))
     say(f"finetune: {draft.reason}")
@@ -80,7 +84,7 @@ def finetune(
     from sft_diversity.training import trainer as training
 
     dtype = draft.work.config["dtype"]
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     course.resolve_settings(base, config)  # refuses what cannot be before all is tokenised
     rendered = samples.render(source, tokenizer, config.max_length, config.on_truncation)
@@ -95,7 +99,10 @@ def finetune(
     checkpoint = crew.by_leader(lambda: checkpoints.last_complete(folder))
     at = checkpoints.step_of(checkpoint) if checkpoint else 0
     say(f"finetune: resumed at step {at:,}" if checkpoint else "finetune: fresh start")
-    with _quiet(), talk.progress("finetune", run.steps, "steps", at, silent=not crew.leads) as bar:
+    with (
+        without_bars(),
+        talk.progress("finetune", run.steps, "steps", at, silent=not crew.leads) as bar,
+    ):
         trainer = training.build(run, base, tokenizer, config, dtype, draft, bar, crew)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.state.global_step < run.steps:
@@ -107,7 +114,7 @@ def finetune(
         weights = output.gather(trainer)
 
     def finish() -> dict[str, Any]:
-        with _quiet():
+        with without_bars():
             output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
         log = output.training_log(trainer.state.log_history, run.tokens_by_step(config.batch_size))
         result = output.figures(run, config, log)
@@ -138,20 +145,19 @@ def check(subset: Path, out: Path, config: FinetuneConfig) -> None:
     Raises
     ------
     UsageError, DataError
-        If a package or a GPU that the options need is not there, `subset` holds no samples, or
-        `out` cannot be written to.
+        If a model, a package or a GPU that the options need is not there, `subset` holds no
+        samples, or `out` cannot be written to.
     """
-    reporters.check(config.report_to)
-    optimizers.check(config.optimizer)
+    check_options(config)
     check_out(out, "finetune")
     samples.root_of(subset)
 
 
 def check_options(config: FinetuneConfig) -> None:
-    """Refuse options whose model, packages or GPU are not there."""
+    """Refuse options whose model, packages or GPU are not there; nothing is fetched."""
     reporters.check(config.report_to)
     optimizers.check(config.optimizer)
-    find_base(config.model, config.revision)
+    look_for_base(config.model, config.revision)
 
 
 def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
@@ -161,27 +167,30 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     -------
     dict
         `stage, out, cached, checkpoint, rows, seconds, bytes`: `checkpoint` is the step it would
-        resume at, or None; seconds and bytes are estimates.
+        resume at, or None; seconds and bytes are estimates, None where the model would be fetched
+        first, as `reason` then says.
     """
     check(subset, out, config)
-    source, base = samples.find(subset), find_base(config.model, config.revision)
+    source, base = samples.find(subset), look_for_base(config.model, config.revision)
+    tokens = samples.estimate_tokens(source, config.max_length)
+    planned = {"stage": "finetune", "out": str(out), "rows": len(tokens)}
+    if base is None:
+        unknown = {"checkpoint": None, "seconds": None, "bytes": None}
+        why = "the model would be downloaded first"
+        return planned | {"cached": False, **unknown, "reason": why}
     course.resolve_settings(base, config)
     work = _work(source, base, config)
     _keep_other_run(out, work)
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key
     partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
-    tokens = samples.estimate_tokens(source, config.max_length)
-    rows, weights = len(tokens), base.parameters()
+    weights = base.parameters()
     read = tokens.mean() * (
-        config.budget.get("epochs", 0) * rows + (config.steps or 0) * config.batch_size
+        config.budget.get("epochs", 0) * len(tokens) + (config.steps or 0) * config.batch_size
     ) + (config.tokens or 0)
     speed = _GPU_FLOPS if machine.gpus() else _CORE_FLOPS * machine.cores()
-    return {
-        "stage": "finetune",
-        "out": str(out),
+    return planned | {
         "cached": cached,
         "checkpoint": None if cached else partial,
-        "rows": rows,
         "seconds": 0.0 if cached else round(_START_S + 6.0 * weights * float(read) / speed, 1),
         "bytes": 0 if cached else 4 * weights,
     }
@@ -191,22 +200,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
 _START_S, _CORE_FLOPS, _GPU_FLOPS = 10.0, 4e10, 2e14
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide transformers' bars for loading and saving: ours are enough."""
-    from transformers.utils import logging
-
-    bars: Any = logging  # its functions have no annotations
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-
-
-def _work(source: samples.Source, base: Base, config: FinetuneConfig) -> Work:
+def _work(source: samples.Source, base: ModelFolder, config: FinetuneConfig) -> Work:
     options = config.model_dump(mode="json", exclude=_NO_RESULT)
     options["dtype"] = machine.precision_for(config.dtype, machine.device_for("finetune"))
     return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
@@ -232,7 +226,7 @@ def _keep_other_run(out: Path, work: Work) -> None:
         )
 
 
-def _description(run: course.Course, base: Base, config: FinetuneConfig, dtype: str) -> str:
+def _description(run: course.Course, base: ModelFolder, config: FinetuneConfig, dtype: str) -> str:
     rendered = run.rendered
     return (
         f"finetune: {base.name} on {len(rendered.lengths):,} samples "

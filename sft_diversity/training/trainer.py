@@ -20,11 +20,12 @@ from trl import SFTConfig, SFTTrainer
 from sft_diversity.core import machine, seeding, stopping
 from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import Draft
+from sft_diversity.core.folder import Draft, json_lines
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
 from sft_diversity.training import checkpoints, head, optimizers, output, reporters, theory
 from sft_diversity.training.course import Course
-from sft_diversity.training.models import Base, load_base
+from sft_diversity.training.models import load_base
 from sft_diversity.training.samples import Rendered
 from sft_diversity.training.team import Team
 
@@ -218,7 +219,7 @@ class Watch(TrainerCallback):
         """Write the steps that a checkpoint brought along."""
         self._start, self._before = time.monotonic(), self._read[state.global_step]
         if state.is_world_process_zero:
-            self._log.write_bytes(output.log_lines(self._line(state.log_history)))
+            self._log.write_bytes(json_lines(self._line(state.log_history)))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Count the step; a signal asks for a checkpoint and the end."""
@@ -236,7 +237,7 @@ class Watch(TrainerCallback):
         self._bar.note = f"loss {logs['loss']:.3f}, {speed:,} tokens/s"
         if state.is_world_process_zero:
             with self._log.open("ab") as file:
-                file.write(output.log_lines(self._line(state.log_history[-1:])))
+                file.write(json_lines(self._line(state.log_history[-1:])))
         if not math.isfinite(logs["loss"]):
             raise DataError(
                 f"finetune: the loss is {logs['loss']} at step {state.global_step}; "
@@ -246,7 +247,7 @@ class Watch(TrainerCallback):
 
 def build(
     run: Course,
-    base: Base,
+    base: ModelFolder,
     tokenizer: PreTrainedTokenizerBase,
     config: FinetuneConfig,
     dtype: str,

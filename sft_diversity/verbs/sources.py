@@ -13,7 +13,7 @@ from sft_diversity.core.errors import UsageError
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
 from sft_diversity.embedding import stage as embedding
-from sft_diversity.embedding.locate import locate
+from sft_diversity.embedding.encoders import look_for_encoder
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
@@ -43,11 +43,11 @@ def corpus_of(
 def encoding_recipe(given: Mapping[str, Any], encoder: str | None) -> dict[str, Any]:
     """Return encoder and options of `embed`, with the precision and commit they come to here."""
     config = configs.build(EmbedConfig, given, "key `embed`", {"encoder": encoder})
-    files = locate(config.encoder, config.revision, download=False)
+    encoder_here = look_for_encoder(config.encoder, config.revision)
     options = config.model_dump(mode="json", exclude={"encoder", "components", "workers"})
     options |= {"precision": embedding.place(config).precision}
-    if files is not None and files.commit is not None:
-        options["revision"] = files.commit
+    if encoder_here is not None and encoder_here.commit is not None:
+        options["revision"] = encoder_here.commit
     return {"encoder": config.encoder, "embed": options}
 
 

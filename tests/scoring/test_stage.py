@@ -170,7 +170,7 @@ def test_an_adapter_is_scored_on_its_base_and_keyed_with_it(scored, files, model
 
 @pytest.mark.parametrize("named", ["./nowhere", "/no/where", "../nosuch-model"])
 def test_a_folder_that_is_not_there_is_wrong_usage(files, tmp_path, named):
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="no such folder"):
         making.score(named, tmp_path / "run", config(files))
 
 

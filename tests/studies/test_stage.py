@@ -188,8 +188,8 @@ def test_one_run_alone_then_collect(config, tmp_path):
         ({"grid": {"strategy": ["micro-response"], "size": [24, 500], "diversity": [0]}},
          "size is 500 but the sources have 120 rows at most"),
         ({"select": {"tokenizer": "./nope"}}, "no tokenizer './nope'"),
-        ({"metrics": True, "measure": {"encoder": "./nope"}}, "encoder is `./nope`"),
-        ({"finetune": {"model": "./nope"}}, "./nope is no folder and cannot be fetched"),
+        ({"metrics": True, "measure": {"encoder": "./nope"}}, "encoder `./nope`"),
+        ({"finetune": {"model": "./nope"}}, "finetune: model `./nope`: no such folder"),
         ({"score": {"eval_dir": "./nope"}}, "nope"),
     ],
 )  # fmt: skip

@@ -247,9 +247,9 @@ def test_wrong_inputs_are_refused_with_the_way_out(tmp_path, subset, config):
         finetune(subset, tmp_path / "a", config(max_length=4096), silent)
     with pytest.raises(UsageError, match="is not a folder"):
         finetune(tmp_path / "none", tmp_path / "b", config(), silent)
-    with pytest.raises(UsageError, match=r"no readable config\.json"):
+    with pytest.raises(UsageError, match=r"has no config\.json"):
         finetune(subset, tmp_path / "c", config(model=str(tmp_path)), silent)
-    with pytest.raises(UsageError, match="cannot be fetched"):
+    with pytest.raises(UsageError, match="the Hub does not give it"):
         finetune(subset, tmp_path / "d", config(model="nobody/nothing"), silent)
 
 

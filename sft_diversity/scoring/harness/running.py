@@ -19,7 +19,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.endpoint.config import EndpointConfig, completions_url, read_key
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.model import Device, KeyEnv, ModelName, Precision
@@ -114,7 +115,7 @@ def own_files_key(folder: Path | None, trust_code: bool) -> str:
                 f"score: {path} names Python code (!function); if you trust it, "
                 "--trust-remote-code runs it"
             )
-    return content_key([[path.relative_to(folder).as_posix(), file_sha256(path)] for path in files])
+    return content_key([[path.relative_to(folder).as_posix(), file_key(path)] for path in files])
 
 
 def manager(folder: Path | None, names: Sequence[str]) -> tuple[Any, list[str]]:
@@ -150,7 +151,7 @@ def _expanded(tasks: Any, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def local_model(source: models.Source, device: str, dtype: str, config: HarnessConfig) -> Any:
+def local_model(source: ModelFolder, device: str, dtype: str, config: HarnessConfig) -> Any:
     """Return a model that runs here, as lm-eval wants it; loaded as all suites load it."""
     from lm_eval.models.huggingface import HFLM
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sft_diversity.core import extras, folder, machine, stopping
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.hashing import content_key, file_sha256
+from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.config import is_url
 from sft_diversity.scoring import model as models
@@ -27,7 +27,8 @@ def needs(config: HarnessConfig, ask: Ask) -> None:
         endpoint = ["endpoint", config.model_name, _tokenizer_key(config.tokenizer)]
         ask.key("model", content_key(endpoint))
     else:
-        ask.key("model", models.key_of(ask.subject, ask.dry))
+        model = models.needed(ask.subject, ask.dry)
+        ask.key("model", model.key if model else None)
         device, dtype = models.resolve(config.device, config.dtype)
         ask.resolve(device=device, dtype=dtype)
     ask.key("own_tasks", own)
@@ -86,7 +87,7 @@ def _tokenizer_key(name: str | None) -> Any:
     """Return what identifies a tokenizer: its files, or its name on the Hub."""
     if name is None or not Path(name).is_dir():
         return name
-    return [[path.name, file_sha256(path)] for path in sorted(Path(name).glob("tokenizer*"))]
+    return [[path.name, file_key(path)] for path in sorted(Path(name).glob("tokenizer*"))]
 
 
 def _result(draft: folder.Draft, names: list[str], config: HarnessConfig, model: str) -> Result:

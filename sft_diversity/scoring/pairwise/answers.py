@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from sft_diversity.core import folder, progress
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import content_key, file_sha256, text_key
+from sft_diversity.core.hashing import content_key, file_key, text_key
 from sft_diversity.endpoint.answers import Answer
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import EndpointConfig, check_endpoint, is_url
@@ -112,7 +112,7 @@ def _written(files: list[Path]) -> Answerer:
                 )
             yield one, found
 
-    return Answerer(name, content_key([file_sha256(path) for path in files]), answers)
+    return Answerer(name, content_key([file_key(path) for path in files]), answers)
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, Said]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sft_diversity.core import chat, machine, progress, seeding, stopping
 from sft_diversity.core.hashing import content_key
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.endpoint.answers import Answer, Answers, folder_for
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
@@ -40,7 +41,7 @@ class Said:
 
 
 def answers(
-    source: models.Source,
+    source: ModelFolder,
     device: str,
     dtype: str,
     config: PairwiseConfig,
@@ -56,7 +57,7 @@ def answers(
         return
     machine.keep_freed_memory()
     loaded = models.load(source, device, dtype, config.trust_remote_code)
-    context = models.context(source.path) or 2**31
+    context = source.context or 2**31
     settings: dict[str, Any] = {
         "max_new_tokens": config.max_new_tokens,
         "temperature": config.temperature,

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, resources
-from sft_diversity.core.errors import BadRowsError
+from sft_diversity.core import folder, quarantine, resources
 from sft_diversity.core.hashing import text_key
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.client import Client
@@ -29,7 +27,6 @@ from sft_diversity.scoring.sets import Prompt, PromptSet, read_prompts
 
 STAGE = "score"
 VERSION = 1
-QUARANTINE = "quarantine.jsonl"
 _CHARS_A_TOKEN, _ANSWER_CHARS, _VERDICT_TOKENS = 4, 1_500, 80  # guesses for plans
 _ANSWER_S, _VERDICT_S = 0.8, 8.0
 
@@ -208,14 +205,12 @@ def _check_verdicts(table: pa.Table, draft: folder.Draft, limit: float) -> None:
     ]
     if len(bad) <= limit * 2 * len(judged):
         return
-    kept = Path(f"{draft.out}.{QUARANTINE}")
-    kept.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in bad))
     shutil.rmtree(draft.path / "judgments")  # the verdicts themselves are kept elsewhere
-    raise BadRowsError(
-        f"score: {len(bad):,} of {2 * len(judged):,} calls to the judge gave no verdict "
-        f"({len(bad) / (2 * len(judged)):.1%}), `max_bad_fraction` allows {limit:.1%}; see {kept}, "
-        "mend the judge's prompt or raise the limit"
-    )
+    raise quarantine.too_many(
+        STAGE, draft.out, folder.json_lines(bad),
+        bad=len(bad), rows=2 * len(judged), limit=limit,
+        what="calls to the judge gave no verdict", way_out="mend the judge's prompt",
+    )  # fmt: skip
 
 
 def _sets_of(config: PairwiseConfig) -> tuple[tuple[PromptSet, ...], Path]:

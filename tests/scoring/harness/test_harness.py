@@ -231,7 +231,7 @@ def test_what_cannot_be_is_one_line(model, tmp_path, monkeypatch):
     fails("needs tasks; name them with --tasks", tasks=())
     fails("is no folder", include_path=tmp_path / "nowhere")
     fails("holds no task file", include_path=model)
-    fails("no folder", name="./nowhere")
+    fails("no such folder", name="./nowhere")
     fails("name its model with --model-name", name="http://127.0.0.1:9/v1")
     fails("no URL", model_name="m")
     with pytest.raises(ValueError, match="name tasks, not files"):

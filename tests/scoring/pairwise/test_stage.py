@@ -289,10 +289,10 @@ def test_what_cannot_be_is_one_line(files, tmp_path):
     fails("name its model with --model-name", model_name=None)
     fails("--model-name is for an endpoint", name=str(model))
     fails("needs a judge; name it with --judge-url", judge_url=None)
-    fails("no folder", name="./nowhere", model_name=None)
-    fails("no folder", against="./nowhere")
+    fails("no such folder", name="./nowhere", model_name=None)
+    fails("no such folder", against="./nowhere")
     fails("NO_SUCH_KEY of api_key_env is not set", judge_key_env="NO_SUCH_KEY")
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="no such folder"):
         making.planned_score(
             "http://x/v1", config(files, "http://127.0.0.1:9/v1", against="./nowhere")
         )
