@@ -37,6 +37,7 @@ sys.argv[:1] = ["sftdiv"]
 from sft_diversity.cli import main
 main()
 """
+_LAUNCH = "from accelerate.commands.launch import main\nmain()\n"
 _TAIL_BYTES = 1 << 16
 
 
@@ -165,11 +166,12 @@ def _run(job: Job, task: Task) -> tuple[int, bool]:
 def launcher(job: Job, task: Task) -> list[str]:
     """Return what runs a task of several processes on this node: accelerate's launcher.
 
-    How the nodes find each other stands in the variables of the batch script.
+    It ends with this process, and those that it starts with it (`training.team`). How the nodes
+    find each other stands in the variables of the batch script.
     """
     asked = job.profile.of(task.step)
     rank = slurm.rank() if asked.nodes > 1 else 0
-    found = [job.python, "-P", "-m", "accelerate.commands.launch"]
+    found = children.command(job.python, _LAUNCH)
     found += ["--config_file", str(job.profile.launch_file()), "--num_machines", str(asked.nodes)]
     found += ["--num_processes", str(asked.nodes * asked.processes_a_node)]
     found += ["--machine_rank", str(rank), "--main_process_port"]
@@ -213,8 +215,7 @@ def _reason(code: int, log: Path, start: int) -> str:
     if code == 0:
         return ""
     if code < 0:
-        said = f"killed by {signal.Signals(-code).name}"
-        return said + (" (out of memory?)" if code == -signal.SIGKILL else "")
+        return children.ending(code)
     with log.open("rb") as handle:
         handle.seek(max(start, log.stat().st_size - _TAIL_BYTES))
         lines = [line.strip() for line in handle.read().decode("utf-8", "replace").splitlines()]
@@ -222,7 +223,7 @@ def _reason(code: int, log: Path, start: int) -> str:
     if errors:
         return errors[-1].removeprefix("error: ")
     words = [line for line in lines if re.search(r"\w", line)]
-    return f"exit code {code}" + (f": {words[-1][:200]}" if words else "")
+    return children.ending(code) + (f": {words[-1][:200]}" if words else "")
 
 
 def _here(job: Job) -> dict[str, Any]:

@@ -1,13 +1,37 @@
-"""Processes that end with the one that started them, so that no two are ever at one output."""
+"""Processes that end with the one that started them, so that no two are ever at one output.
+
+Three kinds, each where it serves: interpreters with a task of their own (`command`: batch tasks,
+the host of a study's runs, a launcher), a pool for the units of one task (`pool`: an encoder a
+GPU), and processes that a launcher starts for us (`end_with_starter`: training). All start afresh,
+for fork copies locks and CUDA; a study's host alone forks, single-threaded, to share what it has
+loaded. Ingestion's workers get their share on stdin, by which they also learn of the end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from typing import Any, TypeVar
 
+from sft_diversity.core import stopping
+from sft_diversity.core.errors import DataError
+
+T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
+_LOOK_EVERY_S = 0.5
 
 
 def command(python: str, code: str, *arguments: str) -> list[str]:
@@ -28,3 +52,81 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
+
+
+def end_with_starter() -> None:
+    """Be killed when the process ends that started this one, whatever it is."""
+    end_with(os.getppid())
+
+
+def ending(code: int) -> str:
+    """Say how a process ended that did not say so itself, from its exit code."""
+    if code >= 0:
+        return f"exit code {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{hint}"
+
+
+@contextlib.contextmanager
+def pool(count: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes, each prepared by `begin(*arguments)`; all must be picklable.
+
+    They leave signals to this process, which decides when to stop.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        count, context, initializer=_begin, initargs=(os.getpid(), begin, arguments)
+    ) as executor:
+        yield executor
+
+
+def _begin(parent: int, begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    end_with(parent)
+    stopping.leave_to_parent()
+    begin(*arguments)
+
+
+def drain(
+    stage: str,
+    executor: Executor,
+    work: Callable[[T], int],
+    units: Iterable[T],
+    ahead: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Have the units done by threads or processes, `ahead` of them submitted at a time.
+
+    Parameters
+    ----------
+    advance : callable
+        Called with what `work` returned for a unit, here.
+
+    Raises
+    ------
+    SftdivError
+        The first that a worker raised; nothing further is begun. Interrupted, if a signal came;
+        DataError, if a process ended before its work.
+    """
+    running: set[Future[int]] = set()
+    source = iter(units)
+    more = True
+    try:
+        while more or running:
+            while more and len(running) < ahead:
+                unit = next(source, None)
+                if unit is None:
+                    more = False
+                else:
+                    running.add(executor.submit(work, unit))
+            done, running = wait(running, _LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                advance(future.result())
+            stopping.safe_point(stage)
+    except BrokenExecutor:
+        raise DataError(
+            f"{stage}: a worker process ended before its work (killed, or out of memory?); run the "
+            "same command to resume"
+        ) from None
+    finally:
+        for future in running:
+            future.cancel()

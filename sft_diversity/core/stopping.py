@@ -18,6 +18,12 @@ def install() -> None:
         signal.signal(number, _remember)
 
 
+def leave_to_parent() -> None:
+    """Ignore the signals here: they reach all processes of a terminal or job, and one decides."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def requested() -> bool:
     """Whether a signal has asked to stop."""
     return bool(_received)

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
-import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-from sft_diversity.core import machine, stopping
+from sft_diversity.core import children, machine, stopping
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.batches import Batch, embed_batch
 
@@ -57,7 +48,7 @@ def run_threads(
 
     try:
         with ThreadPoolExecutor(workers, thread_name_prefix="embed") as executor:
-            _drain(executor, work, units, 2 * workers, advance)
+            children.drain("embed", executor, work, units, 2 * workers, advance)
     finally:
         torch.set_num_threads(before)
 
@@ -71,15 +62,12 @@ def run_processes(
     advance: Callable[[int], None],
 ) -> None:
     """Embed the units by one process a device; `make` must be picklable."""
-    context = multiprocessing.get_context("spawn")
-    names: SimpleQueue[str] = context.SimpleQueue()
+    names: SimpleQueue[str] = multiprocessing.get_context("spawn").SimpleQueue()
     for device in devices:
         names.put(device)
     work = _ProcessWork(placement.batch_tokens, folder)
-    with ProcessPoolExecutor(
-        len(devices), context, initializer=_begin, initargs=(make, names, os.getpid())
-    ) as executor:
-        _drain(executor, work, units, 2 * len(devices), advance)
+    with children.pool(len(devices), _begin, make, names) as executor:
+        children.drain("embed", executor, work, units, 2 * len(devices), advance)
 
 
 class _ProcessWork:
@@ -94,44 +82,6 @@ class _ProcessWork:
         return len(batch.texts)
 
 
-def _begin(make: MakeEncoder, names: SimpleQueue[str], parent: int) -> None:
+def _begin(make: MakeEncoder, names: SimpleQueue[str]) -> None:
     global _encoder
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _encoder = make(names.get())
-
-
-def _end_with(parent: int) -> None:
-    """Leave when the parent is gone: after `kill -9` nobody else would tell a worker."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
-
-
-def _drain(
-    executor: Executor,
-    work: Callable[[Batch], int],
-    units: Iterable[Batch],
-    ahead: int,
-    advance: Callable[[int], None],
-) -> None:
-    """Keep `ahead` units submitted until all are done; the first failure ends it."""
-    running: set[Future[int]] = set()
-    source = iter(units)
-    more = True
-    try:
-        while more or running:
-            while more and len(running) < ahead:
-                unit = next(source, None)
-                if unit is None:
-                    more = False
-                else:
-                    running.add(executor.submit(work, unit))
-            if not running:
-                break
-            done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
-                advance(future.result())
-            stopping.safe_point("embed")
-    finally:
-        for future in running:
-            future.cancel()

@@ -20,8 +20,7 @@ _POLL_S = 0.1
 
 def main(place: str) -> None:
     """Load what runs need, then fork one for each order on stdin, until it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # the study decides, and passes signals on
+    stopping.leave_to_parent()  # the study decides, and passes signals on
     _load()
     running: dict[int, str] = {}
     heard = b""

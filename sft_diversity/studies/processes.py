@@ -121,9 +121,7 @@ def _explain(place: Path, name: str, code: int) -> None:
     """Note why a process ended that could not say so itself."""
     if code == 0 or runs.failure(place, name) is not None:
         return
-    if code < 0:
-        reason = f"killed by {signal.Signals(-code).name}"
-        reason += " (out of memory?)" if code == -signal.SIGKILL else ""
-    else:
-        reason = f"ended with exit code {code}; see logs/{runs.file_name(name)}.log"
+    reason = children.ending(code)
+    if code > 0:
+        reason = f"ended with {reason}; see logs/{runs.file_name(name)}.log"
     runs.note_failure(place, name, "process", reason)

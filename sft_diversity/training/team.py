@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sft_diversity.core import machine
+from sft_diversity.core import children, machine
 from sft_diversity.core.errors import SftdivError
 
 T = TypeVar("T")
@@ -65,7 +65,14 @@ class Team:
 
 
 def join() -> Team:
-    """Meet the other processes that the launcher has started, if any."""
+    """Meet the other processes that the launcher has started, if any, and end when it does.
+
+    torch's launcher gives each a session of its own: without that tie they would go on where it was
+    killed, at an output that the next call also writes. Without a launcher who started a process,
+    a shell say, may well end before it.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        children.end_with_starter()
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Team()

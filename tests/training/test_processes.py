@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.numpy import load_file
 
@@ -148,3 +149,26 @@ def test_a_fault_of_all_processes_is_said_once(subset, config, tmp_path):
     )  # fmt: skip
     assert done.returncode != 0
     assert done.stderr.count("exists and is no output of") == 1
+
+
+MEMBER = """
+import os, time
+from sft_diversity.training import team
+team.join()
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel does it")
+def test_processes_end_with_a_launcher_that_is_killed(tmp_path):
+    (tmp_path / "member.py").write_text(MEMBER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "member.py")],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as launcher:  # fmt: skip
+        assert launcher.stdout is not None
+        members = [psutil.Process(int(launcher.stdout.readline())) for _ in range(2)]
+        launcher.kill()
+    assert psutil.wait_procs(members, 60)[1] == []
