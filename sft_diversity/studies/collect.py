@@ -11,6 +11,7 @@ from typing import Any
 from sft_diversity.core import folder
 from sft_diversity.studies import runs
 from sft_diversity.studies.cells import Cell, Run
+from sft_diversity.studies.config import STAGE
 
 KEYS = ("regime", "strategy", "size", "diversity", "seed")
 SCORES = ("score", "transfer_first64", "short_references", "in_mix", "domain_mean")
@@ -91,16 +92,16 @@ def failures(names: Iterable[str], place: Path) -> list[Row]:
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write rows with the union of their columns; nothing is an empty cell."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    scratch = path.with_name(f".{path.name}.writing")
-    with scratch.open("w", newline="", encoding="utf-8") as handle:
+    with (
+        folder.writing(path, STAGE) as scratch,
+        scratch.open("w", newline="", encoding="utf-8") as handle,
+    ):
         writer = csv.DictWriter(handle, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: row.get(name) for name in names} for row in rows)
-    scratch.replace(path)
 
 
 def write_lines(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as JSON lines."""
-    scratch = path.with_name(f".{path.name}.writing")
-    scratch.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), "utf-8")
-    scratch.replace(path)
+    with folder.writing(path, STAGE) as scratch:
+        scratch.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), "utf-8")

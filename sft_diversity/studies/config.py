@@ -16,6 +16,7 @@ from sft_diversity.selection import grid as grids
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.verbs.measuring import MeasureOptions
 
+STAGE = "study"
 Regime = Literal["A", "B"]
 Quantity = Literal["steps", "tokens"]
 AXES = ("strategy", "size", "diversity", "seed")

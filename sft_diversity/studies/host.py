@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -14,6 +15,7 @@ from typing import Any
 from sft_diversity.core import children, stopping
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.studies import runs
+from sft_diversity.training.models import find_base
 
 _POLL_S = 0.1
 
@@ -21,7 +23,7 @@ _POLL_S = 0.1
 def main(place: str) -> None:
     """Load what runs need, then fork one for each order on stdin, until it ends."""
     stopping.leave_to_parent()  # the study decides, and passes signals on
-    _load()
+    _load(Path(place))
     running: dict[int, str] = {}
     heard = b""
     while True:
@@ -39,14 +41,20 @@ def main(place: str) -> None:
         del running[os.wait()[0]]
 
 
-def _load() -> None:
-    """Import what a run would: code alone, no thread is started and no device touched."""
+def _load(place: Path) -> None:
+    """Import what a run would, and hash the base's files, once for all runs.
+
+    No thread is started and no device touched.
+    """
     import transformers
 
     from sft_diversity.scoring import heldout as _heldout
     from sft_diversity.training import trainer as _trainer
 
     _ = transformers.AutoModelForCausalLM, transformers.AutoTokenizer, _trainer, _heldout
+    options = runs.thaw(place)["finetune"]
+    with contextlib.suppress(SftdivError):  # each run will say it
+        _ = find_base(options.get("model"), options.get("revision")).key
 
 
 def _obey(place: Path, order: dict[str, Any], running: dict[int, str]) -> None:

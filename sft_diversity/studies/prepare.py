@@ -40,7 +40,7 @@ from sft_diversity.selection.no_kind import no_kind_warnings
 from sft_diversity.stages import store
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Cell
-from sft_diversity.studies.config import StudyConfig
+from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import find_base
 from sft_diversity.verbs import data, selecting
@@ -69,7 +69,7 @@ def check(study: StudyConfig, place: Path, work: Path) -> None:
         tokenizer, an encoder, a model, a package or an evaluation set is not there.
     """
     if not any((place / name).exists() for name in _OWN):
-        check_out(place, "study", [study.corpus] if study.corpus else [])
+        check_out(place, STAGE, [study.corpus] if study.corpus else [])
     corpus = Path(study.corpus or place / "corpus")
     if study.corpus is None and not is_corpus(corpus):
         ingest = configs.build(data.IngestOptions, study.ingest, "study, block `ingest`")
@@ -262,7 +262,7 @@ def _write_sizes(
         for name, at in subsets.items():
             if draft.has(f"{name}.parquet"):
                 continue
-            stopping.safe_point("study")
+            stopping.safe_point(STAGE)
             table = _read(at, ["id", "messages"])
             table = table.filter(pc.is_in(table["id"], value_set=fresh[name]))
             rows = []

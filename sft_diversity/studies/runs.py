@@ -2,12 +2,14 @@
 
 A run reads `study.json`, which `study` froze before the first run, and nothing else that another
 run writes. `runs/NAME.json` is written last and carries the key of all that the run depends on.
+What equal runs do not have in common, their seconds, is in `logs/`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from sft_diversity.core.errors import DataError, Interrupted, SftdivError, Usage
 from sft_diversity.core.hashing import content_key
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.studies.cells import Run
-from sft_diversity.studies.config import StudyConfig
+from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import find_base
 from sft_diversity.verbs import training
@@ -43,7 +45,7 @@ def freeze(study: StudyConfig, runs: list[Run], work: Path, place: Path) -> dict
         "work": str(work.absolute()),
         **study.model_dump(mode="json", include={"finetune", "score", "measure", "keep_models"}),
     }
-    write_json(place / FROZEN, frozen)
+    folder.write_json(place / FROZEN, frozen, STAGE)
     return frozen
 
 
@@ -55,12 +57,9 @@ def thaw(place: Path) -> dict[str, Any]:
     UsageError
         If the study was never begun.
     """
-    try:
-        frozen: dict[str, Any] = json.loads((place / FROZEN).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise UsageError(
-            f"study: {place} has no {FROZEN}; make subsets and plan first (--prepare)"
-        ) from None
+    frozen = _read(place / FROZEN)
+    if frozen is None:
+        raise UsageError(f"study: {place} has no {FROZEN}; make subsets and plan first (--prepare)")
     return frozen
 
 
@@ -91,33 +90,48 @@ def keys_of(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]:
 
 def record(place: Path, name: str, key: str) -> dict[str, Any] | None:
     """Return the record of a run that is finished under this key."""
-    try:
-        found: dict[str, Any] = json.loads((place / "runs" / f"{name}.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if found.get("key") == key else None
+    found = _read(place / "runs" / f"{name}.json")
+    return found if found and found.get("key") == key else None
+
+
+def seconds(place: Path, name: str) -> dict[str, float]:
+    """Return how long each stage of a run took, as far as it is known here."""
+    return _read(_seconds(place, name)) or {}
 
 
 def failure(place: Path, name: str) -> dict[str, Any] | None:
     """Return why a run's last attempt failed, if it did."""
+    return _read(_failed(place, name))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(_failed(place, name).read_text("utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return found
 
 
 def note_failure(place: Path, name: str, stage: str, error: str) -> None:
-    """Keep why a run failed."""
-    write_json(_failed(place, name), {"run": name, "stage": stage, "error": error})
+    """Keep why a run failed; paths of the study are told from its own folder."""
+    for said in (place.absolute(), place):
+        error = error.replace(f"{said}/", "")
+    told = {"run": name, "stage": stage, "error": error}
+    folder.write_json(_failed(place, name), told, STAGE)
 
 
 def _failed(place: Path, name: str) -> Path:
     return place / "runs" / f"{file_name(name)}.failed.json"
 
 
+def _seconds(place: Path, name: str) -> Path:
+    return place / "logs" / f"{file_name(name)}.seconds.json"
+
+
 def one(place: Path, name: str) -> dict[str, Any]:
     """Do one run, or take it up where it was stopped; return its record.
+
+    Another process that is at it is waited for.
 
     Raises
     ------
@@ -129,21 +143,19 @@ def one(place: Path, name: str) -> dict[str, Any]:
         return _guarded(place, name, lambda at: _measure(place, frozen, name, at))
     if name not in frozen["runs"]:
         raise UsageError(f"study: no run {name!r}; `--dry-run` lists them")
-    key = frozen["runs"][name]["key"]
-
-    def do(at: dict[str, str]) -> dict[str, Any]:
-        return record(place, name, key) or _run(place, frozen, name, at)
-
-    return record(place, name, key) or _guarded(place, name, do)
+    done = record(place, name, frozen["runs"][name]["key"])
+    return done or _guarded(place, name, lambda at: _run(place, frozen, name, at))
 
 
-def _guarded(place: Path, name: str, do: Any) -> dict[str, Any]:
+def _guarded(
+    place: Path, name: str, do: Callable[[dict[str, str]], dict[str, Any]]
+) -> dict[str, Any]:
     """Do it alone, and keep the reason if it fails."""
     at = {"stage": "start"}
-    with locks.alone(place / "runs" / file_name(name), "study"):
+    with locks.alone(place / "runs" / file_name(name), f"study: {name}"):
         _failed(place, name).unlink(missing_ok=True)
         try:
-            made: dict[str, Any] = do(at)
+            return do(at)
         except Interrupted:
             raise
         except SftdivError as fault:
@@ -152,12 +164,15 @@ def _guarded(place: Path, name: str, do: Any) -> dict[str, Any]:
         except Exception as fault:
             note_failure(place, name, at["stage"], f"{type(fault).__name__}: {fault}")
             raise
-    return made
 
 
 def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> dict[str, Any]:
-    run, trained, seconds = frozen["runs"][name], {}, {}
-    model: Path | str = frozen["finetune"].get("model") or resources.tiny_base()
+    run, options = frozen["runs"][name], frozen["finetune"]
+    done = record(place, name, run["key"])
+    if done:
+        return done
+    trained, took = {}, {}
+    model: Path | str | None = options.get("model")
     if run["subset"] is not None:
         at["stage"] = "finetune"
         model = place / "models" / name
@@ -165,21 +180,20 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
         trained = training.finetune(
             place / "subsets" / run["subset"],
             out=model,
-            **frozen["finetune"] | {"train_seed": run["train_seed"]},
+            **options | {"train_seed": run["train_seed"]},
         )
-        seconds["finetune"] = trained.pop("seconds")
+        took["finetune"] = trained.pop("seconds")
         trained = {k: v for k, v in trained.items() if k not in ("accounting", "out")}
+    elif model is None:
+        model = resources.tiny_base()
+    elif options.get("revision"):
+        model = f"{model}@{options['revision']}"
     at["stage"] = "score"
     scores = training.score(model, out=place / "scores" / name, **frozen["score"])
-    seconds["score"] = scores["seconds"]
-    made = {
-        "key": run["key"],
-        "run": name,
-        "training": trained,
-        "scores": headline(scores),
-        "seconds": seconds,
-    }
-    write_json(place / "runs" / f"{name}.json", made)
+    took["score"] = scores["seconds"]
+    made = {"key": run["key"], "run": name, "training": trained, "scores": headline(scores)}
+    folder.write_json(_seconds(place, name), took, STAGE)
+    folder.write_json(place / "runs" / f"{name}.json", made, STAGE)
     _began(place, name).unlink(missing_ok=True)
     if run["subset"] is not None and not frozen["keep_models"]:
         lighten(Path(model))
@@ -258,7 +272,7 @@ def lighten(model: Path) -> None:
         manifest["files"] = [f for f in manifest["files"] if f["path"] not in weights]
         body = {k: v for k, v in manifest.items() if k not in ("run", "digest")}
         manifest["digest"] = content_key(body)
-        write_json(model / folder.MANIFEST, manifest)
+        folder.write_json(model / folder.MANIFEST, manifest, STAGE)
     for name in weights:
         (model / name).unlink()
 
@@ -269,11 +283,3 @@ def is_light(model: Path) -> bool:
         folder.stage_of(model) == "finetune"
         and folder.read_manifest(model).get("dropped") is not None
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.writing")
-    scratch.write_text(folder.dump_json(value), "utf-8")
-    scratch.replace(path)

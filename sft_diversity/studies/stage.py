@@ -10,20 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
-from sft_diversity.core import folder, locks
+from sft_diversity.core import folder, lineage, locks
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import clock, say
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies import collect, costs, plan, prepare, processes, runs, show
 from sft_diversity.studies.cells import Cell, Run
-from sft_diversity.studies.config import StudyConfig, load
+from sft_diversity.studies.config import STAGE, StudyConfig, load
 from sft_diversity.studies.costs import Cost
 from sft_diversity.verbs.options import DryRun, Out
 from sft_diversity.verbs.training import fit
 
-VERSION = 2
+VERSION = 3
 Result = dict[str, Any]
+#: Options that change where or how fast, but not what is made.
+_NO_RESULT = {"corpus", "jobs"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def study(
         prepare.check(asked, place, here.work)
     if dry_run:
         return _planned(here)
-    with locks.alone(place, "study"):
+    with locks.alone(place, STAGE):
         (place / prepare.BEGUN).mkdir(parents=True, exist_ok=True)
         made, sizes = _prepare(here)
         frozen = runs.freeze(asked, here.runs, here.work, place)
@@ -182,7 +184,7 @@ def _collect(
     collect.write_lines(place / "failures.jsonl", failed)
     fitted = _fit(place) if results else None
     missing = [run.name for run in here.runs if run.name not in records]
-    seconds = sum(sum(one["seconds"].values()) for one in records.values())
+    seconds = sum(sum(runs.seconds(place, name).values()) for name in records)
     found = {
         "subsets": len(here.cells),
         "runs": len(here.runs),
@@ -211,22 +213,26 @@ def _fit(place: Path) -> Result | None:
         say(f"study: no fit: {fault}")
         return None
     found.pop("seconds", None)
-    runs.write_json(place / "fit.json", found)
+    folder.write_json(place / "fit.json", found, STAGE)
     return found
 
 
 def _write_manifest(
     here: _Study, frozen: Mapping[str, Any], found: Mapping[str, Any], seconds: float
 ) -> None:
-    """Write what the study was made of; a folder inside it has its own manifest."""
-    names = ["failures.jsonl", "fit.json", "metrics.csv", "results.csv", runs.FROZEN]
+    """Write what the study was made of; a folder inside it has its own manifest.
+
+    Equal studies have equal manifests but for `run`: `study.json`, in which the paths of this place
+    are, is none of the files, and options name paths by their last part.
+    """
+    names = ["failures.jsonl", "fit.json", "metrics.csv", "results.csv"]
     names += [f"runs/{run.name}.json" for run in here.runs]
     keys = {name: run["key"] for name, run in frozen["runs"].items()}
     body = {
-        "stage": "study",
+        "stage": STAGE,
         "version": VERSION,
         "inputs": {"runs": content_key(keys)},
-        "config": here.config.model_dump(mode="json", exclude={"corpus", "jobs"}),
+        "config": lineage.public(here.config.model_dump(mode="json", exclude=_NO_RESULT))[0],
         "key": content_key([VERSION, keys]),
         "seeds": {},
         "rows": {},
@@ -236,7 +242,7 @@ def _write_manifest(
     }
     body["digest"] = content_key(body)
     body["run"] = {"run_seconds": round(seconds, 1), "versions": folder.versions()}
-    runs.write_json(here.place / folder.MANIFEST, body)
+    folder.write_json(here.place / folder.MANIFEST, body, STAGE)
 
 
 def _planned(here: _Study) -> Result:
