@@ -67,7 +67,7 @@ def main() -> None:
     sweeps = sweep(texts, rates, asked.work)
     report = {
         "benchmark": "convergence_rate",
-        "machine": machine.facts(),
+        "machine": machine.measured_on(),
         "versions": {k: v for k, v in folder.versions().items() if k in ("torch", "transformers")},
         "toy": toy,
         "model": {"width": WIDTH, "batch": BATCH, "sweeps": sweeps, "losses": losses},
@@ -127,7 +127,7 @@ def probed(
     for step in range(steps):
         if step in at:
             losses.append(small.full_gradient(model, texts))
-            seen.append(theory.figures(groups, box=False))
+            seen.append(theory.gradient_figures(groups, box=False))
             largest = max(float(p.detach().abs().max()) for p in groups[0]["params"])
             box = max(box, DECAY * largest)
         optimizer.zero_grad()

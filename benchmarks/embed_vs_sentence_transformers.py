@@ -32,7 +32,7 @@ from sft_diversity.embedding import pool
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.batches import Batch, cut
 from sft_diversity.embedding.encoders import find_encoder
-from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place
+from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place_encoder
 
 RESULTS = Path(__file__).parent / "results"
 ROWS_OF_LAYERS = 6 * 12 * 384**2  # multiply-adds a token in the packaged encoder's products
@@ -51,7 +51,7 @@ def main() -> None:
 
     config = EmbedConfig(encoder=asked.encoder)
     files = find_encoder(asked.encoder)
-    placement = place(config)
+    placement = place_encoder(config)
     ours = load_encoder(files, config, placement.precision, placement.device)
     texts = _texts(asked.corpus, asked.texts, asked.seed)
     context = multiprocessing.get_context("spawn")
@@ -139,7 +139,7 @@ def _texts(corpus: Path, count: int, seed: int) -> list[str]:
 
 def _embed(encoder: Encoder, placement: Placement, texts: list[str]) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
-        keys = caches.keys_of(texts)
+        keys = caches.text_keys(texts)
         distinct = dict(zip(keys.tolist(), texts, strict=True))
         batches = [
             Batch(f"{number:03d}", own, [distinct[key] for key in own.tolist()])

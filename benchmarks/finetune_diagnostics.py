@@ -2,8 +2,8 @@
 
     python benchmarks/finetune_diagnostics.py SUBSET [--model DIR] [--steps 10] [--batch-size 32]
 
-Trains with AdamW, LION and LION on LoRA, and times `theory.figures` within each step. Both times
-are taken in the same steps and both as wall and as processor time, of which the latter hardly
+Trains with AdamW, LION and LION on LoRA, and times `theory.gradient_figures` within each step. Both
+times are taken in the same steps and both as wall and as processor time, of which the latter hardly
 depends on what else the machine does. The first two steps are left out.
 """
 
@@ -40,7 +40,7 @@ def run(subset: Path, options: dict[str, Any]) -> dict[str, Any]:
 
     spent: Times = []
     ends: Times = []
-    measure, count = theory.figures, trainer.Watch.on_step_end
+    measure, count = theory.gradient_figures, trainer.Watch.on_step_end
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         before = clocks()

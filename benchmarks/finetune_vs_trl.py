@@ -53,7 +53,9 @@ def lay_out(subset: Path, model: str | None, steps: int, grouped: bool) -> tuple
     base = find_base(model)
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
-    rendered = samples.render(samples.find(subset), tokenizer, config.max_length, "trim")
+    rendered = samples.render_samples(
+        samples.find_samples(subset), tokenizer, config.max_length, "trim"
+    )
     run = course.lay_out(rendered, base, config, on_cpu=True)
     if not grouped:
         drawn = run.order.reshape(-1, MICRO).tolist()
@@ -69,7 +71,7 @@ def ours(subset: Path, model: str | None, steps: int, dtype: str, grouped: bool)
     draft = open_draft(Path(tempfile.mkdtemp()) / "out", Work("finetune", 0, {}, {}))
     bar = Progress("", steps, "steps", silent=True)
     options = config.model_copy(update={"checkpoint_steps": 10_000})
-    return trainer.build(run, base, tokenizer, options, dtype, draft, bar, Team())
+    return trainer.build_trainer(run, base, tokenizer, options, dtype, draft, bar, Team())
 
 
 def theirs(subset: Path, model: str | None, steps: int, dtype: str, grouped: bool) -> Any:

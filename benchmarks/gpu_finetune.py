@@ -102,16 +102,16 @@ def measure(model: Path, asked: argparse.Namespace, options: dict[str, Any]) -> 
         micro_batch_size=asked.micro_batch_size, max_length=asked.length,
         dtype=dtype, checkpoint_steps=10**6, **options,
     )  # fmt: skip
-    optimizers.check(config.optimizer)
+    optimizers.check_optimizer(config.optimizer)
     ends, spent = [], []
-    own = theory.figures
+    own = theory.gradient_figures
 
     def synced() -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def timed(*args: Any, **kwargs: Any) -> theory.Figures:
+    def timed(*args: Any, **kwargs: Any) -> theory.GradientFigures:
         before = synced()
         got = own(*args, **kwargs)
         spent.append(synced() - before)
@@ -127,7 +127,7 @@ def measure(model: Path, asked: argparse.Namespace, options: dict[str, Any]) -> 
         with tempfile.TemporaryDirectory() as scratch:
             draft = open_draft(Path(scratch) / "out", Work("finetune", 0, {}, {}))
             bar = Progress("", asked.steps, "steps", silent=True)
-            made = trainer.build(
+            made = trainer.build_trainer(
                 course, find_base(str(model)), _tokenizer(model), config, dtype, draft, bar,
                 Team(),
             )  # fmt: skip

@@ -47,7 +47,7 @@ def main() -> None:
     ]
     report = {
         "benchmark": "gradient_norms",
-        "machine": machine.facts(),
+        "machine": machine.measured_on(),
         "versions": {k: v for k, v in folder.versions().items() if k in ("torch", "transformers")},
         "steps": STEPS,
         "steps_left_out": LEFT_OUT,
@@ -68,7 +68,7 @@ def main() -> None:
 def run(texts: small.Texts, name: Literal["adamw", "lion"], width: int, seed: int) -> Any:
     """Train one model; return the means of the norms after the first steps."""
     model = small.make_model(width, seed)
-    settings = optimizers.resolve(name, width, False, None, None)
+    settings = optimizers.settings_for(name, width, False, None, None)
     everything = small.groups(model, settings.weight_decay)
     blocks = small.block_matrices(model)
     optimizer = small.make_optimizer(name, everything, settings.lr)
@@ -76,7 +76,7 @@ def run(texts: small.Texts, name: Literal["adamw", "lion"], width: int, seed: in
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     train, probe = texts.part(0, TRAIN), texts.part(TRAIN, TRAIN + PROBE)
     rng = seeding.generator(seed, "gradient-norms")
-    seen: dict[str, list[theory.Figures]] = {}
+    seen: dict[str, list[theory.GradientFigures]] = {}
     losses = []
     for step in range(1, STEPS + 1):
         optimizer.zero_grad()
@@ -108,11 +108,14 @@ def run(texts: small.Texts, name: Literal["adamw", "lion"], width: int, seed: in
 
 
 def note(
-    seen: dict[str, list[theory.Figures]], kind: str, everything: small.Groups, blocks: small.Groups
+    seen: dict[str, list[theory.GradientFigures]],
+    kind: str,
+    everything: small.Groups,
+    blocks: small.Groups,
 ) -> None:
     """Add the figures of the gradient that the parameters hold."""
     for part, groups in (("all", everything), ("blocks", blocks)):
-        seen.setdefault(f"{kind}_{part}", []).append(theory.figures(groups, box=False))
+        seen.setdefault(f"{kind}_{part}", []).append(theory.gradient_figures(groups, box=False))
 
 
 def size(groups: small.Groups) -> int:

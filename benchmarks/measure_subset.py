@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--bleu-texts", type=int, default=300, help="texts sacrebleu compares")
     asked = parser.parse_args()
-    found: dict[str, Any] = machine.facts() | {"load": round(os.getloadavg()[0], 2)}
+    found: dict[str, Any] = machine.measured_on() | {"load": round(os.getloadavg()[0], 2)}
     with tempfile.TemporaryDirectory() as scratch:
         subset = Path(scratch) / "subset"
         selecting.select(

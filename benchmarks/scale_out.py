@@ -92,7 +92,7 @@ def _enter(name: str, entries: dict[str, Any]) -> dict[str, Any]:
     """Add entries to a block of the result; return it all."""
     told = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
     told["benchmark"] = Path(__file__).stem
-    told |= {"machine": machine.facts(), name: {**told.get(name, {}), **entries}}
+    told |= {"machine": machine.measured_on(), name: {**told.get(name, {}), **entries}}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(folder.dump_json(told), "utf-8")
     return told
@@ -204,9 +204,9 @@ def assembling(corpus: Path, place: Path, rows: int) -> dict[str, float]:
 
     cut = resharded(corpus, place / "corpus", rows, SHARDS)
     files, config = find_encoder("packaged"), stage.EmbedConfig()
-    at = stage.cache_folder(place / "work", config, files, stage.place(config))
+    at = stage.cache_folder(place / "work", config, files, stage.place_encoder(config))
     rng, texts = np.random.default_rng(0), 0
-    for batch in batches.missing(parts.slices(cut), config.components, caches.Vectors(at)):
+    for batch in batches.missing_texts(parts.slices(cut), config.components, caches.Vectors(at)):
         vectors = rng.standard_normal((len(batch.texts), 384)).astype(np.float16)
         caches.write_part(at, batch.name, batch.keys, vectors, np.zeros(len(vectors), np.bool_))
         texts += len(batch.texts)
@@ -232,11 +232,11 @@ def _worker(verb: str) -> Callable[[Slice], object]:
 
         from sft_diversity.embedding.batches import encode
         from sft_diversity.embedding.encoders import find_encoder
-        from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place
+        from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place_encoder
 
         torch.set_num_threads(1)
         files, config = find_encoder("packaged"), EmbedConfig(workers=1)
-        at = place(config)
+        at = place_encoder(config)
         encoder = load_encoder(files, config, at.precision, "cpu")
 
         def embed(piece: Slice) -> object:

@@ -133,7 +133,7 @@ def train(job: Job, sets: dict[str, samples.Rendered]) -> tuple[PreTrainedModel,
         rendered.response_tokens, BATCH, job.seed, tokens=TOKENS[job.budget]
     )
     steps = batches.micro_batches(order, rendered.lengths, BATCH, BATCH)
-    settings = optimizers.resolve(job.optimizer, 64, False, job.rate, None)
+    settings = optimizers.settings_for(job.optimizer, 64, False, job.rate, None)
     kind, phi = SCHEDULES[job.schedule]
     warmup = uba.warmup_steps(WARMUP, len(steps))
     factor = schedules.schedule_factor(kind, len(steps), warmup, phi)
@@ -171,7 +171,9 @@ def load(corpus: Path, scratch: Path) -> dict[str, samples.Rendered]:
     if not (scratch / "train" / "0.parquet").exists():
         split(corpus, tokenizer, scratch)
     return {
-        name: samples.render(samples.find(scratch / name), tokenizer, MAX_LENGTH, "error")
+        name: samples.render_samples(
+            samples.find_samples(scratch / name), tokenizer, MAX_LENGTH, "error"
+        )
         for name in SIZES
     }
 

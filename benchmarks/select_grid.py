@@ -48,7 +48,7 @@ def main() -> None:
         report = run(pool, asked.sizes, scratch)
     finally:
         shutil.rmtree(scratch)
-    report |= {"corpus_rows": pool.n_samples, "machine": machine.facts()}
+    report |= {"corpus_rows": pool.n_samples, "machine": machine.measured_on()}
     asked.results.mkdir(exist_ok=True)
     (asked.results / "select_grid.json").write_text(folder.dump_json(report), "utf-8")
     asked.tables.write_text(tables(report), "utf-8")

@@ -51,7 +51,7 @@ def main() -> None:
     report = {
         "benchmark": "select_laws",
         "corpus_rows": pool.n_samples,
-        "machine": machine.facts(),
+        "machine": machine.measured_on(),
         "broken": [f"{c['strategy']} {c['size']}: {f}" for c in cells for f in c["broken"]],
         "cells": cells,
     }

@@ -51,7 +51,7 @@ def main() -> None:
         "benchmark": "select_limits",
         "strategy": asked.strategy,
         "corpus_rows": pool.n_samples,
-        "machine": machine.facts(),
+        "machine": machine.measured_on(),
         "faults": faults,
         "cells": rows,
     }

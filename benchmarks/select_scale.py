@@ -68,7 +68,7 @@ def main() -> None:
             if not (made / "kinds.parquet").exists():
                 resample(incidence.load(asked.index), n, made, asked.seed)
             series[str(n)] = in_own_process(n)
-            report["machine"] = machine.facts()
+            report["machine"] = machine.measured_on()
             path.write_text(folder.dump_json(report), "utf-8")
         print(f"{asked.name} {n:,}: {json.dumps(series[str(n)])}", flush=True)
     plot(report["series"], asked.plot)

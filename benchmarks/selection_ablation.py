@@ -66,7 +66,7 @@ def main() -> None:
                     row["distance"] = round(1 - float(mean @ mean), 4)
                 rows.append(row)
             print(strategy, size, flush=True)
-    report = {"benchmark": "selection_ablation", "machine": machine.facts(), "cells": rows}
+    report = {"benchmark": "selection_ablation", "machine": machine.measured_on(), "cells": rows}
     place = ROOT / "benchmarks/results/selection_ablation.json"
     place.write_text(folder.dump_json(report), "utf-8")
     (ROOT / "docs/experiments/selection-ablation-tables.md").write_text(tables(rows), "utf-8")

@@ -51,12 +51,12 @@ class Texts:
 def read_texts(corpus: Path, count: int) -> Texts:
     """Render the first samples of a corpus; it is ordered by content hash, so they are a draw."""
     source, tokenizer = (
-        samples.find(corpus),
+        samples.find_samples(corpus),
         models.load_right_padding_tokenizer(models.find_base(None)),
     )
     chat.ensure_template(tokenizer)
     first = samples.Source(source.files[:1], source.key, source.stage)
-    rendered = samples.render(first, tokenizer, MAX_LENGTH, "trim")
+    rendered = samples.render_samples(first, tokenizer, MAX_LENGTH, "trim")
     if len(rendered.input_ids) < count:
         raise SystemExit(f"the file read holds {len(rendered.input_ids):,} samples, not {count:,}")
     ids = [torch.from_numpy(x).long() for x in rendered.input_ids[:count]]

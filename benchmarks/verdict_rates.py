@@ -193,7 +193,7 @@ def main() -> None:
     report = {
         "benchmark": "verdict_rates",
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine.facts(),
+        "machine": machine.measured_on(),
         "cpu_s": round(time.process_time() - start),
         "tables": asked.tables,
         "stated_rate": RATE,

@@ -31,7 +31,7 @@ _HOMES = {
 }
 
 
-class Table(Mapping[str, Stage[Any]]):
+class StageTable(Mapping[str, Stage[Any]]):
     """Stages by name."""
 
     def __getitem__(self, name: str) -> Stage[Any]:
@@ -59,4 +59,4 @@ TOOLS = {"encoder": _encoder}
 
 def store(work: str | Path, dry: bool = False) -> Store:
     """Return the store of a work folder; with `dry` it makes nothing, see `Store.plan`."""
-    return Store(Path(work), Table(), TOOLS, dry)
+    return Store(Path(work), StageTable(), TOOLS, dry)

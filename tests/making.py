@@ -10,7 +10,7 @@ from typing import Any
 from sft_diversity.core import folder
 from sft_diversity.core.stage import Stage, Tool
 from sft_diversity.core.store import Store
-from sft_diversity.stages import TOOLS, Table
+from sft_diversity.stages import TOOLS, StageTable
 
 
 def quiet(line: str) -> None:
@@ -25,7 +25,7 @@ def store(
     tools: Mapping[str, Callable[[Any, bool], Tool]] | None = None,
 ) -> Store:
     """Return a store; `stages` and `tools` stand in the place of those of their names."""
-    table = {name: Table()[name] for name in Table()} | dict(stages or {})
+    table = {name: StageTable()[name] for name in StageTable()} | dict(stages or {})
     return Store(work, table, {**TOOLS, **(tools or {})}, dry, say)
 
 

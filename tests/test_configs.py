@@ -14,7 +14,7 @@ from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.levels.stage import IndexConfig
 from sft_diversity.rewriting.stage import RewriteConfig
 from sft_diversity.scoring import suites
-from sft_diversity.studies.config import StudyConfig, load
+from sft_diversity.studies.config import StudyConfig, load_study
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.verbs.selecting import SelectOptions
 
@@ -69,6 +69,6 @@ def test_the_recipes_name_selections_that_exist():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/study").glob("*.yaml")), ids=str)
 def test_the_files_that_a_study_names_load_under_their_models(path):
-    study = load(path, {})
+    study = load_study(path, {})
     assert study.finetuning.budget
     assert study.scoring.sets

@@ -122,13 +122,13 @@ def _fetch_apart(found: Sequence[Need], profile: Profile) -> None:
 def _fetch(need: Need) -> None:
     from sft_diversity.embedding.encoders import find_encoder
     from sft_diversity.levels.tokenizing import load_tokenizer
-    from sft_diversity.scoring.model import find
+    from sft_diversity.scoring.model import find_model
     from sft_diversity.training.models import find_base
 
     if need.kind == "model":
         find_base(need.name, need.revision)
     elif need.kind == "scored model":
-        find(need.name)
+        find_model(need.name)
     elif need.kind == "encoder":
         find_encoder(need.name, need.revision)
     else:

@@ -134,7 +134,7 @@ def _run(job: Job, task: Task) -> tuple[int, bool]:
     It is an interpreter of its own, or a launcher for several processes.
     """
     step = job.step(task.step)
-    command, environment = children.command(job.python, _COMMAND, *task.argv), dict(os.environ)
+    command, environment = children.tied_command(job.python, _COMMAND, *task.argv), dict(os.environ)
     if step.launch:
         command, environment = launcher(job, task), environment | _LAUNCHED
     again = _AGAIN_S if step.launch else math.inf
@@ -171,7 +171,7 @@ def launcher(job: Job, task: Task) -> list[str]:
     """
     asked = job.profile.of(task.step)
     rank = slurm.rank() if asked.nodes > 1 else 0
-    found = children.command(job.python, _LAUNCH)
+    found = children.tied_command(job.python, _LAUNCH)
     found += ["--config_file", str(job.profile.launch_file()), "--num_machines", str(asked.nodes)]
     found += ["--num_processes", str(asked.nodes * asked.processes_a_node)]
     found += ["--machine_rank", str(rank), "--main_process_port"]
@@ -215,7 +215,7 @@ def _reason(code: int, log: Path, start: int) -> str:
     if code == 0:
         return ""
     if code < 0:
-        return children.ending(code)
+        return children.how_it_ended(code)
     with log.open("rb") as handle:
         handle.seek(max(start, log.stat().st_size - _TAIL_BYTES))
         lines = [line.strip() for line in handle.read().decode("utf-8", "replace").splitlines()]
@@ -223,7 +223,7 @@ def _reason(code: int, log: Path, start: int) -> str:
     if errors:
         return errors[-1].removeprefix("error: ")
     words = [line for line in lines if re.search(r"\w", line)]
-    return children.ending(code) + (f": {words[-1][:200]}" if words else "")
+    return children.how_it_ended(code) + (f": {words[-1][:200]}" if words else "")
 
 
 def _here(job: Job) -> dict[str, Any]:

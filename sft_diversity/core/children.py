@@ -1,10 +1,10 @@
 """Processes that end with the one that started them, so that no two are ever at one output.
 
-Three kinds, each where it serves: interpreters with a task of their own (`command`: batch tasks,
-the host of a study's runs, a launcher), a pool for the units of one task (`pool`: an encoder a
-GPU), and processes that a launcher starts for us (`end_with_starter`: training). All start afresh,
-for fork copies locks and CUDA; a study's host alone forks, single-threaded, to share what it has
-loaded. Ingestion's workers get their share on stdin, by which they also learn of the end.
+Three kinds, each where it serves: interpreters with a task of their own (`tied_command`: batch
+tasks, the host of a study's runs, a launcher), a pool for the units of one task (`pool`: an encoder
+a GPU), and processes that a launcher starts for us (`end_with_starter`: training). All start
+afresh, for fork copies locks and CUDA; a study's host alone forks, single-threaded, to share what
+it has loaded. Ingestion's workers get their share on stdin, by which they also learn of the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 _LOOK_EVERY_S = 0.5
 
 
-def command(python: str, code: str, *arguments: str) -> list[str]:
+def tied_command(python: str, code: str, *arguments: str) -> list[str]:
     """Return the command line of an interpreter that runs `code` and ends with this process.
 
     Start it from the main thread: the kernel ties it to the thread that starts it.
@@ -59,7 +59,7 @@ def end_with_starter() -> None:
     end_with(os.getppid())
 
 
-def ending(code: int) -> str:
+def how_it_ended(code: int) -> str:
     """Say how a process ended that did not say so itself, from its exit code."""
     if code >= 0:
         return f"exit code {code}"

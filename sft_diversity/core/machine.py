@@ -141,7 +141,7 @@ def keep_freed_memory() -> None:
         mallopt(_M_TOP_PAD, 64 << 20)
 
 
-def facts() -> dict[str, object]:
+def measured_on() -> dict[str, object]:
     """Return what a benchmark's figures depend on: date, processor, cores, memory, versions."""
     lines = _cpuinfo().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

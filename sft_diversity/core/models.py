@@ -105,7 +105,7 @@ class ModelFolder:
             )
         base = self._base_name()
         if base is not None:
-            look(base, self.use)
+            at_hand(base, self.use)
 
     @cached_property
     def config(self) -> Any:
@@ -193,7 +193,7 @@ def find(name: str | Path | None, use: str, revision: str | None = None) -> Mode
     return ModelFolder(path, str(name), use, commit=path.name)
 
 
-def look(name: str | Path | None, use: str, revision: str | None = None) -> ModelFolder | None:
+def at_hand(name: str | Path | None, use: str, revision: str | None = None) -> ModelFolder | None:
     """Return as `find` what is here, and None for what is to be fetched; fetch nothing.
 
     Raises

@@ -62,7 +62,7 @@ def plan_text(result: dict[str, Any]) -> str:
     return "\n".join([columns(rows), *asked, "nothing was written (--dry-run)"])
 
 
-def figures(result: dict[str, Any]) -> str:
+def plain_figures(result: dict[str, Any]) -> str:
     """Print plain figures one a line; nested ones are for --json."""
     rows = [
         (name, f"{value:,}" if isinstance(value, int) else f"{value}")

@@ -38,7 +38,7 @@ class Batch:
 def keys_in(slices: Iterable[Slice], components: tuple[corpora.Component, ...]) -> caches.Keys:
     """Return the keys of all texts of these rows, ascending."""
     tables = (rows.read(components) for rows in slices)
-    keys = [caches.keys_of(table[name].to_pylist()) for table in tables for name in components]
+    keys = [caches.text_keys(table[name].to_pylist()) for table in tables for name in components]
     return np.unique(np.concatenate(keys)) if keys else np.empty(0, caches.KEY)
 
 
@@ -49,7 +49,7 @@ def complete(
     return all(cache.has(keys_in([rows], components)).all() for rows in slices)
 
 
-def missing(
+def missing_texts(
     slices: Sequence[Slice], components: tuple[corpora.Component, ...], cache: caches.Vectors
 ) -> Iterator[Batch]:
     """Yield the texts of a corpus, or of a part, that the cache lacks, each once, in batches.
@@ -93,7 +93,7 @@ def _distinct(
     found: dict[bytes, str] = {}
     for component in components:
         texts = table[component].to_pylist()
-        for key, text in zip(caches.keys_of(texts).tolist(), texts, strict=True):
+        for key, text in zip(caches.text_keys(texts).tolist(), texts, strict=True):
             if key not in seen:
                 found.setdefault(key, text)
     return found

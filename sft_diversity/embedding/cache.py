@@ -24,7 +24,7 @@ Keys = npt.NDArray[np.bytes_]
 KEY = np.dtype("S32")
 
 
-def keys_of(texts: Sequence[str]) -> Keys:
+def text_keys(texts: Sequence[str]) -> Keys:
     """Return the key of each text, shape (n,)."""
     return np.array([text_key(text).encode() for text in texts], dtype=KEY)
 

@@ -37,7 +37,7 @@ def find_encoder(encoder: str, revision: str | None = None) -> ModelFolder:
 
 def look_for_encoder(encoder: str, revision: str | None = None) -> ModelFolder | None:
     """Return as `find_encoder` what is here, None for what the Hub has; fetch nothing."""
-    found = _packaged(encoder) or models.look(encoder, _USE, revision)
+    found = _packaged(encoder) or models.at_hand(encoder, _USE, revision)
     return None if found is None else _sound(found)
 
 

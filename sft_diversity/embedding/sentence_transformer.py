@@ -35,7 +35,7 @@ class SentenceTransformerEncoder:
     def __init__(
         self, encoder: ModelFolder, device: str, precision: str, prompt_name: str | None
     ) -> None:
-        self._model = load(encoder, device, precision)
+        self._model = _load(encoder, device, precision)
         self._device = device
         self._tokenizer = self._model.tokenizer
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -118,7 +118,7 @@ def padded(
     return tokens, mask
 
 
-def load(encoder: ModelFolder, device: str, precision: str) -> Any:
+def _load(encoder: ModelFolder, device: str, precision: str) -> Any:
     """Return the sentence-transformers model, for inference.
 
     Raises

@@ -60,7 +60,7 @@ class EmbedConfig(Config):
     )
 
 
-def place(config: EmbedConfig) -> Placement:
+def place_encoder(config: EmbedConfig) -> Placement:
     """Return where and how the encoder will run here.
 
     Raises
@@ -81,22 +81,22 @@ def place(config: EmbedConfig) -> Placement:
     return Placement(config.backend, device, precision, workers)
 
 
-def check(config: EmbedConfig) -> Placement:
+def check_encoder(config: EmbedConfig) -> Placement:
     """Refuse an encoder or a backend that is not there; return where the encoder will run.
 
     Raises
     ------
     UsageError
-        See `place` and `look_for_encoder`.
+        See `place_encoder` and `look_for_encoder`.
     """
-    placement = place(config)
+    placement = place_encoder(config)
     look_for_encoder(config.encoder, config.revision)
     return placement
 
 
 def needs(config: EmbedConfig, ask: Ask) -> None:
     """Read the corpus, and an encoder that is there, or will be fetched when it is first used."""
-    placement = check(config)
+    placement = check_encoder(config)
     ask.resolve(precision=placement.precision)
     if ask.corpus().there:
         encoder = (look_for_encoder if ask.dry else find_encoder)(config.encoder, config.revision)
@@ -113,7 +113,7 @@ def _file(component: corpora.Component, piece: parts.Slice) -> str:
     return f"{component}/{piece.name}.parquet"
 
 
-def embed(job: Job[EmbedConfig]) -> None:
+def embed_slices(job: Job[EmbedConfig]) -> None:
     """Write the vectors of each slice, after embedding the texts that the cache lacks.
 
     Notes
@@ -122,7 +122,7 @@ def embed(job: Job[EmbedConfig]) -> None:
     has embedded is not embedded again. A kill loses the texts in flight, about a minute of each
     worker. Time is that of the encoder, some 2 · parameters operations a token.
     """
-    left, config, placement = job.left(), job.config, place(job.config)
+    left, config, placement = job.left(), job.config, place_encoder(job.config)
     job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": 0}
     if not left:
         return
@@ -130,11 +130,11 @@ def embed(job: Job[EmbedConfig]) -> None:
     wanted = [unit.what for unit in left]
     only = batches.keys_in(wanted, config.components) if len(left) < len(job.units) else None
     cache = caches.Vectors(cache_folder(job.work, config, encoder, placement), only=only)
-    job.run["texts_embedded"] = fill(wanted, config, encoder, placement, cache, job.say)
+    job.run["texts_embedded"] = fill_cache(wanted, config, encoder, placement, cache, job.say)
     for unit in job.todo():
         table = unit.what.read(["id", *config.components])
         for component in config.components:
-            vectors, cut = cache.get(caches.keys_of(table[component].to_pylist()))
+            vectors, cut = cache.get(caches.text_keys(table[component].to_pylist()))
             job.write_table(_file(component, unit.what), _table(table["id"], vectors, cut))
 
 
@@ -161,7 +161,7 @@ def join(job: Job[EmbedConfig]) -> Result:
         figures={
             "dim": dim,
             "components": figures,
-            "encoder": identity(config, encoder, place(config)),
+            "encoder": identity(config, encoder, place_encoder(config)),
         },
     )
 
@@ -189,7 +189,7 @@ def _options(config: EmbedConfig) -> dict[str, Any]:
 
 def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
     """Return what embedding would take, and on what."""
-    placement, corpus = place(config), ask.inputs["corpus"]
+    placement, corpus = place_encoder(config), ask.inputs["corpus"]
     said: dict[str, Any] = {
         "encoder": config.encoder,
         "device": placement.device,
@@ -201,7 +201,7 @@ def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
         return said | {"reason": "the encoder would be downloaded first"}
     cache = caches.Vectors(cache_folder(ask.work, config, encoder, placement))
     texts = characters = 0
-    for batch in batches.missing(parts.slices(corpus.path), config.components, cache):
+    for batch in batches.missing_texts(parts.slices(corpus.path), config.components, cache):
         texts += len(batch.texts)
         characters += sum(min(len(text), 1_200) for text in batch.texts)
     rate = _RATES.get((placement.device, placement.precision), 3_000) * placement.workers
@@ -214,7 +214,7 @@ def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
 
 
 EMBED = Stage(
-    "embed", VERSION, EmbedConfig, needs=needs, units=units, each=embed, join=join,
+    "embed", VERSION, EmbedConfig, needs=needs, units=units, each=embed_slices, join=join,
     options=_options, cost=_cost,
 )  # fmt: skip
 
@@ -230,7 +230,7 @@ def load_encoder(encoder: ModelFolder, config: EmbedConfig, precision: str, devi
     return SentenceTransformerEncoder(encoder, device, precision, config.prompt_name)
 
 
-def fill(
+def fill_cache(
     slices: Sequence[parts.Slice],
     config: EmbedConfig,
     encoder: ModelFolder,
@@ -242,14 +242,14 @@ def fill(
     if batches.complete(slices, config.components, cache):
         say("embed: every text is in the cache")
         return 0
-    total = sum(len(b.texts) for b in batches.missing(slices, config.components, cache))
+    total = sum(len(b.texts) for b in batches.missing_texts(slices, config.components, cache))
     say(
         f"embed: {total:,} texts with {encoder.name} ({placement.backend}, {placement.precision}) "
         f"on {placement.device}, {placement.workers} workers; {len(cache):,} were cached"
     )
     caches.describe(cache.folder, identity(config, encoder, placement))
     make = partial(load_encoder, encoder, config, placement.precision)
-    todo = batches.missing(slices, config.components, cache)
+    todo = batches.missing_texts(slices, config.components, cache)
     with progress.progress("embed", total, "texts") as bar:
         if placement.device == "cuda" and placement.workers > 1:
             devices = [f"cuda:{number}" for number in range(placement.workers)]

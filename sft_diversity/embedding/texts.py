@@ -21,7 +21,7 @@ from sft_diversity.embedding.stage import (
     EmbedConfig,
     load_encoder,
     options_of,
-    place,
+    place_encoder,
     vectors_key,
 )
 
@@ -32,7 +32,7 @@ def text_encoder(config: EmbedConfig, dry: bool = False) -> Tool:
     The key changes with whatever changes the vectors. A text's vector does not depend on the texts
     it comes with, nor on the number of workers.
     """
-    placement = place(config)
+    placement = place_encoder(config)
     encoder = (look_for_encoder if dry else find_encoder)(config.encoder, config.revision)
     if encoder is None:
         return Tool(None, {}, partial(_no_encoder, config))

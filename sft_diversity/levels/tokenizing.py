@@ -143,7 +143,7 @@ def _file_revision(name: str) -> str | None:
     return file_key(file)
 
 
-def check(name: str) -> None:
+def check_tokenizer(name: str) -> None:
     """Refuse what can be no tokenizer, by its name and files; nothing is loaded or fetched.
 
     Raises

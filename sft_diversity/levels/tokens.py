@@ -40,7 +40,7 @@ class TokensConfig(Config):
 
 def needs(config: TokensConfig, ask: Ask) -> None:
     """Read the corpus, and a tokenizer that is there."""
-    tokenizing.check(config.name)
+    tokenizing.check_tokenizer(config.name)
     if ask.corpus().there:
         ask.key("tokenizer", tokenizing.revision(config.name, ask.dry))
 

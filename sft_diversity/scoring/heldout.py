@@ -123,7 +123,7 @@ def _stated(
     return {measure.value: value, f"{measure.name}_low": low, f"{measure.name}_high": high}
 
 
-def summarise(records: pa.Table, draws: int, seed: int) -> dict[str, Any]:
+def summarise_records(records: pa.Table, draws: int, seed: int) -> dict[str, Any]:
     """Return all figures of the suite.
 
     Parameters

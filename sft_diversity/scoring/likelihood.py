@@ -47,7 +47,7 @@ class Example:
     truncated: bool
 
 
-def build(record: Record, tokenizer: Any, max_length: int) -> Example | str:
+def build_example(record: Record, tokenizer: Any, max_length: int) -> Example | str:
     """Return the example, or why the record is skipped: `no-reference` or `over-length`.
 
     A record is over length when its prompt leaves no room for the reference's first 64 tokens (for
@@ -89,7 +89,7 @@ def _prefix_bytes(tokenizer: Any, ids: Sequence[int]) -> int:
     return max(1, len(text.rstrip("\ufffd").encode()))
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+def by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Group rows of similar length so that rows × longest row stays within `batch_tokens`.
 
     Depends on the lengths alone (ties: lowest row), so that equal sets make equal batches. A row
@@ -134,7 +134,7 @@ def token_nll(
     head = _head_of(model)
     found: list[Floats | None] = [None] * len(examples)
     with torch.inference_mode():
-        for group in batches([len(e.ids) for e in examples], batch_tokens):
+        for group in by_length([len(e.ids) for e in examples], batch_tokens):
             rows = [examples[i] for i in group]
             longest = max(len(e.ids) for e in rows) - 1
             ids = torch.zeros((len(rows), longest), dtype=torch.long)

@@ -29,7 +29,7 @@ KeyEnv = Annotated[
 _USE = "score: model"
 
 
-def find(model: Path | str | None) -> ModelFolder:
+def find_model(model: Path | str | None) -> ModelFolder:
     """Return a model to score: a folder, the output of `finetune`, or a Hub id, fetched for it.
 
     Raises
@@ -46,7 +46,7 @@ def find(model: Path | str | None) -> ModelFolder:
 
 
 def needed(model: Path | str | None, dry: bool) -> ModelFolder | None:
-    """Return as `find`; where nothing is to be fetched (`dry`), None for what the Hub has.
+    """Return as `find_model`; where nothing is to be fetched (`dry`), None for what the Hub has.
 
     Raises
     ------
@@ -54,9 +54,9 @@ def needed(model: Path | str | None, dry: bool) -> ModelFolder | None:
         If it is no model here, nor in the Hub's cache or on the Hub; saying what it is instead.
     """
     if not dry:
-        return find(model)
+        return find_model(model)
     _refuse_url(model)
-    found = models.look(model, _USE)
+    found = models.at_hand(model, _USE)
     if found is not None:
         found.check()
     return found
@@ -88,7 +88,9 @@ def check_answering(name: str, model_name: str | None, option: str = "--model-na
         needed(name, dry=True)
 
 
-def load(model: ModelFolder, device: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
+def load_model(
+    model: ModelFolder, device: str, dtype: str, trust_remote_code: bool
+) -> tuple[Any, Any]:
     """Return (model in eval mode, tokenizer with a chat template)."""
     from transformers import AutoTokenizer
 

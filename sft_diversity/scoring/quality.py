@@ -65,7 +65,7 @@ def units(config: QualityConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
     return [Unit(f"scores/{one.name}.parquet", one.rows, one) for one in found]
 
 
-def judge(job: Job[QualityConfig]) -> None:
+def judge_slices(job: Job[QualityConfig]) -> None:
     """Write both likelihoods of every sample of each slice (schema SCORES).
 
     Notes
@@ -76,9 +76,9 @@ def judge(job: Job[QualityConfig]) -> None:
     if not job.left():
         return
     config = job.config
-    source = models.find(config.model)
+    source = models.find_model(config.model)
     device, dtype = models.resolve(config.device, config.dtype)
-    model, tokenizer = models.load(source, device, dtype, config.trust_remote_code)
+    model, tokenizer = models.load_model(source, device, dtype, config.trust_remote_code)
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     length = _length(config, source)
     for unit in job.todo():
@@ -97,7 +97,7 @@ def join(job: Job[QualityConfig]) -> Result:
     given = (pq.read_table(path, columns=["given"])["given"].to_numpy() for path in job.files())
     unscored = sum(int(np.isnan(values).sum()) for values in given)
     rows = sum(unit.rows for unit in job.units)
-    source = models.find(job.config.model)
+    source = models.find_model(job.config.model)
     length = _length(job.config, source)
     return Result(
         rows=folder.rows_account(rows, rows, {}),
@@ -119,7 +119,7 @@ def _cost(config: QualityConfig, ask: Ask) -> dict[str, Any]:
 
 
 QUALITY = Stage(
-    STAGE, VERSION, QualityConfig, needs=needs, units=units, each=judge, join=join,
+    STAGE, VERSION, QualityConfig, needs=needs, units=units, each=judge_slices, join=join,
     options=_options, cost=_cost,
 )  # fmt: skip
 

@@ -153,7 +153,7 @@ def own_set(path: Path) -> tuple[PromptSet, Path]:
     return PromptSet(name=name, file=path.name, prompt="prompt", response="response"), path.parent
 
 
-def read(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
+def read_set(eval_set: EvalSet, folder: Path, seed: int) -> list[Record]:
     """Return the set's records in file order, a seeded sample of them where it has a `limit`.
 
     A dialogue of several turns gives one record a turn, what came before being its context. Rows
@@ -183,7 +183,7 @@ def read_prompts(
     """Return a set's prompts in a seeded order of their own, cut at the limit.
 
     A larger limit continues the order of a smaller one, so that batches, and with them what is kept
-    of earlier runs, stay the same. Raises as `read` does.
+    of earlier runs, stay the same. Raises as `read_set` does.
     """
     rows = joined_rows(folder, prompt_set.file, prompt_set.join)
     found = [_prompt(prompt_set, number, row) for number, row in enumerate(rows)]
@@ -243,10 +243,10 @@ def whole_text(text: str) -> str:
 
 def joined_rows(folder: Path, file: str, join: Join | None) -> list[dict[str, Any]]:
     """Return the rows of `file`, each over the row of the joined file with the same key, if any."""
-    rows = rows_of(folder / file)
+    rows = json_rows(folder / file)
     if join is None:
         return rows
-    others = rows_of(folder / join.file)
+    others = json_rows(folder / join.file)
     key = join.key
     by_key = {str(value_at(other, key)): other for other in others}
     joined = []
@@ -260,7 +260,7 @@ def joined_rows(folder: Path, file: str, join: Join | None) -> list[dict[str, An
     return joined
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
+def json_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON list or JSON lines, plain or .gz; at least one, all objects."""
     if not path.is_file():
         raise UsageError(

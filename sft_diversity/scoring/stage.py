@@ -23,7 +23,7 @@ from sft_diversity.scoring import heldout, likelihood
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.heldout import RECORDS, SCORED
 from sft_diversity.scoring.model import Device, Precision
-from sft_diversity.scoring.sets import EvalSet, Record, distinct, find_eval_dir, read
+from sft_diversity.scoring.sets import EvalSet, Record, distinct, find_eval_dir, read_set
 from sft_diversity.scoring.sets import file_keys as file_keys
 
 VERSION = 2
@@ -85,7 +85,7 @@ def join(job: Job[ScoreConfig]) -> Result:
         If an evaluation file is broken, the model does not load, or its loss is not finite.
     """
     config, (sets, eval_dir) = job.config, sets_of(job.config)
-    model = models.find(job.subject)
+    model = models.find_model(job.subject)
     max_length = _length(config, model)
     device, dtype = models.resolve(config.device, config.dtype)
     loaded: tuple[Any, Any] | None = None
@@ -96,12 +96,12 @@ def join(job: Job[ScoreConfig]) -> Result:
         stopping.safe_point("score")
         if loaded is None:
             machine.keep_freed_memory()
-            loaded = models.load(model, device, dtype, config.trust_remote_code)
-        records = read(one, eval_dir, config.seed)
+            loaded = models.load_model(model, device, dtype, config.trust_remote_code)
+        records = read_set(one, eval_dir, config.seed)
         scored = score_set(*loaded, records, max_length, config.batch_tokens)
         job.write_table(files[one.name], scored)
     table = pa.concat_tables([pq.read_table(job.draft.path / name) for name in files.values()])
-    scores = heldout.summarise(table, config.draws, config.seed)
+    scores = heldout.summarise_records(table, config.draws, config.seed)
     scores |= {"suite": config.suite, "max_length": max_length, "dtype": dtype}
     job.draft.write_json("scores.json", scores)
     skipped = scores["skipped"]
@@ -122,15 +122,15 @@ def _options(config: ScoreConfig) -> dict[str, Any]:
 
 
 def _cost(config: ScoreConfig, ask: Ask) -> dict[str, Any]:
-    return {"model": ask.subject, **estimate(config)}
+    return {"model": ask.subject, **estimate_heldout(config)}
 
 
-def estimate(config: ScoreConfig) -> dict[str, Any]:
+def estimate_heldout(config: ScoreConfig) -> dict[str, Any]:
     """Return sets, records, and estimated seconds and bytes; loads no model."""
     sets, eval_dir = sets_of(config)
     counts, tokens = {}, 0
     for one in sets:
-        records = read(one, eval_dir, config.seed)
+        records = read_set(one, eval_dir, config.seed)
         counts[one.name] = len(records)
         size = sum(len(m["content"]) for record in records for m in record.messages)
         tokens += min(size // 4, len(records) * config.max_length)
@@ -157,7 +157,7 @@ def score_set(
     DataError
         If a reference's loss is not a number: the model is broken.
     """
-    built = [likelihood.build(record, tokenizer, max_length) for record in records]
+    built = [likelihood.build_example(record, tokenizer, max_length) for record in records]
     ready = [one for one in built if isinstance(one, likelihood.Example)]
     label = f"score {records[0].set}" if records else "score"
     with progress.progress(label, len(ready), "records") as bar:

@@ -31,14 +31,14 @@ _SUBSET_NAMES = {
 Row = dict[str, Any]
 
 
-def keys_of(cell: Cell | None) -> Row:
+def cell_columns(cell: Cell | None) -> Row:
     """Return the columns that name a cell; those of base are empty but for its strategy."""
     if cell is None:
         return dict.fromkeys(KEYS) | {"strategy": "base"}
     return {name: getattr(cell, name) for name in KEYS}
 
 
-def results(
+def result_rows(
     asked: Sequence[Run], records: Mapping[str, Row], subsets: Mapping[str, Row]
 ) -> list[Row]:
     """Return one row a finished run, in the order of the plan.
@@ -58,7 +58,7 @@ def results(
         chosen = subsets[run.cell.name] if run.cell else {}
         known = {_SUBSET_NAMES.get(name, name): value for name, value in chosen.items()}
         rows.append(
-            keys_of(run.cell)
+            cell_columns(run.cell)
             | {"train_seed": run.train_seed if run.cell else None}
             | {name: made["scores"].get(name) for name in SCORES}
             | {name: made["training"].get(name) for name in TRAINING}
@@ -67,7 +67,7 @@ def results(
     return rows
 
 
-def metrics(cells: Sequence[Cell], place: Path) -> list[Row]:
+def metric_rows(cells: Sequence[Cell], place: Path) -> list[Row]:
     """Return one row a measured subset: every metric of both components."""
     rows = []
     for cell in cells:
@@ -80,11 +80,11 @@ def metrics(cells: Sequence[Cell], place: Path) -> list[Row]:
             for component in ("instruction", "response")
             for name, value in found[component].items()
         }
-        rows.append(keys_of(cell) | flat)
+        rows.append(cell_columns(cell) | flat)
     return rows
 
 
-def failures(names: Iterable[str], place: Path) -> list[Row]:
+def failure_rows(names: Iterable[str], place: Path) -> list[Row]:
     """Return why each run failed whose last attempt did."""
     return [found for name in names if (found := runs.failure(place, name))]
 

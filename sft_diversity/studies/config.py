@@ -161,7 +161,7 @@ class StudyConfig(Config):
         return configs.build(ScoreConfig, self.score, "study, block `score`")
 
 
-def load(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
+def load_study(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
     """Return the study of a YAML file, the files that it names read and paths resolved.
 
     Raises

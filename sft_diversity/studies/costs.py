@@ -102,7 +102,9 @@ def spread(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     return apart
 
 
-def check(study: StudyConfig, groups: Mapping[str, Mapping[str, Any]], table: str) -> None:
+def check_comparable(
+    study: StudyConfig, groups: Mapping[str, Mapping[str, Any]], table: str
+) -> None:
     """Refuse a study whose cells differ by more than 5 % where that was not asked for.
 
     Raises

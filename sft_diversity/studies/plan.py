@@ -47,7 +47,7 @@ def jobs_of(study: StudyConfig) -> int:
     return study.jobs or (1 if machine.gpus() else max(machine.cores() // study.threads, 1))
 
 
-def estimate(
+def estimate_study(
     study: StudyConfig,
     runs: Sequence[Run],
     left: Sequence[Run],
@@ -65,7 +65,7 @@ def estimate(
     """
     training = study.finetuning
     base = find_base(training.model, training.revision)
-    scored = scoring.estimate(study.scoring)["seconds"] * 2 / study.threads
+    scored = scoring.estimate_heldout(study.scoring)["seconds"] * 2 / study.threads
     tokens, seconds = 0.0, 0.0
     for run in left:
         seconds += _START_S + scored

@@ -59,7 +59,7 @@ _FROM_INDEXES = ("exclude", "match_length")
 _FROM_SELECT = ("tokenizer", "encoder", "embed")  # what indexes and embeddings share with select
 
 
-def check(study: StudyConfig, place: Path, work: Path) -> None:
+def check_study(study: StudyConfig, place: Path, work: Path) -> None:
     """Refuse a study that could not be made, before a sample is read.
 
     Raises
@@ -84,14 +84,14 @@ def check(study: StudyConfig, place: Path, work: Path) -> None:
     there = study.corpus or is_corpus(corpus)
     selecting.check(store(work), options, corpus_at(corpus) if there else None)
     if study.metrics:
-        embedding.check(configs.build(EmbedConfig, _encoding(study), "study, metrics"))
+        embedding.check_encoder(configs.build(EmbedConfig, _encoding(study), "study, metrics"))
     if hint := percent_hint(study.grid["diversity"]):
         say(hint)
     finetuning.check_options(study.finetuning)
     scoring.file_keys(*scoring.sets_of(study.scoring))
 
 
-def corpus_of(study: StudyConfig, place: Path) -> Path:
+def make_corpus(study: StudyConfig, place: Path) -> Path:
     """Return the study's corpus; without one made before, what `ingest` makes in the study."""
     if study.corpus is not None:
         return Path(study.corpus)

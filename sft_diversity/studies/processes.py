@@ -73,7 +73,7 @@ class _Host:
         (place / "logs").mkdir(parents=True, exist_ok=True)
         with (place / "logs" / "host.log").open("ab") as log:
             self._process = subprocess.Popen(
-                children.command(sys.executable, _HOST, str(place.absolute())),
+                children.tied_command(sys.executable, _HOST, str(place.absolute())),
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -121,7 +121,7 @@ def _explain(place: Path, name: str, code: int) -> None:
     """Note why a process ended that could not say so itself."""
     if code == 0 or runs.failure(place, name) is not None:
         return
-    reason = children.ending(code)
+    reason = children.how_it_ended(code)
     if code > 0:
         reason = f"ended with {reason}; see logs/{runs.file_name(name)}.log"
     runs.note_failure(place, name, "process", reason)

@@ -32,7 +32,7 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 def freeze(study: StudyConfig, runs: list[Run], work: Path, place: Path) -> dict[str, Any]:
     """Write what runs read: their subsets and seeds, the options they share, and keys."""
-    keys = keys_of(study, runs, place)
+    keys = run_keys(study, runs, place)
     frozen = {
         "runs": {
             run.name: {
@@ -63,7 +63,7 @@ def thaw(place: Path) -> dict[str, Any]:
     return frozen
 
 
-def keys_of(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]:
+def run_keys(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]:
     """Return for each run a key of all that its figures depend on."""
     training, score = study.finetuning, study.scoring
     shared = {
@@ -237,10 +237,12 @@ def headline(scores: dict[str, Any]) -> dict[str, float | None]:
 
 def _measure(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> dict[str, Any]:
     at["stage"] = "measure"
-    return measure(place, frozen, name.removeprefix(_MEASURE), dry_run=False)
+    return measure_subset(place, frozen, name.removeprefix(_MEASURE), dry_run=False)
 
 
-def measure(place: Path, frozen: dict[str, Any], cell: str, *, dry_run: bool) -> dict[str, Any]:
+def measure_subset(
+    place: Path, frozen: dict[str, Any], cell: str, *, dry_run: bool
+) -> dict[str, Any]:
     """Measure a subset of the study (or plan to)."""
     return measure_verb(
         place / "subsets" / cell,

@@ -53,7 +53,7 @@ def estimated(one: Estimate) -> str:
     )
 
 
-def shown(found: Mapping[str, Any]) -> str:
+def studied(found: Mapping[str, Any]) -> str:
     """Return what a call of `study` came to: its plan, one run, or its results."""
     if "plan_text" in found:
         return str(found["plan_text"])

@@ -17,7 +17,7 @@ from sft_diversity.core.progress import clock, say
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies import collect, costs, plan, prepare, processes, runs, show
 from sft_diversity.studies.cells import Cell, Run
-from sft_diversity.studies.config import STAGE, StudyConfig, load
+from sft_diversity.studies.config import STAGE, StudyConfig, load_study
 from sft_diversity.studies.costs import Cost
 from sft_diversity.verbs.options import DryRun, Out
 from sft_diversity.verbs.training import fit
@@ -84,7 +84,7 @@ def study(
     Interrupted
         If a signal came; the same call resumes.
     """
-    asked, place = load(Path(config), options), Path(out)
+    asked, place = load_study(Path(config), options), Path(out)
     here = _Study(
         asked,
         place,
@@ -95,7 +95,7 @@ def study(
     if run is not None and not dry_run:
         return runs.one(place, run)
     if not collect_only:
-        prepare.check(asked, place, here.work)
+        prepare.check_study(asked, place, here.work)
     if dry_run:
         return _planned(here)
     with locks.alone(place, STAGE):
@@ -104,9 +104,9 @@ def study(
         frozen = runs.freeze(asked, here.runs, here.work, place)
         left, unmeasured = _left(here, frozen)
         groups = costs.by_group(here.cells, sizes)
-        estimate = plan.estimate(asked, here.runs, left, sizes, len(unmeasured))
+        estimate = plan.estimate_study(asked, here.runs, left, sizes, len(unmeasured))
         shown = show.costs(groups, costs.spread(groups), estimate)
-        costs.check(asked, groups, shown)
+        costs.check_comparable(asked, groups, shown)
         say(shown)
         if prepare_only:
             return _plan(here, estimate, shown) | {"cells": groups}
@@ -117,7 +117,7 @@ def study(
 
 def _prepare(here: _Study) -> tuple[dict[str, Any], dict[str, Cost]]:
     """Make corpus, subsets and sizes; return figures and costs by cell."""
-    corpus = prepare.corpus_of(here.config, here.place)
+    corpus = prepare.make_corpus(here.config, here.place)
     made = prepare.make_subsets(here.config, corpus, here.place, here.work)
     if here.config.metrics:
         prepare.make_embeddings(here.config, corpus, here.work)
@@ -139,7 +139,7 @@ def _left(here: _Study, frozen: Mapping[str, Any]) -> tuple[list[Run], list[str]
             runs.lighten(here.place / "models" / run.name)  # it may have been killed right before
     unmeasured = []
     for cell in here.cells if here.config.metrics else []:
-        steps = runs.measure(here.place, dict(frozen), cell.name, dry_run=True)["plan"]
+        steps = runs.measure_subset(here.place, dict(frozen), cell.name, dry_run=True)["plan"]
         if steps[-1]["state"] != "cached":
             unmeasured.append(cell.name)
     return left, unmeasured
@@ -175,10 +175,10 @@ def _collect(
         for run in here.runs
         if (found := runs.record(place, run.name, frozen["runs"][run.name]["key"]))
     }
-    results = collect.results(here.runs, records, made)
-    measured = collect.metrics(here.cells, place)
+    results = collect.result_rows(here.runs, records, made)
+    measured = collect.metric_rows(here.cells, place)
     names = [run.name for run in here.runs] + [runs.measuring(c.name) for c in here.cells]
-    failed = collect.failures(names, place)
+    failed = collect.failure_rows(names, place)
     collect.write_csv(place / "results.csv", results)
     collect.write_csv(place / "metrics.csv", measured)
     collect.write_lines(place / "failures.jsonl", failed)
@@ -255,12 +255,12 @@ def _planned(here: _Study) -> Result:
     if sizes is not None:
         known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
         groups = costs.by_group(here.cells, known)
-        estimate = plan.estimate(study, here.runs, left, known, len(unmeasured))
+        estimate = plan.estimate_study(study, here.runs, left, known, len(unmeasured))
         shown = show.costs(groups, costs.spread(groups), estimate)
-        costs.check(study, groups, shown)
+        costs.check_comparable(study, groups, shown)
         return _plan(here, estimate, f"{shown}\nnothing was written (--dry-run)")
     guessed = {"": plan.guess(study)}
-    estimate = plan.estimate(study, here.runs, left, guessed, len(unmeasured))
+    estimate = plan.estimate_study(study, here.runs, left, guessed, len(unmeasured))
     lines = [
         *(run.name for run in here.runs),
         f"{show.estimated(estimate)}; a guess from the corpus: --prepare makes the subsets and "

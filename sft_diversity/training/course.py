@@ -118,7 +118,7 @@ def resolve_settings(base: ModelFolder, config: FinetuneConfig) -> optimizers.Se
             f"{base.context} tokens; lower max_length"
         )
     width = int(getattr(base.config, "hidden_size", optimizers.REFERENCE_WIDTH))
-    settings = optimizers.resolve(
+    settings = optimizers.settings_for(
         config.optimizer, width, config.lora, config.lr, config.weight_decay
     )
     if config.lr_min > settings.lr:

@@ -45,7 +45,7 @@ class ScheduleOptions(Config):
     )
 
 
-def compare(options: ScheduleOptions, points: int = _POINTS) -> dict[str, Any]:
+def compare_schedules(options: ScheduleOptions, points: int = _POINTS) -> dict[str, Any]:
     """Return the rates of a schedule and of those beside it.
 
     Returns
@@ -100,7 +100,7 @@ def _curve(options: ScheduleOptions, kind: Kind, warmup: int, shown: list[int]) 
     }
 
 
-def draw(options: ScheduleOptions, path: Path) -> None:
+def draw_schedules(options: ScheduleOptions, path: Path) -> None:
     """Draw the schedule beside the others into a PNG file.
 
     Raises
@@ -111,7 +111,7 @@ def draw(options: ScheduleOptions, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    result = compare(options, _DRAWN)
+    result = compare_schedules(options, _DRAWN)
     shown, (asked, *beside) = result["shown"], result["curves"]
     figure = Figure(figsize=(9.0, 5.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

@@ -29,7 +29,7 @@ def find_base(model: str | None, revision: str | None = None) -> ModelFolder:
 
 def look_for_base(model: str | None, revision: str | None = None) -> ModelFolder | None:
     """Return as `find_base` what is here, None for what the Hub has; fetch nothing."""
-    base = models.look(model, _USE, revision)
+    base = models.at_hand(model, _USE, revision)
     return None if base is None else _whole(base)
 
 

@@ -39,7 +39,7 @@ class Settings:
     weight_decay: float
 
 
-def check(name: Name) -> None:
+def check_optimizer(name: Name) -> None:
     """Refuse an optimizer that this machine has not, before any work is done.
 
     Raises
@@ -59,7 +59,7 @@ def check(name: Name) -> None:
     extras.require("bitsandbytes", f"finetune: {name}", f"use {name.removesuffix(_8BIT)}")
 
 
-def resolve(
+def settings_for(
     name: Name, width: int, lora: bool, lr: float | None, weight_decay: float | None
 ) -> Settings:
     """Fill in what the user left open.

@@ -47,7 +47,7 @@ def training_log(history: list[dict[str, Any]], response_tokens: list[int]) -> L
     ]
 
 
-def gather(trainer: Trainer) -> dict[str, Any] | None:
+def gather_weights(trainer: Trainer) -> dict[str, Any] | None:
     """Return the whole weights where each process holds a part (FSDP); to be called by all."""
     if not trainer.is_fsdp_enabled:
         return None
@@ -68,7 +68,7 @@ def save_model(
 ) -> None:
     """Write safetensors, config and tokenizer with its template; each file appears whole.
 
-    `weights` are those of `gather`; None where the model holds them.
+    `weights` are those of `gather_weights`; None where the model holds them.
     """
     scratch = draft.path / ".model"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -105,7 +105,7 @@ def _order_adapter_targets(path: Path) -> None:
         path.write_text(dump_json(adapter), "utf-8")
 
 
-def figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
+def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
     """Return the run's figures; `final_...` are means over the last tenth of the steps."""
     rendered = course.rendered
     tail = log[-max(len(log) // 10, 1) :]

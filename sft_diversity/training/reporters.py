@@ -13,7 +13,7 @@ PROJECT = "sftdiv"
 Name = Literal["trackio", "tensorboard", "wandb"]
 
 
-def check(names: Sequence[Name]) -> None:
+def check_reporters(names: Sequence[Name]) -> None:
     """Refuse a dashboard whose package is not installed.
 
     Raises

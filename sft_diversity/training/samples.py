@@ -102,7 +102,7 @@ class Rendered:
         return self.lost_labels / max(int(self.response_tokens.sum()) + self.lost_labels, 1)
 
 
-def find(subset: Path) -> Source:
+def find_samples(subset: Path) -> Source:
     """Find the sample files of a subset, a corpus, an export, or any folder of Parquet files.
 
     Raises
@@ -120,7 +120,7 @@ def find(subset: Path) -> Source:
 
 
 def root_of(subset: Path) -> Path:
-    """Return the folder that the sample files lie in; raise as `find` does."""
+    """Return the folder that the sample files lie in; raise as `find_samples` does."""
     if not subset.is_dir():
         raise UsageError(f"finetune: {subset} is not a folder; name the output of `sftdiv select`")
     roots = [subset / "samples", subset / "data", subset]
@@ -140,7 +140,7 @@ def estimate_tokens(source: Source, max_length: int) -> npt.NDArray[np.float64]:
     return np.minimum(np.array(characters, dtype=np.float64) / 4.0, max_length)
 
 
-def render(
+def render_samples(
     source: Source,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
@@ -206,7 +206,7 @@ def render(
     )
 
 
-def check(rendered: Rendered, max_length: int, max_bad_fraction: float, out: Path) -> None:
+def check_usable(rendered: Rendered, max_length: int, max_bad_fraction: float, out: Path) -> None:
     """Refuse samples of which too many, or all, would train nothing.
 
     Raises

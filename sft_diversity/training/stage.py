@@ -70,11 +70,11 @@ def finetune(
     A killed run resumes at its last whole checkpoint; on a CPU the final weights are then the same
     bit for bit (same machine, same number of threads).
     """
-    crew = team.join()
-    crew.by_leader(lambda: check(subset, out, config))
+    crew = team.join_team()
+    crew.by_leader(lambda: check_finetune(subset, out, config))
     say = say if crew.leads else _silence
     crew.by_leader(lambda: find_base(config.model, config.revision))  # one downloads, not all
-    source, base = samples.find(subset), find_base(config.model, config.revision)
+    source, base = samples.find_samples(subset), find_base(config.model, config.revision)
     draft = crew.by_leader(lambda: _open(out, _work(source, base, config)))
     say(f"finetune: {draft.reason}")
     if draft.reused:
@@ -87,9 +87,11 @@ def finetune(
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     course.resolve_settings(base, config)  # refuses what cannot be before all is tokenised
-    rendered = samples.render(source, tokenizer, config.max_length, config.on_truncation)
+    rendered = samples.render_samples(source, tokenizer, config.max_length, config.on_truncation)
     crew.by_leader(
-        lambda: samples.check(rendered, config.max_length, config.max_bad_fraction, draft.out)
+        lambda: samples.check_usable(
+            rendered, config.max_length, config.max_bad_fraction, draft.out
+        )
     )
     run = course.lay_out(rendered, base, config, not machine.gpus(), crew.size)
     shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
@@ -103,7 +105,7 @@ def finetune(
         without_bars(),
         talk.progress("finetune", run.steps, "steps", at, silent=not crew.leads) as bar,
     ):
-        trainer = training.build(run, base, tokenizer, config, dtype, draft, bar, crew)
+        trainer = training.build_trainer(run, base, tokenizer, config, dtype, draft, bar, crew)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.state.global_step < run.steps:
             stopping.safe_point("finetune")
@@ -111,13 +113,13 @@ def finetune(
                 f"finetune: stopped after step {trainer.state.global_step:,} of {run.steps:,}; "
                 "run the same command to resume"
             )
-        weights = output.gather(trainer)
+        weights = output.gather_weights(trainer)
 
     def finish() -> dict[str, Any]:
         with without_bars():
             output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
         log = output.training_log(trainer.state.log_history, run.tokens_by_step(config.batch_size))
-        result = output.figures(run, config, log)
+        result = output.run_figures(run, config, log)
         output.write_texts(draft, base, config, log, result, rendered.unusable)
         shutil.rmtree(folder)
         return draft.commit(
@@ -139,7 +141,7 @@ def finetune(
     return crew.by_leader(finish)
 
 
-def check(subset: Path, out: Path, config: FinetuneConfig) -> None:
+def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:
     """Refuse what this machine has not, and places that would not do; nothing is read or fetched.
 
     Raises
@@ -155,8 +157,8 @@ def check(subset: Path, out: Path, config: FinetuneConfig) -> None:
 
 def check_options(config: FinetuneConfig) -> None:
     """Refuse options whose model, packages or GPU are not there; nothing is fetched."""
-    reporters.check(config.report_to)
-    optimizers.check(config.optimizer)
+    reporters.check_reporters(config.report_to)
+    optimizers.check_optimizer(config.optimizer)
     look_for_base(config.model, config.revision)
 
 
@@ -170,8 +172,8 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         resume at, or None; seconds and bytes are estimates, None where the model would be fetched
         first, as `reason` then says.
     """
-    check(subset, out, config)
-    source, base = samples.find(subset), look_for_base(config.model, config.revision)
+    check_finetune(subset, out, config)
+    source, base = samples.find_samples(subset), look_for_base(config.model, config.revision)
     tokens = samples.estimate_tokens(source, config.max_length)
     planned = {"stage": "finetune", "out": str(out), "rows": len(tokens)}
     if base is None:

@@ -64,7 +64,7 @@ class Team:
         return bool(reduce(flag, "sum").item())
 
 
-def join() -> Team:
+def join_team() -> Team:
     """Meet the other processes that the launcher has started, if any, and end when it does.
 
     torch's launcher gives each a session of its own: without that tie they would go on where it was

@@ -22,7 +22,7 @@ _CPU_PIECE, _GPU_PIECE = 1 << 16, 1 << 24
 
 
 @dataclass(frozen=True)
-class Figures:
+class GradientFigures:
     """Figures of one gradient; the last two are None where they were not asked for.
 
     Attributes
@@ -46,13 +46,13 @@ class Figures:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def figures(
+def gradient_figures(
     groups: Iterable[dict[str, Any]],
     box: bool,
     scale: float = 1.0,
     shards: bool = False,
     process_group: Any = None,
-) -> Figures:
+) -> GradientFigures:
     """Measure the gradients that the parameters of an optimizer hold.
 
     Call it on the accumulated gradient, before it is clipped.
@@ -82,7 +82,7 @@ def figures(
         torch.distributed.all_reduce(sums, group=process_group)
     size, l1, squares, inner, inside, decayed = sums.tolist()
     l1, l2, inner = l1 / scale, math.sqrt(squares) / scale, inner / scale
-    return Figures(
+    return GradientFigures(
         grad_l1=l1,
         grad_l2=l2,
         grad_ratio=l1 / (math.sqrt(size) * l2) if l2 else math.nan,

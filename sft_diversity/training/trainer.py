@@ -170,7 +170,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """Measure the accumulated gradient of a step, before it is clipped."""
         scaler = self.accelerator.scaler
         flat = self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1
-        self._measured = theory.figures(
+        self._measured = theory.gradient_figures(
             self.optimizer.param_groups,
             self._box,
             scale=scaler.get_scale() if scaler is not None else 1.0,
@@ -245,7 +245,7 @@ class Watch(TrainerCallback):
             )
 
 
-def build(
+def build_trainer(
     run: Course,
     base: ModelFolder,
     tokenizer: PreTrainedTokenizerBase,

@@ -62,7 +62,7 @@ def _load(home: str) -> Any:
     return getattr(import_module(f"sft_diversity.{module}"), name)
 
 
-_FIGURES = "core.show:figures"
+_FIGURES = "core.show:plain_figures"
 _ROWS = (
     Verb(
         "ingest", "Make a corpus of raw files in any known format.",
@@ -109,7 +109,7 @@ _ROWS = (
     ),
     Verb(
         "study", "Train and score a model on every subset of a grid; fit what diversity pays.",
-        "studies.stage:study", "studies.show:shown", "studies.config:StudyConfig",
+        "studies.stage:study", "studies.show:studied", "studies.config:StudyConfig",
         failed=lambda result: bool(result.get("failures")),
     ),
     Verb(

@@ -45,7 +45,7 @@ def encoding_recipe(given: Mapping[str, Any], encoder: str | None) -> dict[str, 
     config = configs.build(EmbedConfig, given, "key `embed`", {"encoder": encoder})
     encoder_here = look_for_encoder(config.encoder, config.revision)
     options = config.model_dump(mode="json", exclude={"encoder", "components", "workers"})
-    options |= {"precision": embedding.place(config).precision}
+    options |= {"precision": embedding.place_encoder(config).precision}
     if encoder_here is not None and encoder_here.commit is not None:
         options["revision"] = encoder_here.commit
     return {"encoder": config.encoder, "embed": options}

@@ -30,8 +30,8 @@ def schedule(
     """Compare a learning-rate schedule with others; options are those of `ScheduleOptions`."""
     asked = options_from(curves.ScheduleOptions, config, options | {"phases": phases})
     if png is not None:
-        curves.draw(asked, Path(png))
-    return curves.compare(asked) | ({} if png is None else {"out": str(png)})
+        curves.draw_schedules(asked, Path(png))
+    return curves.compare_schedules(asked) | ({} if png is None else {"out": str(png)})
 
 
 def finetune(

@@ -10,7 +10,7 @@ import pytest
 from sft_diversity.cluster import plan, stage
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.studies.config import load
+from sft_diversity.studies.config import load_study
 from sft_diversity.verbs import VERBS
 from sft_diversity.verbs.options import command
 from tests.studies import making as studies
@@ -31,7 +31,7 @@ def test_a_study_is_prepared_run_as_an_array_collected_and_shown(tmp_path, monke
     assert not (tmp_path / ".sftdiv").exists()
     assert not (tmp_path / "st").exists()
     runs = plan.steps(plan.parse(("study", str(config), "--out", "st")), Profile())[1]
-    assert runs.environment["OMP_NUM_THREADS"] == "2" == str(load(config, {}).threads)
+    assert runs.environment["OMP_NUM_THREADS"] == "2" == str(load_study(config, {}).threads)
     names = [task.label for task in runs.tasks]
     cell = "A-micro-response-n24-d0-s0"
     assert {"base", f"{cell}-t0", f"measure:{cell}"} < set(names)

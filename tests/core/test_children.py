@@ -18,7 +18,7 @@ PARENT = """
 import subprocess, sys
 from sft_diversity.core import children
 code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-subprocess.Popen(children.command(sys.executable, code)).wait()
+subprocess.Popen(children.tied_command(sys.executable, code)).wait()
 """
 
 
@@ -63,7 +63,7 @@ def test_a_child_whose_parent_has_gone_does_nothing():
 
 def test_arguments_are_the_codes_own():
     code = "import sys; print(sys.argv[1:])"
-    argv = children.command(sys.executable, code, "a b", "--c")
+    argv = children.tied_command(sys.executable, code, "a b", "--c")
     assert subprocess.check_output(argv, text=True).strip() == "['a b', '--c']"
 
 
@@ -122,4 +122,4 @@ def test_a_pool_does_its_units_and_its_faults_are_one_line():
     [(3, "exit code 3"), (-15, "killed by SIGTERM"), (-9, "killed by SIGKILL (out of memory?)")],
 )
 def test_how_a_process_ended_is_said(code, said):
-    assert children.ending(code) == said
+    assert children.how_it_ended(code) == said

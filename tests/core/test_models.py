@@ -96,11 +96,11 @@ def test_the_contents_are_the_key_under_a_hub_id_too(saved, tmp_path, monkeypatc
         models, "_snapshot", lambda name, revision, fetch=True: [asked.append(name), at][1]
     )
     monkeypatch.setattr(models, "check_on_hub", lambda *_: None)
-    for find in (models.find, models.look):
+    for find in (models.find, models.at_hand):
         found = find("me/model@main", "test: model")
         assert (found.key, found.name, found.commit) == (key(saved), "me/model@main", "c0ffee")
     (at / "model.safetensors").unlink()  # its tokenizer alone was fetched
-    assert models.look("me/model", "test: model") is None
+    assert models.at_hand("me/model", "test: model") is None
 
 
 def test_an_adapter_is_keyed_with_its_base_and_reads_as_far(saved, tmp_path):
@@ -119,7 +119,7 @@ def test_an_adapter_is_keyed_with_its_base_and_reads_as_far(saved, tmp_path):
 
 @pytest.mark.parametrize("name", ["./nope", "/no/where", "../nope", "a/b/c"])
 def test_what_can_be_no_hub_id_is_refused_without_asking_for_it(name):
-    for find in (models.find, models.look):
+    for find in (models.find, models.at_hand):
         with pytest.raises(UsageError, match=r"test: model .*no such folder; name a folder or"):
             find(name, "test: model")
 

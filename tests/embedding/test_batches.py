@@ -98,8 +98,8 @@ def test_texts_in_memory_get_the_vectors_of_the_stage(tiny):
 @pytest.mark.slow
 def test_processes_give_the_bytes_of_threads(tmp_path, tiny):
     texts = sorted({text for pair in make.pairs(30) for text in pair})
-    keys = np.sort(caches.keys_of(texts))
-    by_key = dict(zip(caches.keys_of(texts).tolist(), texts, strict=True))
+    keys = np.sort(caches.text_keys(texts))
+    by_key = dict(zip(caches.text_keys(texts).tolist(), texts, strict=True))
     parts = [
         Batch(f"part-{i}", keys[i::2], [by_key[k] for k in keys[i::2].tolist()]) for i in (0, 1)
     ]
@@ -134,7 +134,7 @@ def test_batches_hold_every_text_once_and_like_lengths_together(tmp_path, monkey
     monkeypatch.setattr(batches, "BATCH_CHARACTERS", 1_000)
     corpus = make.corpus(tmp_path / "corpus", make.pairs(900), shards=2)
     empty = caches.Vectors(tmp_path / "none")
-    made = list(batches.missing(parts.slices(corpus), ("instruction", "response"), empty))
+    made = list(batches.missing_texts(parts.slices(corpus), ("instruction", "response"), empty))
     texts = [text for batch in made for text in batch.texts]
     assert sorted(texts) == sorted({text for pair in make.pairs(900) for text in pair})
     firsts = [i for i, batch in enumerate(made) if batch.name.split("-")[1] == "000"]

@@ -16,7 +16,7 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.embedding import batches
 from sft_diversity.embedding.base import Placement
-from sft_diversity.embedding.stage import EmbedConfig, place
+from sft_diversity.embedding.stage import EmbedConfig, place_encoder
 from tests import making
 from tests.embedding import make
 
@@ -73,16 +73,18 @@ def test_auto_takes_the_precision_that_the_processor_multiplies(
 
 def test_auto_takes_every_core_or_every_gpu_that_is_seen(monkeypatch):
     monkeypatch.setenv(machine.DETECT, "bf16=0,cores=3,gpus=0")
-    assert place(EmbedConfig()) == Placement("torch", "cpu", "float32", 3)
-    assert place(EmbedConfig(workers=2)).workers == 2
+    assert place_encoder(EmbedConfig()) == Placement("torch", "cpu", "float32", 3)
+    assert place_encoder(EmbedConfig(workers=2)).workers == 2
     monkeypatch.setenv(machine.DETECT, "bf16=1,cores=3,gpus=2")
-    assert place(EmbedConfig()) == Placement("torch", "cuda", "bfloat16", 2)
-    assert place(EmbedConfig(workers=9)).workers == 2
-    assert place(EmbedConfig(device="cpu")) == Placement("torch", "cpu", "bfloat16", 3)
+    assert place_encoder(EmbedConfig()) == Placement("torch", "cuda", "bfloat16", 2)
+    assert place_encoder(EmbedConfig(workers=9)).workers == 2
+    assert place_encoder(EmbedConfig(device="cpu")) == Placement("torch", "cpu", "bfloat16", 3)
     monkeypatch.setattr(extras, "has", lambda module: True)  # installed or not
-    assert place(EmbedConfig(backend="openvino")) == Placement("openvino", "cpu", "bfloat16", 3)
+    assert place_encoder(EmbedConfig(backend="openvino")) == Placement(
+        "openvino", "cpu", "bfloat16", 3
+    )
     with pytest.raises(UsageError, match="openvino` runs on the CPU"):
-        place(EmbedConfig(backend="openvino", device="cuda"))
+        place_encoder(EmbedConfig(backend="openvino", device="cuda"))
 
 
 def test_a_grown_pool_embeds_only_what_is_new_and_keeps_the_bytes_of_the_old(tmp_path, tiny):

@@ -198,7 +198,7 @@ def _show(counts: dict[str, Count], asked: argparse.Namespace, seconds: float) -
             for name, count in counts.items()
         }  # fmt: skip
         body = {"seed": asked.seed, "cases": cases, "failed": failed, "seconds": round(seconds, 1),
-                "families": families, "machine": machine.facts()}  # fmt: skip
+                "families": families, "machine": machine.measured_on()}  # fmt: skip
         asked.json.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sft_diversity.core import chat
-from sft_diversity.scoring.likelihood import Example, build
+from sft_diversity.scoring.likelihood import Example, build_example
 from sft_diversity.scoring.sets import Record
 from tests import templates, tiny
 
@@ -26,7 +26,7 @@ def record(*contents: str) -> Record:
 
 
 def built(one: Record, tokenizer, max_length: int = 512) -> Example:
-    example = build(one, tokenizer, max_length)
+    example = build_example(one, tokenizer, max_length)
     assert isinstance(example, Example)
     return example
 
@@ -55,7 +55,7 @@ def test_a_reference_that_spells_the_end_token_is_scored_to_its_end(tokenizer):
 
 
 def test_a_blank_reference_is_skipped(tokenizer):
-    assert build(record("Why?", " \n"), tokenizer, 512) == "no-reference"
+    assert build_example(record("Why?", " \n"), tokenizer, 512) == "no-reference"
 
 
 def test_a_long_reference_is_cut_at_the_limit_without_an_end(tokenizer):
@@ -73,8 +73,8 @@ def test_a_long_reference_is_cut_at_the_limit_without_an_end(tokenizer):
 def test_a_prompt_that_leaves_no_room_for_64_tokens_is_over_length(tokenizer):
     one = record("why " * 200, "rain and sun, " * 40)
     start = built(one, tokenizer, 4096).start
-    assert build(one, tokenizer, start + 63) == "over-length"
-    assert not isinstance(build(one, tokenizer, start + 64), str)
+    assert build_example(one, tokenizer, start + 63) == "over-length"
+    assert not isinstance(build_example(one, tokenizer, start + 64), str)
 
 
 def test_a_character_cut_in_two_does_not_count(tokenizer):

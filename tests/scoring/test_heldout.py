@@ -10,7 +10,7 @@ from scipy import stats
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.numbers import draw
-from sft_diversity.scoring.heldout import RECORDS, Figures, compare, pair, summarise
+from sft_diversity.scoring.heldout import RECORDS, Figures, compare, pair, summarise_records
 
 
 def table(rows: list[Any]) -> pa.Table:
@@ -57,7 +57,7 @@ def test_the_first_64_tokens_have_their_own_columns():
 
 
 def test_no_rows_give_no_figure():
-    found = summarise(table([{"kind": "in-mix"}]), 100, 0)["headline"]["transfer_first64"]
+    found = summarise_records(table([{"kind": "in-mix"}]), 100, 0)["headline"]["transfer_first64"]
     assert found["records"] == 0
     assert found["nll_per_token"] is None
 
@@ -105,7 +105,7 @@ def test_draws_do_not_depend_on_the_order_of_records():
 
 def test_skipped_records_take_no_part_but_are_counted():
     rows = [{}, {"status": "no-reference", "nll": None, "tokens": None, "bytes": None}]
-    found = summarise(table(rows), 100, 0)
+    found = summarise_records(table(rows), 100, 0)
     assert found["headline"]["transfer_first64"]["records"] == 1
     assert found["skipped"] == {"no-reference": 1}
     assert found["sets"]["s"]["skipped"] == {"no-reference": 1}
@@ -118,7 +118,7 @@ def test_the_headline_reads_transfer_sets_and_short_references_only():
         {"kind": "related", "nll": 1e6},
         {"kind": "in-mix", "nll": 1e6},
     ]
-    found = summarise(table(rows), 100, 0)["headline"]
+    found = summarise_records(table(rows), 100, 0)["headline"]
     assert found["transfer_first64"]["nll_per_token"] == pytest.approx(4 / 20)
     assert found["short_references"]["nll_per_token"] == pytest.approx(1.0)
 
@@ -126,7 +126,7 @@ def test_the_headline_reads_transfer_sets_and_short_references_only():
 def test_length_bins_hold_each_transfer_record_once():
     sizes = [0, 99, 100, 399, 400, 1599, 1600, 9999]
     rows = [{"reference_bytes": size} for size in sizes]
-    found = summarise(table([*rows, {"kind": "in-mix"}]), 100, 0)["transfer_by_length"]
+    found = summarise_records(table([*rows, {"kind": "in-mix"}]), 100, 0)["transfer_by_length"]
     assert [(b["bytes_from"], b["bytes_below"], b["records"]) for b in found] == [
         (0, 100, 2), (100, 400, 2), (400, 1600, 2), (1600, None, 2),
     ]  # fmt: skip
@@ -137,7 +137,7 @@ def test_domains_below_fifty_records_are_pooled_and_others_weigh_alike():
     rows += [{"kind": "in-mix", "domain": "fifty", "nll": 20.0}] * 50
     rows += [{"kind": "in-mix", "domain": "few", "nll": 30.0}] * 30
     rows += [{"kind": "in-mix", "domain": "fewer", "nll": 60.0}] * 15
-    found = summarise(table(rows), 100, 0)
+    found = summarise_records(table(rows), 100, 0)
     assert found["domains"]["pooled"] == ["few", "fewer"]
     assert found["domains"]["each"]["pooled"]["nll_per_token"] == pytest.approx(4.0)
     assert found["domains"]["mean"]["nll_per_token"] == pytest.approx((1 + 2 + 4) / 3)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.scoring.likelihood import Example, _head_of, batches, token_nll
+from sft_diversity.scoring.likelihood import Example, _head_of, by_length, token_nll
 from tests import tiny
 
 
@@ -14,7 +14,7 @@ from tests import tiny
     batch_tokens=st.integers(1, 2000),
 )
 def test_batches_hold_each_row_once_and_stay_within_the_limit(lengths, batch_tokens):
-    groups = batches(lengths, batch_tokens)
+    groups = by_length(lengths, batch_tokens)
     assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
     for group in groups:
         longest = max(lengths[row] for row in group)

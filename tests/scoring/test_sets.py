@@ -11,7 +11,7 @@ import yaml
 from sft_diversity.core import config as configs
 from sft_diversity.core import resources
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.scoring.sets import EvalSet, read
+from sft_diversity.scoring.sets import EvalSet, read_set
 from sft_diversity.scoring.stage import ScoreConfig
 from tests.scoring import fixtures
 
@@ -28,7 +28,7 @@ def write_text(folder: Path, text: str) -> Path:
 
 
 def test_input_follows_the_prompt_after_a_blank_line(tmp_path):
-    records = read(fixtures.ALPACA, fixtures.write(tmp_path), 0)
+    records = read_set(fixtures.ALPACA, fixtures.write(tmp_path), 0)
     assert records[1].messages == [
         {"role": "user", "content": "Name number 1\n\na list"},
         {"role": "assistant", "content": "one, two "},
@@ -37,13 +37,13 @@ def test_input_follows_the_prompt_after_a_blank_line(tmp_path):
 
 
 def test_a_row_without_reference_is_kept_for_the_count(tmp_path):
-    records = read(fixtures.ALPACA, fixtures.write(tmp_path), 0)
+    records = read_set(fixtures.ALPACA, fixtures.write(tmp_path), 0)
     assert len(records) == 6
     assert records[0].messages[-1]["content"] == ""
 
 
 def test_a_dialogue_gives_one_record_a_turn_with_what_came_before(tmp_path):
-    records = read(fixtures.DIALOGUE, fixtures.write(tmp_path), 0)
+    records = read_set(fixtures.DIALOGUE, fixtures.write(tmp_path), 0)
     assert [r.record for r in records] == ["0.0", "0.1", "1.0", "1.1"]
     assert [m["content"] for m in records[1].messages] == [
         "Where is 8?", "Here.", "And why?", "Because.",
@@ -52,31 +52,31 @@ def test_a_dialogue_gives_one_record_a_turn_with_what_came_before(tmp_path):
 
 
 def test_sources_map_to_domains_and_others_keep_their_name(tmp_path):
-    records = read(fixtures.MIX, fixtures.write(tmp_path), 0)
+    records = read_set(fixtures.MIX, fixtures.write(tmp_path), 0)
     assert {r.domain for r in records} == {"general", "c"}
 
 
 def test_equal_prompts_of_two_sets_share_a_key(tmp_path):
     write_text(tmp_path, '{"q": "Why?", "a": "So."}\n')
     other = PLAIN.model_copy(update={"name": "other"})
-    assert read(PLAIN, tmp_path, 0)[0].prompt_key == read(other, tmp_path, 0)[0].prompt_key
+    assert read_set(PLAIN, tmp_path, 0)[0].prompt_key == read_set(other, tmp_path, 0)[0].prompt_key
 
 
 def test_a_limit_takes_the_same_sample_for_the_same_seed(tmp_path):
     folder = write_text(tmp_path, "".join(f'{{"q": "{i}", "a": "x"}}\n' for i in range(50)))
     few = PLAIN.model_copy(update={"limit": 10})
-    taken = [r.record for r in read(few, folder, 1)]
-    assert taken == [r.record for r in read(few, folder, 1)]
+    taken = [r.record for r in read_set(few, folder, 1)]
+    assert taken == [r.record for r in read_set(few, folder, 1)]
     assert taken == sorted(taken, key=int)
     assert len(set(taken)) == 10
-    assert taken != [r.record for r in read(few, folder, 2)]
+    assert taken != [r.record for r in read_set(few, folder, 2)]
 
 
 def test_lines_end_at_line_feed_only_and_a_mark_in_front_is_no_text(tmp_path):
     write_text(
         tmp_path, "\ufeff" + json.dumps({"q": "a\u2028b", "a": "c\u0085d"}, ensure_ascii=False)
     )
-    messages = read(PLAIN, tmp_path, 0)[0].messages
+    messages = read_set(PLAIN, tmp_path, 0)[0].messages
     assert [m["content"] for m in messages] == ["a\u2028b", "c\u0085d"]
 
 
@@ -92,21 +92,21 @@ def test_lines_end_at_line_feed_only_and_a_mark_in_front_is_no_text(tmp_path):
 )
 def test_a_broken_file_is_one_line_with_its_place(tmp_path, text, said):
     with pytest.raises(DataError, match=said) as fault:
-        read(PLAIN, write_text(tmp_path, text), 0)
+        read_set(PLAIN, write_text(tmp_path, text), 0)
     assert "plain.jsonl" in str(fault.value)
     assert "\n" not in str(fault.value)
 
 
 def test_a_missing_file_names_the_option(tmp_path):
     with pytest.raises(UsageError, match="--eval-dir"):
-        read(PLAIN, tmp_path, 0)
+        read_set(PLAIN, tmp_path, 0)
 
 
 def test_a_join_without_partner_is_an_error(tmp_path):
     fixtures.write(tmp_path)
     (tmp_path / "questions.jsonl").write_text('{"question_id": 7, "turns": ["x"]}\n')
     with pytest.raises(DataError, match=r"question_id` 8 is not in questions\.jsonl"):
-        read(fixtures.DIALOGUE, tmp_path, 0)
+        read_set(fixtures.DIALOGUE, tmp_path, 0)
 
 
 @pytest.mark.parametrize("name", ["heldout", "sample"])
@@ -121,7 +121,7 @@ def test_the_shipped_configs_load(name):
 def test_the_sample_config_reads_the_checked_in_sample():
     root = Path(__file__).resolve().parents[2]
     config = configs.load(root / "configs/score/sample.yaml", ScoreConfig)
-    records = [r for one in config.sets or () for r in read(one, root / "data/sample/eval", 0)]
+    records = [r for one in config.sets or () for r in read_set(one, root / "data/sample/eval", 0)]
     assert len(records) == 200
     assert all(r.messages[-1]["content"] for r in records)
 

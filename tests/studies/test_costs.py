@@ -56,22 +56,24 @@ def table(*counts: int, regime: str = "B") -> tuple[list[Cell], dict[str, costs.
 def test_cells_more_than_five_percent_apart_in_tokens_are_refused_with_the_table():
     groups = costs.by_group(*table(1000, 1060))
     with pytest.raises(UsageError, match=r"tokens differ by 6\.0%") as fault:
-        costs.check(make(), groups, "THE TABLE")
+        costs.check_comparable(make(), groups, "THE TABLE")
     assert "THE TABLE" in str(fault.value)
     assert "allow_unequal" in str(fault.value)
 
 
 def test_within_five_percent_or_when_asked_for_they_are_not():
-    costs.check(make(), costs.by_group(*table(1000, 1049)), "")
-    costs.check(make(allow_unequal={"B": ["tokens"]}), costs.by_group(*table(1000, 2000)), "")
-    costs.check(make(), costs.by_group(*table(1000, 2000, regime="A")), "")
+    costs.check_comparable(make(), costs.by_group(*table(1000, 1049)), "")
+    costs.check_comparable(
+        make(allow_unequal={"B": ["tokens"]}), costs.by_group(*table(1000, 2000)), ""
+    )
+    costs.check_comparable(make(), costs.by_group(*table(1000, 2000, regime="A")), "")
 
 
 def test_unequal_steps_are_refused_in_regime_a_too():
     cells, made = table(1000, 1000, regime="A")
     made[cells[0].name] = costs.Cost(11, 1.0, 1000.0, 2000.0, 0.0, 0.0)
     with pytest.raises(UsageError, match=r"regime A, size 100: steps differ by 10\.0%"):
-        costs.check(make(), costs.by_group(cells, made), "")
+        costs.check_comparable(make(), costs.by_group(cells, made), "")
 
 
 def test_draws_of_a_cell_count_as_their_mean():

@@ -118,10 +118,10 @@ def test_sgd_decays_beside_the_gradient_and_not_through_it():
 
 def test_sgd_asks_for_a_rate():
     with pytest.raises(UsageError, match="sgd has no published rate for fine-tuning; give lr"):
-        optimizers.resolve("sgd", 256, False, None, None)
+        optimizers.settings_for("sgd", 256, False, None, None)
     with pytest.raises(ValidationError, match="give lr"):
         FinetuneConfig(optimizer="sgd")
-    assert optimizers.resolve("sgd", 256, False, 0.5, None) == optimizers.Settings(0.5, 0.0)
+    assert optimizers.settings_for("sgd", 256, False, 0.5, None) == optimizers.Settings(0.5, 0.0)
 
 
 @pytest.mark.parametrize("name", ["adamw-8bit", "lion-8bit"])
@@ -177,13 +177,13 @@ def test_matrices_decay_and_norms_and_biases_do_not(family):
 
 
 def test_defaults_follow_the_published_ratios():
-    adamw = optimizers.resolve("adamw", 4096, False, None, None)
-    lion_ = optimizers.resolve("lion", 4096, False, None, None)
+    adamw = optimizers.settings_for("adamw", 4096, False, None, None)
+    lion_ = optimizers.settings_for("lion", 4096, False, None, None)
     assert adamw == optimizers.Settings(lr=2e-5, weight_decay=0.01)
     assert 3 <= adamw.lr / lion_.lr <= 10
     assert 3 <= lion_.weight_decay / adamw.weight_decay <= 10
-    assert optimizers.resolve("adamw", 4096, True, None, None).lr == pytest.approx(2e-4)
-    assert optimizers.resolve("adamw", 256, False, None, None).lr == pytest.approx(3.2e-4)
-    assert optimizers.resolve("lion-8bit", 4096, False, None, None) == lion_
-    assert optimizers.resolve("adamw-8bit", 4096, False, None, None) == adamw
-    assert optimizers.resolve("lion", 256, True, 1e-3, 0.0) == optimizers.Settings(1e-3, 0.0)
+    assert optimizers.settings_for("adamw", 4096, True, None, None).lr == pytest.approx(2e-4)
+    assert optimizers.settings_for("adamw", 256, False, None, None).lr == pytest.approx(3.2e-4)
+    assert optimizers.settings_for("lion-8bit", 4096, False, None, None) == lion_
+    assert optimizers.settings_for("adamw-8bit", 4096, False, None, None) == adamw
+    assert optimizers.settings_for("lion", 256, True, 1e-3, 0.0) == optimizers.Settings(1e-3, 0.0)

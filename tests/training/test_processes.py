@@ -154,7 +154,7 @@ def test_a_fault_of_all_processes_is_said_once(subset, config, tmp_path):
 MEMBER = """
 import os, time
 from sft_diversity.training import team
-team.join()
+team.join_team()
 print(os.getpid(), flush=True)
 time.sleep(600)
 """

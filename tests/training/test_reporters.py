@@ -13,7 +13,7 @@ from sft_diversity.training.stage import finetune
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"\[reporters\]', or pip install wandb alone"):
-        reporters.check(["wandb"])
+        reporters.check_reporters(["wandb"])
 
 
 def test_tensorboard_gets_every_step_and_the_folder_no_event_file(

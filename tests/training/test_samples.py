@@ -30,11 +30,11 @@ def mixed(tmp_path):
         [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": "so " * 200}],
         [{"role": "user", "content": "so " * 200}, {"role": "assistant", "content": "Yes."}],
     ]
-    return samples.find(write_subset(tmp_path / "mixed", talks))
+    return samples.find_samples(write_subset(tmp_path / "mixed", talks))
 
 
 def test_keep_sets_aside_what_would_train_nothing(mixed, tokenizer):
-    got = samples.render(mixed, tokenizer, 100, "keep")
+    got = samples.render_samples(mixed, tokenizer, 100, "keep")
     assert (got.rows, len(got.input_ids), got.truncated, got.dropped) == (3, 2, 2, 0)
     (one,) = got.unusable
     assert (one.id, one.reason) == (f"{2:032x}", "cut-off")
@@ -44,23 +44,23 @@ def test_keep_sets_aside_what_would_train_nothing(mixed, tokenizer):
 def test_too_many_unusable_samples_are_an_error_that_names_the_commonest_reason(
     mixed, tokenizer, tmp_path
 ):
-    got, out = samples.render(mixed, tokenizer, 100, "keep"), tmp_path / "out"
-    samples.check(got, 100, 1 / 3, out)
+    got, out = samples.render_samples(mixed, tokenizer, 100, "keep"), tmp_path / "out"
+    samples.check_usable(got, 100, 1 / 3, out)
     assert not (tmp_path / "out.quarantine.jsonl").exists()
     with pytest.raises(
         BadRowsError, match=r"1 of 3 samples .*33\.3%.* 1 are cut-off.*first is 0+2"
     ):
-        samples.check(got, 100, 0.05, out)
+        samples.check_usable(got, 100, 0.05, out)
     listed = json.loads((tmp_path / "out.quarantine.jsonl").read_text())
     assert listed["reason"] == "cut-off"
-    samples.check(got, 100, 1.0, out)
+    samples.check_usable(got, 100, 1.0, out)
     assert not (tmp_path / "out.quarantine.jsonl").exists()
 
 
 def test_a_sample_that_the_template_refuses_is_set_aside_alone(tmp_path, tokenizer):
     refused = [[{"role": "user", "content": "Unanswered?"}], dialogue(1)]
-    got = samples.render(
-        samples.find(write_subset(tmp_path / "s", refused)), tokenizer, 100, "error"
+    got = samples.render_samples(
+        samples.find_samples(write_subset(tmp_path / "s", refused)), tokenizer, 100, "error"
     )
     assert [(one.id, one.reason) for one in got.unusable] == [(f"{0:032x}", "not-rendered")]
     assert "no assistant turn" in got.unusable[0].detail
@@ -68,31 +68,31 @@ def test_a_sample_that_the_template_refuses_is_set_aside_alone(tmp_path, tokeniz
 
 
 def test_trim_keeps_starts_and_leaves_out_what_has_no_label(mixed, tokenizer):
-    got = samples.render(mixed, tokenizer, 100, "trim")
+    got = samples.render_samples(mixed, tokenizer, 100, "trim")
     assert (got.rows, got.truncated, got.dropped) == (3, 2, 1)
     assert got.lengths[1] == 100
     assert (got.response_tokens > 0).all()
 
 
 def test_drop_leaves_out_all_that_is_too_long(mixed, tokenizer):
-    got = samples.render(mixed, tokenizer, 100, "drop")
+    got = samples.render_samples(mixed, tokenizer, 100, "drop")
     assert (got.rows, got.truncated, got.dropped) == (3, 2, 2)
 
 
 def test_error_names_the_first_that_is_too_long(mixed, tokenizer):
     with pytest.raises(DataError, match=r"sample 0+1 has .* max_length is 100"):
-        samples.render(mixed, tokenizer, 100, "error")
+        samples.render_samples(mixed, tokenizer, 100, "error")
 
 
 @pytest.mark.parametrize("mode", ["keep", "trim", "drop"])
 def test_lost_response_tokens_are_counted(mixed, tokenizer, mode):
-    whole = samples.render(mixed, tokenizer, 10_000, "error")
+    whole = samples.render_samples(mixed, tokenizer, 10_000, "error")
     assert (whole.lost_labels, whole.lost_share) == (0, 0.0)
     if mode == "keep":
         long_prompt = len(whole.input_ids[2]) - 1  # all but the last label of the long prompt
-        got = samples.render(mixed, tokenizer, long_prompt, mode)
+        got = samples.render_samples(mixed, tokenizer, long_prompt, mode)
     else:
-        got = samples.render(mixed, tokenizer, 100, mode)
+        got = samples.render_samples(mixed, tokenizer, 100, mode)
     everything, kept = whole.response_tokens.sum(), got.response_tokens.sum()
     assert kept + got.lost_labels == everything
     assert got.lost_share == pytest.approx(1 - kept / everything)
@@ -111,20 +111,20 @@ def test_a_whole_sample_without_labels_is_set_aside(mixed):
         dialogue(1),
         [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": ""}],
     ]
-    source = samples.find(write_subset(mixed.files[0].parents[2] / "empty", talks))
-    got = samples.render(source, made, 100, "trim")
+    source = samples.find_samples(write_subset(mixed.files[0].parents[2] / "empty", talks))
+    got = samples.render_samples(source, made, 100, "trim")
     assert [(one.id, one.reason) for one in got.unusable] == [(f"{1:032x}", "no-label")]
     assert len(got.input_ids) == 1
 
 
 def test_nothing_left_is_an_error(mixed, tokenizer, tmp_path):
-    got = samples.render(mixed, tokenizer, 5, "trim")
+    got = samples.render_samples(mixed, tokenizer, 5, "trim")
     with pytest.raises(DataError, match="none of 3 samples is left"):
-        samples.check(got, 5, 0.05, tmp_path / "out")
+        samples.check_usable(got, 5, 0.05, tmp_path / "out")
 
 
 def test_what_fits_is_kept_whole(mixed, tokenizer):
-    got = samples.render(mixed, tokenizer, 10_000, "error")
+    got = samples.render_samples(mixed, tokenizer, 10_000, "error")
     assert got.truncated == 0
     assert tokenizer.decode(got.input_ids[1]).endswith("so <|endoftext|>")
 
@@ -135,7 +135,7 @@ def test_a_subset_is_read_in_pick_order(tmp_path, tokenizer):
     (out / "samples" / "all.parquet").unlink()
     pq.write_table(table.take([3, 1, 4]), out / "samples" / "0.parquet")
     pq.write_table(table.take([0, 2]), out / "samples" / "1.parquet")
-    got = samples.render(samples.find(out), tokenizer, 512, "keep")
+    got = samples.render_samples(samples.find_samples(out), tokenizer, 512, "keep")
     expected = [chat.render(dialogue(i), tokenizer)[0] for i in range(5)]
     assert [ids.tolist() for ids in got.input_ids] == expected
 
@@ -148,14 +148,18 @@ def test_prompt_and_completion_are_read_too(tmp_path, tokenizer, conversational)
         row = {"prompt": user["content"], "completion": assistant["content"]}
     (tmp_path / "data").mkdir()
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "data" / "train.parquet")
-    got = samples.render(samples.find(tmp_path), tokenizer, 512, "keep")
+    got = samples.render_samples(samples.find_samples(tmp_path), tokenizer, 512, "keep")
     assert got.input_ids[0].tolist() == chat.render(dialogue(2), tokenizer)[0]
 
 
 def test_equal_folders_have_equal_keys_wherever_they_lie(tmp_path):
     one, two = (write_subset(tmp_path / name, [dialogue(1)]) for name in "ab")
     other = write_subset(tmp_path / "c", [dialogue(2)])
-    assert samples.find(one).key == samples.find(two).key != samples.find(other).key
+    assert (
+        samples.find_samples(one).key
+        == samples.find_samples(two).key
+        != samples.find_samples(other).key
+    )
 
 
 @pytest.mark.parametrize("stage", ["ingest", "clean", "rewrite", "select"])
@@ -168,13 +172,13 @@ def test_whatever_made_a_corpus_its_key_is_that_of_its_samples(tmp_path, stage):
         with draft.writing("report.txt") as path:  # what lies beside the samples
             path.write_bytes(more)
         draft.commit()
-        keys.append(samples.find(tmp_path / name).key)
+        keys.append(samples.find_samples(tmp_path / name).key)
     assert keys[0] == keys[1]
 
 
 def test_folders_without_samples_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no Parquet files"):
-        samples.find(tmp_path)
+        samples.find_samples(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="neither `messages` nor"):
-        list(samples._dialogues(samples.find(tmp_path)))
+        list(samples._dialogues(samples.find_samples(tmp_path)))

@@ -303,7 +303,7 @@ def test_the_log_has_the_theory_of_the_whole_gradient_before_clipping(
         seen.append((torch.cat(grads), sum(dots), torch.cat(boxed).mean().item()))
         return measure(groups, *args, **kwargs)
 
-    measure = theory.figures
+    measure = theory.gradient_figures
     monkeypatch.setattr(theory, "figures", spy)
     settings = config(steps=3, epochs=None, micro_batch_size=micro, **options)
     finetune(subset, tmp_path / "out", settings, silent)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sft_diversity.training.theory import figures
+from sft_diversity.training.theory import gradient_figures
 
 
 def parameter(weights, gradient=None):
@@ -23,18 +23,24 @@ def group(*parameters, decay=0.0):
 
 def test_a_gaussian_gradient_has_the_ratio_root_two_over_pi():
     drawn = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0))
-    got = figures([group(parameter(torch.zeros(1_000_000), drawn))], box=False)
+    got = gradient_figures([group(parameter(torch.zeros(1_000_000), drawn))], box=False)
     assert got.grad_ratio == pytest.approx(math.sqrt(2 / math.pi), abs=1e-3)
     assert got.as_log().keys() == {"grad_l1", "grad_l2", "grad_ratio"}
 
 
 def test_equal_entries_have_ratio_one_and_a_lone_entry_the_least():
-    assert figures([group(parameter([0.0] * 4, [3.0, -3.0, 3.0, 3.0]))], False).grad_ratio == 1.0
-    assert figures([group(parameter([0.0] * 4, [0.0, 5.0, 0.0, 0.0]))], False).grad_ratio == 0.5
+    assert (
+        gradient_figures([group(parameter([0.0] * 4, [3.0, -3.0, 3.0, 3.0]))], False).grad_ratio
+        == 1.0
+    )
+    assert (
+        gradient_figures([group(parameter([0.0] * 4, [0.0, 5.0, 0.0, 0.0]))], False).grad_ratio
+        == 0.5
+    )
 
 
 def test_no_gradient_is_no_fault():
-    got = figures([group(parameter([1.0, 2.0])), group(parameter([0.0], [0.0]))], box=True)
+    got = gradient_figures([group(parameter([1.0, 2.0])), group(parameter([0.0], [0.0]))], box=True)
     assert got.grad_l1 == got.grad_l2 == got.kkt_gap == 0.0
     assert math.isnan(got.grad_ratio)
 
@@ -42,7 +48,7 @@ def test_no_gradient_is_no_fault():
 def test_by_hand():
     decayed = parameter([[1.0, -3.0], [4.0, 0.0]], [[2.0, 1.0], [-1.0, 0.5]])
     bias = parameter([9.0], [-2.0])
-    got = figures([group(decayed, decay=0.5), group(bias)], box=True)
+    got = gradient_figures([group(decayed, decay=0.5), group(bias)], box=True)
     assert got.grad_l1 == 6.5
     assert got.grad_l2 == pytest.approx(math.sqrt(4 + 1 + 1 + 0.25 + 4))
     assert got.kkt_gap == 6.5 + 0.5 * (2 - 3 - 4)
@@ -53,7 +59,7 @@ def test_long_sums_keep_their_digits():
     """Torch's own single-precision 1-norm is far off here."""
     drawn = torch.randn(3_000_000, generator=torch.Generator().manual_seed(0))
     weights = torch.randn(3_000_000, generator=torch.Generator().manual_seed(1))
-    got = figures([group(parameter(weights, drawn), decay=0.25)], box=True)
+    got = gradient_figures([group(parameter(weights, drawn), decay=0.25)], box=True)
     exact, x = drawn.double(), weights.double()
     assert got.grad_l1 == pytest.approx(exact.abs().sum().item(), rel=1e-6)
     assert got.grad_l2 == pytest.approx(exact.norm().item(), rel=1e-6)
@@ -69,7 +75,7 @@ def test_long_sums_keep_their_digits():
 def test_inside_the_box_the_gap_is_never_negative(pairs, decay):
     weights = [share / decay for share, _ in pairs]
     gradient = [g for _, g in pairs]
-    got = figures([group(parameter(weights, gradient), decay=decay)], box=True)
+    got = gradient_figures([group(parameter(weights, gradient), decay=decay)], box=True)
     assert got.kkt_gap >= -1e-5 * max(got.grad_l1, 1.0)
 
 
@@ -77,12 +83,15 @@ def test_the_gap_is_zero_at_the_solution_of_a_solved_problem():
     """min ‖x − a‖²/2 over |x| ≤ 1/λ is a, clipped to the box; elsewhere the gap is positive."""
     target, decay = torch.tensor([0.3, -5.0, 2.0, 0.0, 7.0]), 0.5
     solved = target.clamp(-1 / decay, 1 / decay)
-    at = figures([group(parameter(solved, solved - target), decay=decay)], box=True)
+    at = gradient_figures([group(parameter(solved, solved - target), decay=decay)], box=True)
     assert at.grad_l1 > 1.0
     assert at.kkt_gap == pytest.approx(0.0, abs=1e-6)
     assert at.box_share == 1.0
     beside = solved * 0.9
-    assert figures([group(parameter(beside, beside - target), decay=decay)], True).kkt_gap > 0.1
+    assert (
+        gradient_figures([group(parameter(beside, beside - target), decay=decay)], True).kkt_gap
+        > 0.1
+    )
 
 
 def test_lion_reaches_the_kkt_point():
@@ -98,19 +107,21 @@ def test_lion_reaches_the_kkt_point():
         (0.5 * (x - target).square().sum()).backward()
         optimizer.step()
     x.grad = (x - target).detach()
-    got = figures([group(x, decay=decay)], box=True)
+    got = gradient_figures([group(x, decay=decay)], box=True)
     assert got.grad_l1 == pytest.approx(3.0 + 5.0, rel=1e-2)
     assert got.kkt_gap == pytest.approx(0.0, abs=5e-2)
 
 
 def test_a_scaled_gradient_counts_unscaled_and_half_precision_is_summed_in_single():
     weights, drawn = torch.randn(100_000), torch.randn(100_000)
-    whole = figures([group(parameter(weights, drawn), decay=0.1)], box=True)
-    scaled = figures([group(parameter(weights, drawn * 1024), decay=0.1)], box=True, scale=1024.0)
+    whole = gradient_figures([group(parameter(weights, drawn), decay=0.1)], box=True)
+    scaled = gradient_figures(
+        [group(parameter(weights, drawn * 1024), decay=0.1)], box=True, scale=1024.0
+    )
     assert scaled == whole
     half = torch.nn.Parameter(weights.bfloat16())
     half.grad = drawn.bfloat16()
-    rounded = figures([group(half, decay=0.1)], box=True)
+    rounded = gradient_figures([group(half, decay=0.1)], box=True)
     exact = drawn.bfloat16().double()
     assert rounded.grad_l1 == pytest.approx(exact.abs().sum().item(), rel=1e-6)
 
@@ -144,10 +155,10 @@ def _shard_and_measure(rank, store, results):
     mesh = init_device_mesh("cpu", (2,))
     sharded = fully_shard(model(), mesh=mesh)
     sharded(rows(rank)).square().mean().backward()
-    got = {"fsdp2": figures(groups_of(sharded), box=True)}
+    got = {"fsdp2": gradient_figures(groups_of(sharded), box=True)}
     both = torch.nn.parallel.DistributedDataParallel(model())
     both(rows(rank)).square().mean().backward()
-    got["ddp"] = figures(groups_of(both), box=True)
+    got["ddp"] = gradient_figures(groups_of(both), box=True)
     # FSDP 1 as its optimizer sees it: flat shards of the averaged gradient, some of them empty.
     shards = []
     for one in groups_of(both):
@@ -157,7 +168,7 @@ def _shard_and_measure(rank, store, results):
             span = slice(0, cut) if rank == 0 else slice(cut, None)
             parts.append(parameter(p.detach().flatten()[span], p.grad.flatten()[span]))
         shards.append(one | {"params": parts})
-    got["fsdp1"] = figures(shards, box=True, shards=True)
+    got["fsdp1"] = gradient_figures(shards, box=True, shards=True)
     torch.save({k: vars(v) for k, v in got.items()}, f"{results}-{rank}")
     dist.destroy_process_group()
 
@@ -167,7 +178,7 @@ def test_two_processes_measure_what_one_does(tmp_path):
     whole = model()
     loss = sum(whole(rows(rank)).square().mean() for rank in range(2)) / 2
     loss.backward()
-    expected = vars(figures(groups_of(whole), box=True))
+    expected = vars(gradient_figures(groups_of(whole), box=True))
     plain = torch.cat([p.grad.flatten() for p in whole.parameters()])
     assert expected["grad_l1"] == pytest.approx(plain.abs().sum().item(), rel=1e-6)
     torch.multiprocessing.spawn(
@@ -182,7 +193,7 @@ def test_measuring_changes_nothing():
     net = model()
     net(rows(0)).square().mean().backward()
     before = copy.deepcopy([(p.data, p.grad) for p in net.parameters()])
-    figures(groups_of(net), box=True)
+    gradient_figures(groups_of(net), box=True)
     for p, (weights, gradient) in zip(net.parameters(), before, strict=True):
         assert torch.equal(p.data, weights)
         assert torch.equal(p.grad, gradient)

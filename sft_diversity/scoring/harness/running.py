@@ -155,7 +155,7 @@ def local_model(source: ModelFolder, device: str, dtype: str, config: HarnessCon
     """Return a model that runs here, as lm-eval wants it; loaded as all suites load it."""
     from lm_eval.models.huggingface import HFLM
 
-    model, tokenizer = models.load(source, device, dtype, config.trust_remote_code)
+    model, tokenizer = models.load_model(source, device, dtype, config.trust_remote_code)
     with quiet():
         return HFLM(
             pretrained=model,

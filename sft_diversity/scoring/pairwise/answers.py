@@ -18,7 +18,7 @@ from sft_diversity.scoring import model as models
 from sft_diversity.scoring.pairwise import generation
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
 from sft_diversity.scoring.pairwise.generation import VERSION, Said
-from sft_diversity.scoring.sets import Prompt, rows_of, whole_text
+from sft_diversity.scoring.sets import Prompt, json_rows, whole_text
 
 STAGE = "score"
 Sets: TypeAlias = Mapping[str, Sequence[Prompt]]
@@ -38,7 +38,7 @@ class Answerer:
     answers: Callable[[Sets], Answered]
 
 
-def check(name: str, model_name: str | None, option: str) -> None:
+def check_answerer(name: str, model_name: str | None, option: str) -> None:
     """Refuse what can be no model, without loading or asking anything."""
     models.check_answering(name, model_name, option)
     if is_url(name):
@@ -46,10 +46,10 @@ def check(name: str, model_name: str | None, option: str) -> None:
 
 
 def check_baseline(config: PairwiseConfig) -> None:
-    """Refuse a baseline that is not there, as `check` does."""
+    """Refuse a baseline that is not there, as `check_answerer` does."""
     path = Path(config.against)
     if config.against != "reference" and not path.is_file() and folder.stage_of(path) != STAGE:
-        check(config.against, config.against_model, "--against-model")
+        check_answerer(config.against, config.against_model, "--against-model")
 
 
 def model_of(
@@ -59,7 +59,7 @@ def model_of(
     if is_url(name):
         assert model_name is not None
         return _remote(config.answer_endpoint(name, model_name, key_env), kept)
-    source = models.find(name)
+    source = models.find_model(name)
     device, dtype = models.resolve(config.device, config.dtype)
 
     def answers(sets: Sets) -> Answered:
@@ -116,7 +116,7 @@ def _written(files: list[Path]) -> Answerer:
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, Said]]:
-    for number, row in enumerate(rows_of(path)):
+    for number, row in enumerate(json_rows(path)):
         prompt = row.get("prompt", row.get("instruction"))
         response = row.get("response", row.get("output"))
         if not isinstance(prompt, str) or not isinstance(response, str):
@@ -153,7 +153,7 @@ def _remote(config: EndpointConfig, kept: Path) -> Answerer:
     return Answerer(config.model, key, answers)
 
 
-def write(path: Path, prompts: Sequence[Prompt], said: Sequence[Said]) -> None:
+def write_answers(path: Path, prompts: Sequence[Prompt], said: Sequence[Said]) -> None:
     """Write one JSON line a prompt, in the order of the set's file."""
     pairs = sorted(zip(prompts, said, strict=True), key=lambda pair: pair[0].record)
     with path.open("w", encoding="utf-8") as handle:
@@ -164,7 +164,7 @@ def write(path: Path, prompts: Sequence[Prompt], said: Sequence[Said]) -> None:
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def read(path: Path) -> list[Said]:
-    """Return the answers that `write` put there, in their order."""
+def read_answers(path: Path) -> list[Said]:
+    """Return the answers that `write_answers` put there, in their order."""
     rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
     return [Said(row["response"], row["status"], row["cut"], row["tokens"]) for row in rows]

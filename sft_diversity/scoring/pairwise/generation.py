@@ -56,7 +56,7 @@ def answers(
     if not sets:
         return
     machine.keep_freed_memory()
-    loaded = models.load(source, device, dtype, config.trust_remote_code)
+    loaded = models.load_model(source, device, dtype, config.trust_remote_code)
     context = source.context or 2**31
     settings: dict[str, Any] = {
         "max_new_tokens": config.max_new_tokens,
@@ -85,7 +85,7 @@ def answers(
             found = [Said("", "over-length")] * len(prompts)
             with progress.progress(f"answers of {source.name}", len(prompts), "answers") as bar:
                 bar.advance(len(prompts) - len(rows))
-                for group in batches([len(ids[row]) for row in rows], config.batch_size, room):
+                for group in in_batches([len(ids[row]) for row in rows], config.batch_size, room):
                     stopping.safe_point("score")
                     batch = [rows[i] for i in group]
                     for row, one in zip(batch, made([ids[row] for row in batch]), strict=True):
@@ -95,7 +95,7 @@ def answers(
             yield name, found
 
 
-def batches(lengths: Sequence[int], batch_size: int, room: int) -> list[list[int]]:
+def in_batches(lengths: Sequence[int], batch_size: int, room: int) -> list[list[int]]:
     """Return rows by batch: in the order given, those longer than `room` each alone.
 
     So no row's answer is cut short for the sake of a longer one in its batch.

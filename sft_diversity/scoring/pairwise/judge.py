@@ -49,7 +49,7 @@ def load_prompt(path: Path | None) -> str:
     return text
 
 
-def fill(template: str, prompt: str, answer_a: str, answer_b: str) -> str:
+def fill_prompt(template: str, prompt: str, answer_a: str, answer_b: str) -> str:
     """Return the message to the judge; what looks like a place within a text stays as it is."""
     texts = dict(zip(_PLACES, (prompt, answer_a, answer_b), strict=True))
     return re.sub("|".join(map(re.escape, _PLACES)), lambda found: texts[found[0]], template)
@@ -112,7 +112,7 @@ def judge(name: str, pairs: Sequence[Pair], template: str, client: Client) -> pa
         for pair in asked:
             texts = pair.model.text, pair.baseline.text
             for first, second in (texts, texts[::-1]):
-                message = fill(template, pair.prompt.text, first, second)
+                message = fill_prompt(template, pair.prompt.text, first, second)
                 yield pair.prompt.key, [{"role": "user", "content": message}]
 
     verdicts: list[tuple[str, str]] = []

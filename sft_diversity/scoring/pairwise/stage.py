@@ -33,7 +33,7 @@ _ANSWER_S, _VERDICT_S = 0.8, 8.0
 
 def needs(config: PairwiseConfig, ask: Ask) -> None:
     """Read or ask a model and a baseline, ask a judge, read the prompts' files."""
-    answering.check(ask.subject, config.model_name, "--model-name")
+    answering.check_answerer(ask.subject, config.model_name, "--model-name")
     answering.check_baseline(config)
     judge = config.judge_endpoint()
     check_endpoint(judge.url, STAGE)
@@ -139,7 +139,7 @@ def _answer(
     with contextlib.closing(source.answers(left)) as answered:
         for name, said in answered:
             with draft.writing(f"{part}/{name}.jsonl") as path:
-                answering.write(path, left[name], said)
+                answering.write_answers(path, left[name], said)
 
 
 def _judge(
@@ -147,7 +147,9 @@ def _judge(
 ) -> None:
     if not draft.has(f"judgments/{name}.parquet"):
         by_record = sorted(prompts, key=lambda prompt: prompt.record)
-        said = (answering.read(draft.path / f"{p}/{name}.jsonl") for p in ("answers", "against"))
+        said = (
+            answering.read_answers(draft.path / f"{p}/{name}.jsonl") for p in ("answers", "against")
+        )
         pairs = [judging.Pair(*row) for row in zip(by_record, *said, strict=True)]
         draft.write_table(f"judgments/{name}.parquet", judging.judge(name, pairs, template, client))
 
@@ -161,7 +163,7 @@ def _result(
 ) -> Result:
     table = _tables(draft.path, names)
     _check_verdicts(table, draft, config.max_bad_fraction)
-    scores = winrate.summarise(table, config.draws, config.seed)
+    scores = winrate.summarise_judgments(table, config.draws, config.seed)
     scores |= {"suite": config.suite, "answers": _account(draft, names)}
     draft.write_json("scores.json", scores)
     skipped = scores["skipped"]
@@ -181,7 +183,9 @@ def _account(draft: folder.Draft, names: list[str]) -> dict[str, dict[str, int]]
     """Count what became of the answers of both sides: statuses, and how many were cut."""
     found: dict[str, dict[str, int]] = {}
     for part, side in (("answers", "model"), ("against", "baseline")):
-        said = [one for n in names for one in answering.read(draft.path / f"{part}/{n}.jsonl")]
+        said = [
+            one for n in names for one in answering.read_answers(draft.path / f"{part}/{n}.jsonl")
+        ]
         counts = Counter(one.status for one in said)
         counts["cut"] += sum(one.cut for one in said)
         found[side] = dict(counts)

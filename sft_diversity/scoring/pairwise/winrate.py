@@ -28,7 +28,7 @@ RIDGE = 1e-3
 _AT_A_TIME = 1 << 22  # weights held in float64 at once
 
 
-def summarise(judgments: pa.Table, draws: int, seed: int) -> dict[str, Any]:
+def summarise_judgments(judgments: pa.Table, draws: int, seed: int) -> dict[str, Any]:
     """Return the figures over all prompts (`headline`) and for each set, in percent.
 
     Parameters
@@ -150,11 +150,11 @@ def length_controlled(
     if scale == 0 and delta.any():
         return None, None, None
     x = np.tanh(delta / scale) if scale > 0 else np.zeros_like(delta)
-    point = fit(share, x, np.ones((1, len(share))))[0, 0]
+    point = fit_logistic(share, x, np.ones((1, len(share))))[0, 0]
     weights = drawn.weights[:, drawn.group_of]
     step = max(1, _AT_A_TIME // len(share))
     parts = [
-        fit(share, x, np.asarray(weights[i : i + step], np.float64))
+        fit_logistic(share, x, np.asarray(weights[i : i + step], np.float64))
         for i in range(0, len(weights), step)
     ]
     filled = np.asarray(weights.sum(axis=1) > 0)
@@ -162,7 +162,7 @@ def length_controlled(
     return float(_logistic(np.array(point))), low, high
 
 
-def fit(share: Floats, x: Floats, weights: Floats) -> Floats:
+def fit_logistic(share: Floats, x: Floats, weights: Floats) -> Floats:
     """Return intercept and slope of weighted logistic regressions, shape (draws, 2).
 
     Parameters

@@ -81,7 +81,7 @@ def test_an_end_token_stops_an_answer_and_is_not_in_it(loaded):
 
 @given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 8), st.integers(1, 100))
 def test_batches_hold_every_row_once_and_long_ones_alone(lengths, size, room):
-    found = generation.batches(lengths, size, room)
+    found = generation.in_batches(lengths, size, room)
     assert sorted(row for group in found for row in group) == list(range(len(lengths)))
     assert all(len(group) <= size for group in found)
     assert all(len(group) == 1 for group in found if any(lengths[r] > room for r in group))
@@ -89,5 +89,5 @@ def test_batches_hold_every_row_once_and_long_ones_alone(lengths, size, room):
 
 @given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 8), st.integers(0, 40))
 def test_full_batches_of_fewer_prompts_are_batches_of_more(lengths, size, fewer):
-    some = [g for g in generation.batches(lengths[:fewer], size, 50) if len(g) == size]
-    assert all(group in generation.batches(lengths, size, 50) for group in some)
+    some = [g for g in generation.in_batches(lengths[:fewer], size, 50) if len(g) == size]
+    assert all(group in generation.in_batches(lengths, size, 50) for group in some)

@@ -41,7 +41,9 @@ def test_calls_without_a_verdict_say_why():
 
 
 def test_texts_that_look_like_places_stay_as_they_are():
-    filled = judge.fill("{prompt}|{answer_a}|{answer_b}|{x}", "{answer_a}", r"\1 {prompt}", "{b}")
+    filled = judge.fill_prompt(
+        "{prompt}|{answer_a}|{answer_b}|{x}", "{answer_a}", r"\1 {prompt}", "{b}"
+    )
     assert filled == r"{answer_a}|\1 {prompt}|{b}|{x}"
 
 

@@ -23,7 +23,7 @@ def row(number, first="model", second="model", status="judged", chars=(100, 100)
 
 
 def summary(rows, draws=200):
-    return winrate.summarise(pa.Table.from_pylist(rows, winrate.JUDGMENTS), draws, 0)
+    return winrate.summarise_judgments(pa.Table.from_pylist(rows, winrate.JUDGMENTS), draws, 0)
 
 
 def test_both_orders_ties_and_missing_verdicts_enter_as_stated():
@@ -107,21 +107,27 @@ def test_the_fit_equals_scikit_learns(seed):
         np.repeat([1, 0], len(x)),
         sample_weight=np.concatenate([weights * share, weights * (1 - share)]),
     )
-    assert winrate.fit(share, x, weights[None])[0] == pytest.approx(model.coef_[0], abs=1e-6)
+    assert winrate.fit_logistic(share, x, weights[None])[0] == pytest.approx(
+        model.coef_[0], abs=1e-6
+    )
 
 
 def test_the_fit_equals_statsmodels_but_for_the_ridge():
     api = pytest.importorskip("statsmodels.api")
     share, _, x = case(7)
     found = api.GLM(share, api.add_constant(x), family=api.families.Binomial()).fit()
-    assert winrate.fit(share, x, np.ones((1, len(x))))[0] == pytest.approx(found.params, abs=1e-4)
+    assert winrate.fit_logistic(share, x, np.ones((1, len(x))))[0] == pytest.approx(
+        found.params, abs=1e-4
+    )
 
 
 def test_length_enters_as_the_tanh_of_its_difference_over_the_standard_deviation():
     share, delta, _ = case(3)
     drawn = draw([str(i) for i in range(len(share))], 200, np.random.default_rng(0))
     found = winrate.length_controlled(share, delta, drawn)[0]
-    intercept = winrate.fit(share, np.tanh(delta / np.std(delta)), np.ones((1, len(share))))[0, 0]
+    intercept = winrate.fit_logistic(
+        share, np.tanh(delta / np.std(delta)), np.ones((1, len(share)))
+    )[0, 0]
     assert found == pytest.approx(1 / (1 + np.exp(-intercept)), abs=1e-12)
 
 
@@ -161,7 +167,7 @@ def test_the_interval_covers_a_known_rate_at_about_its_level():
         names = ["model" if w else "baseline" for w in wins]
         rows = [row(i, v, v, chars=(100 + i, 100)) for i, v in enumerate(names)]
         table = pa.Table.from_pylist(rows, winrate.JUDGMENTS)
-        head = winrate.summarise(table, 200, trial)["headline"]
+        head = winrate.summarise_judgments(table, 200, trial)["headline"]
         covered += head["win_rate_low"] <= 70 <= head["win_rate_high"]
     assert covered >= 88
 
