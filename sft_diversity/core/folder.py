@@ -520,6 +520,11 @@ def contents_key(manifest: Mapping[str, Any], prefix: str = "") -> str:
     return content_key([f for f in manifest["files"] if f["path"].startswith(prefix)])
 
 
+def keys_of(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what an output goes by among inputs: its key, or (as subsets had it) its contents."""
+    return str(manifest["key"]), contents_key(manifest)
+
+
 def stage_of(folder: Path) -> str | None:
     """Return the stage that made a finished folder, or None where it is none of ours."""
     manifest = _manifest_or_none(folder) if folder.is_dir() else None

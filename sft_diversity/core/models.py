@@ -8,9 +8,6 @@ from pathlib import Path
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hub import reason, talking
 
-#: What options that name an encoder say of it.
-ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
-
 #: A tokenizer is in one of these; `vocab.json` comes with `merges.txt`.
 _TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model",

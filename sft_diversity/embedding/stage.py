@@ -164,7 +164,13 @@ def join(job: Job[EmbedConfig]) -> Result:
             "components": figures,
             "encoder": identity(config, files, place(config)),
         },
+        recipe=recipe(files),
     )
+
+
+def recipe(files: Files) -> dict[str, str]:
+    """Return the options that fetch the same files again: the commit of a Hub encoder."""
+    return {} if files.commit is None else {"revision": files.commit}
 
 
 _CUT = b"texts cut"

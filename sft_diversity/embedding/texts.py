@@ -22,6 +22,7 @@ from sft_diversity.embedding.stage import (
     key_of,
     options_of,
     place,
+    recipe,
 )
 
 
@@ -40,6 +41,7 @@ def text_encoder(config: EmbedConfig, dry: bool = False) -> Tool:
         "version": VERSION,
         "inputs": {"encoder": files.revision},
         "config": options_of(config, placement),
+        "recipe": recipe(files),
     }
     return Tool(
         key_of(config, files, placement), facts, partial(_encoder, config, files, placement)
