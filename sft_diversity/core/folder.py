@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -573,6 +574,12 @@ def dump_json(value: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that can change a result."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Once in a process: to read them takes longer than to write a small output."""
     found = {}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
