@@ -21,14 +21,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from sft_diversity.cli import app
 from sft_diversity.cluster import plan
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.core.folder import verify
 from sft_diversity.verbs import VERBS
 from sft_diversity.verbs.options import command
+from tests.command import sftdiv
 from tests.scoring import fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -245,8 +244,8 @@ def test_readme_runs_from_top_to_bottom(desk):
             rest = [path for word in rest for path in sorted(glob.glob(word)) or [word]]  # noqa: PTH207
             at = 1 if verb == "run" else 0
             rest[at:at] = ["--dry-run"] if planned else []
-            done = CliRunner().invoke(app, [verb, *rest])
-            assert done.exit_code == 0, (block.at, verb, rest, done.stderr, done.exception)
+            done = sftdiv(verb, *rest)
+            assert done.returncode == 0, (block.at, verb, rest, done.stderr)
             ran += [] if planned else [verb]
     assert {"ingest", "select", "finetune", "score", "export"} <= {*ran}
     assert verify(desk / "shared")["faults"] == []
