@@ -16,16 +16,20 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow.parquet as pq
 
-from sft_diversity.core import folder, machine
+from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.stage import Made
+from sft_diversity.core.store import Store, corpus_at
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.levels.stage import Strategy
-from sft_diversity.selection import stage as selecting
-from sft_diversity.selection.stage import SelectConfig, files_of
+from sft_diversity.selection.config import SelectConfig
+from sft_diversity.selection.pool import Pool
 from sft_diversity.stages import store
 
 DIVERSITIES = (0, 17, 33, 50, 67, 83, 100)
@@ -42,86 +46,107 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
     parser.add_argument("--tables", type=Path, default=ROOT / "docs/selection-tables.md")
     asked = parser.parse_args()
-    pool = open_all(asked.corpus, asked.work, asked.tokenizer)
+    kept = store(asked.work)
+    corpus = corpus_at(asked.corpus)
     scratch = Path(tempfile.mkdtemp(prefix="select-grid-"))
     try:
-        report = run(pool, asked.sizes, scratch)
+        report = run(Cells(kept, corpus, asked.tokenizer, scratch), asked.sizes)
     finally:
         shutil.rmtree(scratch)
-    report |= {"corpus_rows": pool.n_samples, "machine": machine.measured_on()}
+    report |= {"corpus_rows": corpus.rows, "machine": machine.measured_on()}
     asked.results.mkdir(exist_ok=True)
     (asked.results / "select_grid.json").write_text(folder.dump_json(report), "utf-8")
     asked.tables.write_text(tables(report), "utf-8")
     print(json.dumps(report["checks"], indent=1))
 
 
-def open_all(corpus: Path, work: Path, tokenizer: str | None) -> selecting.Pool:
-    """Return the pool with all six incidences, made where they are missing."""
-    kept, counted = store(work), {"tokenizer": tokenizer}
+def open_all(corpus: Path, work: Path, tokenizer: str | None) -> dict[str, Pool]:
+    """Return a pool a strategy, incidences made where they are missing."""
+    kept, counted, shared = store(work), {"tokenizer": tokenizer}, dict[Any, Any]()
     passes = {
-        name: kept.get("tokens", {"component": name, **counted}, corpus).path for name in COMPONENTS
+        name: TokenPass(kept.get("tokens", {"component": name, **counted}, corpus).path)
+        for name in COMPONENTS
     }
-    indexes = {
-        strategy: kept.get("index", {"strategy": strategy, **counted}, corpus).path
-        for strategy in get_args(Strategy)
-    }
-    return selecting.open_pool(corpus, passes, indexes)
+    pools = {}
+    for strategy in get_args(Strategy):
+        place = kept.get("index", {"strategy": strategy, **counted}, corpus).path
+        manifest = folder.read_manifest(place)
+        said = manifest["config"] | manifest["result"]
+        held = incidence.load(place)
+        pools[strategy] = Pool(corpus, passes, held, said, key=strategy, kept=shared)
+    return pools
 
 
-def run(pool: selecting.Pool, sizes: list[int], scratch: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Cells:
+    """Makes the subsets of a corpus, each in its own folder of `scratch`."""
+
+    kept: Store
+    corpus: Made
+    tokenizer: str | None
+    scratch: Path
+
+    def config(self, **options: Any) -> SelectConfig:
+        """Return the options of a cell."""
+        return SelectConfig(tokenizer=self.tokenizer, **options)
+
+    def cell(self, config: SelectConfig, name: str = "") -> dict[str, Any]:
+        """Select and write one subset; return its figures, distinct ids and a hash of its bytes."""
+        named = f"{config.strategy}-{config.objective}-{config.size}-{config.diversity:g}{name}"
+        out = self.scratch / named
+        started = time.perf_counter()
+        self.kept.get("select", config, self.corpus, out=out)
+        seconds = time.perf_counter() - started
+        files = sorted((out / "samples").glob("*.parquet"))
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+        return {
+            "strategy": config.strategy,
+            "size": config.size,
+            "diversity": config.diversity,
+            "seconds": round(seconds, 3),
+            "distinct": len(set(ids_of(out))),
+            "sha256": digest,
+            "figures": folder.read_manifest(out)["result"],
+        }
+
+
+def run(made: Cells, sizes: list[int]) -> dict[str, Any]:
     """Return the cells and what was checked over them."""
+    made.kept.say = _hush
     started = time.perf_counter()
-    pool.hold_samples()
-    reading_s = time.perf_counter() - started
+    for strategy in get_args(Strategy):
+        made.kept.prepare("select", made.config(strategy=strategy, size=1), made.corpus)
+    making_s = time.perf_counter() - started
     cells, seconds = [], {}
     for size in sizes:
         started = time.perf_counter()
         for strategy in get_args(Strategy):
             for diversity in DIVERSITIES:
-                config = SelectConfig(strategy=strategy, size=size, diversity=diversity)
-                cells.append(cell(pool, config, scratch))
+                config = made.config(strategy=strategy, size=size, diversity=diversity)
+                cells.append(made.cell(config))
         seconds[str(size)] = round(time.perf_counter() - started, 2)
     entropy = [
-        cell(pool, config, scratch)
-        for config in (
-            SelectConfig(strategy=s, size=sizes[-1], diversity=d, objective="entropy")
-            for s in ("micro-instruction", "micro-response")
-            for d in DIVERSITIES
-        )
+        made.cell(made.config(strategy=s, size=sizes[-1], diversity=d, objective="entropy"))
+        for s in ("micro-instruction", "micro-response")
+        for d in DIVERSITIES
     ]
     return {
         "seconds_for_42": seconds,
-        "seconds_to_read_the_corpus": round(reading_s, 2),
+        "seconds_to_find_the_inputs": round(making_s, 2),
         "cells": cells,
         "entropy": entropy,
-        "checks": checks(cells, entropy) | again(pool, sizes, scratch),
+        "checks": checks(cells, entropy) | again(made, sizes),
     }
 
 
-def cell(
-    pool: selecting.Pool, config: SelectConfig, scratch: Path, name: str = ""
-) -> dict[str, Any]:
-    """Select and write one subset; return its figures, distinct ids and a hash of its bytes."""
-    out = scratch / f"{config.strategy}-{config.objective}-{config.size}-{config.diversity:g}{name}"
-    started = time.perf_counter()
-    manifest = selecting.select(pool, out, config, lambda _: None)
-    seconds = time.perf_counter() - started
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files_of(out))).hexdigest()
-    ids = ids_of(out)
-    return {
-        "strategy": config.strategy,
-        "size": config.size,
-        "diversity": config.diversity,
-        "seconds": round(seconds, 3),
-        "distinct": len(set(ids)),
-        "sha256": digest,
-        "figures": manifest["result"],
-    }
+def _hush(line: str) -> None:
+    """Say nothing."""
 
 
 def ids_of(subset: Path) -> list[str]:
     """Return the ids of a subset in pick order."""
-    return [i for path in files_of(subset) for i in pq.read_table(path)["id"].to_pylist()]
+    files = sorted((subset / "samples").glob("*.parquet"))
+    return [i for path in files for i in pq.read_table(path, columns=["id"])["id"].to_pylist()]
 
 
 def checks(cells: list[dict[str, Any]], entropy: list[dict[str, Any]]) -> dict[str, Any]:
@@ -151,18 +176,19 @@ def checks(cells: list[dict[str, Any]], entropy: list[dict[str, Any]]) -> dict[s
     }
 
 
-def again(pool: selecting.Pool, sizes: list[int], scratch: Path) -> dict[str, Any]:
+def again(made: Cells, sizes: list[int]) -> dict[str, Any]:
     """Return whether a repeated cell has equal bytes, and how far another seed's set overlaps."""
     differ, overlap = [], {}
     for strategy in get_args(Strategy):
-        one = SelectConfig(strategy=strategy, size=sizes[-1], diversity=50)
-        first, second = (cell(pool, one, scratch, name) for name in ("-a", "-b"))
+        one = made.config(strategy=strategy, size=sizes[-1], diversity=50)
+        first, second = (made.cell(one, name) for name in ("-a", "-b"))
         if first["sha256"] != second["sha256"]:
             differ.append(strategy)
         other = one.model_copy(update={"seed": 1})
-        cell(pool, other, scratch, "-c")
+        made.cell(other, "-c")
         sets = [
-            set(ids_of(scratch / f"{strategy}-kinds-{one.size}-50{name}")) for name in ("-a", "-c")
+            set(ids_of(made.scratch / f"{strategy}-kinds-{one.size}-50{name}"))
+            for name in ("-a", "-c")
         ]
         overlap[strategy] = round(len(sets[0] & sets[1]) / one.size, 4)
     return {"repeat_differs": differ, "overlap_of_two_seeds_at_50_percent": overlap}
@@ -176,7 +202,7 @@ def tables(report: dict[str, Any]) -> str:
         "Made by `benchmarks/select_grid.py`; figures in `benchmarks/results/select_grid.json`.",
         f"{report['corpus_rows']:,} samples; 42 subsets of a size, written, took "
         + ", ".join(f"{s} s (N = {int(n):,})" for n, s in report["seconds_for_42"].items())
-        + f"; reading the corpus once {report['seconds_to_read_the_corpus']} s.",
+        + "; the first reads the corpus.",
         "",
         "Overlap of two seeds at 50 %: "
         + ", ".join(

@@ -40,17 +40,17 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--tokenizer")
     asked = parser.parse_args()
-    pool = open_all(asked.corpus, asked.work, asked.tokenizer)
+    pools = open_all(asked.corpus, asked.work, asked.tokenizer)
     cells = []
     for strategy in get_args(Strategy):
-        peeling = peel(pool.incidences[strategy])
+        peeling = peel(pools[strategy].kinds)
         for size in SIZES:
             if size <= peeling.eligible:
                 cells.append({"strategy": strategy} | checked(peeling, size))
                 print(json.dumps(cells[-1]), flush=True)
     report = {
         "benchmark": "select_laws",
-        "corpus_rows": pool.n_samples,
+        "corpus_rows": next(iter(pools.values())).n_samples,
         "machine": machine.measured_on(),
         "broken": [f"{c['strategy']} {c['size']}: {f}" for c in cells for f in c["broken"]],
         "cells": cells,

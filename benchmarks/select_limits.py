@@ -23,8 +23,9 @@ from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, machine
-from sft_diversity.selection import stage as selecting
-from sft_diversity.selection.stage import SelectConfig
+from sft_diversity.selection.choices import choose_rows
+from sft_diversity.selection.config import SelectConfig
+from sft_diversity.selection.pool import Pool
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--strategy", default="micro-response")
     parser.add_argument("--tokenizer")
     asked = parser.parse_args()
-    pool = open_all(asked.corpus, asked.work, asked.tokenizer)
+    pool = open_all(asked.corpus, asked.work, asked.tokenizer)[asked.strategy]
     sources = corpora.read(asked.corpus, ["source"])["source"].combine_chunks()
     names = sources.dictionary_encode()
     codes, labels = names.indices.to_numpy(), names.dictionary.to_pylist()
@@ -60,7 +61,7 @@ def main() -> None:
     print(json.dumps(faults, indent=1))
 
 
-def constraints(pool: selecting.Pool, size: int) -> dict[str, dict[str, Any]]:
+def constraints(pool: Pool, size: int) -> dict[str, dict[str, Any]]:
     """Return the options of each constraint by its title."""
     lengths = np.asarray(pool.tokens["response"].lengths)
     rng = np.random.default_rng(0)
@@ -83,7 +84,7 @@ def constraints(pool: selecting.Pool, size: int) -> dict[str, dict[str, Any]]:
 
 
 def over_the_dial(
-    pool: selecting.Pool,
+    pool: Pool,
     strategy: str,
     size: int,
     title: str,
@@ -96,7 +97,7 @@ def over_the_dial(
     for diversity in DIVERSITIES:
         config = SelectConfig(strategy=strategy, size=size, diversity=diversity, **options)
         started = time.perf_counter()
-        picks, made = selecting.choose_rows(pool, config)
+        picks, made = choose_rows(pool, config)
         seconds = time.perf_counter() - started
         row: dict[str, Any] = {
             "limits": title,
@@ -116,7 +117,7 @@ def over_the_dial(
 
 
 def faults_of(
-    pool: selecting.Pool,
+    pool: Pool,
     config: SelectConfig,
     picks: Any,
     made: dict[str, Any],

@@ -46,10 +46,10 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2_000, 10_000])
     parser.add_argument("--tokenizer")
     asked = parser.parse_args()
-    pool = open_all(asked.corpus, asked.work, asked.tokenizer)
+    pools = open_all(asked.corpus, asked.work, asked.tokenizer)
     rows: list[dict[str, Any]] = []
     for strategy in STRATEGIES:
-        made = pool.incidences[strategy]
+        made = pools[strategy].kinds
         component = strategy.split("-")[1]
         points = None
         if asked.embeddings:
@@ -57,7 +57,7 @@ def main() -> None:
         for size in asked.sizes:
             for variant, diversity, picks in chosen(made, size):
                 held = np.bincount(made.take(picks).indices, minlength=made.n_kinds)
-                told = describe_picks(picks, pool.tokens, component)  # type: ignore[arg-type]
+                told = describe_picks(picks, pools[strategy].tokens, component)  # type: ignore[arg-type]
                 row = {"strategy": strategy, "size": size, "variant": variant}
                 row |= {"diversity": diversity, "kinds": int((held > 0).sum())}
                 row |= {"evenness": round(evenness(held), 4), **told}

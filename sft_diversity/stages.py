@@ -23,6 +23,7 @@ _HOMES = {
     "quality": "scoring.quality:QUALITY",
     "report": "reporting.stage:REPORT",
     "rewrite": "rewriting.stage:REWRITE",
+    "select": "selection.stage:SELECT",
     "score harness": "scoring.harness.stage:HARNESS",
     "score heldout": "scoring.stage:HELDOUT",
     "score pairwise": "scoring.pairwise.stage:PAIRWISE",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core.folder import verify
-from tests import tiny
+from tests import command, tiny
 
 WORDS = [
     "red",
@@ -49,16 +48,8 @@ def place(tmp_path_factory):
 
 
 def sftdiv(place: Path, *arguments: str, env: dict[str, str] | None = None):
-    """Run the installed command in `place`; return the finished process."""
-    code = "from sft_diversity.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **(env or {})},
-        check=False,
-    )
+    """Run the command in `place`."""
+    return command.sftdiv(*arguments, cwd=place, env=env)
 
 
 def select(place, out, *more):

@@ -14,9 +14,9 @@ from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.levels.stage import IndexConfig
 from sft_diversity.rewriting.stage import RewriteConfig
 from sft_diversity.scoring import suites
+from sft_diversity.selection.config import SelectConfig
 from sft_diversity.studies.config import StudyConfig, load_study
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.verbs.selecting import SelectOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = {n: runpy.run_path(str(ROOT / f"pipelines/{n}.py")) for n in ("curate", "reference")}
@@ -26,7 +26,7 @@ MODELS = {
     "index": IndexConfig,
     "rewrite": RewriteConfig,
     "clean": CleanConfig,
-    "select": SelectOptions,
+    "select": SelectConfig,
     "finetune": FinetuneConfig,
     "study": StudyConfig,
     "curate": RECIPES["curate"]["CurateConfig"],
@@ -58,7 +58,7 @@ def test_accelerate_reads_our_launch_configs(path):
 def test_the_recipes_name_selections_that_exist():
     for path in (ROOT / "configs/curate").glob("*.yaml"):
         for options in configs.load(path, MODELS["curate"]).subsets.values():
-            SelectOptions(**options)
+            SelectConfig(**options)
     for path in (ROOT / "configs/reference").glob("*.yaml"):
         config = configs.load(path, MODELS["reference"])
         assert config.against in config.runs

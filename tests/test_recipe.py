@@ -16,10 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from sft_diversity.cli import app
-from tests import tiny
+from tests import command, tiny
 from tests.embedding import make
 from tests.levels import making
 
@@ -94,8 +92,8 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 def sftdiv(*words: str, code: int = 0):
     """Run a command in this process; return what it printed."""
-    done = CliRunner().invoke(app, list(words))
-    assert done.exit_code == code, (done.exception, done.stderr)
+    done = command.sftdiv(*words)
+    assert done.returncode == code, done.stderr
     return done
 
 

@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sft_diversity.core.config import Config
+from sft_diversity.core.config import ENCODER, Config
 from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.core.models import ENCODER
 
 
 class EvalFile(Config):

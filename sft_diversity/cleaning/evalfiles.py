@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
 from sft_diversity.cleaning.config import EvalFile
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import file_sha256
+from sft_diversity.core.isolated import IsolatedReader
 
 Role = Literal["prompt", "reference"]
 _MOST_BYTES = 4 << 30
@@ -125,9 +124,10 @@ def _joined(found: Iterable[tuple[str, Role, str]]) -> Iterator[tuple[str, Role,
 
 def _parquet(path: Path) -> list[Any]:
     try:
-        return list(pq.read_table(path).to_pylist())
-    except (OSError, pa.ArrowException) as fault:
-        raise DataError(f"clean: {path.name}: not readable as Parquet: {fault}") from None
+        with IsolatedReader("clean") as tables:
+            return [row for batch in tables.batches(path, "parquet") for row in batch.to_pylist()]
+    except (ValueError, LookupError, OverflowError) as fault:  # of a value, of a time zone
+        raise DataError(f"clean: {path.name}: a value is none: {fault}") from None
 
 
 def _json(path: Path) -> list[Any]:

@@ -25,7 +25,6 @@ from sft_diversity.cluster.profile import SUBMITTED, Profile
 from sft_diversity.core import machine, resources
 from sft_diversity.core.errors import UsageError
 from sft_diversity.verbs import VERBS
-from sft_diversity.verbs.data import part_folder
 from sft_diversity.verbs.options import command as command_of
 
 _OURS = ("--collect", "--dry-run", "--help", "--part", "--prepare", "--run")
@@ -170,6 +169,8 @@ def _try_recipe(name: str, *arguments: str) -> None:
 
 def _parts(call: Call, count: int) -> Step:
     """Return the array of a command's parts; the command behind it finds them by their place."""
+    from sft_diversity.verbs.data import part_folder  # loads what all stages need: not for `status`
+
     call = call.but(out=None)
     call.but(part=f"1/{count}").dry_run()
     tasks = {}

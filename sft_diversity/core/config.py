@@ -15,6 +15,15 @@ from sft_diversity.core.errors import UsageError
 _MAX_CONFIG_BYTES = 4 << 20
 
 
+# What options of several stages say of themselves.
+ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
+TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
+BAND = (
+    "micro: samples that may hold a token type, LOW:HIGH; default: auto, 10:500 or wider where "
+    "fewer than four fifths of the samples then hold a kind"
+)
+
+
 class Config(BaseModel):
     """Base of every stage's config: unknown keys are refused, values never change."""
 

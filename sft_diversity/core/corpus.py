@@ -96,6 +96,11 @@ def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def ids(corpus: Path) -> pa.Array:
+    """Return the ids of a corpus, ascending, shape (n,)."""
+    return read(corpus, ["id"])["id"].combine_chunks()
+
+
 def batches(corpus: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield one table a shard, in id order; memory holds one shard at a time."""
     for path in shards(corpus):

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -526,6 +527,11 @@ def contents_key(manifest: Mapping[str, Any], prefix: str = "") -> str:
     return content_key([f for f in manifest["files"] if f["path"].startswith(prefix)])
 
 
+def keys_of(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what an output goes by among inputs: its key, or (as subsets had it) its contents."""
+    return str(manifest["key"]), contents_key(manifest)
+
+
 def stage_of(folder: Path) -> str | None:
     """Return the stage that made a finished folder, or None where it is none of ours."""
     manifest = _manifest_or_none(folder) if folder.is_dir() else None
@@ -579,6 +585,12 @@ def json_lines(rows: Iterable[Any]) -> bytes:
 
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that can change a result."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Once in a process: to read them takes longer than to write a small output."""
     found = {}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

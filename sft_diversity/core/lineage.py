@@ -33,6 +33,8 @@ _MAKE = {
 def entry(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the lineage of a later folder says of this one, its options as resolved."""
     found = {name: manifest[name] for name in _ENTRY if name in manifest}
+    if "files" in manifest:
+        found["contents"] = folder.contents_key(manifest)
     chosen = {n: manifest["result"][n] for n in _CHOSEN if n in manifest.get("result", {})}
     return found | ({"config": manifest["config"] | chosen} if chosen else {})
 
@@ -90,7 +92,10 @@ def facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {f"{manifest['stage']} version": manifest["version"]}
     for name, key in sorted(manifest["inputs"].items(), key=lambda one: (one[0] != _CORPUS, one)):
         plain = name == _CORPUS or name not in lineage
-        found[name] = key if plain else _flat(lineage[name]) | {"contents": key}
+        if not plain:
+            made = lineage[name]
+            key = _flat(made) | {"contents": made.get("contents", key)}
+        found[name] = key
     if manifest.get("result", {}).get(_IDS):
         found[_IDS] = manifest["result"][_IDS]
     return found

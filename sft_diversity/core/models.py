@@ -24,8 +24,6 @@ from sft_diversity.core.hashing import content_key, file_key
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-#: What options that name an encoder say of it.
-ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
 #: The files of a model that are fetched and that its key stands for.
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 #: Files among them that others put beside a model, and folders of its exports.

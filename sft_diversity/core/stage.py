@@ -6,7 +6,7 @@ it names what it needs, and gets a `Job` whose inputs are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.folder import Draft
 
 C = TypeVar("C", bound=Config)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ class Ask(Protocol):
 
     def stage(self, role: str, stage: str, options: Mapping[str, Any]) -> Made:
         """Read what another stage makes of the same corpus, under the name `role`."""
+        ...
+
+    def rows(self, rows: int) -> None:
+        """Say how many samples the output will have, where not those of the corpus."""
+        ...
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """See `Job.once`."""
         ...
 
     def key(self, role: str, key: str | None) -> None:
@@ -135,6 +144,8 @@ class Job(Generic[C]):
         What the caller named where it is no corpus.
     tools : mapping of role to callable
         What `needs` asked for by `Ask.tool`.
+    kept : dict
+        What jobs of one store share in memory; see `once`.
     run : dict
         Facts for the manifest's `run` block that `each` learns.
     """
@@ -149,7 +160,15 @@ class Job(Generic[C]):
     say: Callable[[str], None]
     subject: str = ""
     tools: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    kept: dict[Hashable, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` makes, made once for all outputs that one store is asked for.
+
+        `key` stands for all that it depends on; it is held in memory as long as the store is.
+        """
+        return once(self.kept, key, make)
 
     @property
     def corpus(self) -> Path:
@@ -185,6 +204,14 @@ class Job(Generic[C]):
     def files(self) -> list[Path]:
         """Return the files of all units, in order."""
         return [self.draft.path / unit.name for unit in self.units]
+
+
+def once(kept: dict[Hashable, Any], key: Hashable, make: Callable[[], T]) -> T:
+    """Return `kept[key]`, made first if it is not there."""
+    if key not in kept:
+        kept[key] = make()
+    found: T = kept[key]
+    return found
 
 
 def no_units(config: Any, inputs: Mapping[str, Made]) -> Sequence[Unit]:

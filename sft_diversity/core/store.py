@@ -8,10 +8,10 @@ drafted beside it, each whole or not there: that is resume, and the work of a pa
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
@@ -20,7 +20,9 @@ from sft_diversity.core.errors import UsageError
 from sft_diversity.core.folder import Draft, Work
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.parts import Part
-from sft_diversity.core.stage import Job, Made, Result, Stage, Tool
+from sft_diversity.core.stage import Job, Made, Result, Stage, Tool, once
+
+T = TypeVar("T")
 
 #: Folder of the records of parts, in the work folder.
 PARTS = "parts"
@@ -65,6 +67,7 @@ class Asked:
     facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     loads: dict[str, Callable[[], Callable[..., Any]]] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    n_rows: int | None = None
 
     def corpus(self) -> Made:
         """See `stage.Ask`."""
@@ -98,6 +101,14 @@ class Asked:
         """See `stage.Ask`."""
         found = self.store.tools[tool](options, self.dry)
         self.keys[role], self.facts[role], self.loads[role] = found.key, found.facts, found.load
+
+    def rows(self, rows: int) -> None:
+        """See `stage.Ask`."""
+        self.n_rows = rows
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """See `stage.Ask`."""
+        return once(self.store.kept, key, make)
 
     def resolve(self, **options: Any) -> None:
         """See `stage.Ask`."""
@@ -138,6 +149,7 @@ class Store:
     ) -> None:
         self.root, self.stages, self.tools, self.dry, self.say = root, stages, tools, dry, say
         self.plan: list[dict[str, Any]] = []
+        self.kept: dict[Hashable, Any] = {}
         self._resolved: dict[str, Resolved] = {}
         self._got: dict[str, Made] = {}
         self._finished: dict[str, dict[str, tuple[Path, Mapping[str, Any]]]] = {}
@@ -182,6 +194,11 @@ class Store:
     def check(self, stage: str, options: Any, corpus: Path | Made | None = None) -> None:
         """Refuse what cannot be made here, all that it needs included; makes and plans nothing."""
         self.resolve(self.request(stage, options, corpus))
+
+    def prepare(self, stage: str, options: Any, corpus: Path | Made) -> None:
+        """Make (or plan) all that an output is made of, not itself."""
+        for needed in self.resolve(self.request(stage, options, corpus)).asked.requests.values():
+            self._get(needed)
 
     def get_part(self, stage: str, options: Any, corpus: Path | Made, part: Part) -> Made:
         """Make one part of the units of a stage, or, where it has none, of what it needs.
@@ -229,6 +246,7 @@ class Store:
             options = dict(stage.options(request.config)) | asked.options
             work = Work(stage.name, stage.version, keys, options)
         rows = request.corpus.rows if request.corpus else 0
+        rows = rows if asked.n_rows is None else asked.n_rows
         place = out or self._place(request, work)
         there = work is not None and _is_done(place, work)
         made = Made(place, work.key if work else None, rows, there)
@@ -305,7 +323,7 @@ class Store:
         tools = {role: load() for role, load in found.asked.loads.items()}
         return Job(
             request.config, inputs, draft, units, own, self.root, label, self.say,
-            request.subject, tools,
+            request.subject, tools, self.kept,
         )  # fmt: skip
 
     def _lineage(self, found: Resolved) -> lineage.Lineage:

@@ -163,7 +163,13 @@ def join(job: Job[EmbedConfig]) -> Result:
             "components": figures,
             "encoder": identity(config, encoder, place_encoder(config)),
         },
+        recipe=recipe(encoder),
     )
+
+
+def recipe(encoder: ModelFolder) -> dict[str, str]:
+    """Return the options that fetch the same files again: the commit of a Hub encoder."""
+    return {} if encoder.commit is None else {"revision": encoder.commit}
 
 
 _CUT = b"texts cut"

@@ -22,6 +22,7 @@ from sft_diversity.embedding.stage import (
     load_encoder,
     options_of,
     place_encoder,
+    recipe,
     vectors_key,
 )
 
@@ -41,6 +42,7 @@ def text_encoder(config: EmbedConfig, dry: bool = False) -> Tool:
         "version": VERSION,
         "inputs": {"encoder": encoder.key},
         "config": options_of(config, placement),
+        "recipe": recipe(encoder),
     }
     return Tool(
         vectors_key(config, encoder, placement), facts, partial(_lent, config, encoder, placement)

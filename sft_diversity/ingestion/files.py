@@ -7,14 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from sft_diversity.core.corpus import MAKERS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.hub import PREFIX
-from sft_diversity.ingestion import hub, streams, tables
+from sft_diversity.core.isolated import KINDS, IsolatedReader
+from sft_diversity.ingestion import hub, streams
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig
 from sft_diversity.ingestion.rows import Limits
 
@@ -229,7 +228,7 @@ def _strings(path: Path, key: str, inner: str | None = None) -> list[str]:
         raise DataError(f"ingest: {path}: not as `save_to_disk` writes it") from None
 
 
-def most_rows(file: File, enough: int, limits: Limits) -> int:
+def most_rows(file: File, enough: int, limits: Limits, isolated: IsolatedReader) -> int:
     """Return how many rows a file can have at most, counted no further than `enough`.
 
     A row of JSON has a brace and one of CSV a line; rows of Parquet and Arrow are counted, those
@@ -240,8 +239,8 @@ def most_rows(file: File, enough: int, limits: Limits) -> int:
     Time is one unpacking of the file, at most.
     """
     try:
-        if file.kind in ("parquet", "arrow"):
-            return tables.number_of_rows(file.path, file.kind)
+        if file.kind in KINDS:
+            return isolated.rows(file.path, file.kind)
         if file.kind == "hub":
             return enough
         marks = (b"{",) if file.kind == "json" else (b"\n", b"\r")
@@ -251,7 +250,7 @@ def most_rows(file: File, enough: int, limits: Limits) -> int:
             if rows >= enough:
                 break
         return rows
-    except (OSError, DataError, streams.TruncatedFile, pa.ArrowException):
+    except (OSError, DataError, streams.TruncatedFile):
         return enough
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sft_diversity.ingestion import tables
-from sft_diversity.ingestion.rows import BadRow
+from sft_diversity.ingestion.rows import BadRow, Unreadable
 
 #: A speaker and what is said. Speakers: system, user, assistant, call (the assistant calls a
 #: tool), tool.
@@ -94,10 +94,17 @@ def is_null(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
+_KINDS: dict[type, str] = {
+    int: "a number",
+    float: "a number",
+    bool: "a truth value",
+    list: "a list",
+    Unreadable: "out of range",
+}
+
+
 def _kind(value: Any) -> str:
-    return {int: "a number", float: "a number", bool: "a truth value", list: "a list"}.get(
-        type(value), "null" if is_null(value) else "an object"
-    )
+    return _KINDS.get(type(value), "null" if is_null(value) else "an object")
 
 
 def joined(instruction: str, given: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sft_diversity.core.errors import UsageError
 from sft_diversity.ingestion.config import Mapping, Replacement
 from sft_diversity.ingestion.formats import Reader, Sample, dialogue, is_null, joined
-from sft_diversity.ingestion.rows import BadRow
+from sft_diversity.ingestion.rows import BadRow, Unreadable
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 
@@ -87,7 +87,7 @@ def _value(row: dict[str, Any], path: tuple[str, ...], optional: bool) -> str:
         if optional:
             return ""
         raise BadRow("null-text", ".".join(path))
-    if isinstance(value, list | dict):
+    if isinstance(value, list | dict | Unreadable):
         raise BadRow("not-text", ".".join(path))
     return str(value)
 

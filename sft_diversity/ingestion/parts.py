@@ -10,12 +10,13 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import Draft
+from sft_diversity.core.isolated import KINDS, IsolatedReader
 from sft_diversity.ingestion import formats, hub, json_rows, mapping, own, streams, tables
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig
 from sft_diversity.ingestion.files import File
@@ -70,9 +71,13 @@ def read_part(draft: Draft, part: Part, config: IngestConfig) -> dict[str, Any]:
     done = f"{part.name}.json"
     if not draft.has(done):
         runs = RunWriter(draft, part.name)
-        with draft.writing(f"{part.name}.quarantine.jsonl") as path, path.open("wb") as bad:
+        with (
+            draft.writing(f"{part.name}.quarantine.jsonl") as path,
+            path.open("wb") as bad,
+            IsolatedReader("ingest") as isolated,
+        ):
             counts = [
-                _FileReader(file, part.first + i, config, runs, bad).read()
+                _FileReader(file, part.first + i, config, isolated, runs, bad).read()
                 for i, file in enumerate(part.files)
             ]
         runs.flush()
@@ -85,9 +90,16 @@ class _FileReader:
     """Reads one file; every row ends in a run or in the quarantine."""
 
     def __init__(
-        self, file: File, number: int, config: IngestConfig, runs: RunWriter, bad: Any
+        self,
+        file: File,
+        number: int,
+        config: IngestConfig,
+        isolated: IsolatedReader,
+        runs: RunWriter,
+        bad: BinaryIO,
     ) -> None:
         self._file, self._number, self._runs, self._bad = file, number, runs, bad
+        self._isolated = isolated
         self._source = config.sources[file.source]
         self._first_only = config.turns == "first"
         self._unique = config.dedup == "exact"
@@ -112,7 +124,7 @@ class _FileReader:
     def _all_rows(self) -> Iterator[Row]:
         """Yield the file's rows; a break in a compressed file ends them or is an error."""
         try:
-            yield from _open(self._file, self._source, self._limits)
+            yield from _open(self._file, self._source, self._limits, self._isolated)
         except streams.TruncatedFile as fault:
             if not self._limits.keep_truncated:
                 raise DataError(
@@ -226,13 +238,15 @@ def _given_reader(source: SourceConfig) -> Reader | None:
     return mapping.replacer(source.replace, mapping.reader(source.mapping))
 
 
-def _open(file: File, source: SourceConfig, limits: Limits) -> Iterator[Row]:
+def _open(
+    file: File, source: SourceConfig, limits: Limits, isolated: IsolatedReader
+) -> Iterator[Row]:
     if file.kind == "hub":
         wanted = hub.address(file.label)
         split = wanted.split or source.split or "train"
         return hub.hub_rows(wanted.name, wanted.revision, split, wanted.config)
-    if file.kind in ("parquet", "arrow"):
-        return tables.columnar_rows(file.path, file.kind)
+    if file.kind in KINDS:
+        return tables.columnar_rows(isolated, file.path, file.kind, limits)
     blocks = streams.chunks(file.path, limits)
     if file.kind == "json":
         return json_rows.rows(blocks, limits.row_bytes)

@@ -36,6 +36,16 @@ class BadRow(Exception):
         self.reason, self.detail = reason, detail
 
 
+class Unreadable:
+    """A cell that Python has no value for, such as a date of the year 30,000."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
 class Row(NamedTuple):
     """One row of a file: its value, or a `BadRow` in its place.
 

@@ -24,6 +24,7 @@ from sft_diversity.core import (
 )
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.folder import Draft, rows_account
+from sft_diversity.core.isolated import IsolatedReader
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.ingestion import assemble, hub, own
 from sft_diversity.ingestion.config import Format, IngestConfig, SourceConfig
@@ -78,10 +79,11 @@ def check_rows(config: IngestConfig, least: int = 0) -> None:
         If they hold fewer rows, or `size` of the config is below it.
     """
     rows = 0
-    for number in range(len(config.sources)):
-        for file in files_of(config, number):
+    files = [file for number in range(len(config.sources)) for file in files_of(config, number)]
+    with IsolatedReader("ingest") as isolated:
+        for file in files:
             if rows < least:
-                rows += most_rows(file, least - rows, config.limits)
+                rows += most_rows(file, least - rows, config.limits, isolated)
     rows = min(rows, config.size or rows)
     if rows < least:
         raise DataError(

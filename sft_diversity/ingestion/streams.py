@@ -79,13 +79,18 @@ def chunks(path: Path, limits: Limits) -> Iterator[bytes]:
     chunk: bytes | None = first
     while chunk is not None:
         total += len(chunk)
-        if total > limits.expanded_bytes:
-            raise DataError(
-                f"ingest: {path.name} unpacks to more than {limits.expanded_bytes / (1 << 30):g} "
-                "GB; raise `max_expanded_gb` if that is meant"
-            )
+        check_size(path, total, limits)
         yield chunk if decoder is None else _recoded(decoder, chunk)
         chunk = next(unpacked, None)
+
+
+def check_size(path: Path, size: int, limits: Limits) -> None:
+    """Refuse a file that unpacks to more than `limits.expanded_bytes`."""
+    if size > limits.expanded_bytes:
+        raise DataError(
+            f"ingest: {path.name} unpacks to more than {limits.expanded_bytes / (1 << 30):g} "
+            "GB; raise `max_expanded_gb` if that is meant"
+        )
 
 
 def _recoded(decoder: codecs.IncrementalDecoder, chunk: bytes) -> bytes:

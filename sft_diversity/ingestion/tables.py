@@ -3,79 +3,68 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sft_diversity.core.errors import DataError
-from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Row
-
-_BATCH = 1024
+from sft_diversity.core.isolated import IsolatedReader
+from sft_diversity.ingestion import streams
+from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Limits, Row, Unreadable
 
 
-def columnar_rows(path: Path, kind: str) -> Iterator[Row]:
+def columnar_rows(isolated: IsolatedReader, path: Path, kind: str, limits: Limits) -> Iterator[Row]:
     """Yield the rows of a Parquet or Arrow file (IPC file or stream).
 
     Raises
     ------
     DataError
-        If the file is not what its name says, or is damaged; such files have no rows to save.
+        If the file is not what its name says, or is damaged, or holds more than
+        `limits.expanded_bytes`; such files have no rows to save.
     """
+    total = 0
+    for batch in isolated.batches(path, kind):
+        total += batch.nbytes
+        streams.check_size(path, total, limits)
+        for value in _values(batch, limits.row_bytes):
+            yield Row(None, value, b"", 0)
+
+
+def _values(batch: pa.RecordBatch, max_bytes: int) -> Sequence[dict[str, Any] | BadRow]:
+    rows = _sliced(batch) if batch.nbytes > max_bytes else []
+    if all(row.nbytes <= max_bytes for row in rows):
+        try:
+            return list(batch.to_pylist())
+        except Exception:  # of a cell; which kinds there are is up to the libraries of time zones
+            pass
+    return [_value(row, max_bytes) for row in _sliced(batch)]
+
+
+def _sliced(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    return [batch.slice(number, 1) for number in range(batch.num_rows)]
+
+
+def _value(row: pa.RecordBatch, max_bytes: int) -> dict[str, Any] | BadRow:
+    if row.nbytes > max_bytes:
+        return BadRow("too-long", f"{row.nbytes:,} bytes")
     try:
-        batches = _parquet(path) if kind == "parquet" else _arrow(path)
-        for batch in batches:
-            yield from _rows(batch)
-    except (pa.ArrowException, OSError) as fault:
-        reason = " ".join(str(fault).split())[:200].replace(str(path), path.name)
-        raise DataError(
-            f"ingest: {path.name} cannot be read as {kind}: {reason}; fetch or write it again"
-        ) from None
-
-
-def number_of_rows(path: Path, kind: str) -> int:
-    """Return the rows of a Parquet or Arrow file."""
-    if kind == "parquet":
-        return int(pq.read_metadata(path).num_rows)
-    return sum(batch.num_rows for batch in _arrow(path))
-
-
-def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=_BATCH)
-
-
-def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as memory:
-        if memory.read(6) == b"ARROW1":
-            file = pa.ipc.open_file(memory)
-            for number in range(file.num_record_batches):
-                yield file.get_batch(number)
-        else:
-            memory.seek(0)
-            yield from pa.ipc.open_stream(memory)
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[Row]:
-    try:
-        values: list[Any] = batch.to_pylist()
-    except (UnicodeDecodeError, ValueError, OverflowError):
-        values = [_one(batch.slice(number, 1)) for number in range(batch.num_rows)]
-    for value in values:
-        yield Row(None, value, b"", 0)
-
-
-def _one(batch: pa.RecordBatch) -> dict[str, Any] | BadRow:
-    try:
-        row: dict[str, Any] = batch.to_pylist()[0]
+        return {name: _cell(row[name][0]) for name in row.schema.names}
     except UnicodeDecodeError as fault:
         return BadRow("invalid-utf8", f"byte {fault.start} of a text: {fault.reason}")
-    except (ValueError, OverflowError) as fault:
-        return BadRow("not-text", str(fault)[:200])
-    return row
+
+
+def _cell(cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        raise
+    except Exception as fault:  # out of range, of an unknown time zone
+        try:
+            return Unreadable(str(cell.cast(pa.string()).as_py()))
+        except pa.ArrowException:
+            return Unreadable(f"<{fault}>"[:200])
 
 
 def as_json(value: Any, option: int = orjson.OPT_NON_STR_KEYS) -> bytes:

@@ -10,21 +10,15 @@ from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
-from sft_diversity.core.config import Config
-from sft_diversity.core.models import ENCODER
+from sft_diversity.core.config import BAND, ENCODER, TOKENIZER, Config
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
 from sft_diversity.levels.base import PARTS, VERSION, Level
 from sft_diversity.levels.macro import Macro, MacroOptions
 from sft_diversity.levels.meso import Meso, MesoOptions
 from sft_diversity.levels.micro import Micro, MicroOptions
-from sft_diversity.levels.tokens import TOKENIZER
 
 STAGE = "index"
-BAND = (
-    "micro: samples that may hold a token type, LOW:HIGH; default: auto, 10:500 or wider where "
-    "fewer than four fifths of the samples then hold a kind"
-)
 
 LevelName = Literal["macro", "meso", "micro"]
 Strategy = Literal[

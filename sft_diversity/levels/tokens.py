@@ -12,7 +12,7 @@ from pydantic import Field
 
 from sft_diversity.core import folder, parts, resources
 from sft_diversity.core import tokens as passes
-from sft_diversity.core.config import Config
+from sft_diversity.core.config import TOKENIZER, Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.levels import tokenizing
@@ -20,8 +20,6 @@ from sft_diversity.levels.tokenizing import TokenCounts, count_tokens, load_toke
 
 _ROWS_PER_S = 6_000  # a guess for plans: two cores, texts of some 300 characters
 _BYTES_A_ROW = 8 * 60
-
-TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
 
 
 class TokensConfig(Config):

@@ -95,7 +95,7 @@ def found_among(
     used = {value for given in inputs for value in given.values()}
     known = dict.fromkeys([*([corpus] if corpus else []), *places])
     read = [(p, folder.read_manifest(p)) for p in known if folder.stage_of(p) is not None]
-    read.sort(key=lambda one: folder.contents_key(one[1]) not in used)  # stable: used ones first
+    read.sort(key=lambda one: used.isdisjoint(folder.keys_of(one[1])))  # stable: used ones first
     tokens: dict[str, Path] = {}
     embeddings: dict[str, Path] = {}
     indexes: dict[str, Path] = {}

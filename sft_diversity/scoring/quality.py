@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -15,20 +13,14 @@ from pydantic import Field
 from sft_diversity.core import chat, folder, machine, parts
 from sft_diversity.core.config import Config
 from sft_diversity.core.models import ModelFolder
+from sft_diversity.core.quality import SCORES, SHARDS, STAGE
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.scoring import likelihood
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.likelihood import Example
 
 VERSION = 2
-STAGE = "quality"
-SCORERS = ("perplexity", "ifd")
 _TOKENS_PER_S = 6_000  # tiny-base on two CPU cores; for estimates only
-
-Floats = npt.NDArray[np.float64]
-
-#: Both likelihoods of each sample, in nats a token; NaN where the response has no token.
-SCORES = pa.schema([("id", pa.string()), ("given", pa.float64()), ("alone", pa.float64())])
 
 
 class QualityConfig(Config):
@@ -62,7 +54,7 @@ def needs(config: QualityConfig, ask: Ask) -> None:
 def units(config: QualityConfig, inputs: Mapping[str, Made]) -> Sequence[Unit]:
     """Return the slices of the corpus."""
     found = parts.slices(inputs["corpus"].path)
-    return [Unit(f"scores/{one.name}.parquet", one.rows, one) for one in found]
+    return [Unit(f"{SHARDS}/{one.name}.parquet", one.rows, one) for one in found]
 
 
 def judge_slices(job: Job[QualityConfig]) -> None:
@@ -122,28 +114,6 @@ QUALITY = Stage(
     STAGE, VERSION, QualityConfig, needs=needs, units=units, each=judge_slices, join=join,
     options=_options, cost=_cost,
 )  # fmt: skip
-
-
-def read(scores: Path, scorer: str) -> Floats:
-    """Return every sample's score, in corpus order, higher is better; NaN where it has none.
-
-    `perplexity`: minus the mean NLL of the response, so that a low perplexity scores high. `ifd`,
-    instruction-following difficulty: the mean NLL with the instruction over that without it; above
-    1 the instruction does not help, and the sample counts as one without a score.
-
-    Notes
-    -----
-    IFD: Li et al. 2024, arXiv:2308.12032, section 2.2.
-    """
-    folder.read_input(scores, STAGE)
-    table = pa.concat_tables(
-        [pq.read_table(p) for p in sorted((scores / "scores").glob("*.parquet"))]
-    )
-    given, alone = (table[name].to_numpy() for name in ("given", "alone"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = given / alone
-    found: Floats = -given if scorer == "perplexity" else np.where(ratio <= 1.0, ratio, np.nan)
-    return found
 
 
 def _pair(answer: chat.Reference, start: int, length: int) -> tuple[Example | None, Example | None]:

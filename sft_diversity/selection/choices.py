@@ -57,9 +57,9 @@ def _by_kinds(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any]]:
     chosen = choose_at(dial, config.diversity, fill=config.fill, seed=config.seed)
     rows = np.concatenate([chosen.rows, pool.drawn_without_kind(config)])
     allowed, empty = pool.allowed(config), pool.empty(config)
-    indexed = pool.index_figures[config.strategy]
     made = chosen.figures()
-    made |= {name: indexed[name] for name in ("band", "share_with_kind") if name in indexed}
+    said_of_index = ("band", "share_with_kind")
+    made |= {name: pool.indexed[name] for name in said_of_index if name in pool.indexed}
     made |= {
         "eligible": len(pool.pickable(config)),
         "no_kind": len(empty),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from sft_diversity.core.config import Config
+from sft_diversity.core.config import BAND, ENCODER, TOKENIZER, Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.selection.deita import THRESHOLD
 from sft_diversity.selection.engine import Fill
 from sft_diversity.selection.entropy import MIN_TOKENS
 
+#: What a subset is made of, not how it is chosen.
+MADE_OF = ("band", "tokenizer", "encoder", "ingest", "embed", "index", "judge", "made_from")
 LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max_per_kind
 
 Strategy = Literal[
@@ -79,7 +81,7 @@ class LimitOptions(Config):
 
 
 class SelectConfig(LimitOptions):
-    """Which samples to keep, and how many."""
+    """Which samples to keep, how many, and (the last eight) what they are chosen by."""
 
     strategy: Strategy = Field(
         description="macro|meso|micro-instruction|response, or a baseline: random, longest, "
@@ -110,6 +112,21 @@ class SelectConfig(LimitOptions):
         ge=-1,
         le=1,
         description="deita: greatest cosine to an earlier pick; `quality` is the order",
+    )
+    band: str | None = Field(default=None, description=BAND)
+    tokenizer: str | None = Field(default=None, description=TOKENIZER)
+    encoder: str | None = Field(default=None, description=ENCODER)
+    ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
+    embed: dict[str, Any] = Field(default={}, description="options of `embed`")
+    index: dict[str, Any] = Field(default={}, description="options of `index`")
+    judge: dict[str, Any] = Field(
+        default={},
+        description="the model behind quality perplexity and ifd: model, max_length, ...",
+    )
+    made_from: dict[str, Any] = Field(
+        default={},
+        exclude=True,  # it changes no row
+        description="content keys and options that a recipe was made from; what differs is named",
     )
 
     @model_validator(mode="after")
@@ -143,9 +160,28 @@ class SelectConfig(LimitOptions):
         return self.strategy not in (*BASELINES, *EMBEDDED) and self.objective == "kinds"
 
     @property
+    def reads_band(self) -> bool:
+        """Whether the choice reads a band of token types."""
+        return self.needs_incidence and self.strategy.startswith("micro-")
+
+    @property
     def needs_embeddings(self) -> bool:
         """Whether the choice reads the embeddings of `component`."""
         return self.strategy in EMBEDDED
+
+    @property
+    def index_options(self) -> dict[str, Any]:
+        """The options of `index`, with those that are named here."""
+        named = {"tokenizer": self.tokenizer, "encoder": self.encoder, "embed": self.embed}
+        named |= {"band": self.band} if self.reads_band else {}
+        given = {name: value for name, value in named.items() if value is not None}
+        return {"strategy": self.strategy, **self.index, **given}
+
+    @property
+    def embed_options(self) -> dict[str, Any]:
+        """The options of `embed`, for strategies that read embeddings."""
+        given = {} if self.encoder is None else {"encoder": self.encoder}
+        return self.embed | given | {"components": (self.component,)}
 
     @property
     def eligibility(self) -> tuple[Hashable, ...]:

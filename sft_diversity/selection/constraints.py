@@ -19,6 +19,7 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import file_sha256
 from sft_diversity.core.kernels import NO_ROWS, Floats, Mask, Rows
+from sft_diversity.core.quality import JUDGED
 from sft_diversity.selection.config import LimitOptions
 from sft_diversity.selection.problem import NO_CAP, PickLimits, Total
 from sft_diversity.selection.quotas import (
@@ -32,7 +33,7 @@ from sft_diversity.selection.quotas import (
 
 _ID_FILES = ("match_length", "must_include", "exclude")
 _IDS = "a subset folder, a Parquet file with a column `id`, or a text file with an id a line"
-_MADE_LATER = ("length", "perplexity", "ifd")  # qualities that are no columns of the corpus
+_MADE_LATER = ("length", *JUDGED)  # qualities that are no columns of the corpus
 _MEAN_WITHIN = 0.01  # of the reference's mean length, under a length match
 _BUDGET_WITHIN = 0.0025  # of a token budget
 
@@ -179,7 +180,7 @@ def check_constraints(asked: LimitOptions, corpus: Path | None = None) -> None:
     check_size(asked.size, corpora.rows(corpus))
     if not files and not quotas and asked.quality is None:
         return
-    ids = corpora.read(corpus, ["id"])["id"].combine_chunks()
+    ids = corpora.ids(corpus)
     columns = CorpusColumns(corpus, ids, np.zeros(len(ids), np.int32), {})
     early = asked.quality not in (None, *_MADE_LATER)
     found = make_eligible(columns, asked if early else asked.model_copy(update={"quality": None}))

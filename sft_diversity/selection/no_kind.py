@@ -94,7 +94,7 @@ def shared_out(amounts: Ints, least: Ints, most: Ints, wanted: int) -> Ints:
 def without_kind_by_source(
     sources: pa.ChunkedArray, empty: Rows, rows: Rows
 ) -> dict[str, dict[str, int]]:
-    """Return how many of each source's samples hold no kind, the greatest share first.
+    """Return how many of each source's samples hold no kind, of the sources that have any.
 
     Parameters
     ----------
@@ -107,9 +107,10 @@ def without_kind_by_source(
     names, of_row = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     without = np.bincount(of_row[empty], minlength=len(names))
     there = np.bincount(of_row[rows], minlength=len(names))
-    share = without / np.maximum(there, 1)
-    order = [at for at in np.lexsort((names, -without, -share)) if without[at]]
-    return {names[at]: {"no_kind": int(without[at]), "samples": int(there[at])} for at in order}
+    return {
+        names[at]: {"no_kind": int(without[at]), "samples": int(there[at])}
+        for at in np.flatnonzero(without)
+    }
 
 
 def no_kind_warnings(result: Mapping[str, Any]) -> list[str]:
@@ -126,12 +127,17 @@ def no_kind_warnings(result: Mapping[str, Any]) -> list[str]:
 
 
 def _fallen(sources: Mapping[str, Mapping[str, int]]) -> str:
-    """Name the sources that lose more than half of their samples."""
+    """Name the sources that lose more than half of their samples, the greatest share first."""
+
+    def share(one: tuple[str, Mapping[str, int]]) -> tuple[float, int, str]:
+        name, counts = one
+        return -counts["no_kind"] / counts["samples"], -counts["no_kind"], name
+
     worst = [
         f"{name} (all {one['samples']:,})"
         if one["no_kind"] == one["samples"]
         else f"{name} ({one['no_kind']:,} of {one['samples']:,})"
-        for name, one in sources.items()
+        for name, one in sorted(sources.items(), key=share)
         if 2 * one["no_kind"] > one["samples"]
     ]
     if len(worst) > _NAMED:

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, vectors
-from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.core.errors import DataError
+from sft_diversity.core import vectors
+from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
-from sft_diversity.core.kernels import NO_ROWS, Rows
-from sft_diversity.core.tokens import TokenPass
+from sft_diversity.core.kernels import NO_ROWS, Floats, Rows
+from sft_diversity.core.stage import once
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.selection.config import LIMITS, SelectConfig
 from sft_diversity.selection.constraints import (
@@ -54,20 +53,29 @@ class Pool:
     """A corpus ready to select from: opened once, it serves any number of subsets.
 
     Peelings and dials are kept, so that a second diversity, fill or seed costs only its draws.
+
+    Attributes
+    ----------
+    tokens : mapping of component to token pass
+    incidence, indexed : Incidence and its figures
+        Where the strategy needs one.
+    embeddings : Path or None
+    scores : float64 array, shape (n,), by name
+        Quality scores made before.
+    key : hashable
+        Of all that the pool was opened with, among the pools that share `kept`.
+    kept : dict
+        What was made once: of the corpus for all pools of it, else for this pool.
     """
 
     corpus: Path
     tokens: Mapping[Component, Tokens]
-    keys: Mapping[str, str]
-    index_keys: Mapping[str, str]
-    places: Mapping[str, Path] = field(default_factory=dict)
-    index_figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    incidences: dict[str, Incidence] = field(default_factory=dict)
-    scores: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
-    embeddings: dict[Component, Path] = field(default_factory=dict)
-    _ids: pa.Array | None = None
-    _samples: pa.Table | None = None
-    _kept: dict[Hashable, Any] = field(default_factory=dict)
+    incidence: Incidence | None = None
+    indexed: Mapping[str, Any] = field(default_factory=dict)
+    embeddings: Path | None = None
+    scores: Mapping[str, Floats] = field(default_factory=dict)
+    key: Hashable = None
+    kept: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def n_samples(self) -> int:
@@ -75,11 +83,20 @@ class Pool:
         return len(self.tokens["response"].lengths)
 
     @property
+    def kinds(self) -> Incidence:
+        """The incidence of a strategy that needs one."""
+        assert self.incidence is not None
+        return self.incidence
+
+    @property
     def ids(self) -> pa.Array:
         """Sample ids of the corpus, ascending."""
-        if self._ids is None:
-            self._ids = corpora.read(self.corpus, ["id"])["id"].combine_chunks()
-        return self._ids
+        return self._of_corpus("ids", lambda: corpora.ids(self.corpus))
+
+    @property
+    def sources(self) -> pa.ChunkedArray:
+        """Source of every sample."""
+        return self._of_corpus("sources", lambda: corpora.read(self.corpus, ["source"])["source"])
 
     @property
     def columns(self) -> CorpusColumns:
@@ -87,27 +104,22 @@ class Pool:
         lengths = np.asarray(self.tokens["response"].lengths)
         return CorpusColumns(self.corpus, self.ids, lengths, self.scores)
 
-    @property
-    def sources(self) -> pa.ChunkedArray:
-        """Source of every sample."""
-        return self._once("sources", lambda: corpora.read(self.corpus, ["source"])["source"])
-
-    def hold_samples(self) -> None:
-        """Read the whole corpus into memory: worth it where many subsets are written."""
-        self._samples = corpora.read(self.corpus)
-
     def take(self, rows: Rows) -> pa.Table:
-        """Return the samples of `rows`, in that order."""
-        if self._samples is not None:
-            return self._samples.take(pa.array(rows))
-        return corpora.take(self.corpus, rows)
+        """Return the samples of `rows`, in that order; from the second time on out of memory."""
+        again = ("taken", self.corpus) in self.kept
+        self.kept["taken", self.corpus] = True
+        if not again:
+            return corpora.take(self.corpus, rows)
+        return self._of_corpus("samples", lambda: corpora.read(self.corpus)).take(pa.array(rows))
+
+    def _of_corpus(self, what: str, make: Callable[[], T]) -> T:
+        return once(self.kept, (what, self.corpus), make)
 
     def points(self, component: Component) -> Vectors:
         """Return the unit vectors of a component, in corpus order."""
-        place = self.embeddings[component]
-        return self._once(
-            ("points", component), lambda: vectors.read_component(place, component)[1]
-        )
+        place = self.embeddings
+        assert place is not None
+        return self._once("points", lambda: vectors.read_component(place, component)[1])
 
     def eligible(self, config: SelectConfig) -> Eligible | None:
         """Return which samples may be picked; None where no option restricts them."""
@@ -120,11 +132,9 @@ class Pool:
         """Return the peeling of the eligible samples, or (`free`) of all."""
         eligible = None if free else self.eligible(config)
         if eligible is None:
-            key: Hashable = ("peeling", config.strategy)
-            return self._once(key, lambda: peel(self.incidences[config.strategy]))
+            return self._once("peeling", lambda: peel(self.kinds))
         return self._once(
-            ("peeling", config.strategy, *config.eligibility),
-            lambda: peel(self.incidences[config.strategy].only(eligible.mask)),
+            ("peeling", *config.eligibility), lambda: peel(self.kinds.only(eligible.mask))
         )
 
     def allowed(self, config: SelectConfig) -> Rows:
@@ -135,7 +145,7 @@ class Pool:
     def empty(self, config: SelectConfig) -> Rows:
         """Return the rows of `allowed` that hold no kind."""
         rows = self.allowed(config)
-        sizes = np.diff(self.incidences[config.strategy].indptr)
+        sizes = np.diff(self.kinds.indptr)
         empty: Rows = rows[sizes[rows] == 0]
         return empty
 
@@ -151,7 +161,7 @@ class Pool:
     def limits(self, config: SelectConfig) -> tuple[PickLimits, dict[str, Any]]:
         """Return what subsets of the eligible rows keep to, made once for equal options."""
         asked = tuple(getattr(config, name) for name in ("size", "max_per_kind", *LIMITS))
-        by = (config.strategy, config.no_kind) if config.needs_incidence else ()
+        by = (config.no_kind,) if config.needs_incidence else ()
         eligible = self.eligible(config)
         kept = NO_ROWS if eligible is None else eligible.kept
         return self._once(
@@ -178,13 +188,12 @@ class Pool:
 
         def free() -> Dial:
             return self._once(
-                ("dial", config.strategy, size),
-                lambda: make_dial(self.peeling(config, free=True), size),
+                ("dial", size), lambda: make_dial(self.peeling(config, free=True), size)
             )
 
-        names = ("strategy", "size", "max_per_kind", *LIMITS, "no_kind")
+        names = ("size", "max_per_kind", *LIMITS, "no_kind")
         asked = tuple(getattr(config, name) for name in names)
-        if self.eligible(config) is None and not any(asked[2:-1]):
+        if self.eligible(config) is None and not any(asked[1:-1]):
             return free(), {}
         whole, said = self.limits(config)
         if len(drawn) and whole.total is not None:  # what is left of the total is the draw's
@@ -199,10 +208,7 @@ class Pool:
         return self._once(("dial", *asked, *config.eligibility), limited)
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self._kept:
-            self._kept[key] = make()
-        made: T = self._kept[key]
-        return made
+        return once(self.kept, (self.key, key), make)
 
     def entropy_dial(self, config: SelectConfig) -> EntropyDial:
         """Return the range of the entropy dial, made once for equal options."""
@@ -217,63 +223,3 @@ class Pool:
                 min_tokens=config.min_tokens,
             ),
         )
-
-
-def open_pool(
-    corpus: Path,
-    tokens: Mapping[Component, Path],
-    indexes: Mapping[str, Path],
-    embeddings: Mapping[Component, Path] | None = None,
-    scores: Mapping[str, npt.NDArray[np.float64]] | None = None,
-    judged: Mapping[str, Path] | None = None,
-) -> Pool:
-    """Open a corpus with its token passes; incidences by strategy, embeddings, quality scores.
-
-    `judged` has the folders that the scores are from.
-
-    Raises
-    ------
-    DataError
-        If a folder was made from another corpus.
-    """
-    key = corpora.key(corpus)
-    keys = {"corpus": key}
-    passes: dict[Component, Tokens] = {}
-    for component in COMPONENTS:
-        path = tokens[component]
-        keys[f"tokens-{component}"] = _checked(path, "tokens", key)
-        passes[component] = TokenPass(path)
-    found, index_keys, index_figures = {}, {}, {}
-    for strategy, path in indexes.items():
-        index_keys[strategy] = _checked(path, "index", key)
-        found[strategy] = incidence.load(path)
-        manifest = folder.read_manifest(path, "index")
-        index_figures[strategy] = manifest["config"] | manifest["result"]
-    for component, path in (embeddings or {}).items():
-        _checked(path, "embed", key)
-        keys[f"embeddings-{component}"] = vectors.key(path, component)
-    groups = {"tokens": tokens, "embeddings": embeddings, "index": indexes, "quality": judged}
-    places = {
-        f"{group}-{name}": place
-        for group, made in groups.items()
-        for name, place in dict(made or {}).items()
-    }
-    return Pool(
-        corpus,
-        passes,
-        keys,
-        index_keys,
-        places | {"corpus": corpus},
-        index_figures,
-        found,
-        dict(scores or {}),
-        dict(embeddings or {}),
-    )
-
-
-def _checked(path: Path, stage: str, corpus_key: str) -> str:
-    """Return the contents' key of a folder that was made from this corpus."""
-    manifest = folder.read_input(path, stage)
-    if manifest["inputs"].get("corpus") != corpus_key:
-        raise DataError(f"select: {path} was made from another corpus; make it anew")
-    return folder.contents_key(manifest)

@@ -52,7 +52,8 @@ def selected(result: dict[str, Any]) -> str:
         f"{result['instruction_tokens']:.1f}, response {result['response_tokens']:.1f}"
     )
     total = sum(result["sources"].values())
-    mix = [f"{name} {n / total:.0%}" for name, n in list(result["sources"].items())[:6]]
+    most = sorted(result["sources"].items(), key=lambda one: (-one[1], one[0]))
+    mix = [f"{name} {n / total:.0%}" for name, n in most[:6]]
     lines.append("sources: " + ", ".join(mix))
     return "\n".join(lines)
 

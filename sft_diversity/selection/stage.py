@@ -2,56 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, progress, schema
-from sft_diversity.core.folder import Work, open_draft, rows_account
+from sft_diversity.core import folder, incidence, lineage, quality, schema
+from sft_diversity.core.config import Config
+from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.hashing import content_key
-from sft_diversity.core.kernels import Rows
+from sft_diversity.core.quality import JUDGED
+from sft_diversity.core.stage import Ask, Job, Result, Stage
+from sft_diversity.core.tokens import TokenPass
 from sft_diversity.selection.choices import choose_rows, source_mix
-from sft_diversity.selection.config import SelectConfig
-from sft_diversity.selection.constraints import content_of
-from sft_diversity.selection.pool import Pool, open_pool
+from sft_diversity.selection.config import MADE_OF, LimitOptions, SelectConfig
+from sft_diversity.selection.constraints import check_constraints, content_of
+from sft_diversity.selection.pool import Pool
 from sft_diversity.selection.quotas import CORPUS, ELIGIBLE
 
-VERSION = 3
+VERSION = 4
 STAGE = "select"
 _ROWS_PER_FILE = 100_000
+_BYTES_A_ROW = 800
+_NAMED = ("match_length", "must_include", "exclude")  # options that may name ids
 
 
-def select(
-    pool: Pool,
-    out: Path,
-    config: SelectConfig,
-    say: Callable[[str], None] = progress.say,
-    recipe: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Choose a subset, write it to `out`, return the manifest.
+def needs(config: SelectConfig, ask: Ask) -> None:
+    """Read the corpus, both token passes, and what the strategy chooses by.
 
-    `recipe` are all options to run again, those of what the pool was made from too.
-
-    `out` holds `samples/*.parquet` (schema SUBSET, in pick order). The manifest's `result` has
-    every achieved figure.
+    Raises
+    ------
+    UsageError, DataError
+        If no subset could keep to what is asked; see `check_constraints`.
     """
-    draft = open_draft(out, _work(pool, config))
-    say(f"select: {draft.reason}")
-    if draft.reused:
-        return folder.read_manifest(out)
+    corpus = ask.corpus()
+    ask.rows(config.size)
+    limits = config.model_dump(mode="json", include=set(LimitOptions.model_fields))
+    place = corpus.path if corpus.there else None
+    ask.once(
+        ("constraints", corpus.key, content_key(limits)),
+        lambda: check_constraints(config, place),
+    )
+    for name in COMPONENTS:
+        of = {"component": name, "tokenizer": config.tokenizer}
+        ask.stage(f"tokens-{name}", "tokens", of)
+    if config.needs_incidence:
+        ask.stage("incidence", "index", config.index_options)
+    if config.needs_embeddings:
+        ask.stage(f"embeddings-{config.component}", "embed", config.embed_options)
+    if config.quality in JUDGED:
+        ask.stage("quality", "quality", config.judge)
+    for option in _NAMED:
+        named = getattr(config, option)
+        if named not in (None, CORPUS, ELIGIBLE):
+            ask.key(option, content_of(named))
+
+
+def join(job: Job[SelectConfig]) -> Result:
+    """Choose the samples; write `samples/*.parquet` (schema SUBSET, in pick order).
+
+    The figures have all that was achieved.
+    """
+    config, pool = job.config, open_pool(job)
     rows, result = choose_rows(pool, config)
     samples = pool.take(rows)
     subset = samples.append_column("pick", pa.array(range(len(rows)), pa.int32()))
     subset = schema.check(subset, schema.SUBSET, STAGE)
     for start in range(0, len(rows), _ROWS_PER_FILE):
         name = f"samples/{start // _ROWS_PER_FILE:05}.parquet"
-        draft.write_table(name, subset.slice(start, _ROWS_PER_FILE))
+        job.write_table(name, subset.slice(start, _ROWS_PER_FILE))
     named = ("strategy", "objective", "fill", "diversity", "seed", "max_per_kind")
     result = {name: getattr(config, name) for name in named} | {"rows": len(rows)} | result
     result["sources"] = source_mix(samples)
@@ -61,73 +82,112 @@ def select(
         if name in result["sources"]
     }
     result["ids_key"] = content_key(samples["id"].to_pylist())
-    asked, paths = lineage.public(recipe or config.model_dump(mode="json"))
-    return draft.commit(
-        rows=rows_account(pool.n_samples, len(rows), {"not_picked": pool.n_samples - len(rows)}),
+    asked, paths = lineage.public(_recipe(job))
+    left = pool.n_samples - len(rows)
+    return Result(
+        rows=folder.rows_account(pool.n_samples, len(rows), {"not_picked": left}),
         seeds={"seed": config.seed},
-        result=result,
+        figures=result,
         run={"paths": paths} if paths else {},
-        lineage=_lineage(pool, config),
+        lineage=lineage.of(corpus=job.corpus),
         recipe=asked,
     )
 
 
-def is_there(pool: Pool, out: Path, config: SelectConfig) -> bool:
-    """Whether `out` is the finished subset that `select` would make."""
-    if folder.stage_of(out) != STAGE:
-        return False
-    return bool(folder.read_manifest(out)["key"] == _work(pool, config).key)
+def open_pool(job: Job[SelectConfig]) -> Pool:
+    """Return the pool of a job's inputs: one for all jobs of a store that have the same."""
+    inputs, config = job.inputs, job.config
+    key = tuple((role, inputs[role].key) for role in sorted(inputs))
+
+    def opened() -> Pool:
+        tokens = {name: _tokens(job, inputs[f"tokens-{name}"].path) for name in COMPONENTS}
+        pool = Pool(job.corpus, tokens, key=key, kept=job.kept)
+        if config.needs_incidence:
+            place = inputs["incidence"].path
+            manifest = folder.read_manifest(place)
+            pool.incidence = incidence.load(place)
+            pool.indexed = manifest["config"] | manifest["result"]
+        if config.needs_embeddings:
+            pool.embeddings = inputs[f"embeddings-{config.component}"].path
+        if "quality" in inputs:
+            pool.scores = {name: quality.read(inputs["quality"].path, name) for name in JUDGED}
+        return pool
+
+    return job.once(key, opened)
 
 
-def facts(pool: Pool, config: SelectConfig) -> dict[str, Any]:
-    """Return what will decide the subset's rows, as a recipe states it (`lineage.facts`)."""
-    return lineage.facts(_work(pool, config).as_json() | {"lineage": _lineage(pool, config)})
+def _tokens(job: Job[SelectConfig], place: Path) -> TokenPass:
+    return job.once(("tokens", place), lambda: TokenPass(place))
 
 
-def _lineage(pool: Pool, config: SelectConfig) -> lineage.Lineage:
-    read = {"corpus": "corpus", **{f"tokens-{name}": f"tokens-{name}" for name in pool.tokens}}
-    if config.needs_embeddings:
-        read[f"embeddings-{config.component}"] = f"embeddings-{config.component}"
+def _recipe(job: Job[SelectConfig]) -> dict[str, Any]:
+    """Return the options to run again, as they were resolved; those that play no part go.
+
+    Notes
+    -----
+    The options of a stage that a strategy does not read are left out, so that a recipe asks for
+    no encoder or model that it does not need.
+    """
+    config = job.config
+    own = config.model_dump(mode="json", exclude=set(MADE_OF))
+    said = {name: own[name] for name in ("strategy", "size")} | own
+    fields = SelectConfig.model_fields
+    said = {n: v for n, v in said.items() if v is not None or fields[n].default is not None}
+    if config.tokenizer is not None:
+        said["tokenizer"] = config.tokenizer
+    made = {
+        role: lineage.entry(folder.read_manifest(one.path))
+        for role, one in job.inputs.items()
+        if role != "corpus"
+    }
     if config.needs_incidence:
-        read["incidence"] = f"index-{config.strategy}"
-    if config.quality in pool.scores:
-        read["quality"] = f"quality-{config.quality}"
-    return lineage.of(**{n: pool.places[at] for n, at in read.items() if at in pool.places})
+        said |= _index_recipe(config, made["incidence"])
+    for role in made:
+        if role.startswith("embeddings-"):
+            said |= _encoder_recipe(config.encoder, config.embed, made[role])
+    if "quality" in made:
+        said["judge"] = config.judge | made["quality"]["config"]
+    return said
 
 
-def files_of(subset: Path) -> list[Path]:
-    """Return a subset's Parquet files in pick order."""
-    folder.read_input(subset, STAGE)
-    return sorted((subset / "samples").glob("*.parquet"))
+def _index_recipe(config: SelectConfig, index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `index` as they were resolved; a band that `auto` chose is one."""
+    level, given = config.strategy.split("-")[0], config.index_options
+    own = {name: value for name, value in index["config"].items() if name != "strategy"}
+    if own.get("endpoint") is not None:  # its address is private
+        own["endpoint"] = {**own["endpoint"], "url": "URL"}
+    said: dict[str, Any] = {"index": {level: own}}
+    if level == "micro" and given.get("tokenizer") != config.tokenizer:
+        said["index"]["tokenizer"] = given["tokenizer"]
+    encoders = [made for made in index["lineage"].values() if made["stage"] in ("embed", "encoder")]
+    for made in encoders:
+        said |= _encoder_recipe(given.get("encoder"), given.get("embed", {}), made)
+    return said
 
 
-def rows_of(pool: Pool, subset: Path) -> Rows:
-    """Return the corpus rows of a subset, in pick order."""
-    ids = pa.concat_tables([pq.read_table(path, columns=["id"]) for path in files_of(subset)])["id"]
-    rows: Rows = pc.index_in(ids, value_set=pool.ids).to_numpy().astype(np.int64)
-    return rows
+def _encoder_recipe(
+    encoder: str | None, options: Mapping[str, Any], made: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return encoder and options of `embed`, with the precision and commit that they came to."""
+    resolved = {name: value for name, value in made["config"].items() if name != "components"}
+    resolved |= made.get("recipe", {})
+    given = {name: value for name, value in options.items() if name != "workers"}
+    return {"encoder": encoder or "packaged", "embed": {**given, **resolved}}
 
 
-def _work(pool: Pool, config: SelectConfig) -> Work:
-    inputs = dict(pool.keys)
-    options = config.model_dump(mode="json")
-    inputs = {k: v for k, v in inputs.items() if not k.startswith("embeddings-")}
-    if config.needs_embeddings:
-        name = f"embeddings-{config.component}"
-        inputs[name] = pool.keys[name]
-    if config.needs_incidence:
-        inputs["incidence"] = pool.index_keys[config.strategy]
-    for name in ("match_length", "must_include", "exclude"):
-        given = options[name]
-        if given is not None and given not in (CORPUS, ELIGIBLE):
-            inputs[name] = content_of(given)
+def _options(config: Config) -> dict[str, Any]:
+    """Return what decides the choice; what it is made of counts by its keys, ids by theirs."""
+    options = config.model_dump(mode="json", exclude=set(MADE_OF))
+    for name in _NAMED:
+        if options[name] not in (None, CORPUS, ELIGIBLE):
             options[name] = "given"  # a path is no content
-    if config.quality in pool.scores:
-        inputs["quality"] = content_key(pool.scores[config.quality].tobytes().hex())
-    return Work(STAGE, VERSION, inputs, options)
+    return options
 
 
-__all__ = [
-    "STAGE", "VERSION", "Pool", "SelectConfig",
-    "choose_rows", "files_of", "open_pool", "rows_of", "select",
-]  # fmt: skip
+def _cost(config: SelectConfig, ask: Ask) -> dict[str, Any]:
+    return {"seconds": 1, "bytes": config.size * _BYTES_A_ROW}
+
+
+SELECT = Stage(
+    STAGE, VERSION, SelectConfig, needs=needs, join=join, options=_options, cost=_cost
+)  # fmt: skip

@@ -35,7 +35,7 @@ from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.scoring import stage as scoring
-from sft_diversity.selection.config import percent_hint
+from sft_diversity.selection.config import SelectConfig, percent_hint
 from sft_diversity.selection.no_kind import no_kind_warnings
 from sft_diversity.stages import store
 from sft_diversity.studies import cells as grid
@@ -44,7 +44,6 @@ from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import find_base
 from sft_diversity.verbs import data, selecting
-from sft_diversity.verbs.selecting import SelectOptions
 
 VERSION = 1
 _SIZES = pa.schema(
@@ -80,7 +79,7 @@ def check_study(study: StudyConfig, place: Path, work: Path) -> None:
         {k: v for k, v in grid.select_options(cell, study, place).items() if k not in _FROM_INDEXES}
         for cell in grid.cells(study)
     ]
-    options = [configs.build(SelectOptions, one, "study, block `select`") for one in asked]
+    options = [configs.build(SelectConfig, one, "study, block `select`") for one in asked]
     there = study.corpus or is_corpus(corpus)
     selecting.check(store(work), options, corpus_at(corpus) if there else None)
     if study.metrics:

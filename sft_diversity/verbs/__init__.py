@@ -78,7 +78,7 @@ _ROWS = (
     ),
     Verb(
         "select", "Select exactly N samples at a chosen diversity, or a grid of such subsets.",
-        "verbs.selecting:select", "selection.show:selected", "verbs.selecting:SelectOptions",
+        "verbs.selecting:select", "selection.show:selected", "selection.config:SelectConfig",
     ),
     Verb(
         "explain", "Say why a sample is in a subset, or why it is not.",

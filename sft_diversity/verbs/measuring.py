@@ -17,14 +17,13 @@ from pydantic import Field
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
+from sft_diversity.core.config import ENCODER, TOKENIZER
 from sft_diversity.core.corpus import COMPONENTS, Component
-from sft_diversity.core.models import ENCODER
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
-from sft_diversity.levels.tokens import TOKENIZER
 from sft_diversity.metrics.stage import Dataset, Measurement
 from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.reporting import stage as reporting

@@ -12,9 +12,6 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
-from sft_diversity.embedding import stage as embedding
-from sft_diversity.embedding.encoders import look_for_encoder
-from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 
@@ -38,17 +35,6 @@ def corpus_of(
         return corpus_at(made.path)
     rows = next(step["rows"] for step in store.plan if step["out"] == str(made.path))
     return Made(made.path, None, rows, there=False)
-
-
-def encoding_recipe(given: Mapping[str, Any], encoder: str | None) -> dict[str, Any]:
-    """Return encoder and options of `embed`, with the precision and commit they come to here."""
-    config = configs.build(EmbedConfig, given, "key `embed`", {"encoder": encoder})
-    encoder_here = look_for_encoder(config.encoder, config.revision)
-    options = config.model_dump(mode="json", exclude={"encoder", "components", "workers"})
-    options |= {"precision": embedding.place_encoder(config).precision}
-    if encoder_here is not None and encoder_here.commit is not None:
-        options["revision"] = encoder_here.commit
-    return {"encoder": config.encoder, "embed": options}
 
 
 def made_from(subset: Path, root: Path, corpus: Path | None = None) -> dict[str, Path]:
@@ -82,7 +68,7 @@ def made_from(subset: Path, root: Path, corpus: Path | None = None) -> dict[str,
         if corpora.is_corpus(place) and corpora.key(place) == inputs["corpus"]:
             found.setdefault("corpus", place)
         elif manifest["stage"] == "index":
-            if folder.contents_key(manifest) == inputs.get("incidence"):
+            if inputs.get("incidence") in folder.keys_of(manifest):
                 found.setdefault("incidence", place)
         elif manifest["stage"] == "embed" and manifest["inputs"]["corpus"] == inputs["corpus"]:
             for component in manifest["config"]["components"]:

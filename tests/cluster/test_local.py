@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from sft_diversity.cluster import jobs, local, stage
+from sft_diversity.cluster.jobs import Task
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import Work, open_draft
 from tests.cluster import making
+from tests.command import sftdiv
 
 
 @pytest.fixture
@@ -37,15 +40,30 @@ def tasks(here) -> list[dict[str, Any]]:
     return found["tasks"]
 
 
+#: Recipes: `verify` and other verbs would load much more than they need here.
+THERE = """
+from pathlib import Path
+from sft_diversity.core.errors import DataError
+
+def main(arguments):
+    if not Path(arguments[0]).exists():
+        raise DataError(f"{arguments[0]}: no finished output")
+"""
+
+
+def there(name: str, **outputs) -> Task:
+    """Return a task that fails unless a file is there; it ends within a moment."""
+    Path("there.py").write_text(THERE)
+    return making.task(name, "run", "there.py", name, **outputs)
+
+
 def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left(here):
-    def verify(name):
-        return making.task(name, "verify", name)
 
     job = making.create(
         here,
-        making.step("array", verify("made"), verify("late")),
-        making.step("strict", verify("made"), after=("array",)),
-        making.step("lenient", verify("made"), after=("array",), strict=False),
+        making.step("array", there("made"), there("late")),
+        making.step("strict", there("made"), after=("array",)),
+        making.step("lenient", there("made"), after=("array",), strict=False),
     )
     with pytest.raises(DataError, match=r"2 of 4 tasks did not finish; array late: late: no fin"):
         stage.retry("1", work=here, failed=True)
@@ -69,13 +87,11 @@ def test_steps_wait_a_failure_stops_strict_ones_and_retry_does_only_what_is_left
     assert stage.retry("1", work=here, failed=True)["retried"] == {}
 
 
-SFTDIV = [sys.executable, "-m", "sft_diversity"]
-
-
 def test_a_command_returns_when_it_is_finished_and_is_so_while_its_manifest_holds(here):
     (here / "pool.jsonl").write_text('{"instruction": "Say a.", "output": "a."}\n' * 3)
-    command = [*SFTDIV, "submit", "--executor", "local", "--json", "--", "ingest", "pool.jsonl"]
-    done = subprocess.run([*command, "--out", "corpus"], stdout=subprocess.PIPE, check=True)
+    command = ["submit", "--executor", "local", "--json", "--", "ingest", "pool.jsonl"]
+    done = sftdiv(*command, "--out", "corpus")
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["steps"] == [{"name": "ingest", "tasks": 1, "after": []}]
     work = here / ".sftdiv"
@@ -97,8 +113,8 @@ def test_a_command_that_ends_well_without_its_outputs_has_failed(here):
     (here / "page.html").write_text("page")
     (here / "several").mkdir()
     output(here / "several/one")
-    every = making.task("every", "verify", "made", out=("page.html", "several"))
-    none = making.task("none", "verify", "made", out=("page.html", "none.html"))
+    every = there("made", out=("page.html", "several"))
+    none = there("several", out=("page.html", "none.html"))
     job = making.create(here, making.step("verify", every, none))
     local.start(job, job.tasks)
     assert [one["state"] for one in tasks(here)] == ["finished", "failed"]
@@ -124,7 +140,7 @@ def running(job, attempt: int) -> psutil.Process:
 
 def retrying() -> subprocess.Popen[str]:
     """Run the tasks of job 1 in a process of its own."""
-    command = [*SFTDIV, "retry", "--failed", "1", "--work", "."]
+    command = [sys.executable, "-m", "sft_diversity", "retry", "--failed", "1", "--work", "."]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 

@@ -3,14 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 import sft_diversity
-from sft_diversity.cli import app
 from sft_diversity.core.errors import DataError, UsageError
+from tests.command import sftdiv
 from tests.fitting.making import study
-
-RUNNER = CliRunner()
 
 
 @pytest.fixture
@@ -30,8 +27,8 @@ def metrics(tmp_path):
 
 
 def test_the_command_prints_one_json_object(results):
-    run = RUNNER.invoke(app, ["fit", str(results), "--draws", "200", "--json"])
-    assert run.exit_code == 0, run.output
+    run = sftdiv("fit", results, "--draws", "200", "--json")
+    assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     assert {"slopes", "metrics", "baselines", "verdict"} <= found.keys()
     assert {"strategy", "size", "n", "slope", "ci_low", "ci_high", "pearson_r"} <= found["slopes"][
@@ -40,9 +37,8 @@ def test_the_command_prints_one_json_object(results):
 
 
 def test_people_get_tables_of_at_most_100_columns(results, metrics):
-    command = ["fit", str(results), "--metrics", str(metrics), "--draws", "200"]
-    run = RUNNER.invoke(app, command)
-    assert run.exit_code == 0, run.output
+    run = sftdiv("fit", results, "--metrics", metrics, "--draws", "200")
+    assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert max(map(len, lines)) <= 100
     assert any(line.startswith("micro-response ") for line in lines)

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tests import command
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = Path(__file__).with_name("records.json")
@@ -46,28 +44,13 @@ RESULTS = (
 
 def run(*arguments: Any) -> tuple[int, str, str]:
     """Run the command line in this process; return exit code, stdout and stderr."""
-    from sft_diversity.cli import main
-    from sft_diversity.core import stopping
-
-    out, err, code = io.StringIO(), io.StringIO(), 0
     plain = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    with (
-        mock.patch.object(sys, "argv", ["sftdiv", *map(str, arguments)]),
-        mock.patch.object(stopping, "install"),
-        mock.patch.dict(os.environ, plain),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    said = (
-        re.sub(r"(Usage: |Try ')[\w .-]*?\bsftdiv", r"\1sftdiv", one.getvalue())
-        for one in (out, err)
+    done = command.sftdiv(*arguments, env=plain)
+    told, complaint = (
+        re.sub(r"(Usage: |Try ')[\w .-]*?\bsftdiv", r"\1sftdiv", said)
+        for said in (done.stdout, done.stderr)
     )
-    told, complaint = said
-    return code, told, complaint
+    return done.returncode, told, complaint
 
 
 def figures(*arguments: Any) -> dict[str, Any]:

@@ -84,8 +84,13 @@ def python(cwd: Path, hub: Hub, code: str, *arguments: str, token: str | None = 
 
 _SERVE = """
 import json, os, sys, traceback
-import datasets, huggingface_hub, huggingface_hub.hf_api
+import aiohttp, datasets, huggingface_hub, huggingface_hub.hf_api, rich.table, scipy.io
 from sft_diversity import cli
+from sft_diversity.verbs import VERBS
+from sft_diversity.verbs.options import command
+
+for verb in VERBS.values():
+    command(verb, lambda *_: None)
 
 print("ready", flush=True)
 for line in sys.stdin:

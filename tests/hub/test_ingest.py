@@ -14,6 +14,7 @@ from sft_diversity.core import corpus, folder
 from tests.exporting import fixtures
 from tests.hub.client import OWNER, STRANGER, WRONG, shell
 from tests.hub.server import Fault, running
+from tests.levels import making
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,9 @@ def test_a_killed_stream_goes_on_with_the_source_that_was_not_done(place):
 
 
 def test_select_takes_an_address_as_it_takes_a_file(place):
+    tokenizer = making.tokenizer_file(place.cwd / "words.json")  # loads without transformers
     command = ["select", "hub:me/rows/corpus@v1", "--strategy", "random", "--size", "3"]
+    command += ["--tokenizer", tokenizer]
     done = place.run(*command, "--out", "chosen", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == 3

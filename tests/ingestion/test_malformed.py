@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -329,6 +330,63 @@ def test_bad_cells_of_a_table_spare_their_neighbours(tmp_path):
     run(tmp_path / "a.parquet", tmp_path / "out")
     assert responses(tmp_path / "out") == NEIGHBOURS
     assert [e["reason"] for e in quarantine(tmp_path / "out")] == ["invalid-utf8", "null-text"]
+
+
+FAR = 2**61  # milliseconds: a day in 73 million years
+FAR_DECIMAL = pa.array([b"\xff" * 15 + b"\x7f", None], pa.binary(16)).view(pa.decimal128(5, 2))
+
+
+VALUES = [
+    (pa.array([2**31 - 1, None], pa.date32()), f"<value out of range: {2**31 - 1}>"),
+    (pa.array([FAR, None], pa.timestamp("ms")), f"<value out of range: {FAR}>"),
+    (pa.array([FAR, None], pa.duration("s")), f"{FAR}"),
+    (pa.array([FAR, None], pa.timestamp("us", "Mars/Base")), "<'Mars/Base'>"),
+    (pa.array([FAR, None], pa.date64()), f"<value out of range: {FAR}>"),  # last two: not Parquet's
+    (FAR_DECIMAL, "1701411834604692317316873037158841057.27"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "said"),
+    [("a.arrow", *value) for value in VALUES] + [("a.parquet", *value) for value in VALUES[:-2]],
+)
+def test_a_value_that_nobody_reads_costs_no_row(tmp_path, name, column, said):
+    table = pa.table({"question": ["a", "b"], "answer": NEIGHBOURS, "at": column})
+    if name == "a.parquet":
+        pq.write_table(table, tmp_path / name)
+    else:
+        feather.write_feather(table, str(tmp_path / name))
+    run(tmp_path / name, tmp_path / "out")
+    assert responses(tmp_path / "out") == NEIGHBOURS
+    found = samples(tmp_path / "out")
+    assert [json.loads(sample["meta"]) for sample in found] == [{"at": said}, {"at": None}]
+
+
+def test_a_date_that_is_read_costs_its_row(tmp_path):
+    at = pa.array([FAR, 0], pa.timestamp("s"))
+    feather.write_feather(pa.table({"q": ["a", "b"], "at": at}), str(tmp_path / "a.arrow"))
+    mapping = {"instruction": "{q}", "response": "{at}"}
+    source = {"name": "a", "path": str(tmp_path / "a.arrow"), "format": "mapping"}
+    run([], tmp_path / "out", sources=[source | {"mapping": mapping}])
+    assert responses(tmp_path / "out") == ["1970-01-01 00:00:00"]
+    assert [entry["reason"] for entry in quarantine(tmp_path / "out")] == ["not-text"]
+
+
+def test_a_long_row_of_a_table_goes_to_quarantine_alone(tmp_path):
+    answers = ["It is 1.", "y" * (2 << 20), "It is 2."]
+    pq.write_table(
+        pa.table({"question": ["a", "b", "c"], "answer": answers}), tmp_path / "a.parquet"
+    )
+    run(tmp_path / "a.parquet", tmp_path / "out", max_row_mb=1)
+    assert responses(tmp_path / "out") == NEIGHBOURS
+    assert [entry["reason"] for entry in quarantine(tmp_path / "out")] == ["too-long"]
+
+
+def test_a_table_that_unpacks_without_end_is_refused(tmp_path):
+    answers = pa.array(["y" * 1000] * 20_000)
+    pq.write_table(pa.table({"question": answers, "answer": answers}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="unpacks to more than"):
+        run(tmp_path / "a.parquet", tmp_path / "out", max_expanded_gb=0.01)
 
 
 def test_numbers_in_a_text_column_of_a_table_say_so(tmp_path):

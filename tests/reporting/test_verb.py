@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 import sft_diversity
-from sft_diversity.cli import app
 from sft_diversity.core import folder
 from sft_diversity.core.errors import SftdivError
+from tests.command import sftdiv
 
 
 @pytest.fixture
@@ -50,10 +49,10 @@ def test_a_dry_run_plans_and_touches_nothing(made, options, tmp_path):
 
 
 def test_the_command_prints_one_object(made, tmp_path):
-    words = ["report", str(made["one"]), "--out", str(tmp_path / "p.html"), "--no-measure",
-             "--work", str(made["work"]), "--layout", "none", "--json"]  # fmt: skip
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0, done.output
+    words = ["report", made["one"], "--out", tmp_path / "p.html", "--no-measure",
+             "--work", made["work"], "--layout", "none", "--json"]  # fmt: skip
+    done = sftdiv(*words)
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["kind"] == "subset"
     assert found["title"] == "one"

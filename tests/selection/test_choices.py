@@ -27,7 +27,8 @@ def pool(lengths: list[int]) -> Pool:
     held = incidence([{0}] * len(lengths), 1)
     tokens: Any = SimpleNamespace(incidence=held, lengths=np.array(lengths, np.int32))
     ids = pa.array([f"{i:04}" for i in range(len(lengths))])
-    return Pool(Path(), {"instruction": tokens, "response": tokens}, {}, {}, _ids=ids)
+    both: Any = {"instruction": tokens, "response": tokens}
+    return Pool(Path(), both, kept={("ids", Path()): ids})
 
 
 def picks_of(lengths, **options):

@@ -1,0 +1,251 @@
+"""What README and docs say to type works: README's blocks run, commands are parsed, code compiles.
+
+A block's language says what is in it: `bash` holds commands, `console` a transcript with commands
+behind `$ `, `python` code; anything else is only read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import glob
+import gzip
+import importlib
+import json
+import re
+import runpy
+import shlex
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sft_diversity.cluster import plan
+from sft_diversity.core.errors import SftdivError
+from sft_diversity.core.folder import verify
+from sft_diversity.verbs import VERBS
+from sft_diversity.verbs.options import command
+from tests.command import sftdiv
+from tests.scoring import fixtures
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+LANGUAGES = {"bash", "console", "python", "text"}
+OTHERS = {"hf", "transformers"}  # programs that are not ours to check
+OURS = ("benchmarks/", "configs/", "pipelines/", "docs/")  # what lies in every checkout
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+    "optional-dependencies"
+]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it begins, as PAGE:LINE, its language, and what is in it."""
+
+    at: str
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    found, opened = [], None
+    lines = page.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if not line.startswith("```"):
+            continue
+        if opened is None:
+            opened = number
+        else:
+            at = f"{page.relative_to(ROOT)}:{opened + 1}"
+            found.append(Block(at, lines[opened][3:], "\n".join(lines[opened + 1 : number])))
+            opened = None
+    assert opened is None, f"{page}:{opened} opens a block that nothing closes"
+    return found
+
+
+def commands(block: Block) -> list[list[str]]:
+    """Return the words of each command of a block, without comments."""
+    text = block.text
+    if block.language == "console":
+        text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+EVERY = [block for page in PAGES for block in blocks(page)]
+
+
+# --- commands are parsed as the command line does it ---------------------------------------------
+
+
+class Parsed(Exception):
+    """A recipe has understood its arguments."""
+
+
+def check(words: list[str]) -> None:
+    """Refuse a command with a program, verb, option, target or file that is not there."""
+    program, *rest = words
+    for word in rest:
+        path = word.rpartition("=")[2]
+        assert not path.startswith(OURS) or (ROOT / path).exists(), f"{path} is not there"
+    if program == "sftdiv":
+        check_sftdiv(rest)
+    elif program == "make":
+        missing = [target for target in rest if not re.search(rf"^{target}:", MAKEFILE, re.M)]
+        assert not missing, f"make has no {missing}"
+    elif program == "accelerate":
+        assert rest[0] == "launch"
+        if "sft_diversity" in rest:
+            check_sftdiv(rest[rest.index("sft_diversity") + 1 :])
+    elif program == "python":
+        assert (ROOT / rest[0]).is_file(), rest[0]
+    elif program == "pip":
+        named = re.findall(r"(?:sft-diversity|\.)\[([^]]*)\]", " ".join(rest))
+        unknown = {extra for one in named for extra in one.split(",")} - {*EXTRAS}
+        assert not unknown, f"no extra is called {unknown}"
+    else:
+        assert program in OTHERS, f"what is {program}?"
+
+
+def check_sftdiv(words: list[str]) -> None:
+    verb, *rest = words
+    if verb == "run":
+        recipe = runpy.run_path(str(ROOT / "pipelines" / f"{rest[0]}.py"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+            with pytest.raises(Parsed):
+                recipe["main"](rest[1:])
+        return
+    assert verb in VERBS, f"no verb {verb}"
+    plan.parse(words)
+    if verb == "submit":
+        check_sftdiv(list(plan.checked(rest[rest.index("--") + 1 :])))
+
+
+def parse_only(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
+    _, unknown = parser.parse_known_args(arguments)
+    assert not unknown, unknown
+    raise Parsed
+
+
+def faults(told: Iterable[tuple[str, list[str]]]) -> list[str]:
+    """Return what is wrong with commands, each with its place."""
+    found = []
+    for at, words in told:
+        try:
+            check(words)
+        except (AssertionError, SftdivError, SystemExit) as fault:
+            found.append(f"{at}: {shlex.join(words)}: {fault}")
+    return found
+
+
+def test_every_block_says_its_language():
+    assert [block.at for block in EVERY if block.language not in LANGUAGES] == []
+
+
+def test_commands_of_blocks_and_of_configs_are_as_the_command_line_takes_them():
+    told = [(b.at, c) for b in EVERY if b.language in ("bash", "console") for c in commands(b)]
+    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+        first = path.read_text("utf-8").split("\n", 1)[0].removeprefix("# ")
+        told += [(str(path.relative_to(ROOT)), shlex.split(first, comments=True))]
+    assert len(told) > 60
+    assert not (wrong := faults(told)), "\n".join(wrong)
+
+
+def test_verbs_and_options_in_running_text_are_there():
+    """Of `sftdiv VERB --option ...` between backquotes, however it is cut short."""
+    wrong = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for said in re.findall(r"`sftdiv ([^`]+)`", text):
+            verb, *words = said.split()
+            if verb in ("run", "submit") or not verb.isalpha() or not verb.islower():
+                continue
+            known = options(verb) if verb in VERBS else set()
+            asked = {word.partition("=")[0] for word in words if word.startswith("--")}
+            if verb not in VERBS or asked - known - {"--"}:
+                wrong.append(f"{page.relative_to(ROOT)}: sftdiv {said}")
+    assert wrong == []
+
+
+def options(verb: str) -> set[str]:
+    parameters = command(VERBS[verb], lambda *_: None).params
+    return {"--help"} | {one for p in parameters for one in (*p.opts, *p.secondary_opts)}
+
+
+# --- code is compiled, and its imports resolved --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in EVERY if b.language == "python"], ids=lambda block: block.at
+)
+def test_python_compiles_and_imports_what_is_there(block):
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                importlib.import_module(name.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+# --- README runs ---------------------------------------------------------------------------------
+
+#: What is too large for a test, or not on every machine, and what stands for it.
+STANDS_FOR = {
+    "meta-llama/Llama-3.2-1B": "llama",
+    "10000": "40",
+    "10_000": "40",
+    "hub:my-org/my-subset": "shared",
+    "--out scores": "--config score.yaml --out scores",
+}
+#: What makes environments, or runs this very test, is left at what is checked of all pages.
+CHECKED = {"make", "pip"}
+#: These would take minutes, or another machine; `configs/` holds what is made for real use.
+PLANNED = ("configs/", "hub:", "http:")
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, llama):
+    """The folder in which README's reader sits: raw files, a model, and small held-out sets."""
+    with gzip.open(ROOT / "data/sample/alpaca_en_demo/alpaca_en_demo.json.gz") as file:
+        rows = json.load(file)
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows[:80])), "utf-8")
+    (tmp_path / "more").mkdir()
+    packed = gzip.compress(json.dumps(rows[80:120]).encode())
+    (tmp_path / "more/some.json.gz").write_bytes(packed)
+    for name, there in (("llama", llama), ("configs", ROOT / "configs"), ("data", ROOT / "data")):
+        (tmp_path / name).symlink_to(there)
+    sets = {"eval_dir": str(fixtures.write(tmp_path / "eval")),
+            "sets": [fixtures.ALPACA.model_dump(mode="json")]}  # fmt: skip
+    (tmp_path / "score.yaml").write_text(json.dumps(sets), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_readme_runs_from_top_to_bottom(desk):
+    ran = []
+    for block in blocks(README):
+        for large, small in STANDS_FOR.items():
+            block = replace(block, text=block.text.replace(large, small))
+        if block.language == "python":
+            exec(compile(block.text, block.at, "exec"), {})
+            continue
+        for program, verb, *rest in commands(block):
+            if program in CHECKED:
+                continue
+            assert program == "sftdiv", f"{block.at}: what to do with {program}?"
+            planned = verb in ("submit", "rewrite") or any(w.startswith(PLANNED) for w in rest)
+            rest = [path for word in rest for path in sorted(glob.glob(word)) or [word]]  # noqa: PTH207
+            at = 1 if verb == "run" else 0
+            rest[at:at] = ["--dry-run"] if planned else []
+            done = sftdiv(verb, *rest)
+            assert done.returncode == 0, (block.at, verb, rest, done.stderr)
+            ran += [] if planned else [verb]
+    assert {"ingest", "select", "finetune", "score", "export"} <= {*ran}
+    assert verify(desk / "shared")["faults"] == []
