@@ -26,8 +26,9 @@ import numpy as np
 from sft_diversity.core import incidence
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.numbers import evenness
+from sft_diversity.selection.config import Fill
 from sft_diversity.selection.dial import make_dial
-from sft_diversity.selection.engine import Fill, Selection, choose_at
+from sft_diversity.selection.engine import Selection, choose_at
 from sft_diversity.selection.entropy import EntropySelection, choose_by_entropy, make_entropy_dial
 from sft_diversity.selection.peeling import peel
 

@@ -22,8 +22,9 @@ from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import folder, machine
 from sft_diversity.levels.stage import Strategy
+from sft_diversity.selection.config import Fill
 from sft_diversity.selection.dial import Dial, make_dial
-from sft_diversity.selection.engine import Fill, choose_at
+from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.peeling import Peeling, peel
 

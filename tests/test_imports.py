@@ -83,3 +83,11 @@ def test_help_loads_no_heavy_library():
 def test_the_package_loads_nothing_until_a_name_is_asked_for():
     assert not loaded("import sft_diversity") & {*HEAVY, *ARRAYS, "pydantic", "typer"}
     assert "sft_diversity.training.uba" in loaded("from sft_diversity import uba_factor")
+
+
+def test_who_finds_a_subset_finished_loads_no_kernel(topical, tokenizer, tmp_path):
+    options = f"{str(topical)!r}, out={str(tmp_path / 'out')!r}, work={str(tmp_path / 'work')!r}"
+    options += f", tokenizer={str(tokenizer)!r}, strategy='micro-response', size=9"
+    code = f"from sft_diversity.verbs.selecting import select; select({options})"
+    assert "numba" in loaded(code)
+    assert not loaded(code) & {*HEAVY, *ARRAYS - {"pyarrow"}}

@@ -11,8 +11,8 @@ import pyarrow as pa
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import Rows
-from sft_diversity.selection.config import SelectConfig
-from sft_diversity.selection.constraints import achieved, check_size
+from sft_diversity.selection.config import SelectConfig, check_size
+from sft_diversity.selection.constraints import achieved
 from sft_diversity.selection.deita import repr_filter
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.entropy import choose_by_entropy, entropy_bits

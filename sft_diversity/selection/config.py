@@ -9,10 +9,15 @@ from pydantic import Field, model_validator
 
 from sft_diversity.core.config import BAND, ENCODER, TOKENIZER, Config
 from sft_diversity.core.corpus import Component
-from sft_diversity.selection.deita import THRESHOLD
-from sft_diversity.selection.engine import Fill
-from sft_diversity.selection.entropy import MIN_TOKENS
+from sft_diversity.core.errors import DataError
 
+Fill = Literal["draws", "balance", "uniform"]
+MIN_TOKENS = 16  # of a text whose tokens count for entropy
+THRESHOLD = 0.9  # of deita, as published
+#: Words that a limit takes in place of values.
+CORPUS, ELIGIBLE = "corpus", "eligible"
+#: Limits that may name ids: a subset folder, a Parquet or a text file.
+NAMED = ("match_length", "must_include", "exclude")
 #: What a subset is made of, not how it is chosen.
 MADE_OF = ("band", "tokenizer", "encoder", "ingest", "embed", "index", "judge", "made_from")
 LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max_per_kind
@@ -41,6 +46,15 @@ def percent_hint(diversities: Iterable[float]) -> str | None:
         return None
     given, meant = (", ".join(f"{by * one:g}" for one in shares) for by in (1, 100))
     return f"select: diversity is {given} %: percent are meant; for shares of {given} give {meant}"
+
+
+def check_size(size: int, rows: int) -> None:
+    """Refuse a size above the samples of a corpus."""
+    if size > rows:
+        raise DataError(
+            f"select: size is {size:,} but the corpus has {rows:,} samples; "
+            "lower --size or ingest more"
+        )
 
 
 class LimitOptions(Config):
@@ -78,6 +92,12 @@ class LimitOptions(Config):
     quality_floor: float = Field(
         default=25.0, ge=0, lt=100, description="percent of the samples, worst first, not eligible"
     )
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The options that name ids, and where those are."""
+        given = {name: getattr(self, name) for name in NAMED}
+        return {n: at for n, at in given.items() if at not in (None, CORPUS, ELIGIBLE)}
 
 
 class SelectConfig(LimitOptions):

@@ -20,18 +20,15 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import file_sha256
 from sft_diversity.core.kernels import NO_ROWS, Floats, Mask, Rows
 from sft_diversity.core.quality import JUDGED
-from sft_diversity.selection.config import LimitOptions
+from sft_diversity.selection.config import CORPUS, ELIGIBLE, LimitOptions, check_size
 from sft_diversity.selection.problem import NO_CAP, PickLimits, Total
 from sft_diversity.selection.quotas import (
-    CORPUS,
-    ELIGIBLE,
     column_factor,
     length_factor,
     make_quotas,
     parse_quota,
 )
 
-_ID_FILES = ("match_length", "must_include", "exclude")
 _IDS = "a subset folder, a Parquet file with a column `id`, or a text file with an id a line"
 _MADE_LATER = ("length", *JUDGED)  # qualities that are no columns of the corpus
 _MEAN_WITHIN = 0.01  # of the reference's mean length, under a length match
@@ -171,7 +168,7 @@ def check_constraints(asked: LimitOptions, corpus: Path | None = None) -> None:
     -----
     Reads the ids of the corpus, and the columns that options name, where any do.
     """
-    files = [name for name in _ID_FILES if getattr(asked, name) not in (None, CORPUS, ELIGIBLE)]
+    files = asked.named
     for name in files:
         ids_named(getattr(asked, name), name.replace("_", "-"))
     quotas = parse_quota(asked.quota)
@@ -200,15 +197,6 @@ def check_constraints(asked: LimitOptions, corpus: Path | None = None) -> None:
         rows_named(str(asked.match_length), ids, "match-length", strict=True)
     for column, shares in quotas:
         column_factor(column, columns.texts(column), shares, rows)
-
-
-def check_size(size: int, rows: int) -> None:
-    """Refuse a size above the samples of a corpus."""
-    if size > rows:
-        raise DataError(
-            f"select: size is {size:,} but the corpus has {rows:,} samples; "
-            "lower --size or ingest more"
-        )
 
 
 def make_eligible(columns: CorpusColumns, asked: LimitOptions) -> Eligible:

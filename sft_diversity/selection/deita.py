@@ -7,8 +7,8 @@ import numpy as np
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.kernels import Mask, Points, Rows, compiled, cosine, slack
 from sft_diversity.core.vectors import check_points
+from sft_diversity.selection.config import THRESHOLD
 
-THRESHOLD = 0.9  # as published
 AT_ONCE = 1024  # candidates that meet the picks in one matrix product
 FEW = 1 << 24  # pairs at most for which a whole product costs less than looking for a basis
 PICKS = 4096  # picks they meet before those already refused are left out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import floor
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,13 +14,12 @@ from sft_diversity.core.kernels import Ints, Kinds, Rows, compiled
 from sft_diversity.core.numbers import evenness
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.bounds import balance_bound
+from sft_diversity.selection.config import Fill
 from sft_diversity.selection.dial import Dial, Place
 from sft_diversity.selection.draws import draw_by_kind
 from sft_diversity.selection.finish import exchange, filled, finish
 from sft_diversity.selection.greedy import balance, cover
 from sft_diversity.selection.problem import Problem, shuffled
-
-Fill = Literal["draws", "balance", "uniform"]
 
 
 @dataclass(frozen=True, eq=False)

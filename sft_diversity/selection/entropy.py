@@ -19,6 +19,7 @@ from sft_diversity.core.kernels import Floats, Rows
 from sft_diversity.core.numbers import entropy
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.bounds import Chance, chance_of
+from sft_diversity.selection.config import MIN_TOKENS
 from sft_diversity.selection.dial import check_percent, percent_of_range
 from sft_diversity.selection.entropy_greedy import (
     entropy_bound,
@@ -28,7 +29,6 @@ from sft_diversity.selection.entropy_greedy import (
 )
 from sft_diversity.selection.problem import shuffled
 
-MIN_TOKENS = 16
 TOLERANCE = 0.005  # a subset further from its target than this share of it has missed it
 BETAS = np.array([*(-(2.0 ** np.arange(5, -4, -1))), 0.0, *(2.0 ** np.arange(-3, 6))])
 HALVINGS = 30

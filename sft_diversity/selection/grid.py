@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.kernels import Rows
+
+if TYPE_CHECKING:
+    from sft_diversity.core.kernels import Rows
 
 STRATEGIES = tuple(
     f"{level}-{component}"

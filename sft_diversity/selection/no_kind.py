@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
@@ -14,7 +11,6 @@ from sft_diversity.core.seeding import generator
 from sft_diversity.selection.problem import PickLimits, Problem, without_kinds
 
 _HALVINGS = 60
-_NAMED = 12  # sources that a warning names
 
 
 def draw_without_kind(empty: Rows, holding: Rows, size: int, limits: PickLimits, seed: int) -> Rows:
@@ -111,35 +107,3 @@ def without_kind_by_source(
         names[at]: {"no_kind": int(without[at]), "samples": int(there[at])}
         for at in np.flatnonzero(without)
     }
-
-
-def no_kind_warnings(result: Mapping[str, Any]) -> list[str]:
-    """Return a line that says which sources fall out of a subset, if `result` holds them."""
-    if "no_kind_sources" not in result:
-        return []
-    without = result["no_kind"]
-    of = without + result["eligible"]
-    return [
-        f"warning: {result['strategy']}: {without:,} of {of:,} samples ({without / of:.0%}) hold "
-        f"no kind and cannot be picked{_fallen(result['no_kind_sources'])}; --no-kind fill picks "
-        "their share at random"
-    ]
-
-
-def _fallen(sources: Mapping[str, Mapping[str, int]]) -> str:
-    """Name the sources that lose more than half of their samples, the greatest share first."""
-
-    def share(one: tuple[str, Mapping[str, int]]) -> tuple[float, int, str]:
-        name, counts = one
-        return -counts["no_kind"] / counts["samples"], -counts["no_kind"], name
-
-    worst = [
-        f"{name} (all {one['samples']:,})"
-        if one["no_kind"] == one["samples"]
-        else f"{name} ({one['no_kind']:,} of {one['samples']:,})"
-        for name, one in sorted(sources.items(), key=share)
-        if 2 * one["no_kind"] > one["samples"]
-    ]
-    if len(worst) > _NAMED:
-        worst[_NAMED:] = [f"{len(worst) - _NAMED:,} sources more"]
-    return f"; sources that fall out: {', '.join(worst)}" if worst else ""

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Kinds, Rows
+from sft_diversity.selection.config import CORPUS, ELIGIBLE
 from sft_diversity.selection.problem import Quotas
 
 #: In the place of a subset or of shares: as in the whole corpus, as in what may be picked.
-CORPUS, ELIGIBLE = "corpus", "eligible"
 BINS = 10
 _NAMED = 6  # groups that an error names
 #: Where the corpus's own shares cannot be met.

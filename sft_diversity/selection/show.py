@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Any
 
 from sft_diversity.core.show import columns
-from sft_diversity.selection.no_kind import no_kind_warnings
 
 PUBLISHED = "10:500"  # the band of the reference study
+_NAMED = 12  # sources that a warning names
 
 
 def selected(result: dict[str, Any]) -> str:
@@ -239,3 +239,35 @@ def _kinds(names: Sequence[str]) -> str:
 def _line(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= 120 else f"{flat[:119]}…"
+
+
+def no_kind_warnings(result: Mapping[str, Any]) -> list[str]:
+    """Return a line that says which sources fall out of a subset, if `result` holds them."""
+    if "no_kind_sources" not in result:
+        return []
+    without = result["no_kind"]
+    of = without + result["eligible"]
+    return [
+        f"warning: {result['strategy']}: {without:,} of {of:,} samples ({without / of:.0%}) hold "
+        f"no kind and cannot be picked{_fallen(result['no_kind_sources'])}; --no-kind fill picks "
+        "their share at random"
+    ]
+
+
+def _fallen(sources: Mapping[str, Mapping[str, int]]) -> str:
+    """Name the sources that lose more than half of their samples, the greatest share first."""
+
+    def share(one: tuple[str, Mapping[str, int]]) -> tuple[float, int, str]:
+        name, counts = one
+        return -counts["no_kind"] / counts["samples"], -counts["no_kind"], name
+
+    worst = [
+        f"{name} (all {one['samples']:,})"
+        if one["no_kind"] == one["samples"]
+        else f"{name} ({one['no_kind']:,} of {one['samples']:,})"
+        for name, one in sorted(sources.items(), key=share)
+        if 2 * one["no_kind"] > one["samples"]
+    ]
+    if len(worst) > _NAMED:
+        worst[_NAMED:] = [f"{len(worst) - _NAMED:,} sources more"]
+    return f"; sources that fall out: {', '.join(worst)}" if worst else ""

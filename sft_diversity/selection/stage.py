@@ -1,32 +1,32 @@
-"""Select: a corpus, its incidence and token passes in; a subset of exactly N samples out."""
+"""Select: a corpus, its incidence and token passes in; a subset of exactly N samples out.
+
+What chooses is imported where it is called: who finds a subset finished loads no kernel.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, lineage, quality, schema
-from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.quality import JUDGED
-from sft_diversity.core.stage import Ask, Job, Result, Stage
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
 from sft_diversity.core.tokens import TokenPass
-from sft_diversity.selection.choices import choose_rows, source_mix
-from sft_diversity.selection.config import MADE_OF, LimitOptions, SelectConfig
-from sft_diversity.selection.constraints import check_constraints, content_of
-from sft_diversity.selection.pool import Pool
-from sft_diversity.selection.quotas import CORPUS, ELIGIBLE
+from sft_diversity.selection.config import MADE_OF, LimitOptions, SelectConfig, check_size
+
+if TYPE_CHECKING:
+    from sft_diversity.selection.pool import Pool
 
 VERSION = 4
 STAGE = "select"
 _ROWS_PER_FILE = 100_000
 _BYTES_A_ROW = 800
-_NAMED = ("match_length", "must_include", "exclude")  # options that may name ids
 
 
 def needs(config: SelectConfig, ask: Ask) -> None:
@@ -39,12 +39,10 @@ def needs(config: SelectConfig, ask: Ask) -> None:
     """
     corpus = ask.corpus()
     ask.rows(config.size)
-    limits = config.model_dump(mode="json", include=set(LimitOptions.model_fields))
-    place = corpus.path if corpus.there else None
-    ask.once(
-        ("constraints", corpus.key, content_key(limits)),
-        lambda: check_constraints(config, place),
-    )
+    if corpus.there:
+        check_size(config.size, corpus.rows)
+    if config.named or config.quota or config.quality:
+        _check_limits(config, ask, corpus)
     for name in COMPONENTS:
         of = {"component": name, "tokenizer": config.tokenizer}
         ask.stage(f"tokens-{name}", "tokens", of)
@@ -54,10 +52,18 @@ def needs(config: SelectConfig, ask: Ask) -> None:
         ask.stage(f"embeddings-{config.component}", "embed", config.embed_options)
     if config.quality in JUDGED:
         ask.stage("quality", "quality", config.judge)
-    for option in _NAMED:
-        named = getattr(config, option)
-        if named not in (None, CORPUS, ELIGIBLE):
-            ask.key(option, content_of(named))
+
+
+def _check_limits(config: SelectConfig, ask: Ask, corpus: Made) -> None:
+    """Refuse limits that cannot be met; ids that they name count by what they are."""
+    from sft_diversity.selection.constraints import check_constraints, content_of
+
+    limits = config.model_dump(mode="json", include=set(LimitOptions.model_fields))
+    place = corpus.path if corpus.there else None
+    key = ("limits", corpus.key, content_key(limits))
+    ask.once(key, lambda: check_constraints(config, place))
+    for option, named in config.named.items():
+        ask.key(option, content_of(named))
 
 
 def join(job: Job[SelectConfig]) -> Result:
@@ -65,6 +71,8 @@ def join(job: Job[SelectConfig]) -> Result:
 
     The figures have all that was achieved.
     """
+    from sft_diversity.selection.choices import choose_rows, source_mix
+
     config, pool = job.config, open_pool(job)
     rows, result = choose_rows(pool, config)
     samples = pool.take(rows)
@@ -96,6 +104,8 @@ def join(job: Job[SelectConfig]) -> Result:
 
 def open_pool(job: Job[SelectConfig]) -> Pool:
     """Return the pool of a job's inputs: one for all jobs of a store that have the same."""
+    from sft_diversity.selection.pool import Pool
+
     inputs, config = job.inputs, job.config
     key = tuple((role, inputs[role].key) for role in sorted(inputs))
 
@@ -175,13 +185,10 @@ def _encoder_recipe(
     return {"encoder": encoder or "packaged", "embed": {**given, **resolved}}
 
 
-def _options(config: Config) -> dict[str, Any]:
+def _options(config: SelectConfig) -> dict[str, Any]:
     """Return what decides the choice; what it is made of counts by its keys, ids by theirs."""
     options = config.model_dump(mode="json", exclude=set(MADE_OF))
-    for name in _NAMED:
-        if options[name] not in (None, CORPUS, ELIGIBLE):
-            options[name] = "given"  # a path is no content
-    return options
+    return options | dict.fromkeys(config.named, "given")  # a path is no content
 
 
 def _cost(config: SelectConfig, ask: Ask) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.selection.config import SelectConfig, percent_hint
-from sft_diversity.selection.no_kind import no_kind_warnings
+from sft_diversity.selection.show import no_kind_warnings
 from sft_diversity.stages import store
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Cell

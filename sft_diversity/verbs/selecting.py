@@ -1,6 +1,7 @@
 """Verbs about subsets: select one or a grid, explain a sample, tell two apart.
 
-Many subsets of a grid or a study come from one open pool.
+Many subsets of a grid or a study come from one open pool. What is told of subsets is imported
+where it is asked for: a finished one is found without it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
 from sft_diversity.selection import grid as grids
 from sft_diversity.selection.config import SelectConfig, percent_hint
-from sft_diversity.selection.constraints import rows_named
-from sft_diversity.selection.explain import diff_subsets, explain_sample
 from sft_diversity.selection.stage import STAGE
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import (
@@ -74,6 +73,8 @@ def select(
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
     if list(cells) == [""]:
         return made[""] | seconds
+    from sft_diversity.selection.constraints import rows_named
+
     ids = corpora.ids(corpus.path)
     picks = {n: rows_named(str(Path(out) / n), ids, "grid", strict=True) for n in asked}
     shared = grids.grid_overlaps(picks, cells) | {"samples": corpus.rows}
@@ -136,6 +137,8 @@ def explain(
 
     What the subset was made from is found in the work folder by its contents.
     """
+    from sft_diversity.selection.explain import explain_sample
+
     found = made_from(Path(subset), Path(work), Path(corpus) if corpus else None)
     return explain_sample(Path(subset), id, found)
 
@@ -148,6 +151,8 @@ def diff(
     work: Work = WORK,
 ) -> Result:
     """Say how two subsets of one corpus differ: rows, kinds, sources, figures."""
+    from sft_diversity.selection.explain import diff_subsets
+
     found = [
         made_from(Path(place), Path(work), Path(corpus) if corpus else None)
         for place in (first, second)

@@ -12,8 +12,6 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
-from sft_diversity.ingestion import stage as ingesting
-from sft_diversity.ingestion.config import IngestConfig
 
 
 def corpus_of(
@@ -26,6 +24,9 @@ def corpus_of(
     """
     if len(sources) == 1 and corpora.is_corpus(Path(sources[0])):
         return corpus_at(Path(sources[0]))
+    from sft_diversity.ingestion import stage as ingesting  # with polars: for raw sources alone
+    from sft_diversity.ingestion.config import IngestConfig
+
     config = ingesting.resolve(sources, configs.build(IngestConfig, options, "key `ingest`"))
     request = store.request("ingest", config, None)
     if not store.resolve(request).made.there:

@@ -31,8 +31,9 @@ import pyarrow.parquet as pq
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence, machine
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.selection.config import Fill
 from sft_diversity.selection.dial import Dial, make_dial
-from sft_diversity.selection.engine import Fill, choose_at
+from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.peeling import peel
 from sft_diversity.selection.problem import FREE, PickLimits
 from tests.frozen.recording import ROOT, digest, figures, of_json

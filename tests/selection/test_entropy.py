@@ -6,8 +6,8 @@ from scipy.stats import entropy as scipy_entropy
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.selection.config import MIN_TOKENS
 from sft_diversity.selection.entropy import (
-    MIN_TOKENS,
     choose_by_entropy,
     entropy_bits,
     make_entropy_dial,
