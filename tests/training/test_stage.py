@@ -304,7 +304,7 @@ def test_the_log_has_the_theory_of_the_whole_gradient_before_clipping(
         return measure(groups, *args, **kwargs)
 
     measure = theory.gradient_figures
-    monkeypatch.setattr(theory, "figures", spy)
+    monkeypatch.setattr(theory, "gradient_figures", spy)
     settings = config(steps=3, epochs=None, micro_batch_size=micro, **options)
     finetune(subset, tmp_path / "out", settings, silent)
     log = log_of(tmp_path / "out")
