@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sft_diversity import ingest
+from sft_diversity.core import quality
 from sft_diversity.core.chat import ensure_template, reference
 from sft_diversity.scoring import quality as judging
 from tests.making import make
@@ -46,7 +47,7 @@ def test_scores_are_those_of_a_plain_forward_pass(scored, llama):
     ensure_template(tokenizer)
     files = sorted((place / "corpus/samples").glob("*.parquet"))
     samples = [row for path in files for row in pq.read_table(path).to_pylist()]
-    low, ifd = (judging.read(place / "out", name) for name in judging.SCORERS)
+    low, ifd = (quality.read(place / "out", name) for name in quality.JUDGED)
     with torch.inference_mode():
         for at, sample in enumerate(samples):
             answer = reference(sample["messages"], tokenizer)
