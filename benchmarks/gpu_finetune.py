@@ -84,6 +84,7 @@ def even_course(config: FinetuneConfig, steps: int, length: int, vocabulary: int
         batches=batches.micro_batches(
             order, rendered.lengths, config.batch_size, config.micro_batch_size
         ),
+        batch_size=config.batch_size,
         steps=steps,
         micro_per_step=-(-config.batch_size // config.micro_batch_size),
         settings=optimizers.Settings(lr=1e-5, weight_decay=0.1),

@@ -32,6 +32,16 @@ class Placement:
     workers: int
 
     @property
+    def first_device(self) -> str:
+        """The one device of a run in one process."""
+        return "cpu" if self.device == "cpu" else "cuda:0"
+
+    @property
+    def threads(self) -> int:
+        """Threads that share an encoder there: a product on a GPU needs all of it."""
+        return self.workers if self.device == "cpu" else 1
+
+    @property
     def batch_tokens(self) -> int:
         """Tokens of a full batch. On a core 512 rows already fill the matrix units."""
         return 512 if self.device == "cpu" else 16_384

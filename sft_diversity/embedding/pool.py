@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -30,12 +31,7 @@ def run_threads(
     other: two such workers are faster than one product over two threads, above all where the
     machine has other work. Threads also die with their process, however it is killed.
     """
-    import torch
-
-    machine.keep_freed_memory()
-    lock, before = threading.Lock(), torch.get_num_threads()
-    encoder = make("cpu" if placement.device == "cpu" else "cuda:0")
-    workers = placement.workers if placement.device == "cpu" else 1
+    lock, encoder = threading.Lock(), make(placement.first_device)
 
     def count(texts: int) -> None:
         stopping.safe_point("embed")
@@ -46,9 +42,20 @@ def run_threads(
         embed_batch(encoder, placement.batch_tokens, folder, batch, count)
         return 0
 
+    with threads(placement) as executor:
+        children.drain("embed", executor, work, units, 2 * placement.threads, advance)
+
+
+@contextlib.contextmanager
+def threads(placement: Placement) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads for an encoder, which sets torch to one core each; undo that at the end."""
+    import torch
+
+    machine.keep_freed_memory()
+    before = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(workers, thread_name_prefix="embed") as executor:
-            children.drain("embed", executor, work, units, 2 * workers, advance)
+        with ThreadPoolExecutor(placement.threads, thread_name_prefix="embed") as executor:
+            yield executor
     finally:
         torch.set_num_threads(before)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
-from sft_diversity.core import machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.stage import Tool
@@ -16,6 +14,7 @@ from sft_diversity.core.vectors import Vectors
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.batches import encode
 from sft_diversity.embedding.encoders import find_encoder, look_for_encoder
+from sft_diversity.embedding.pool import threads
 from sft_diversity.embedding.stage import (
     VERSION,
     EmbedConfig,
@@ -56,29 +55,21 @@ def _no_encoder(config: EmbedConfig) -> Callable[[Sequence[str]], Vectors]:
 def _lent(
     config: EmbedConfig, encoder: ModelFolder, placement: Placement
 ) -> Callable[[Sequence[str]], Vectors]:
-    workers = placement.workers if placement.device == "cpu" else 1
-    device = "cpu" if placement.device == "cpu" else "cuda:0"
     loaded: list[Encoder] = []
 
     def vectors_of(texts: Sequence[str]) -> Vectors:
-        import torch
-
         if not loaded:
-            machine.keep_freed_memory()
-            loaded.append(load_encoder(encoder, config, placement.precision, device))
+            where = placement.first_device
+            loaded.append(load_encoder(encoder, config, placement.precision, where))
         out = np.empty((len(texts), loaded[0].dim), np.float32)
 
         def work(first: int) -> None:
-            part = list(texts[first::workers])
+            part = list(texts[first :: placement.threads])
             if part:
-                out[first::workers] = encode(loaded[0], part, placement.batch_tokens)[0]
+                out[first :: placement.threads] = encode(loaded[0], part, placement.batch_tokens)[0]
 
-        before = torch.get_num_threads()
-        try:
-            with ThreadPoolExecutor(workers) as executor:
-                list(executor.map(work, range(workers)))
-        finally:
-            torch.set_num_threads(before)
+        with threads(placement) as executor:
+            list(executor.map(work, range(placement.threads)))
         return core_vectors.unit(out)
 
     return vectors_of

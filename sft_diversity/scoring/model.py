@@ -18,6 +18,9 @@ Precision = Annotated[
     machine.Precision,
     Field(description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"),
 ]
+TrustCode = Annotated[
+    bool, Field(exclude=True, description="run code that a model repository brings")
+]
 ModelName = Annotated[
     str | None, Field(description="the model's name where MODEL is an endpoint's URL")
 ]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from sft_diversity.core import chat, folder, machine, parts
+from sft_diversity.core import chat, folder, parts
 from sft_diversity.core.config import Config
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.quality import SCORES, SHARDS, STAGE
@@ -18,6 +18,7 @@ from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.scoring import likelihood
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.likelihood import Example
+from sft_diversity.scoring.model import Device, Precision, TrustCode
 
 VERSION = 2
 _TOKENS_PER_S = 6_000  # tiny-base on two CPU cores; for estimates only
@@ -31,13 +32,9 @@ class QualityConfig(Config):
     )
     max_length: int = Field(default=1024, ge=16, description="tokens of a sample; the rest is cut")
     batch_tokens: int = Field(default=8192, ge=128, description="padded tokens a batch")
-    device: machine.Device = Field(default="auto", description="auto: CUDA where there is one")
-    dtype: machine.Precision = Field(
-        default="auto", description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"
-    )
-    trust_remote_code: bool = Field(
-        default=False, description="run code that a model repository brings"
-    )
+    device: Device = "auto"
+    dtype: Precision = "auto"
+    trust_remote_code: TrustCode = False
 
 
 def needs(config: QualityConfig, ask: Ask) -> None:

@@ -22,7 +22,7 @@ from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.scoring import heldout, likelihood
 from sft_diversity.scoring import model as models
 from sft_diversity.scoring.heldout import RECORDS, SCORED
-from sft_diversity.scoring.model import Device, Precision
+from sft_diversity.scoring.model import Device, Precision, TrustCode
 from sft_diversity.scoring.sets import EvalSet, Record, distinct, find_eval_dir, read_set
 from sft_diversity.scoring.sets import file_keys as file_keys
 
@@ -57,9 +57,7 @@ class ScoreConfig(Config):
     )
     device: Device = "auto"
     dtype: Precision = "auto"
-    trust_remote_code: bool = Field(
-        default=False, description="run code that a model repository brings"
-    )
+    trust_remote_code: TrustCode = False
 
     _distinct = field_validator("sets")(distinct)
 
@@ -118,7 +116,7 @@ def _length(config: ScoreConfig, model: ModelFolder | None) -> int:
 
 
 def _options(config: ScoreConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"eval_dir", "trust_remote_code"})
+    return config.model_dump(mode="json", exclude={"eval_dir"})
 
 
 def _cost(config: ScoreConfig, ask: Ask) -> dict[str, Any]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import machine
-from sft_diversity.core.models import ModelFolder
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Run
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.studies.costs import Cost
+from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import find_base
 
-# For estimates alone, measured with tiny-base on cores without bfloat16.
-_CORE_FLOPS, _START_S, _TOKENISED_PER_S = 7e10, 12.0, 1_500.0
-_MEASURED_PER_S, _SUBSET_BYTES_PER_ROW = 600.0, 800
+# For estimates alone.
+_TOKENISED_PER_S, _MEASURED_PER_S, _SUBSET_BYTES_PER_ROW = 1_500.0, 600.0, 800
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,6 @@ class Estimate:
     gigabytes: float
     jobs: int
     threads: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the figures by name."""
-        return asdict(self)
 
 
 def jobs_of(study: StudyConfig) -> int:
@@ -68,11 +62,12 @@ def estimate_study(
     scored = scoring.estimate_heldout(study.scoring)["seconds"] * 2 / study.threads
     tokens, seconds = 0.0, 0.0
     for run in left:
-        seconds += _START_S + scored
+        seconds += finetuning.START_S + scored
         if run.cell is not None:
             read = costs.get(run.cell.name) or costs[""]
             tokens += read.total_tokens
-            seconds += run.cell.size / _TOKENISED_PER_S + _training(base, read, study.threads)
+            seconds += run.cell.size / _TOKENISED_PER_S
+            seconds += finetuning.training_seconds(base, read.total_tokens, study.threads)
     sizes = study.grid["size"]
     seconds += unmeasured * (5 + float(np.mean(sizes)) / _MEASURED_PER_S)
     subsets = grid.cells(study)
@@ -93,10 +88,6 @@ def estimate_study(
     )
 
 
-def _training(base: ModelFolder, cost: Cost, threads: int) -> float:
-    return 6.0 * base.parameters() * cost.total_tokens / (_CORE_FLOPS * threads)
-
-
 def guess(study: StudyConfig) -> Cost:
     """Return what a run on an average cell reads, from the corpus's characters, unread subsets.
 
@@ -111,9 +102,7 @@ def guess(study: StudyConfig) -> Cost:
             for name in shard.column_names
         ]
         labels, tokens = min(said[1], training.max_length), min(sum(said), training.max_length)
-    budget = training.budget
-    samples = budget.get("epochs", 0) * size + budget.get("steps", 0) * training.batch_size
-    samples = samples or budget["tokens"] / labels
+    samples = training.samples_read(size, labels)
     return Cost(
         steps=-(-round(samples) // training.batch_size),
         epochs=samples / size,

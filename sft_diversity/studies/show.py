@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from sft_diversity.core.progress import clock
@@ -76,8 +77,8 @@ def results(found: Mapping[str, Any]) -> str:
             (
                 *names,
                 f"{len(rows)}",
-                f"{_mean(score):.4f}",
-                f"{_sd(score):.4f}" if len(score) > 1 else "",
+                f"{fmean(score):.4f}",
+                f"{stdev(score):.4f}" if len(score) > 1 else "",
                 *(
                     _or_dash(rows, name, form)
                     for name, form in (
@@ -104,15 +105,6 @@ def results(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _sd(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return float((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
-
-
 def _or_dash(rows: Sequence[Mapping[str, Any]], name: str, form: str) -> str:
     values = [row[name] for row in rows if row[name] is not None]
-    return format(_mean(values), form) if values else "-"
+    return format(fmean(values), form) if values else "-"

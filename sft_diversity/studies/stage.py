@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,10 +103,7 @@ def study(
         made, sizes = _prepare(here)
         frozen = runs.freeze(asked, here.runs, here.work, place)
         left, unmeasured = _left(here, frozen)
-        groups = costs.by_group(here.cells, sizes)
-        estimate = plan.estimate_study(asked, here.runs, left, sizes, len(unmeasured))
-        shown = show.costs(groups, costs.spread(groups), estimate)
-        costs.check_comparable(asked, groups, shown)
+        groups, estimate, shown = _costs(here, sizes, left, len(unmeasured))
         say(shown)
         if prepare_only:
             return _plan(here, estimate, shown) | {"cells": groups}
@@ -124,6 +121,23 @@ def _prepare(here: _Study) -> tuple[dict[str, Any], dict[str, Cost]]:
     training = here.config.finetuning
     sizes = prepare.sizes(here.config, here.cells, here.place)
     return made, {name: costs.cost(one, training) for name, one in sizes.items()}
+
+
+def _costs(
+    here: _Study, sizes: Mapping[str, Cost], left: Sequence[Run], unmeasured: int
+) -> tuple[dict[str, Any], plan.Estimate, str]:
+    """Return what groups of cells read, what the study takes, and both for people.
+
+    Raises
+    ------
+    UsageError
+        If cells are not comparable.
+    """
+    groups = costs.by_group(here.cells, sizes)
+    estimate = plan.estimate_study(here.config, here.runs, left, sizes, unmeasured)
+    shown = show.costs(groups, costs.spread(groups), estimate)
+    costs.check_comparable(here.config, groups, shown)
+    return groups, estimate, shown
 
 
 def _left(here: _Study, frozen: Mapping[str, Any]) -> tuple[list[Run], list[str]]:
@@ -254,10 +268,7 @@ def _planned(here: _Study) -> Result:
     sizes = prepare.sizes_at_hand(here.cells, here.place)
     if sizes is not None:
         known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
-        groups = costs.by_group(here.cells, known)
-        estimate = plan.estimate_study(study, here.runs, left, known, len(unmeasured))
-        shown = show.costs(groups, costs.spread(groups), estimate)
-        costs.check_comparable(study, groups, shown)
+        _, estimate, shown = _costs(here, known, left, len(unmeasured))
         return _plan(here, estimate, f"{shown}\nnothing was written (--dry-run)")
     guessed = {"": plan.guess(study)}
     estimate = plan.estimate_study(study, here.runs, left, guessed, len(unmeasured))
@@ -273,7 +284,7 @@ def _planned(here: _Study) -> Result:
 def _plan(here: _Study, estimate: plan.Estimate, text: str) -> Result:
     names = [run.name for run in here.runs]
     return {
-        "plan": estimate.as_json(),
+        "plan": asdict(estimate),
         "runs": names,
         "measures": [cell.name for cell in here.cells] if here.config.metrics else [],
         "plan_text": text,

@@ -46,17 +46,11 @@ class FinetuneConfig(Config):
         None, ge=0, description="decoupled, none on norms and biases; default: by optimizer"
     )
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping, 0 for none")
-    schedule: schedules.Kind = Field(
-        "uba", description="uba, cosine, linear, wsd, step or constant"
-    )
-    phi: float = Field(2.0, description="UBA's φ: 2 is the cosine, larger decays sooner")
-    warmup: float = Field(0.03, ge=0, description="linear warm-up: a share below 1, else steps")
+    schedule: schedules.KindOption = "uba"
+    phi: schedules.Phi = 2.0
+    warmup: schedules.WarmUp = 0.03
     lr_min: float = Field(0.0, ge=0, description="learning rate at the end, η_min")
-    phases: schedules.Phases = Field(
-        (),
-        description="restarts after warm-up, each with its length, peak, floor and phi, as in "
-        '"0.6 phi=1, 0.4 peak=0.3 phi=5"',
-    )
+    phases: schedules.Phases = ()
     equal_area: bool = Field(
         False, description="scale the peak so that the rates sum to those of a cosine with peak lr"
     )
@@ -96,3 +90,11 @@ class FinetuneConfig(Config):
         """The one budget that is given; one epoch where none is."""
         given = {"epochs": self.epochs, "steps": self.steps, "tokens": self.tokens}
         return {k: v for k, v in given.items() if v is not None} or {"epochs": 1.0}
+
+    def samples_read(self, rows: int, response_tokens: float) -> float:
+        """Return about how many samples the budget reads of `rows` of so many tokens on average."""
+        if self.steps is not None:
+            return float(self.steps * self.batch_size)
+        if self.tokens is not None:
+            return self.tokens / response_tokens
+        return float(self.budget["epochs"] * rows)

@@ -27,6 +27,8 @@ class Course:
         Rows in reading order, all steps one after the other.
     batches : list of list of int
         Micro-batches of rows; process i of n reads `[i::n]` of them.
+    batch_size : int
+        Samples that all processes read in a step.
     steps : int
         Optimizer steps.
     micro_per_step : int
@@ -40,6 +42,7 @@ class Course:
     rendered: samples.Rendered
     order: Rows
     batches: list[list[int]]
+    batch_size: int
     steps: int
     micro_per_step: int
     settings: optimizers.Settings
@@ -55,17 +58,17 @@ class Course:
         """Tokens read in the whole run, padding not counted."""
         return int(self.rendered.lengths[self.order].sum())
 
-    def tokens_by_step(self, batch_size: int) -> list[int]:
+    def tokens_by_step(self) -> list[int]:
         """Labelled tokens read up to and including each step."""
-        return self._read(self.rendered.response_tokens, batch_size)
+        return self._read(self.rendered.response_tokens)
 
-    def tokens_read(self, batch_size: int) -> list[int]:
+    def tokens_read(self) -> list[int]:
         """Tokens read after 0, 1, 2, ... steps, padding not counted."""
-        return [0, *self._read(self.rendered.lengths, batch_size)]
+        return [0, *self._read(self.rendered.lengths)]
 
-    def _read(self, sizes: Rows, batch_size: int) -> list[int]:
-        read = sizes[self.order].cumsum()
-        ends = range(batch_size, batch_size * self.steps + 1, batch_size)
+    def _read(self, sizes: Rows) -> list[int]:
+        read, size = sizes[self.order].cumsum(), self.batch_size
+        ends = range(size, size * self.steps + 1, size)
         return [int(read[min(end, len(read)) - 1]) for end in ends]
 
 
@@ -96,6 +99,7 @@ def lay_out(
         rendered=rendered,
         order=order,
         batches=batches.micro_batches(order, rendered.lengths, config.batch_size, micro, processes),
+        batch_size=config.batch_size,
         steps=steps,
         micro_per_step=-(-config.batch_size // (processes * micro)),
         settings=settings,
@@ -136,13 +140,7 @@ def _schedule(
     """Return the settings, their rate scaled under `equal_area`, and the schedule."""
     warmup = uba.warmup_steps(config.warmup, steps)
     floor = config.lr_min / settings.lr
-    if config.equal_area:
-        peak = schedules.equal_area_peak(
-            config.schedule, steps, warmup, config.phi, floor, config.phases
-        )
-        settings = replace(settings, lr=settings.lr * peak)
-        floor /= peak
-    factor = schedules.schedule_factor(
-        config.schedule, steps, warmup, config.phi, floor, config.phases
+    peak, factor = schedules.scaled_schedule(
+        config.schedule, steps, warmup, config.phi, floor, config.phases, config.equal_area
     )
-    return settings, factor
+    return replace(settings, lr=settings.lr * peak), factor

@@ -13,9 +13,11 @@ from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.training.schedules import (
     Kind,
+    KindOption,
     Phases,
-    equal_area_peak,
-    schedule_factor,
+    Phi,
+    WarmUp,
+    scaled_schedule,
 )
 from sft_diversity.training.uba import uba_half, uba_mean, warmup_steps
 
@@ -29,17 +31,13 @@ _NAMES: dict[Kind, str] = {"uba": "UBA", "wsd": "WSD"}
 class ScheduleOptions(Config):
     """A learning-rate schedule."""
 
-    schedule: Kind = Field("uba", description="uba, cosine, linear, wsd, step or constant")
+    schedule: KindOption = "uba"
     steps: int = Field(1000, gt=0, description="optimizer steps, warm-up included")
-    phi: float = Field(2.0, description="UBA's φ: 2 is the cosine, larger decays sooner")
-    warmup: float = Field(0.0, ge=0, description="linear warm-up: a share below 1, else steps")
+    phi: Phi = 2.0
+    warmup: WarmUp = 0.0
     lr: float = Field(1.0, gt=0, description="peak learning rate")
     floor: float = Field(0.0, ge=0, le=1, description="share of the peak at the end, η_min/η_max")
-    phases: Phases = Field(
-        (),
-        description="restarts after warm-up, each with its length, peak, floor and phi, as in "
-        '"0.6 phi=1, 0.4 peak=0.3 phi=5"',
-    )
+    phases: Phases = ()
     equal_area: bool = Field(
         False, description="scale all peaks so that the rates sum to those of the cosine"
     )
@@ -82,11 +80,9 @@ def compare_schedules(options: ScheduleOptions, points: int = _POINTS) -> dict[s
 
 def _curve(options: ScheduleOptions, kind: Kind, warmup: int, shown: list[int]) -> dict[str, Any]:
     steps, phi, phases = options.steps, options.phi, options.phases
-    factor = schedule_factor(kind, steps, warmup, phi, options.floor, phases)  # refuses what cannot
-    peak = 1.0
-    if options.equal_area:
-        peak = equal_area_peak(kind, steps, warmup, phi, options.floor, phases)
-        factor = schedule_factor(kind, steps, warmup, phi, options.floor / peak, phases)
+    peak, factor = scaled_schedule(
+        kind, steps, warmup, phi, options.floor, phases, options.equal_area
+    )
     peak *= options.lr
     total = peak * math.fsum(map(factor, range(steps)))
     name = _NAMES.get(kind, kind) + (f", φ = {phi:g}" if kind == "uba" and not phases else "")

@@ -59,8 +59,18 @@ def _parsed(phases: Any) -> Any:
     return found
 
 
-#: Phases as mappings, or in one line for people.
-Phases = Annotated[tuple[Phase, ...], BeforeValidator(_parsed)]
+# What options that several commands have say of themselves; phases are mappings, or one line.
+KindOption = Annotated[Kind, Field(description="uba, cosine, linear, wsd, step or constant")]
+Phi = Annotated[float, Field(description="UBA's φ: 2 is the cosine, larger decays sooner")]
+WarmUp = Annotated[float, Field(ge=0, description="linear warm-up: a share below 1, else steps")]
+Phases = Annotated[
+    tuple[Phase, ...],
+    BeforeValidator(_parsed),
+    Field(
+        description="restarts after warm-up, each with its length, peak, floor and phi, as in "
+        '"0.6 phi=1, 0.4 peak=0.3 phi=5"'
+    ),
+]
 
 
 def _linear(step: int, length: int, phi: float) -> float:
@@ -179,6 +189,26 @@ def _spans(phases: Sequence[Phase], length: int, phi: float, floor: float) -> li
             "out the last length, or give shares that sum to 1"
         )
     return spans
+
+
+def scaled_schedule(
+    kind: Kind,
+    total_steps: int,
+    warmup: int,
+    phi: float,
+    floor: float,
+    phases: Sequence[Phase],
+    equal_area: bool,
+) -> tuple[float, Callable[[int], float]]:
+    """Return a peak, and the function from step to the share of it; see `schedule_factor`.
+
+    The peak is 1, or under `equal_area` that of `equal_area_peak`; `floor` is in its unit, so that
+    the rate at the end stays.
+    """
+    peak = 1.0
+    if equal_area:
+        peak = equal_area_peak(kind, total_steps, warmup, phi, floor, phases)
+    return peak, schedule_factor(kind, total_steps, warmup, phi, floor / peak, phases)
 
 
 def equal_area_peak(

@@ -118,7 +118,7 @@ def finetune(
     def finish() -> dict[str, Any]:
         with without_bars():
             output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
-        log = output.training_log(trainer.state.log_history, run.tokens_by_step(config.batch_size))
+        log = output.training_log(trainer.state.log_history, run.tokens_by_step())
         result = output.run_figures(run, config, log)
         output.write_texts(draft, base, config, log, result, rendered.unusable)
         shutil.rmtree(folder)
@@ -185,21 +185,25 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     _keep_other_run(out, work)
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key
     partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
-    weights = base.parameters()
-    read = tokens.mean() * (
-        config.budget.get("epochs", 0) * len(tokens) + (config.steps or 0) * config.batch_size
-    ) + (config.tokens or 0)
-    speed = _GPU_FLOPS if machine.gpus() else _CORE_FLOPS * machine.cores()
+    mean = float(tokens.mean())
+    seconds = START_S + training_seconds(base, mean * config.samples_read(len(tokens), mean))
     return planned | {
         "cached": cached,
         "checkpoint": None if cached else partial,
-        "seconds": 0.0 if cached else round(_START_S + 6.0 * weights * float(read) / speed, 1),
-        "bytes": 0 if cached else 4 * weights,
+        "seconds": 0.0 if cached else round(seconds, 1),
+        "bytes": 0 if cached else 4 * base.parameters(),
     }
 
 
-# Loading, and what a core or a GPU does in float32 and bfloat16 training: for estimates alone.
-_START_S, _CORE_FLOPS, _GPU_FLOPS = 10.0, 4e10, 2e14
+# For estimates alone: loading, measured with tiny-base on cores without bfloat16, and operations a
+# second of such a core in float32 and of a GPU in bfloat16.
+START_S, _CORE_FLOPS, _GPU_FLOPS = 12.0, 7e10, 2e14
+
+
+def training_seconds(base: ModelFolder, tokens: float, cores: int | None = None) -> float:
+    """Return about how long training on so many tokens takes, on a GPU or on `cores` (all)."""
+    speed = _GPU_FLOPS if machine.gpus() else _CORE_FLOPS * (cores or machine.cores())
+    return 6.0 * base.parameters() * tokens / speed
 
 
 def _work(source: samples.Source, base: ModelFolder, config: FinetuneConfig) -> Work:

@@ -210,10 +210,10 @@ class Watch(TrainerCallback):
     never holds a step twice.
     """
 
-    def __init__(self, bar: Progress, run: Course, batch_size: int, log: Path, team: Team) -> None:
+    def __init__(self, bar: Progress, run: Course, log: Path, team: Team) -> None:
         self._bar, self._log, self._team = bar, log, team
-        self._line = partial(output.training_log, response_tokens=run.tokens_by_step(batch_size))
-        self._read = run.tokens_read(batch_size)
+        self._line = partial(output.training_log, response_tokens=run.tokens_by_step())
+        self._read = run.tokens_read()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the steps that a checkpoint brought along."""
@@ -266,7 +266,7 @@ def build_trainer(
         output_dir=str(draft.path / "checkpoints"),
         max_steps=run.steps,
         gradient_accumulation_steps=run.micro_per_step,
-        per_device_train_batch_size=-(-config.batch_size // (run.micro_per_step * team.size)),
+        per_device_train_batch_size=-(-run.batch_size // (run.micro_per_step * team.size)),
         max_grad_norm=config.max_grad_norm,
         weight_decay=run.settings.weight_decay,
         bf16=dtype == "bfloat16",
@@ -297,7 +297,7 @@ def build_trainer(
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
         peft_config=_adapter(config) if config.lora else None,
-        callbacks=[Watch(bar, run, config.batch_size, draft.path / output.LOG, team)],
+        callbacks=[Watch(bar, run, draft.path / output.LOG, team)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

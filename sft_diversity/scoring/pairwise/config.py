@@ -11,7 +11,7 @@ from sft_diversity.core import config as configs
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.endpoint.config import EndpointConfig, is_url
-from sft_diversity.scoring.model import Device, KeyEnv, ModelName, Precision
+from sft_diversity.scoring.model import Device, KeyEnv, ModelName, Precision, TrustCode
 from sft_diversity.scoring.sets import PromptSet, distinct
 
 
@@ -90,9 +90,7 @@ class PairwiseConfig(Config):
     seed: int = Field(default=0, ge=0, description="of samples of prompts, sampling and bootstrap")
     device: Device = "auto"
     dtype: Precision = "auto"
-    trust_remote_code: bool = Field(
-        default=False, exclude=True, description="run code that a model repository brings"
-    )
+    trust_remote_code: TrustCode = False
 
     _distinct = field_validator("sets")(distinct)
 
