@@ -176,7 +176,7 @@ def trained(texts: small.Texts, name: Name, lr: float, seed: int) -> dict[str, A
     train, validation, test = (texts.part(a, b) for a, b in itertools.pairwise(ends))
     model = small.make_model(WIDTH, seed)
     optimizer = small.make_optimizer(name, small.groups(model, DECAY), lr)
-    factor = schedules.schedule_factor("uba", LOSS_STEPS, WARMUP)
+    factor = schedules.Schedule("uba", LOSS_STEPS, WARMUP)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     rng = seeding.generator(seed, "loss")
     curve = []

@@ -72,7 +72,7 @@ def run(texts: small.Texts, name: Literal["adamw", "lion"], width: int, seed: in
     everything = small.groups(model, settings.weight_decay)
     blocks = small.block_matrices(model)
     optimizer = small.make_optimizer(name, everything, settings.lr)
-    factor = schedules.schedule_factor("uba", STEPS, WARMUP)
+    factor = schedules.Schedule("uba", STEPS, WARMUP)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     train, probe = texts.part(0, TRAIN), texts.part(TRAIN, TRAIN + PROBE)
     rng = seeding.generator(seed, "gradient-norms")

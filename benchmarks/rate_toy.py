@@ -116,7 +116,7 @@ def descend(
     problem = Problem(seeds)
     x = torch.nn.Parameter(problem.start.clone())
     optimizer = small.make_optimizer(name, [{"params": [x], "weight_decay": DECAY}], lr, betas)
-    factor = schedules.schedule_factor("uba" if annealed else "constant", steps)
+    factor = schedules.Schedule("uba" if annealed else "constant", steps)
     l1, ratio, box = torch.zeros(len(seeds)), torch.zeros(len(seeds)), 0.0
     for step in range(steps):
         with torch.no_grad():

@@ -136,7 +136,7 @@ def train(job: Job, sets: dict[str, samples.Rendered]) -> tuple[PreTrainedModel,
     settings = optimizers.settings_for(job.optimizer, 64, False, job.rate, None)
     kind, phi = SCHEDULES[job.schedule]
     warmup = uba.warmup_steps(WARMUP, len(steps))
-    factor = schedules.schedule_factor(kind, len(steps), warmup, phi)
+    factor = schedules.Schedule(kind, len(steps), warmup, phi)
     model = fresh_model(job.seed)
     head.add_labelled_head(model)
     matrices = [p for p in model.parameters() if p.ndim > 1]

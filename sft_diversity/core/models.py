@@ -202,12 +202,10 @@ def at_hand(name: str | Path | None, use: str, revision: str | None = None) -> M
     found = _here(name, use)
     if found is not None:
         return found
-    check_on_hub(str(name), use, revision)
-    with contextlib.suppress(Exception):  # not here
-        path = _snapshot(str(name), revision, fetch=False)
-        if any(path.rglob("*.safetensors")):  # else its tokenizer alone
-            return ModelFolder(path, str(name), use, commit=path.name)
-    return None
+    path = check_on_hub(str(name), use, revision)
+    if path is None or not any(path.rglob("*.safetensors")):  # its tokenizer alone
+        return None
+    return ModelFolder(path, str(name), use, commit=path.name)
 
 
 def is_hub_id(name: str) -> bool:
@@ -215,8 +213,8 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None
 
 
-def check_on_hub(name: str, use: str, revision: str | None = None) -> None:
-    """Refuse a Hub id that is neither in the Hub's cache nor known to the Hub; fetch nothing.
+def check_on_hub(name: str, use: str, revision: str | None = None) -> Path | None:
+    """Return what the Hub's cache has of an id, or None where the Hub knows it; fetch nothing.
 
     Raises
     ------
@@ -226,17 +224,17 @@ def check_on_hub(name: str, use: str, revision: str | None = None) -> None:
     from huggingface_hub import HfApi
 
     repository, _, given = name.partition("@")
+    with contextlib.suppress(Exception):  # all of many kinds mean: not here
+        return _snapshot(name, revision, fetch=False)
     with hub.talking():
         try:
-            _snapshot(name, revision, fetch=False)
-        except Exception:  # all of many kinds mean: not here
-            try:
-                HfApi().model_info(repository, revision=revision or given or None)
-            except Exception as fault:
-                raise UsageError(
-                    f"{use} `{name}` is no folder or file here, not in the Hub's cache, and the "
-                    f"Hub does not give it: {hub.reason(fault)}"
-                ) from None
+            HfApi().model_info(repository, revision=revision or given or None)
+        except Exception as fault:
+            raise UsageError(
+                f"{use} `{name}` is no folder or file here, not in the Hub's cache, and the Hub "
+                f"does not give it: {hub.reason(fault)}"
+            ) from None
+    return None
 
 
 def has_tokenizer(place: Path) -> bool:

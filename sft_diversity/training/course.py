@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.training import batches, optimizers, samples, schedules, uba
+from sft_diversity.training import batches, optimizers, samples, uba
 from sft_diversity.training.batches import Rows
+from sft_diversity.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from sft_diversity.core.models import ModelFolder
@@ -136,11 +137,12 @@ def resolve_settings(base: ModelFolder, config: FinetuneConfig) -> optimizers.Se
 
 def _schedule(
     config: FinetuneConfig, settings: optimizers.Settings, steps: int
-) -> tuple[optimizers.Settings, Callable[[int], float]]:
+) -> tuple[optimizers.Settings, Schedule]:
     """Return the settings, their rate scaled under `equal_area`, and the schedule."""
     warmup = uba.warmup_steps(config.warmup, steps)
     floor = config.lr_min / settings.lr
-    peak, factor = schedules.scaled_schedule(
-        config.schedule, steps, warmup, config.phi, floor, config.phases, config.equal_area
-    )
-    return replace(settings, lr=settings.lr * peak), factor
+    factor = Schedule(config.schedule, steps, warmup, config.phi, floor, config.phases)
+    if config.equal_area:
+        peak, factor = factor.equal_area()
+        settings = replace(settings, lr=settings.lr * peak)
+    return settings, factor

@@ -16,8 +16,8 @@ from sft_diversity.training.schedules import (
     KindOption,
     Phases,
     Phi,
+    Schedule,
     WarmUp,
-    scaled_schedule,
 )
 from sft_diversity.training.uba import uba_half, uba_mean, warmup_steps
 
@@ -80,9 +80,9 @@ def compare_schedules(options: ScheduleOptions, points: int = _POINTS) -> dict[s
 
 def _curve(options: ScheduleOptions, kind: Kind, warmup: int, shown: list[int]) -> dict[str, Any]:
     steps, phi, phases = options.steps, options.phi, options.phases
-    peak, factor = scaled_schedule(
-        kind, steps, warmup, phi, options.floor, phases, options.equal_area
-    )
+    peak, factor = 1.0, Schedule(kind, steps, warmup, phi, options.floor, phases)
+    if options.equal_area:
+        peak, factor = factor.equal_area()
     peak *= options.lr
     total = peak * math.fsum(map(factor, range(steps)))
     name = _NAMES.get(kind, kind) + (f", φ = {phi:g}" if kind == "uba" and not phases else "")

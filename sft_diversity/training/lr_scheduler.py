@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.training.schedules import Phase, schedule_factor
+from sft_diversity.training.schedules import Phase, Schedule
 from sft_diversity.training.uba import warmup_steps
 
 _SETTINGS = ("total_steps", "phi", "warmup", "eta_min", "phases")
@@ -74,7 +74,7 @@ class UBALR(LRScheduler):
                 f"schedule: eta_min is {eta_min:g}, above the learning rate {min(peaks):g}"
             )
         self._factors = [
-            schedule_factor(
+            Schedule(
                 "uba", total_steps, self.warmup, phi, eta_min / peak if peak else 0.0, phases or ()
             )
             for peak in peaks

@@ -7,7 +7,8 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -98,17 +99,11 @@ SHAPES: dict[Kind, Shape] = {
 }
 
 
-def schedule_factor(
-    kind: Kind,
-    total_steps: int,
-    warmup: int = 0,
-    phi: float = 2.0,
-    floor: float = 0.0,
-    phases: Sequence[Phase] = (),
-) -> Callable[[int], float]:
-    """Return the function from step to the share of the peak learning rate.
+@dataclass(frozen=True)
+class Schedule:
+    """The share of the peak learning rate, as a function of the step.
 
-    Parameters
+    Attributes
     ----------
     kind : {"uba", "cosine", "linear", "wsd", "step", "constant"}
         What follows warm-up.
@@ -130,20 +125,85 @@ def schedule_factor(
     UsageError
         If `phi` is not positive, or the phases do not make up the run.
     """
-    length = total_steps - warmup
-    spans = _spans(phases or (Phase(),), length, phi, floor)
-    starts, shape = [span.start for span in spans], SHAPES[kind]
 
-    def factor(step: int) -> float:
-        if step < warmup:
-            return spans[0].peak * ((step + 1) / (warmup + 1))
-        step -= warmup
-        span = spans[bisect.bisect_right(starts, step) - 1]
-        decay = shape(step - span.start, span.steps, span.phi)
+    kind: Kind
+    total_steps: int
+    warmup: int = 0
+    phi: float = 2.0
+    floor: float = 0.0
+    phases: Sequence[Phase] = ()
+
+    def __post_init__(self) -> None:
+        self(self.warmup)  # a wrong phi is refused here, not at the first step after warm-up
+
+    def __call__(self, step: int) -> float:
+        """Return the share at a step."""
+        if step < self.warmup:
+            return self._spans[0].peak * ((step + 1) / (self.warmup + 1))
+        step -= self.warmup
+        span = self._spans[bisect.bisect_right(self._spans, step, key=lambda s: s.start) - 1]
+        decay = SHAPES[self.kind](step - span.start, span.steps, span.phi)
         return span.floor + (span.peak - span.floor) * decay
 
-    factor(warmup)  # a wrong phi is refused here, not at the first step after warm-up
-    return factor
+    def equal_area(self) -> tuple[float, Schedule]:
+        """Return the peak at which rates sum to those of a cosine with peak 1, and its schedule.
+
+        Warm-up and the rate at the end, η_min, are the same in both: the new schedule's floor is
+        the old one's in the unit of the peak.
+
+        Notes
+        -----
+        The sums are those over the steps. Without warm-up and floor and for many steps it is the
+        ratio of means, for UBA (1 + √(φ/2))/2.
+        """
+
+        def at(peak: float) -> Schedule:
+            return replace(self, floor=self.floor / peak)
+
+        cosine = Schedule("cosine", self.total_steps, self.warmup, floor=self.floor)
+        one, two = self._area(), 2.0 * at(2.0)._area()
+        peak = 1.0 + (cosine._area() - one) / (two - one)  # the sum is affine in the peak
+        return peak, at(peak)
+
+    def _area(self) -> float:
+        return math.fsum(map(self, range(self.total_steps)))
+
+    @cached_property
+    def _spans(self) -> list[_Span]:
+        """The phases in steps, which make up the run."""
+        length, phases = self.total_steps - self.warmup, self.phases or (Phase(),)
+        spans, end = [], 0.0
+        for number, phase in enumerate(phases, 1):
+            start = end
+            if phase.length is not None:
+                end += phase.length * length if phase.length < 1 else phase.length
+            elif number == len(phases):
+                end = length
+            else:
+                raise UsageError(
+                    f"schedule: phase {number} of {len(phases)} has no length; only the last may "
+                    "not"
+                )
+            least = self.floor if phase.floor is None else phase.floor
+            if least > phase.peak:
+                raise UsageError(
+                    f"schedule: phase {number} peaks at {phase.peak:g} of the learning rate, below "
+                    f"the floor {least:g}; raise its peak or give it a lower floor"
+                )
+            first, last = round(start), round(end)
+            if last <= first:
+                raise UsageError(
+                    f"schedule: phase {number} would have no step (the run has {length:,} after "
+                    "warm-up); make it longer or leave it out"
+                )
+            phi = self.phi if phase.phi is None else phase.phi
+            spans.append(_Span(first, last - first, phase.peak, least, phi))
+        if round(end) != length:
+            raise UsageError(
+                f"schedule: the phases take {round(end):,} steps, but {length:,} follow warm-up; "
+                "leave out the last length, or give shares that sum to 1"
+            )
+        return spans
 
 
 @dataclass(frozen=True)
@@ -155,85 +215,3 @@ class _Span:
     peak: float
     floor: float
     phi: float
-
-
-def _spans(phases: Sequence[Phase], length: int, phi: float, floor: float) -> list[_Span]:
-    spans, end = [], 0.0
-    for number, phase in enumerate(phases, 1):
-        start = end
-        if phase.length is not None:
-            end += phase.length * length if phase.length < 1 else phase.length
-        elif number == len(phases):
-            end = length
-        else:
-            raise UsageError(
-                f"schedule: phase {number} of {len(phases)} has no length; only the last may not"
-            )
-        least = floor if phase.floor is None else phase.floor
-        if least > phase.peak:
-            raise UsageError(
-                f"schedule: phase {number} peaks at {phase.peak:g} of the learning rate, below the "
-                f"floor {least:g}; raise its peak or give it a lower floor"
-            )
-        first, last = round(start), round(end)
-        if last <= first:
-            raise UsageError(
-                f"schedule: phase {number} would have no step (the run has {length:,} after "
-                "warm-up); make it longer or leave it out"
-            )
-        own_phi = phi if phase.phi is None else phase.phi
-        spans.append(_Span(first, last - first, phase.peak, least, own_phi))
-    if round(end) != length:
-        raise UsageError(
-            f"schedule: the phases take {round(end):,} steps, but {length:,} follow warm-up; leave "
-            "out the last length, or give shares that sum to 1"
-        )
-    return spans
-
-
-def scaled_schedule(
-    kind: Kind,
-    total_steps: int,
-    warmup: int,
-    phi: float,
-    floor: float,
-    phases: Sequence[Phase],
-    equal_area: bool,
-) -> tuple[float, Callable[[int], float]]:
-    """Return a peak, and the function from step to the share of it; see `schedule_factor`.
-
-    The peak is 1, or under `equal_area` that of `equal_area_peak`; `floor` is in its unit, so that
-    the rate at the end stays.
-    """
-    peak = 1.0
-    if equal_area:
-        peak = equal_area_peak(kind, total_steps, warmup, phi, floor, phases)
-    return peak, schedule_factor(kind, total_steps, warmup, phi, floor / peak, phases)
-
-
-def equal_area_peak(
-    kind: Kind,
-    total_steps: int,
-    warmup: int = 0,
-    phi: float = 2.0,
-    floor: float = 0.0,
-    phases: Sequence[Phase] = (),
-) -> float:
-    """Return the peak at which a schedule's rates sum to those of a cosine with peak 1.
-
-    Warm-up and the rate at the end, η_min = `floor`, are the same in both.
-
-    Notes
-    -----
-    The sums are those over the steps. Without warm-up and floor and for many steps it is the ratio
-    of means, for UBA (1 + √(φ/2))/2.
-    """
-
-    def area(peak: float) -> float:
-        factor = schedule_factor(kind, total_steps, warmup, phi, floor / peak, phases)
-        return peak * math.fsum(map(factor, range(total_steps)))
-
-    cosine = schedule_factor("cosine", total_steps, warmup, floor=floor)
-    wanted = math.fsum(map(cosine, range(total_steps)))
-    at_one = area(1.0)
-    return 1.0 + (wanted - at_one) / (area(2.0) - at_one)  # the sum is affine in the peak

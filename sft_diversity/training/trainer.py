@@ -139,7 +139,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     ) -> LambdaLR:
         """Return our schedule on the trainer's optimizer."""
         if self.lr_scheduler is None:
-            self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, self._factor)
+            # A function's state is not saved, and an object's is; the step says all.
+            factor = lambda step: self._factor(step)  # noqa: E731
+            self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

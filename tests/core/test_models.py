@@ -95,7 +95,6 @@ def test_the_contents_are_the_key_under_a_hub_id_too(saved, tmp_path, monkeypatc
     monkeypatch.setattr(
         models, "_snapshot", lambda name, revision, fetch=True: [asked.append(name), at][1]
     )
-    monkeypatch.setattr(models, "check_on_hub", lambda *_: None)
     for find in (models.find, models.at_hand):
         found = find("me/model@main", "test: model")
         assert (found.key, found.name, found.commit) == (key(saved), "me/model@main", "c0ffee")

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler as schedulers
 import sft_diversity
 from sft_diversity import UBALR, Phase
 from sft_diversity.core.errors import UsageError
-from sft_diversity.training.schedules import schedule_factor
+from sft_diversity.training.schedules import Schedule
 
 PHASES = [Phase(length=0.5), Phase(peak=0.5, floor=0.1, phi=4.0)]
 
@@ -47,7 +47,7 @@ def test_phi_two_is_torchs_cosine():
 
 
 def test_its_rates_are_those_of_the_trainer():
-    factor = schedule_factor("uba", 60, 6, 5.0, 0.1, PHASES)
+    factor = Schedule("uba", 60, 6, 5.0, 0.1, PHASES)
     seen = walk(UBALR(optimizer(2e-3), 60, phi=5.0, warmup=0.1, eta_min=2e-4, phases=PHASES), 61)
     assert [rate for (rate,) in seen] == [2e-3 * factor(step) for step in range(61)]
 
@@ -93,7 +93,7 @@ def test_loading_a_state_leaves_the_optimizer_alone_as_torchs_schedulers_do():
 def by_torch(params):
     """UBA of 20 steps, 4 of them warm-up, with torch's own class: what `ours` is held to."""
     peaks = [group.get("initial_lr", group["lr"]) for group in params.param_groups]
-    factors = [schedule_factor("uba", 20, 4, 5.0, 1e-5 / peak) for peak in peaks]
+    factors = [Schedule("uba", 20, 4, 5.0, 1e-5 / peak) for peak in peaks]
     return schedulers.LambdaLR(params, factors)
 
 
@@ -198,4 +198,4 @@ def test_a_rate_that_is_a_tensor_stays_one():
     scheduler.step()
     rate = params.param_groups[0]["lr"]
     assert isinstance(rate, torch.Tensor)
-    assert rate.item() == pytest.approx(1e-3 * schedule_factor("uba", 10, phi=1.0)(1))
+    assert rate.item() == pytest.approx(1e-3 * Schedule("uba", 10, phi=1.0)(1))

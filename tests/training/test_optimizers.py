@@ -8,7 +8,7 @@ from sft_diversity.core import machine
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.training import optimizers
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.training.schedules import schedule_factor
+from sft_diversity.training.schedules import Schedule
 from sft_diversity.training.stage import finetune, plan
 
 
@@ -96,7 +96,7 @@ def test_constant_lion_comes_near_and_never_arrives(lr):
 
 @pytest.mark.parametrize("phi", [0.5, 2.0, 5.0])
 def test_lion_converges_under_uba(phi):
-    factor = schedule_factor("uba", 3_000, phi=phi)
+    factor = Schedule("uba", 3_000, phi=phi)
     assert descend(*random_starts(1.0), 3_000, factor=factor)[-1].abs().max() < 1e-3
 
 

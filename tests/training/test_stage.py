@@ -14,7 +14,7 @@ from sft_diversity.core.errors import BadRowsError, Interrupted, UsageError
 from sft_diversity.training import head
 from sft_diversity.training.batches import micro_batches, reading_order
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.training.schedules import schedule_factor
+from sft_diversity.training.schedules import Schedule
 from sft_diversity.training.stage import finetune, plan
 from tests.training.conftest import dialogue, write_subset
 
@@ -95,7 +95,7 @@ def test_it_trains_what_a_plain_loop_trains(undisturbed, base, rows, config):
     others = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule_factor("uba", STEPS, 1))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, Schedule("uba", STEPS, 1))
     order = reading_order(counts, 8, 0, epochs=2)
     for entry, step in zip(log_of(undisturbed), order.reshape(STEPS, 8), strict=True):
         loss = 0.0

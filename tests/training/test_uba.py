@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.training.schedules import schedule_factor
+from sft_diversity.training.schedules import Schedule
 from sft_diversity.training.uba import uba_factor, uba_half, uba_mean, warmup_steps
 
 phis = st.floats(0.01, 100.0)
@@ -62,7 +62,7 @@ def test_a_phi_that_is_not_positive_is_refused_with_the_reason(phi):
     with pytest.raises(UsageError, match="must be above 0"):
         uba_factor(1, 10, phi)
     with pytest.raises(UsageError, match="must be above 0"):
-        schedule_factor("uba", 10, phi=phi)
+        Schedule("uba", 10, phi=phi)
 
 
 def test_warm_up_is_a_share_or_a_number_of_steps():
@@ -78,12 +78,12 @@ def test_a_share_of_warm_up_leaves_a_step_at_the_peak(share, total):
     steps = warmup_steps(share, total)
     assert 0 <= steps < total
     assert steps in (math.ceil(share * total), total - 1)
-    factor = schedule_factor("uba", total, steps)
+    factor = Schedule("uba", total, steps)
     assert max(factor(step) for step in range(total)) == factor(steps) == 1.0
     assert factor(total) == 0.0
 
 
 @pytest.mark.parametrize(("total", "expected"), [(1, [1.0]), (2, [0.5, 1.0]), (3, [0.5, 1.0, 0.5])])
 def test_short_runs_with_the_default_warm_up(total, expected):
-    factor = schedule_factor("uba", total, warmup_steps(0.03, total))
+    factor = Schedule("uba", total, warmup_steps(0.03, total))
     assert [factor(step) for step in range(total)] == pytest.approx(expected)
