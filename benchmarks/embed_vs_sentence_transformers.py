@@ -31,7 +31,7 @@ from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding import pool
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.batches import Batch, cut
-from sft_diversity.embedding.encoders import find_encoder
+from sft_diversity.embedding.encoders import ENCODERS
 from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place_encoder
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,7 +50,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     config = EmbedConfig(encoder=asked.encoder)
-    files = find_encoder(asked.encoder)
+    files = ENCODERS.find(asked.encoder)
     placement = place_encoder(config)
     ours = load_encoder(files, config, placement.precision, placement.device)
     texts = _texts(asked.corpus, asked.texts, asked.seed)

@@ -34,7 +34,7 @@ from sft_diversity.core.folder import Work, open_draft
 from sft_diversity.core.progress import Progress
 from sft_diversity.training import course, samples
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.training.models import find_base, load_base, load_right_padding_tokenizer
+from sft_diversity.training.models import BASES, load_base, load_right_padding_tokenizer
 from sft_diversity.training.team import Team
 
 RESULTS = Path(__file__).parent / "results" / "finetune_vs_trl.json"
@@ -50,7 +50,7 @@ def lay_out(subset: Path, model: str | None, steps: int, grouped: bool) -> tuple
         model=model, steps=steps, batch_size=BATCH, micro_batch_size=MICRO, lr=LR,
         schedule="constant", warmup=0, on_truncation="trim",
     )  # fmt: skip
-    base = find_base(model)
+    base = BASES.find(model)
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     rendered = samples.render_samples(

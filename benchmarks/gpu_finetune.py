@@ -29,7 +29,7 @@ from sft_diversity.core.progress import Progress
 from sft_diversity.training import batches, optimizers, theory, trainer
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.course import Course
-from sft_diversity.training.models import find_base
+from sft_diversity.training.models import BASES
 from sft_diversity.training.samples import Rendered
 from sft_diversity.training.team import Team
 
@@ -129,7 +129,7 @@ def measure(model: Path, asked: argparse.Namespace, options: dict[str, Any]) -> 
             draft = open_draft(Path(scratch) / "out", Work("finetune", 0, {}, {}))
             bar = Progress("", asked.steps, "steps", silent=True)
             made = trainer.build_trainer(
-                course, find_base(str(model)), _tokenizer(model), config, dtype, draft, bar,
+                course, BASES.find(str(model)), _tokenizer(model), config, dtype, draft, bar,
                 Team(),
             )  # fmt: skip
             made.add_callback(Clock())

@@ -200,10 +200,10 @@ def assembling(corpus: Path, place: Path, rows: int) -> dict[str, float]:
     """
     from sft_diversity.embedding import batches, stage
     from sft_diversity.embedding import cache as caches
-    from sft_diversity.embedding.encoders import find_encoder
+    from sft_diversity.embedding.encoders import ENCODERS
 
     cut = resharded(corpus, place / "corpus", rows, SHARDS)
-    files, config = find_encoder("packaged"), stage.EmbedConfig()
+    files, config = ENCODERS.find("packaged"), stage.EmbedConfig()
     at = stage.cache_folder(place / "work", config, files, stage.place_encoder(config))
     rng, texts = np.random.default_rng(0), 0
     for batch in batches.missing_texts(parts.slices(cut), config.components, caches.Vectors(at)):
@@ -231,11 +231,11 @@ def _worker(verb: str) -> Callable[[Slice], object]:
         import torch
 
         from sft_diversity.embedding.batches import encode
-        from sft_diversity.embedding.encoders import find_encoder
+        from sft_diversity.embedding.encoders import ENCODERS
         from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place_encoder
 
         torch.set_num_threads(1)
-        files, config = find_encoder("packaged"), EmbedConfig(workers=1)
+        files, config = ENCODERS.find("packaged"), EmbedConfig(workers=1)
         at = place_encoder(config)
         encoder = load_encoder(files, config, at.precision, "cpu")
 

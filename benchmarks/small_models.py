@@ -52,7 +52,7 @@ def read_texts(corpus: Path, count: int) -> Texts:
     """Render the first samples of a corpus; it is ordered by content hash, so they are a draw."""
     source, tokenizer = (
         samples.find_samples(corpus),
-        models.load_right_padding_tokenizer(models.find_base(None)),
+        models.load_right_padding_tokenizer(models.BASES.find(None)),
     )
     chat.ensure_template(tokenizer)
     first = samples.Source(source.files[:1], source.key, source.stage)
@@ -73,7 +73,7 @@ def make_model(width: int, seed: int) -> Any:
     """Return a Llama model of two layers with random weights, heads of 32, tied embeddings."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(models.find_base(None).path)
+    config = AutoConfig.from_pretrained(models.BASES.find(None).path)
     config.hidden_size, config.intermediate_size = width, 11 * width // 4
     config.num_hidden_layers, config.head_dim = LAYERS, 32
     config.num_attention_heads = config.num_key_value_heads = width // 32

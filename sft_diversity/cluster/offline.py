@@ -120,17 +120,17 @@ def _fetch_apart(found: Sequence[Need], profile: Profile) -> None:
 
 
 def _fetch(need: Need) -> None:
-    from sft_diversity.embedding.encoders import find_encoder
+    from sft_diversity.embedding.encoders import ENCODERS
     from sft_diversity.levels.tokenizing import load_tokenizer
-    from sft_diversity.scoring.model import find_model
-    from sft_diversity.training.models import find_base
+    from sft_diversity.scoring.model import MODELS
+    from sft_diversity.training.models import BASES
 
     if need.kind == "model":
-        find_base(need.name, need.revision)
+        BASES.find(need.name, need.revision)
     elif need.kind == "scored model":
-        find_model(need.name)
+        MODELS.find(need.name)
     elif need.kind == "encoder":
-        find_encoder(need.name, need.revision)
+        ENCODERS.find(need.name, need.revision)
     else:
         load_tokenizer(need.name)
 

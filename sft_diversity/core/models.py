@@ -11,7 +11,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,12 +24,15 @@ from sft_diversity.core.hashing import content_key, file_key
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+#: The name of the encoder that comes in a package.
+PACKAGED = "packaged"
+#: What an adapter says of itself.
+ADAPTER = "adapter_config.json"
 #: The files of a model that are fetched and that its key stands for.
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 #: Files among them that others put beside a model, and folders of its exports.
 _BESIDES = {folder.MANIFEST, "work.json", "training.json", "trainer_state.json"}
 _EXPORTS = ("onnx", "openvino", "coreml")
-_ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -87,23 +90,27 @@ class ModelFolder:
     @property
     def base(self) -> ModelFolder | None:
         """The model that an adapter sits on; None where this is a whole one."""
-        name = self._base_name()
-        return None if name is None else find(name, self.use)
+        name = self.base_name
+        return None if name is None else Finder(self.use).find(name)
 
-    def check(self) -> None:
-        """Refuse a folder without a model, or an adapter whose base is nowhere; fetch nothing.
+    @property
+    def base_name(self) -> str | None:
+        """How an adapter names its base.
 
         Raises
         ------
-        UsageError, DataError
+        DataError
+            If it names none.
         """
-        if not any((self.path / name).is_file() for name in ("config.json", _ADAPTER)):
-            raise UsageError(
-                f"{self.use} {self.path} holds no model (no config.json); name a model folder"
-            )
-        base = self._base_name()
-        if base is not None:
-            at_hand(base, self.use)
+        if (self.path / "config.json").is_file() or not (self.path / ADAPTER).is_file():
+            return None
+        try:
+            adapter = json.loads((self.path / ADAPTER).read_text("utf-8"))
+            return str(adapter["base_model_name_or_path"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(
+                f"{self.use} {self.path / ADAPTER} names no base model; mend or merge it"
+            ) from None
 
     @cached_property
     def config(self) -> Any:
@@ -147,65 +154,73 @@ class ModelFolder:
             total += sum(math.prod(shape) for shape in shapes)
         return total
 
-    def _base_name(self) -> str | None:
-        if (self.path / "config.json").is_file() or not (self.path / _ADAPTER).is_file():
-            return None
-        try:
-            adapter = json.loads((self.path / _ADAPTER).read_text("utf-8"))
-            return str(adapter["base_model_name_or_path"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise DataError(
-                f"{self.use} {self.path / _ADAPTER} names no base model; mend or merge it"
-            ) from None
+
+def takes_all(model: ModelFolder) -> None:
+    """Refuse no model."""
 
 
-def find(name: str | Path | None, use: str, revision: str | None = None) -> ModelFolder:
-    """Return where a model lies, fetched from the Hub if it is not here.
+@dataclass(frozen=True)
+class Finder:
+    """Finds models for one use; what it says of them begins with it.
 
-    Parameters
+    Attributes
     ----------
-    name : path or str or None
-        A folder, or a Hub id, which may say its revision (`NAME@REVISION`); None is the offline
-        base model.
     use : str
         See `ModelFolder`.
-    revision : str, optional
-        Branch, tag or commit on the Hub; default: its main branch.
-
-    Raises
-    ------
-    UsageError
-        If it can be neither.
-    DataError
-        If the Hub does not give it.
+    check : callable
+        Raises UsageError or DataError for a folder that lacks what the use needs.
     """
-    found = _here(name, use)
-    if found is not None:
+
+    use: str
+    check: Callable[[ModelFolder], None] = takes_all
+
+    def find(self, name: str | Path | None, revision: str | None = None) -> ModelFolder:
+        """Return where a model lies, fetched from the Hub if it is not here.
+
+        Parameters
+        ----------
+        name : path or str or None
+            A folder, or a Hub id, which may say its revision (`NAME@REVISION`); None is the offline
+            base model, `packaged` the encoder that comes in a package.
+        revision : str, optional
+            Branch, tag or commit on the Hub; default: its main branch.
+
+        Raises
+        ------
+        UsageError
+            If it can be none of these, or `check` refuses it.
+        DataError
+            If the Hub does not give it.
+        """
+        found = _here(name, self.use)
+        if found is None:
+            try:
+                path = _snapshot(str(name), revision)
+            except Exception as fault:  # hub clients raise dozens of kinds
+                raise DataError(
+                    f"{self.use} `{name}` is no folder here and the Hub does not give it: "
+                    f"{hub.reason(fault)}"
+                ) from None
+            found = ModelFolder(path, str(name), self.use, commit=path.name)
+        self.check(found)
         return found
-    try:
-        path = _snapshot(str(name), revision)
-    except Exception as fault:  # hub clients raise dozens of kinds
-        raise DataError(
-            f"{use} `{name}` is no folder here and the Hub does not give it: {hub.reason(fault)}"
-        ) from None
-    return ModelFolder(path, str(name), use, commit=path.name)
 
+    def at_hand(self, name: str | Path | None, revision: str | None = None) -> ModelFolder | None:
+        """Return as `find` what is here, and None for what is to be fetched; fetch nothing.
 
-def at_hand(name: str | Path | None, use: str, revision: str | None = None) -> ModelFolder | None:
-    """Return as `find` what is here, and None for what is to be fetched; fetch nothing.
-
-    Raises
-    ------
-    UsageError
-        If the Hub does not know it either, or cannot be asked.
-    """
-    found = _here(name, use)
-    if found is not None:
+        Raises
+        ------
+        UsageError
+            Also if the Hub does not know it, or cannot be asked.
+        """
+        found = _here(name, self.use)
+        if found is None:
+            path = check_on_hub(str(name), self.use, revision)
+            if path is None or not any(path.rglob("*.safetensors")):  # its tokenizer alone
+                return None
+            found = ModelFolder(path, str(name), self.use, commit=path.name)
+        self.check(found)
         return found
-    path = check_on_hub(str(name), use, revision)
-    if path is None or not any(path.rglob("*.safetensors")):  # its tokenizer alone
-        return None
-    return ModelFolder(path, str(name), use, commit=path.name)
 
 
 def is_hub_id(name: str) -> bool:
@@ -298,6 +313,8 @@ def without_bars() -> Iterator[None]:
 
 
 def _here(name: str | Path | None, use: str) -> ModelFolder | None:
+    if name == PACKAGED:
+        return ModelFolder(resources.packaged_encoder(), "all-MiniLM-L6-v2", use)
     path = resources.tiny_base() if name is None else Path(name).expanduser()
     if path.is_dir():
         return ModelFolder(path, path.resolve().name, use)

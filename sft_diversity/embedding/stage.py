@@ -18,12 +18,12 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
-from sft_diversity.core.models import ModelFolder
+from sft_diversity.core.models import PACKAGED, ModelFolder
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.embedding import batches, pool
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Backend, Encoder, Placement
-from sft_diversity.embedding.encoders import PACKAGED, find_encoder, look_for_encoder
+from sft_diversity.embedding.encoders import ENCODERS
 
 VERSION = 1
 # rough, for plans only: tokens a second and worker with the packaged encoder
@@ -87,10 +87,10 @@ def check_encoder(config: EmbedConfig) -> Placement:
     Raises
     ------
     UsageError
-        See `place_encoder` and `look_for_encoder`.
+        See `place_encoder` and `models.Finder.at_hand`.
     """
     placement = place_encoder(config)
-    look_for_encoder(config.encoder, config.revision)
+    ENCODERS.at_hand(config.encoder, config.revision)
     return placement
 
 
@@ -99,7 +99,7 @@ def needs(config: EmbedConfig, ask: Ask) -> None:
     placement = check_encoder(config)
     ask.resolve(precision=placement.precision)
     if ask.corpus().there:
-        encoder = (look_for_encoder if ask.dry else find_encoder)(config.encoder, config.revision)
+        encoder = (ENCODERS.at_hand if ask.dry else ENCODERS.find)(config.encoder, config.revision)
         ask.key("encoder", encoder.key if encoder else None)
 
 
@@ -126,7 +126,7 @@ def embed_slices(job: Job[EmbedConfig]) -> None:
     job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": 0}
     if not left:
         return
-    encoder = find_encoder(config.encoder, config.revision)
+    encoder = ENCODERS.find(config.encoder, config.revision)
     wanted = [unit.what for unit in left]
     only = batches.keys_in(wanted, config.components) if len(left) < len(job.units) else None
     cache = caches.Vectors(cache_folder(job.work, config, encoder, placement), only=only)
@@ -155,7 +155,7 @@ def join(job: Job[EmbedConfig]) -> Result:
     rows = max(told["rows"] for told in figures.values())
     if not rows:
         raise DataError("embed: the corpus has no rows; look at what ingest dropped")
-    encoder = find_encoder(config.encoder, config.revision)
+    encoder = ENCODERS.find(config.encoder, config.revision)
     return Result(
         rows=folder.rows_account(rows, rows, {}),
         figures={
@@ -202,7 +202,7 @@ def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
         "precision": placement.precision,
         "workers": placement.workers,
     }
-    encoder = look_for_encoder(config.encoder, config.revision)
+    encoder = ENCODERS.at_hand(config.encoder, config.revision)
     if encoder is None:
         return said | {"reason": "the encoder would be downloaded first"}
     cache = caches.Vectors(cache_folder(ask.work, config, encoder, placement))

@@ -13,7 +13,7 @@ from sft_diversity.core.stage import Tool
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.embedding.base import Encoder, Placement
 from sft_diversity.embedding.batches import encode
-from sft_diversity.embedding.encoders import find_encoder, look_for_encoder
+from sft_diversity.embedding.encoders import ENCODERS
 from sft_diversity.embedding.pool import threads
 from sft_diversity.embedding.stage import (
     VERSION,
@@ -33,7 +33,7 @@ def text_encoder(config: EmbedConfig, dry: bool = False) -> Tool:
     it comes with, nor on the number of workers.
     """
     placement = place_encoder(config)
-    encoder = (look_for_encoder if dry else find_encoder)(config.encoder, config.revision)
+    encoder = (ENCODERS.at_hand if dry else ENCODERS.find)(config.encoder, config.revision)
     if encoder is None:
         return Tool(None, {}, partial(_no_encoder, config))
     facts = {

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sft_diversity.core import machine, models
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.models import ModelFolder
+from sft_diversity.core.models import ADAPTER, Finder, ModelFolder
 from sft_diversity.endpoint.config import completions_url, is_url
 
 #: Options that suites share.
@@ -29,48 +29,35 @@ KeyEnv = Annotated[
     Field(exclude=True, description="environment variable that holds its key; none sends no key"),
 ]
 
-_USE = "score: model"
+
+def _is_model(model: ModelFolder) -> None:
+    """Refuse a folder without a model, or an adapter whose base is nowhere; fetch nothing."""
+    if not any((model.path / name).is_file() for name in ("config.json", ADAPTER)):
+        raise UsageError(
+            f"{model.use} {model.path} holds no model (no config.json); name a model folder"
+        )
+    if model.base_name is not None:
+        MODELS.at_hand(model.base_name)
 
 
-def find_model(model: Path | str | None) -> ModelFolder:
-    """Return a model to score: a folder, the output of `finetune`, or a Hub id, fetched for it.
-
-    Raises
-    ------
-    UsageError
-        If it is none of these, or the folder holds no model.
-    DataError
-        If the Hub does not give it.
-    """
-    _refuse_url(model)
-    found = models.find(model, _USE)
-    found.check()
-    return found
+#: Whole models, and adapters on one.
+MODELS = Finder("score: model", _is_model)
 
 
 def needed(model: Path | str | None, dry: bool) -> ModelFolder | None:
-    """Return as `find_model`; where nothing is to be fetched (`dry`), None for what the Hub has.
+    """Return a model to score; where nothing is to be fetched (`dry`), None for what the Hub has.
 
     Raises
     ------
     UsageError
-        If it is no model here, nor in the Hub's cache or on the Hub; saying what it is instead.
+        If it is none; saying what it is instead.
     """
-    if not dry:
-        return find_model(model)
-    _refuse_url(model)
-    found = models.at_hand(model, _USE)
-    if found is not None:
-        found.check()
-    return found
-
-
-def _refuse_url(model: Path | str | None) -> None:
     if model is not None and is_url(model):
         raise UsageError(
             f"score: {model} is an endpoint, which gives no likelihoods of texts; name a model "
             "folder or a Hub id, or score its answers with --suite pairwise or harness"
         )
+    return MODELS.at_hand(model) if dry else MODELS.find(model)
 
 
 def check_answering(name: str, model_name: str | None, option: str = "--model-name") -> None:

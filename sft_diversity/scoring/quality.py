@@ -65,7 +65,7 @@ def judge_slices(job: Job[QualityConfig]) -> None:
     if not job.left():
         return
     config = job.config
-    source = models.find_model(config.model)
+    source = models.MODELS.find(config.model)
     device, dtype = models.resolve(config.device, config.dtype)
     model, tokenizer = models.load_model(source, device, dtype, config.trust_remote_code)
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
@@ -86,7 +86,7 @@ def join(job: Job[QualityConfig]) -> Result:
     given = (pq.read_table(path, columns=["given"])["given"].to_numpy() for path in job.files())
     unscored = sum(int(np.isnan(values).sum()) for values in given)
     rows = sum(unit.rows for unit in job.units)
-    source = models.find_model(job.config.model)
+    source = models.MODELS.find(job.config.model)
     length = _length(job.config, source)
     return Result(
         rows=folder.rows_account(rows, rows, {}),

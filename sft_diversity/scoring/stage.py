@@ -83,7 +83,7 @@ def join(job: Job[ScoreConfig]) -> Result:
         If an evaluation file is broken, the model does not load, or its loss is not finite.
     """
     config, (sets, eval_dir) = job.config, sets_of(job.config)
-    model = models.find_model(job.subject)
+    model = models.MODELS.find(job.subject)
     max_length = _length(config, model)
     device, dtype = models.resolve(config.device, config.dtype)
     loaded: tuple[Any, Any] | None = None

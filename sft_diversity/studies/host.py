@@ -15,7 +15,7 @@ from typing import Any
 from sft_diversity.core import children, stopping
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.studies import runs
-from sft_diversity.training.models import find_base
+from sft_diversity.training.models import BASES
 
 _POLL_S = 0.1
 
@@ -54,7 +54,7 @@ def _load(place: Path) -> None:
     _ = transformers.AutoModelForCausalLM, transformers.AutoTokenizer, _trainer, _heldout
     options = runs.thaw(place)["finetune"]
     with contextlib.suppress(SftdivError):  # each run will say it
-        _ = find_base(options.get("model"), options.get("revision")).key
+        _ = BASES.find(options.get("model"), options.get("revision")).key
 
 
 def _obey(place: Path, order: dict[str, Any], running: dict[int, str]) -> None:

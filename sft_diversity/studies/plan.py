@@ -16,7 +16,7 @@ from sft_diversity.studies.cells import Run
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.studies.costs import Cost
 from sft_diversity.training import stage as finetuning
-from sft_diversity.training.models import find_base
+from sft_diversity.training.models import BASES
 
 # For estimates alone.
 _TOKENISED_PER_S, _MEASURED_PER_S, _SUBSET_BYTES_PER_ROW = 1_500.0, 600.0, 800
@@ -58,7 +58,7 @@ def estimate_study(
         Subsets whose metrics are to be made.
     """
     training = study.finetuning
-    base = find_base(training.model, training.revision)
+    base = BASES.find(training.model, training.revision)
     scored = scoring.estimate_heldout(study.scoring)["seconds"] * 2 / study.threads
     tokens, seconds = 0.0, 0.0
     for run in left:

@@ -42,7 +42,7 @@ from sft_diversity.studies import cells as grid
 from sft_diversity.studies.cells import Cell
 from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
-from sft_diversity.training.models import find_base
+from sft_diversity.training.models import BASES
 from sft_diversity.verbs import data, selecting
 
 VERSION = 1
@@ -212,7 +212,7 @@ def sizes(study: StudyConfig, made: Sequence[Cell], place: Path) -> dict[str, pa
     """
     subsets = {cell.name: place / "subsets" / cell.name for cell in made}
     training = study.finetuning
-    base = find_base(training.model, training.revision)
+    base = BASES.find(training.model, training.revision)
     inputs = {name: read_manifest(at)["key"] for name, at in subsets.items()}
     work = Work("sizes", VERSION, inputs | {"model": base.key}, {"max": training.max_length})
     draft = open_draft(place / "sizes", work)

@@ -20,7 +20,7 @@ from sft_diversity.scoring import stage as scoring
 from sft_diversity.studies.cells import Run
 from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
-from sft_diversity.training.models import find_base
+from sft_diversity.training.models import BASES
 from sft_diversity.verbs import training
 from sft_diversity.verbs.measuring import measure as measure_verb
 
@@ -68,7 +68,7 @@ def run_keys(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]
     training, score = study.finetuning, study.scoring
     shared = {
         "version": [VERSION, finetuning.VERSION, scoring.VERSION],
-        "model": find_base(training.model, training.revision).key,
+        "model": BASES.find(training.model, training.revision).key,
         "finetune": training.model_dump(mode="json", exclude={"model", "revision"}),
         "score": score.model_dump(mode="json", exclude={"eval_dir"}),
         "eval": scoring.file_keys(*scoring.sets_of(score)),

@@ -6,44 +6,28 @@ from typing import TYPE_CHECKING
 
 from sft_diversity.core import models
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.models import ModelFolder
+from sft_diversity.core.models import Finder, ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_USE = "finetune: model"
 
-
-def find_base(model: str | None, revision: str | None = None) -> ModelFolder:
-    """Find a model to train, or fetch it from the Hub; None is the offline base model.
-
-    Raises
-    ------
-    UsageError
-        If it is neither a folder nor a Hub id, or lacks a config, safetensors or a tokenizer.
-    DataError
-        If the Hub does not give it.
-    """
-    return _whole(models.find(model, _USE, revision))
-
-
-def look_for_base(model: str | None, revision: str | None = None) -> ModelFolder | None:
-    """Return as `find_base` what is here, None for what the Hub has; fetch nothing."""
-    base = models.at_hand(model, _USE, revision)
-    return None if base is None else _whole(base)
-
-
-def _whole(base: ModelFolder) -> ModelFolder:
+def _is_whole(base: ModelFolder) -> None:
     if not (base.path / "config.json").is_file():
-        raise UsageError(f"{_USE} {base.path} has no config.json; name a folder of a whole model")
+        raise UsageError(
+            f"{base.use} {base.path} has no config.json; name a folder of a whole model"
+        )
     if not any(base.path.glob("*.safetensors")):
         raise UsageError(
-            f"{_USE} {base.path} has no weights as safetensors, and pickled ones are not loaded; "
-            "convert them, or name another --model"
+            f"{base.use} {base.path} has no weights as safetensors, and pickled ones are not "
+            "loaded; convert them, or name another --model"
         )
     if not models.has_tokenizer(base.path):
-        raise UsageError(f"{_USE} {base.path} has no tokenizer; put the model's own there")
-    return base
+        raise UsageError(f"{base.use} {base.path} has no tokenizer; put the model's own there")
+
+
+#: Models with a config, safetensors and a tokenizer.
+BASES = Finder("finetune: model", _is_whole)
 
 
 def load_right_padding_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:

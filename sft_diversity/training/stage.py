@@ -23,11 +23,7 @@ from sft_diversity.core.folder import (
 from sft_diversity.core.models import ModelFolder, without_bars
 from sft_diversity.training import checkpoints, course, optimizers, output, reporters, samples, team
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.training.models import (
-    find_base,
-    load_right_padding_tokenizer,
-    look_for_base,
-)
+from sft_diversity.training.models import BASES, load_right_padding_tokenizer
 
 VERSION = 5
 
@@ -73,8 +69,8 @@ def finetune(
     crew = team.join_team()
     crew.by_leader(lambda: check_finetune(subset, out, config))
     say = say if crew.leads else _silence
-    crew.by_leader(lambda: find_base(config.model, config.revision))  # one downloads, not all
-    source, base = samples.find_samples(subset), find_base(config.model, config.revision)
+    crew.by_leader(lambda: BASES.find(config.model, config.revision))  # one downloads, not all
+    source, base = samples.find_samples(subset), BASES.find(config.model, config.revision)
     draft = crew.by_leader(lambda: _open(out, _work(source, base, config)))
     say(f"finetune: {draft.reason}")
     if draft.reused:
@@ -159,7 +155,7 @@ def check_options(config: FinetuneConfig) -> None:
     """Refuse options whose model, packages or GPU are not there; nothing is fetched."""
     reporters.check_reporters(config.report_to)
     optimizers.check_optimizer(config.optimizer)
-    look_for_base(config.model, config.revision)
+    BASES.at_hand(config.model, config.revision)
 
 
 def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
@@ -173,7 +169,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         first, as `reason` then says.
     """
     check_finetune(subset, out, config)
-    source, base = samples.find_samples(subset), look_for_base(config.model, config.revision)
+    source, base = samples.find_samples(subset), BASES.at_hand(config.model, config.revision)
     tokens = samples.estimate_tokens(source, config.max_length)
     planned = {"stage": "finetune", "out": str(out), "rows": len(tokens)}
     if base is None:

@@ -16,6 +16,8 @@ from sft_diversity.core.folder import Work, open_draft
 from sft_diversity.training.models import load_base
 from tests import tiny
 
+MODELS = models.Finder("test: model")
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
@@ -37,7 +39,7 @@ def read(monkeypatch):
 
 
 def key(place):
-    return models.find(place, "test: model").key
+    return MODELS.find(place).key
 
 
 def test_a_key_is_of_what_a_model_computes_with(saved, tmp_path):
@@ -95,44 +97,43 @@ def test_the_contents_are_the_key_under_a_hub_id_too(saved, tmp_path, monkeypatc
     monkeypatch.setattr(
         models, "_snapshot", lambda name, revision, fetch=True: [asked.append(name), at][1]
     )
-    for find in (models.find, models.at_hand):
-        found = find("me/model@main", "test: model")
+    for find in (MODELS.find, MODELS.at_hand):
+        found = find("me/model@main")
         assert (found.key, found.name, found.commit) == (key(saved), "me/model@main", "c0ffee")
     (at / "model.safetensors").unlink()  # its tokenizer alone was fetched
-    assert models.at_hand("me/model", "test: model") is None
+    assert MODELS.at_hand("me/model") is None
 
 
 def test_an_adapter_is_keyed_with_its_base_and_reads_as_far(saved, tmp_path):
     (tmp_path / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": str(saved)})
     )
-    adapter = models.find(tmp_path, "test: model")
-    adapter.check()
-    assert adapter.context == models.find(saved, "test: model").context == 512
+    adapter = MODELS.find(tmp_path)
+    assert adapter.context == MODELS.find(saved).context == 512
     before = adapter.key
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(DataError, match="names no base model"):
-        models.find(tmp_path, "test: model").check()
+        _ = MODELS.find(tmp_path).key
     assert before not in (key(saved), None)
 
 
 @pytest.mark.parametrize("name", ["./nope", "/no/where", "../nope", "a/b/c"])
 def test_what_can_be_no_hub_id_is_refused_without_asking_for_it(name):
-    for find in (models.find, models.at_hand):
+    for find in (MODELS.find, MODELS.at_hand):
         with pytest.raises(UsageError, match=r"test: model .*no such folder; name a folder or"):
-            find(name, "test: model")
+            find(name)
 
 
 def test_a_broken_model_is_one_line(saved, tmp_path):
     broken = shutil.copytree(saved, tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(DataError, match="test: model broken does not load: ") as told:
-        models.load_causal_lm(models.find(broken, "test: model"), "float32")
+        models.load_causal_lm(MODELS.find(broken), "float32")
     assert "\n" not in str(told.value)
 
 
 def test_models_loaded_from_threads_keep_their_tied_heads(saved, monkeypatch):
-    base = models.find(saved, "test: model")
+    base = MODELS.find(saved)
     plain, tie = AutoModelForCausalLM.from_pretrained, PreTrainedModel.tie_weights
     inside, most = [], []
 

