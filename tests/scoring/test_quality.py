@@ -10,7 +10,6 @@ import torch
 from sft_diversity import ingest
 from sft_diversity.core import quality
 from sft_diversity.core.chat import ensure_template, reference
-from sft_diversity.scoring import quality as judging
 from tests.making import make
 
 ROWS = [
