@@ -18,7 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -27,8 +27,8 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
 from sft_diversity.core.tokens import TokenPass
-from sft_diversity.levels.stage import Strategy
 from sft_diversity.selection.config import SelectConfig
+from sft_diversity.selection.grid import STRATEGIES
 from sft_diversity.selection.pool import Pool
 from sft_diversity.stages import store
 
@@ -68,7 +68,7 @@ def open_all(corpus: Path, work: Path, tokenizer: str | None) -> dict[str, Pool]
         for name in COMPONENTS
     }
     pools = {}
-    for strategy in get_args(Strategy):
+    for strategy in STRATEGIES:
         place = kept.get("index", {"strategy": strategy, **counted}, corpus).path
         manifest = folder.read_manifest(place)
         said = manifest["config"] | manifest["result"]
@@ -114,13 +114,13 @@ def run(made: Cells, sizes: list[int]) -> dict[str, Any]:
     """Return the cells and what was checked over them."""
     made.kept.say = _hush
     started = time.perf_counter()
-    for strategy in get_args(Strategy):
+    for strategy in STRATEGIES:
         made.kept.prepare("select", made.config(strategy=strategy, size=1), made.corpus)
     making_s = time.perf_counter() - started
     cells, seconds = [], {}
     for size in sizes:
         started = time.perf_counter()
-        for strategy in get_args(Strategy):
+        for strategy in STRATEGIES:
             for diversity in DIVERSITIES:
                 config = made.config(strategy=strategy, size=size, diversity=diversity)
                 cells.append(made.cell(config))
@@ -179,7 +179,7 @@ def checks(cells: list[dict[str, Any]], entropy: list[dict[str, Any]]) -> dict[s
 def again(made: Cells, sizes: list[int]) -> dict[str, Any]:
     """Return whether a repeated cell has equal bytes, and how far another seed's set overlaps."""
     differ, overlap = [], {}
-    for strategy in get_args(Strategy):
+    for strategy in STRATEGIES:
         one = made.config(strategy=strategy, size=sizes[-1], diversity=50)
         first, second = (made.cell(one, name) for name in ("-a", "-b"))
         if first["sha256"] != second["sha256"]:

@@ -15,17 +15,17 @@ import itertools
 import json
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import folder, machine
-from sft_diversity.levels.stage import Strategy
 from sft_diversity.selection.config import Fill
 from sft_diversity.selection.dial import Dial, make_dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.greedy import cover
+from sft_diversity.selection.grid import STRATEGIES
 from sft_diversity.selection.peeling import Peeling, peel
 
 SIZES = (25, 50, 100, 200, 500, 1_000, 2_000, 10_000)
@@ -43,7 +43,7 @@ def main() -> None:
     asked = parser.parse_args()
     pools = open_all(asked.corpus, asked.work, asked.tokenizer)
     cells = []
-    for strategy in get_args(Strategy):
+    for strategy in STRATEGIES:
         peeling = peel(pools[strategy].kinds)
         for size in SIZES:
             if size <= peeling.eligible:

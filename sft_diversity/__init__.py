@@ -1,10 +1,12 @@
 """sft-diversity: select, fine-tune, score and export diverse subsets of SFT data.
 
-    from sft_diversity import select
-    select("pool.jsonl", strategy="micro-response", size=10_000, diversity=67, out="subset")
+    import sft_diversity as sd
+    picked = sd.select(dataset, size=10_000, strategy="micro-response", diversity=67)
+    picked.to_dataset(), picked.rows, picked.figures
 
-The verbs of the command line are functions here, with the same names and options. Each name is
-loaded when it is asked for (PEP 562): importing the package costs next to nothing.
+`select` takes data in memory or a path. The other verbs of the command line are functions here too,
+with the same names and options. Each name is loaded when it is asked for (PEP 562): importing the
+package costs next to nothing.
 """
 
 from importlib import import_module
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sft_diversity.cluster.stage import cancel, retry, status, submit
+    from sft_diversity.library import Selection, Subset, select
     from sft_diversity.studies.stage import study
     from sft_diversity.training.lr_scheduler import UBALR
     from sft_diversity.training.schedules import Phase
@@ -27,10 +30,11 @@ if TYPE_CHECKING:
         verify,
     )
     from sft_diversity.verbs.measuring import measure, report
-    from sft_diversity.verbs.selecting import diff, explain, select
+    from sft_diversity.verbs.selecting import diff, explain
     from sft_diversity.verbs.training import finetune, fit, schedule, score
 
 _HOMES = {
+    "library": ("Selection", "Subset", "select"),
     "training.lr_scheduler": ("UBALR",),
     "training.schedules": ("Phase",),
     "training.uba": ("uba_factor",),
@@ -40,6 +44,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "UBALR",
     "Phase",
+    "Selection",
+    "Subset",
     "cancel",
     "clean",
     "diff",
@@ -69,10 +75,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from sft_diversity.verbs import VERBS
 
-    if name in VERBS:
-        value = VERBS[name].function()
-    elif name in _HOME_OF:
+    if name in _HOME_OF:
         value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    elif name in VERBS:
+        value = VERBS[name].function()
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

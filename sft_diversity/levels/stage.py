@@ -17,10 +17,11 @@ from sft_diversity.levels.base import PARTS, VERSION, Level
 from sft_diversity.levels.macro import Macro, MacroOptions
 from sft_diversity.levels.meso import Meso, MesoOptions
 from sft_diversity.levels.micro import Micro, MicroOptions
+from sft_diversity.levels.own import Own, OwnOptions
 
 STAGE = "index"
 
-LevelName = Literal["macro", "meso", "micro"]
+LevelName = Literal["macro", "meso", "micro", "own"]
 Strategy = Literal[
     "macro-instruction",
     "macro-response",
@@ -28,6 +29,7 @@ Strategy = Literal[
     "meso-response",
     "micro-instruction",
     "micro-response",
+    "own",
 ]
 
 #: Guesses for plans: rows a second on two cores, bytes a row.
@@ -35,11 +37,12 @@ _COSTS: dict[str, tuple[float, int]] = {
     "macro": (4_000, 60),
     "meso": (1_200, 110),
     "micro": (200_000, 160),
+    "own": (200_000, 100),
 }
 _SECONDS_AN_ANSWER = 3.0  # of a model that tags, a guess too
 
 #: A new level is one new file and one new line here (and its options in `IndexConfig`).
-LEVELS: dict[str, Level] = {"macro": Macro(), "meso": Meso(), "micro": Micro()}
+LEVELS: dict[str, Level] = {"macro": Macro(), "meso": Meso(), "micro": Micro(), "own": Own()}
 
 
 class IndexConfig(Config):
@@ -52,6 +55,9 @@ class IndexConfig(Config):
     meso: MesoOptions = Field(default_factory=MesoOptions, description="options of the meso level")
     micro: MicroOptions = Field(
         default_factory=MicroOptions, description="options of the micro level"
+    )
+    own: OwnOptions = Field(
+        default_factory=OwnOptions, description="options of strategy own, of a column's kinds"
     )
     band: str | None = Field(default=None, description=BAND)  # a name for micro.band
     tokenizer: str | None = Field(default=None, description=TOKENIZER)
@@ -70,7 +76,7 @@ class IndexConfig(Config):
 
     @property
     def level(self) -> str:
-        """`macro`, `meso` or `micro`."""
+        """`macro`, `meso`, `micro` or `own`."""
         return self.strategy.split("-")[0]
 
     @property

@@ -19,7 +19,10 @@ CORPUS, ELIGIBLE = "corpus", "eligible"
 #: Limits that may name ids: a subset folder, a Parquet or a text file.
 NAMED = ("match_length", "must_include", "exclude")
 #: What a subset is made of, not how it is chosen.
-MADE_OF = ("band", "tokenizer", "encoder", "ingest", "embed", "index", "judge", "made_from")
+MADE_OF = (
+    "band", "tokenizer", "encoder", "kinds_column", "ingest", "embed", "index", "judge",
+    "made_from",
+)  # fmt: skip
 LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max_per_kind
 
 Strategy = Literal[
@@ -29,6 +32,7 @@ Strategy = Literal[
     "meso-response",
     "micro-instruction",
     "micro-response",
+    "own",
     "random",
     "longest",
     "k-center",
@@ -101,11 +105,11 @@ class LimitOptions(Config):
 
 
 class SelectConfig(LimitOptions):
-    """Which samples to keep, how many, and (the last eight) what they are chosen by."""
+    """Which samples to keep, how many, and (the last nine) what they are chosen by."""
 
     strategy: Strategy = Field(
-        description="macro|meso|micro-instruction|response, or a baseline: random, longest, "
-        "k-center, facility-location, deita"
+        description="macro|meso|micro-instruction|response, own (--kinds-column), or a baseline: "
+        "random, longest, k-center, facility-location, deita"
     )
     diversity: float = Field(default=100.0, ge=0, le=100, description="percent of the dial's range")
     seed: int = Field(default=0, ge=0, description="redraws what the pool leaves free")
@@ -136,6 +140,9 @@ class SelectConfig(LimitOptions):
     band: str | None = Field(default=None, description=BAND)
     tokenizer: str | None = Field(default=None, description=TOKENIZER)
     encoder: str | None = Field(default=None, description=ENCODER)
+    kinds_column: str | None = Field(
+        default=None, description="own: column of the source that names the kinds of each sample"
+    )
     ingest: dict[str, Any] = Field(default={}, description="options of `ingest`, for raw sources")
     embed: dict[str, Any] = Field(default={}, description="options of `embed`")
     index: dict[str, Any] = Field(default={}, description="options of `index`")
@@ -163,6 +170,8 @@ class SelectConfig(LimitOptions):
             raise ValueError("objective entropy works with a micro strategy only")
         if self.max_per_kind is not None and (baseline or self.objective == "entropy"):
             raise ValueError("max_per_kind works with objective kinds of a level only")
+        if (self.strategy == "own") != bool(self.kinds_column or self.index.get("own")):
+            raise ValueError("kinds_column and strategy own go together")
         if self.no_kind == "fill" and not self.needs_incidence:
             raise ValueError("no_kind fill works with objective kinds of a level only")
         return self
@@ -194,6 +203,7 @@ class SelectConfig(LimitOptions):
         """The options of `index`, with those that are named here."""
         named = {"tokenizer": self.tokenizer, "encoder": self.encoder, "embed": self.embed}
         named |= {"band": self.band} if self.reads_band else {}
+        named |= {"own": {"column": self.kinds_column}} if self.kinds_column else {}
         given = {name: value for name, value in named.items() if value is not None}
         return {"strategy": self.strategy, **self.index, **given}
 

@@ -169,7 +169,8 @@ def _index_recipe(config: SelectConfig, index: Mapping[str, Any]) -> dict[str, A
     said: dict[str, Any] = {"index": {level: own}}
     if level == "micro" and given.get("tokenizer") != config.tokenizer:
         said["index"]["tokenizer"] = given["tokenizer"]
-    encoders = [made for made in index["lineage"].values() if made["stage"] in ("embed", "encoder")]
+    before = index.get("lineage", {}).values()
+    encoders = [made for made in before if made["stage"] in ("embed", "encoder")]
     for made in encoders:
         said |= _encoder_recipe(given.get("encoder"), given.get("embed", {}), made)
     return said

@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity import ingest, select
+from sft_diversity import ingest
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.verbs.selecting import select
 
 SIZE = 40
 

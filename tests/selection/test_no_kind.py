@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity import explain, index, ingest, select
+from sft_diversity import explain, index, ingest
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence
 from sft_diversity.core.errors import DataError, UsageError
@@ -18,6 +18,7 @@ from sft_diversity.selection import show
 from sft_diversity.selection.no_kind import draw_without_kind, shared_out, without_kind_by_source
 from sft_diversity.selection.problem import FREE, PickLimits, Problem, without_kinds
 from sft_diversity.selection.quotas import Factor, make_quotas
+from sft_diversity.verbs.selecting import select
 
 SIZE = 40
 LEVEL = {"strategy": "micro-response", "index": {"micro": {"band": "4:40"}}}

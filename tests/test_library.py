@@ -1,0 +1,169 @@
+"""Data in memory: the same picks as from files, and rows of what was given."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import datasets
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+
+import sft_diversity as sd
+from sft_diversity.core.errors import UsageError
+from sft_diversity.verbs.data import ingest
+from sft_diversity.verbs.selecting import select as select_to_folder
+
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "black",
+    "white",
+    "grey",
+    "pink",
+    "brown",
+    "cyan",
+    "gold",
+    "lime",
+    "navy",
+    "plum",
+    "rust",
+    "sand",
+    "teal",
+]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    made = []
+    for i in range(120):
+        said = " ".join(rng.choice(WORDS, size=6))
+        made.append({
+            "instruction": f"Name colours {i % 97}",
+            "output": f"{said} {i % 97}",  # some rows are exact copies of others
+            "tags": sorted(set(said.split()[:2])),
+            "rank": float(i),
+        })  # fmt: skip
+    made[5] = {**made[4]}
+    return made
+
+
+@pytest.fixture(scope="module")
+def options(tokenizer):
+    return {
+        "size": 20,
+        "tokenizer": str(tokenizer),
+        "diversity": 60,
+        "index": {"micro": {"band": "2:60"}},
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(rows, options, tmp_path_factory):
+    """The picks of the command line's verb from a file of the same rows."""
+    place = tmp_path_factory.mktemp("files")
+    (place / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    ingest(place / "rows.jsonl", out=place / "corpus")
+    select_to_folder(
+        place / "corpus", out=place / "subset", work=place / "work", strategy="micro-response",
+        **options,
+    )  # fmt: skip
+    return place
+
+
+@pytest.mark.parametrize(
+    "shape", [list, datasets.Dataset.from_list, pl.DataFrame, pa.Table.from_pylist]
+)
+def test_every_shape_gives_the_picks_of_a_file_and_rows_of_its_own(rows, options, folder, shape):
+    wanted = sd.Subset(folder / "subset")
+    picked = sd.select(shape(rows), **options)
+    assert list(picked.ids) == wanted.to_arrow()["id"].to_pylist()
+    said = [rows[i]["output"] for i in picked.rows]
+    assert said == wanted.to_arrow()["response"].to_pylist()
+    assert picked.to_arrow()["output"].to_pylist() == said
+    assert picked.to_dataset()["output"][:] == said
+    assert picked.to_polars()["output"].to_list() == said
+    figures = wanted.figures
+    named = ("kinds_covered", "k_min", "k_max", "entropy_bits", "rows")
+    assert {n: picked.figures[n] for n in named} == {n: figures[n] for n in named}
+    assert len(picked) == 20
+    assert picked.explain(0)["picked"]
+
+
+def test_a_view_of_a_dataset_and_a_frame_of_pandas_count_their_own_rows(rows, options):
+    whole = datasets.Dataset.from_list(rows)
+    turned = sd.select(whole.select(range(119, -1, -1)), **options)
+    frame = sd.select(whole.to_pandas(), **options)
+    assert set(turned.ids) == set(frame.ids)
+    assert [rows[119 - i]["output"] for i in turned.rows] == [rows[i]["output"] for i in frame.rows]
+
+
+def test_own_kinds_are_tags_a_row_or_a_matrix_and_a_column_of_a_file(rows, options, folder):
+    options = {k: v for k, v in options.items() if k != "index"}
+    tags = [row["tags"] for row in rows]
+    names = sorted({tag for row in tags for tag in row})
+    matrix = sp.csr_matrix(np.array([[tag in row for tag in names] for row in tags]))
+    plain = [{k: v for k, v in row.items() if k != "tags"} for row in rows]
+    by_tags = sd.select(plain, kinds=tags, **options)
+    by_matrix = sd.select(plain, kinds=matrix, **options)
+    by_column = sd.select(rows, strategy="own", kinds_column="tags", **options)
+    of_file = sd.select(
+        folder / "corpus", strategy="own", kinds_column="tags", work=folder / "work", **options
+    )
+    assert by_tags.ids == by_matrix.ids == by_column.ids == of_file.ids
+    held = {tag for i in by_tags.rows for tag in tags[i]}
+    assert by_tags.figures["kinds_covered"] == len(held)
+    assert by_tags.figures["kinds_total"] == len(names)
+
+
+def test_own_scores_limit_what_is_picked(rows, options):
+    ranked = sd.select(rows, strategy="random", size=30, quality="rank", quality_floor=50)
+    given = sd.select(
+        rows, strategy="random", size=30, quality=[row["rank"] for row in rows], quality_floor=50
+    )
+    assert ranked.ids == given.ids
+    assert min(rows[i]["rank"] for i in ranked.rows) >= 55
+    kept = sd.select(rows, strategy="random", size=30, must_include=given.ids[:7], seed=3)
+    assert set(given.ids[:7]) <= set(kept.ids)
+    left = sd.select(rows, strategy="random", size=30, exclude=given.ids)
+    assert not set(given.ids) & set(left.ids)
+
+
+def test_with_a_work_folder_another_process_finds_what_was_made(rows, options, tmp_path):
+    first = sd.select(rows, work=tmp_path / "work", **options)
+    code = (
+        "import json, sys, sft_diversity as sd\n"
+        "rows, options, work = json.load(sys.stdin)\n"
+        "picked = sd.select(rows, work=work, verbose=True, **options)\n"
+        "print(picked.folder)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps([rows, options, str(tmp_path / "work")]),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout.strip() == str(first.folder)
+    assert "is up to date" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"data": 3}, "data is a builtins.int; give a datasets.Dataset"),
+        ({"data": [{"instruction": "a", "output": {1, 2}}]}, "a row of data is no JSON"),
+        ({"kinds": [["a"]]}, "kinds has 1 rows and data 120"),
+        ({"quality": [1.0]}, "quality has 1 rows and data 120"),
+        ({"tokenizer": 7}, "tokenizer is a int"),
+        ({"sise": 7}, "did you mean `size`"),
+        ({"strategy": "own"}, "kinds_column and strategy own go together"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(rows, given, said):
+    with pytest.raises(UsageError, match=said) as fault:
+        sd.select(given.pop("data", rows), size=3, **given)
+    assert "\n" not in str(fault.value)
