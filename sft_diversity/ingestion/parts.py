@@ -19,7 +19,7 @@ from sft_diversity.core.folder import Draft
 from sft_diversity.core.isolated import KINDS, IsolatedReader
 from sft_diversity.ingestion import formats, hub, json_rows, mapping, own, streams, tables
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig
-from sft_diversity.ingestion.files import File
+from sft_diversity.ingestion.files import File, listed
 from sft_diversity.ingestion.formats import Reader, Sample, Turn
 from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Limits, Row
 from sft_diversity.ingestion.runs import RunRow, RunWriter
@@ -124,7 +124,8 @@ class _FileReader:
     def _all_rows(self) -> Iterator[Row]:
         """Yield the file's rows; a break in a compressed file ends them or is an error."""
         try:
-            yield from _open(self._file, self._source, self._limits, self._isolated)
+            with self._file.unchanged():
+                yield from _open(self._file, self._source, self._limits, self._isolated)
         except streams.TruncatedFile as fault:
             if not self._limits.keep_truncated:
                 raise DataError(
@@ -155,7 +156,7 @@ class _FileReader:
         if columns is not None:
             raise DataError(
                 f"ingest: {self._file.label}: format not recognised, columns are "
-                f"{', '.join(map(str, columns[:12]))}; name `format` or write a `mapping` in the "
+                f"{listed(columns)}; name `format` or write a `mapping` in the "
                 f"config (known: {formats.KNOWN_COLUMNS})"
             )
         for row in waiting:
@@ -251,7 +252,7 @@ def _open(
     if file.kind == "json":
         return json_rows.rows(blocks, limits.row_bytes)
     delimiter = source.table.delimiter or {"csv": ",", "tsv": "\t"}[file.kind]
-    return separated_rows(blocks, source.table, delimiter, limits.row_bytes)
+    return separated_rows(blocks, source.table, delimiter, limits.row_bytes, file.label)
 
 
 def _first_exchange(sample: Sample) -> list[Turn]:

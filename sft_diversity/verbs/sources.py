@@ -29,7 +29,9 @@ def corpus_of(
 
     config = ingesting.resolve(sources, configs.build(IngestConfig, options, "key `ingest`"))
     request = store.request("ingest", config, None)
-    if not store.resolve(request).made.there:
+    found = store.resolve(request).made
+    ingesting.check_out(found.path, config)
+    if not found.there:
         ingesting.check_rows(config, least)
     made = store.get("ingest", config)
     if made.there or not store.dry:
