@@ -4,7 +4,6 @@ import gzip
 import json
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from sft_diversity.ingestion import worker
 from sft_diversity.ingestion.config import IngestConfig
 from tests.ingestion.making import row
 from tests.making import ingest
+from tests.processes import Child
 
 RUN = """
 import sys
@@ -44,11 +44,6 @@ def files(tmp_path_factory):
     return folder
 
 
-def _start(files: Path, out: Path, worth: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", RUN, str(files), str(out), str(worth)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
 def _tree(folder: Path) -> dict[str, bytes]:
     found = {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
@@ -63,22 +58,17 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, worth):
     undisturbed = tmp_path / "undisturbed"
     ingest(sorted(files.glob("*.gz")), undisturbed, IngestConfig(), say=lambda _: None)
     out = tmp_path / "out"
-    process = _start(files, out, worth)
+    process = Child(RUN, files, out, worth)
     parts = tmp_path / ".out.partial" / ".parts"
-    while process.poll() is None and len(list(parts.glob("*.json"))) < 3:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.stderr is not None
-    process.stderr.close()
+    process.until(lambda: len(list(parts.glob("*.json"))) >= 3)
+    assert process.kill() == -signal.SIGKILL
     assert not out.exists(), "killed too late to show anything"
     done = len(list(parts.glob("*.json")))
     time.sleep(0.3)
     assert len(list(parts.glob("*.json"))) <= done + 1, "a worker outlived the main process"
-    again = _start(files, out, worth)
-    _, said = again.communicate()
-    assert again.returncode == 0, said
-    assert "resumed at part" in said
+    again = Child(RUN, files, out, worth)
+    assert again.wait() == 0, again.stderr
+    assert "resumed at part" in again.stderr
     assert _tree(out) == _tree(undisturbed)
     assert not list(tmp_path.glob(".out*"))
 
