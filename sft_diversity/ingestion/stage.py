@@ -43,7 +43,7 @@ from sft_diversity.ingestion.rows import REASONS
 from sft_diversity.ingestion.runs import read_run
 from sft_diversity.ingestion.worker import helping
 
-VERSION = 2
+VERSION = 3
 QUARANTINE = "quarantine.jsonl"
 _MAX_WRITERS = 4  # each holds a shard of some thousand rows
 _ROWS_PER_S, _BYTES_PER_ROW = 15_000, 200  # packed text on one 3 GHz core: for estimates only
