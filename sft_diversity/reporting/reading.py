@@ -1,4 +1,4 @@
-"""Opens what a page is made of: data sets and their corpus, tables and logs of a study.
+"""Finds and opens what a page is made of: data sets, their corpus, tables and logs of a study.
 
 What is not there, as a run did not write it or it lies elsewhere, is left out.
 """
@@ -21,16 +21,53 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.lineage import Found, found_among
 from sft_diversity.core.tokens import TokenPass
-from sft_diversity.reporting.locate import Found
 
 Rows = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 Row = dict[str, Any]
 _POINTS = 80  # of a training curve
 _CURVES = ("loss", "lr", "grad_norm", "grad_ratio", "kkt_gap", "box_share")
+
+
+def locate(sources: Sequence[Path], work: Path, corpus: Path | None = None) -> Found:
+    """Return what studies, subsets or corpora were made from.
+
+    It is looked for in the work folder, beside it, beside the sources and in a study's own folder.
+
+    Raises
+    ------
+    UsageError
+        If `corpus` is another than the one they are from.
+    """
+    manifests: list[dict[str, Any]] = []
+    near = [work.absolute().parent]
+    within = [work]
+    for source in sources:
+        if folder.stage_of(source) == "select":
+            manifests.append(folder.read_manifest(source))
+        elif corpora.is_corpus(source):
+            corpus = corpus or source
+        else:
+            made = sorted(source.glob("subsets/*/manifest.json"))
+            manifests += [folder.read_manifest(path.parent) for path in made]
+            within += [source, source / "work"]
+        near += [source.absolute().parent, source.absolute().parent.parent]
+    pool = next((m["inputs"]["corpus"] for m in manifests if "corpus" in m["inputs"]), None)
+    if corpus is not None and pool not in (None, corpora.key(corpus)):
+        raise UsageError(f"report: {corpus} is not the corpus that {sources[0]} is from")
+    places = [path.parent for root in near for path in sorted(root.glob("*/manifest.json"))]
+    places += [p for root in within for p in _folders(root)]
+    return found_among(manifests, places, corpus)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return finished folders in a work folder and right in `root`, in a fixed order."""
+    near = [*root.glob("*/manifest.json"), *root.glob("*/*/manifest.json")]
+    return sorted(path.parent for path in near)
 
 
 @dataclass(frozen=True)

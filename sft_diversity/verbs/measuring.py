@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, lineage
 from sft_diversity.core.config import ENCODER, TOKENIZER
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.stage import Made
@@ -29,7 +29,7 @@ from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.reporting import stage as reporting
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.figures import FigureFormat
-from sft_diversity.reporting.locate import locate
+from sft_diversity.reporting.reading import locate
 from sft_diversity.reporting.stage import Report
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import WORK, ConfigFile, CorpusOption, DryRun, OutOrWork, Work
@@ -182,19 +182,19 @@ class Describer:
             files = corpora.shards(corpus.path) if corpus.there else []
             key, rows, pool = corpus.key, corpus.rows, corpus.key or "not made yet"
         # what the corpus of a subset has serves the subset too
-        at: dict[tuple[str, Component], Path | None] = {
-            wanted: self._there(*wanted, Made(path, pool)) for wanted in self._wanted
-        }
+        at = {wanted: self._there(*wanted, Made(path, pool)) for wanted in self._wanted}
         if corpus is None and None in at.values():
             corpus = corpus_of(self._store, (path / "samples",), {})
-        for wanted, place in at.items():
-            if place is None:
-                assert corpus is not None
-                at[wanted] = self._store.get(wanted[0], self._wanted[wanted], corpus).path
-        tokens = {c: _path(at["tokens", c]) for c in COMPONENTS}
-        embeddings = {c: _path(at["embed", c]) for c in COMPONENTS}
+        read = {
+            wanted: there or self._store.get(wanted[0], self._wanted[wanted], corpus).path
+            for wanted, there in at.items()
+        }
+        tokens = {c: read["tokens", c] for c in COMPONENTS}
+        embeddings = {c: read["embed", c] for c in COMPONENTS}
         reference = {c: self._reference(c) or embeddings[c] for c in COMPONENTS}
-        indexes = self._indexes(pool, chosen_by)
+        inputs = {"corpus": pool, "incidence": chosen_by}
+        indexed = [place for place, _ in self._store.finished("index")]
+        indexes = lineage.found_among([{"inputs": inputs}], indexed).indexes
         return Dataset(name, files, rows, key, tokens, embeddings, reference, indexes)
 
     def _there(self, stage: str, component: Component, corpus: Made) -> Path | None:
@@ -209,21 +209,3 @@ class Describer:
             return None
         against = Path(self._options.reference)
         return self._store.get("embed", self._wanted["embed", component], against).path
-
-    def _indexes(self, pool: str, chosen_by: str | None) -> dict[str, Path]:
-        """Return the incidences of a corpus by strategy.
-
-        Of several for one strategy (other bands, other numbers of clusters) the one that a subset
-        was selected with counts, then the one whose key comes first.
-        """
-        made = [one for one in self._store.finished("index") if one[1]["inputs"]["corpus"] == pool]
-        made.sort(key=lambda one: folder.contents_key(one[1]) != chosen_by)
-        found: dict[str, Path] = {}
-        for place, manifest in made:
-            found.setdefault(manifest["config"]["strategy"], place)
-        return found
-
-
-def _path(place: Path | None) -> Path:
-    assert place is not None
-    return place
