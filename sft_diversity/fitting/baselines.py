@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sft_diversity.core.numbers import Floats
 from sft_diversity.fitting import simultaneous
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.levels import Floats, Levels, constant
+from sft_diversity.fitting.levels import Levels, constant
 from sft_diversity.fitting.reading import BASE, BASELINES, Draw, Group
 
 

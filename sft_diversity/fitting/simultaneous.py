@@ -8,8 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sft_diversity.core.numbers import student_p, student_reach
-from sft_diversity.fitting.levels import Floats
+from sft_diversity.core.numbers import Floats, student_p, student_reach
 
 _NODES_S, _NODES_Z = 96, 160
 _Z_END = 9.0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from sft_diversity.metrics.texts import Ints, Words, ngrams
+from sft_diversity.core.numbers import Floats, Ints
+from sft_diversity.metrics.texts import Words, ngrams
 
-Floats = npt.NDArray[np.float64]
 MAX_ORDER = 4
 
 

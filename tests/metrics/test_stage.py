@@ -128,7 +128,7 @@ def test_samples_that_the_passes_do_not_know_are_an_error(corpus, tmp_path):
     strange = making.making.corpus(tmp_path / "strange", [("Who?", "Me.")])
     files = making.corpora.shards(strange)
     lost = stage.Dataset("lost", files, 1, "k", corpus.tokens, corpus.embeddings, corpus.reference)
-    with pytest.raises(DataError, match="1 of 1 samples of lost are not in the token pass"):
+    with pytest.raises(DataError, match="lost: 1 of 1 samples are not in the token pass"):
         measure([lost], tmp_path / "nothing")
 
 
