@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from sft_diversity.core.cells import BASE, BASELINES, RANDOM
 from sft_diversity.core.numbers import Floats
 from sft_diversity.fitting import simultaneous
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import Levels, constant
-from sft_diversity.fitting.reading import BASE, BASELINES, Draw, Group
+from sft_diversity.fitting.reading import Draw, Group
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def comparisons(
         for rival in rivals.get(one.group.place, []) + rivals.get(("", 0), []):
             if rival.name == one.group.strategy:
                 continue
-            if one.group.strategy in BASELINES and rival.name not in ("random", BASE):
+            if one.group.strategy in BASELINES and rival.name not in (RANDOM, BASE):
                 continue
             found += _against(one, rival, config)
     return found

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from sft_diversity.core.cells import BASE
 from sft_diversity.core.numbers import Floats
-from sft_diversity.fitting.reading import BASE, Draw, Group
+from sft_diversity.fitting.reading import Draw, Group
 
 #: Differences below this part of a table's largest score are rounding.
 _ROUNDING = 1e-12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sft_diversity.core.cells import BASELINES, RANDOM
 from sft_diversity.fitting.headline import (
     Row,
     are,
@@ -20,7 +21,6 @@ from sft_diversity.fitting.headline import (
     side,
     signed,
 )
-from sft_diversity.fitting.reading import BASELINES
 
 _NAMES = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 _FEW_DF = 2
@@ -157,8 +157,8 @@ def _against(baselines: Sequence[Row]) -> list[str]:
         "best": ", at the best level (corrected for choosing it)",
         "only": "",
     }
-    asked = [("random", chosen) for chosen in hows]
-    asked += [(name, "highest") for name in BASELINES if name != "random"]
+    asked = [(RANDOM, chosen) for chosen in hows]
+    asked += [(name, "highest") for name in BASELINES if name != RANDOM]
     said = []
     for baseline, chosen in asked:
         rows = [r for r in baselines if (r["baseline"], r["chosen"]) == (baseline, chosen)]

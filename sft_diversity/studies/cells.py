@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft_diversity.core.cells import (
+    BASE,
+    KEYS,
+    LONGEST,
+    RANDOM,
+    RANDOM_COMMON,
+    cell_name,
+    run_name,
+)
 from sft_diversity.studies.config import COMMON, Regime, StudyConfig
 
-BASE = "base"
-RANDOM, RANDOM_COMMON, LONGEST = "random", "random-common", "longest"
 #: Not for baselines.
 _DIAL_ONLY = ("objective", "fill", "max_per_kind", "no_kind", "min_tokens", "band", "index")
 
@@ -26,10 +33,14 @@ class Cell:
     seed: int
 
     @property
+    def keys(self) -> dict[str, Any]:
+        """What names it, by column."""
+        return {name: getattr(self, name) for name in KEYS}
+
+    @property
     def name(self) -> str:
         """Folder name: `B-micro-response-n10000-d67-s0`."""
-        dial = "" if self.diversity is None else f"-d{self.diversity:g}"
-        return f"{self.regime}-{self.strategy}-n{self.size}{dial}-s{self.seed}"
+        return cell_name(self.keys)
 
     @property
     def group(self) -> str:
@@ -47,7 +58,9 @@ class Run:
     @property
     def name(self) -> str:
         """Folder name: `B-micro-response-n10000-d67-s0-t0`, or `base`."""
-        return BASE if self.cell is None else f"{self.cell.name}-t{self.train_seed}"
+        if self.cell is None:
+            return BASE
+        return run_name(self.cell.keys | {"train_seed": self.train_seed})
 
 
 def cells(study: StudyConfig) -> list[Cell]:
