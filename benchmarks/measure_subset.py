@@ -26,7 +26,7 @@ from sft_diversity.metrics import spread, stage, texts
 from sft_diversity.metrics.table import ComponentData, MeasureConfig
 from sft_diversity.stages import store
 from sft_diversity.verbs import selecting
-from sft_diversity.verbs.measuring import Describer, MeasureOptions
+from sft_diversity.verbs.measuring import MeasureOptions, describe
 
 RESULTS = Path(__file__).parent / "results" / "measure_subset.json"
 
@@ -47,7 +47,7 @@ def main() -> None:
             size=asked.size, diversity=67,
         )  # fmt: skip
         kept = store(asked.work)
-        described = Describer(kept, MeasureOptions()).describe([subset])
+        described = describe(kept, MeasureOptions(), [subset])
         wall, processor = time.perf_counter(), time.process_time()
         out = Path(scratch) / "measured"
         kept.get("measure", stage.Measurement(datasets=described), out=out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sft_diversity.core.cells import BASELINES, RANDOM
+from sft_diversity.fitting.claims import CORRECTIONS
 from sft_diversity.fitting.headline import (
     Row,
     are,
@@ -22,7 +23,6 @@ from sft_diversity.fitting.headline import (
     signed,
 )
 
-_NAMES = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 _FEW_DF = 2
 
 
@@ -36,7 +36,7 @@ def verdict_sentences(result: Row) -> list[str]:
     for at, opening in zip(places_of(result), headlines(result), strict=True):
         here = [row for row in slopes if place_of(row) == at]
         parts = [
-            *_slopes(here, _NAMES[result["correction"]]),
+            *_slopes(here, CORRECTIONS[result["correction"]]),
             *(f"{said}." for said in ends(here, percent_of(result)) if _some_pays(here)),
             *_shapes(here),
             *_best(here),

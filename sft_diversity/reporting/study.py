@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from sft_diversity.core import folder
-from sft_diversity.core.cells import BASE, BASELINES, KEYS, cell_name, run_name
+from sft_diversity.core.cells import BASE, BASELINES, KEYS, Cell, Run
 from sft_diversity.core.errors import DataError
 from sft_diversity.reporting import portrait, reading, samples
 from sft_diversity.reporting.config import ReportConfig
@@ -96,7 +96,7 @@ def subsets_of(place: Path, rows: Sequence[Row]) -> dict[str, Subset]:
     """Return the subsets of rows that are there and finished, by the name a reader knows."""
     found = {}
     for row in rows:
-        at = place / "subsets" / cell_name(row)
+        at = place / "subsets" / Cell.of(row).name
         if folder.stage_of(at) == "select":
             found[cell_label(row)] = open_subset(at)
     return found
@@ -167,7 +167,8 @@ def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return training curves by strategy and size; a series a level of diversity."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        log = reading.binned_log(place / "models" / run_name(row) / "training.jsonl")
+        run = Run(Cell.of(row), row.get("train_seed") or 0)
+        log = reading.binned_log(place / "models" / run.name / "training.jsonl")
         if log is not None:
             group = f"{row['strategy']}, N = {row['size']:,}"
             groups.setdefault(group, []).append({"diversity": row.get("diversity"), **log})

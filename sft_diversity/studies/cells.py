@@ -3,64 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core.cells import (
-    BASE,
-    KEYS,
-    LONGEST,
-    RANDOM,
-    RANDOM_COMMON,
-    cell_name,
-    run_name,
-)
-from sft_diversity.studies.config import COMMON, Regime, StudyConfig
+from sft_diversity.core.cells import LONGEST, RANDOM, RANDOM_COMMON, Cell, Run
+from sft_diversity.studies.config import COMMON, StudyConfig
 
 #: Not for baselines.
 _DIAL_ONLY = ("objective", "fill", "max_per_kind", "no_kind", "min_tokens", "band", "index")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One subset: where it stands in the grid. A baseline has no diversity."""
-
-    regime: Regime
-    strategy: str
-    size: int
-    diversity: float | None
-    seed: int
-
-    @property
-    def keys(self) -> dict[str, Any]:
-        """What names it, by column."""
-        return {name: getattr(self, name) for name in KEYS}
-
-    @property
-    def name(self) -> str:
-        """Folder name: `B-micro-response-n10000-d67-s0`."""
-        return cell_name(self.keys)
-
-    @property
-    def group(self) -> str:
-        """The name without the draw: what several draws share."""
-        return self.name.rpartition("-")[0]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model: the subset it is trained on, and the seed of its training; base has neither."""
-
-    cell: Cell | None
-    train_seed: int = 0
-
-    @property
-    def name(self) -> str:
-        """Folder name: `B-micro-response-n10000-d67-s0-t0`, or `base`."""
-        if self.cell is None:
-            return BASE
-        return run_name(self.cell.keys | {"train_seed": self.train_seed})
 
 
 def cells(study: StudyConfig) -> list[Cell]:

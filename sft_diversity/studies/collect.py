@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder
-from sft_diversity.core.cells import BASE, KEYS
+from sft_diversity.core.cells import BASE, KEYS, Cell, Run
 from sft_diversity.studies import runs
-from sft_diversity.studies.cells import Cell, Run
 from sft_diversity.studies.config import STAGE
 
 SCORES = ("score", "transfer_first64", "short_references", "in_mix", "domain_mean")
@@ -35,7 +34,7 @@ def cell_columns(cell: Cell | None) -> Row:
     """Return the columns that name a cell; those of base are empty but for its strategy."""
     if cell is None:
         return dict.fromkeys(KEYS) | {"strategy": BASE}
-    return cell.keys
+    return {name: getattr(cell, name) for name in KEYS}
 
 
 def result_rows(

@@ -11,10 +11,10 @@ import numpy as np
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import machine
+from sft_diversity.core.cells import Run
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.studies import cells as grid
-from sft_diversity.studies.cells import Run
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.studies.costs import Cost
 from sft_diversity.training.models import find_base
