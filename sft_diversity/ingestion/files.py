@@ -132,7 +132,7 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
         commit = hub.commit_of(wanted)
         return [File(number, wanted.at(commit), Path(wanted.name), "hub", 0, revision=commit)]
     root = Path(config.root) if config.root is not None else None
-    named = Path(source.path).expanduser()
+    named = named_by(source)
     full = root / named if root is not None and not named.is_absolute() else named
     try:
         paths, base = _expanded(full, source)
@@ -144,6 +144,14 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
         raise UsageError(f"ingest: source {source.name}: {full}: {reason}") from None
 
 
+def named_by(source: SourceConfig) -> Path:
+    """Return the path that a source names, a pattern or not, as it is given."""
+    try:
+        return Path(source.path).expanduser()
+    except RuntimeError as fault:  # ~ of somebody who has no home
+        raise UsageError(f"ingest: source {source.name}: {source.path}: {fault}") from None
+
+
 def public_path(config: IngestConfig, number: int, files: list[File]) -> str:
     """Return a source's path as another may write it: from the folder that its labels start from.
 
@@ -152,7 +160,7 @@ def public_path(config: IngestConfig, number: int, files: list[File]) -> str:
     source = config.sources[number]
     if files and files[0].kind == "hub":
         return PREFIX + files[0].label
-    named = Path(source.path).expanduser()
+    named = named_by(source)
     if config.root is not None and not named.is_absolute():
         return source.path
     wild = next((i for i, part in enumerate(named.parts) if _WILD.search(part)), None)

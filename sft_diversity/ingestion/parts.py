@@ -69,7 +69,8 @@ def parts_of(files: list[File]) -> list[Part]:
 def read_part(draft: Draft, part: Part, config: IngestConfig) -> dict[str, Any]:
     """Read a part unless that is done; return its counts (`files` and `runs`)."""
     done = f"{part.name}.json"
-    if not draft.has(done):
+    counted = _counted(draft, done)
+    if counted is None:
         runs = RunWriter(draft, part.name)
         with (
             draft.writing(f"{part.name}.quarantine.jsonl") as path,
@@ -81,9 +82,18 @@ def read_part(draft: Draft, part: Part, config: IngestConfig) -> dict[str, Any]:
                 for i, file in enumerate(part.files)
             ]
         runs.flush()
-        draft.write_json(done, {"files": counts, "runs": runs.names})
-    counted: dict[str, Any] = json.loads((draft.path / done).read_text("utf-8"))
+        counted = {"files": counts, "runs": runs.names}
+        draft.write_json(done, counted)
     return counted
+
+
+def _counted(draft: Draft, name: str) -> dict[str, Any] | None:
+    """Return the counts of a part that is done and whole, None where it is to be read (again)."""
+    try:
+        counted: dict[str, Any] = json.loads((draft.path / name).read_text("utf-8"))
+        return counted if all(map(draft.has, counted["runs"])) and counted["files"] else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 class _FileReader:

@@ -35,6 +35,7 @@ from sft_diversity.ingestion.files import (
     found_by,
     key_of,
     most_rows,
+    named_by,
     public_path,
     sources_from,
 )
@@ -177,7 +178,7 @@ def check_out(out: Path, config: IngestConfig) -> None:
         Also where a source's pattern would find the corpus when it is run again.
     """
     root = Path(config.root or ".")
-    places = [root / Path(source.path).expanduser() for source in config.sources]
+    places = [root / named_by(source) for source in config.sources]
     folder.check_out(out, "ingest", places)
     made = [out.resolve() / name for name in ("samples/0.parquet", "dropped.parquet", QUARANTINE)]
     for place in places:

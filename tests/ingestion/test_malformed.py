@@ -473,6 +473,17 @@ def test_a_path_that_cannot_be_is_a_usage_error(tmp_path, path):
         run([], tmp_path / "out", sources=[{"name": "a", "path": path, "format": "alpaca"}])
 
 
+def test_the_home_of_nobody_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="source"):
+        run([], tmp_path / "out", sources=[{"name": "a", "path": "~nobody-at-all/a.jsonl"}])
+
+
+@pytest.mark.parametrize("root", ["a" * 300, "~nobody-at-all"])
+def test_a_root_that_cannot_be_is_a_usage_error(tmp_path, root):
+    with pytest.raises(UsageError, match="ingest: "):
+        run([], tmp_path / "out", root=root, sources=[{"name": "a", "path": "a.jsonl"}])
+
+
 @pytest.mark.parametrize("path", ["", " "])
 def test_no_name_is_no_name_of_a_source(tmp_path, path):
     with pytest.raises(UsageError, match="a source is empty"):

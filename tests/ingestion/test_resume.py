@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from sft_diversity.core import machine
+from sft_diversity.core.errors import BadRowsError, DataError
 from sft_diversity.ingestion import worker
 from sft_diversity.ingestion.config import IngestConfig
-from tests.ingestion.making import row
+from tests.ingestion.making import row, run, write_lines
 from tests.making import ingest
 from tests.processes import Child
 
@@ -51,6 +52,26 @@ def _tree(folder: Path) -> dict[str, bytes]:
     manifest = json.loads(found.pop("manifest.json"))
     del manifest["run"]
     return found | {"manifest": json.dumps(manifest, sort_keys=True).encode()}
+
+
+@pytest.mark.parametrize("damaged", ["run", "counts", "no run"])
+def test_what_a_stopped_run_left_damaged_is_named_or_made_again(tmp_path, damaged):
+    source = write_lines(tmp_path / "a.jsonl", [*map(row, range(300)), "broken"])
+    with pytest.raises(BadRowsError):
+        run(source, tmp_path / "out", max_bad_fraction=0)
+    parts = tmp_path / ".out.partial" / ".parts"
+    (path,) = parts.glob("*.arrow")
+    raw = path.read_bytes()
+    if damaged == "run":
+        path.write_bytes(raw.replace(raw[400:600], b"\xff" * 200))
+        with pytest.raises(DataError, match=r"\.arrow is damaged .*; remove .*\.out\.partial"):
+            run(source, tmp_path / "out")
+        return
+    if damaged == "counts":
+        (parts / "00000.json").write_text('{"runs": ')
+    else:
+        path.unlink()
+    assert run(source, tmp_path / "out")["rows"]["kept"] == 300
 
 
 @pytest.mark.parametrize("worth", [0, 1 << 40], ids=["workers", "alone"])
