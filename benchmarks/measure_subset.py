@@ -22,11 +22,11 @@ from sft_diversity.core import machine
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import dump_json, read_manifest
 from sft_diversity.core.seeding import rows_drawn
-from sft_diversity.metrics import bleu, spread, stage, texts
+from sft_diversity.metrics import spread, stage, texts
 from sft_diversity.metrics.table import ComponentData, MeasureConfig
 from sft_diversity.stages import store
 from sft_diversity.verbs import selecting
-from sft_diversity.verbs.measuring import Describer, MeasureOptions
+from sft_diversity.verbs.measuring import MeasureOptions, describe
 
 RESULTS = Path(__file__).parent / "results" / "measure_subset.json"
 
@@ -47,7 +47,7 @@ def main() -> None:
             size=asked.size, diversity=67,
         )  # fmt: skip
         kept = store(asked.work)
-        described = Describer(kept, MeasureOptions()).describe([subset])
+        described = describe(kept, MeasureOptions(), [subset])
         wall, processor = time.perf_counter(), time.process_time()
         out = Path(scratch) / "measured"
         kept.get("measure", stage.Measurement(datasets=described), out=out)
@@ -75,8 +75,8 @@ def _parts(part: ComponentData) -> dict[str, float]:
         "words": lambda: texts.numbered(part.texts),
         "n-grams": lambda: [np.unique(grams) for grams, _ in texts.ngrams(made, 4)],
         "compression": lambda: texts.compression_ratio(part.texts),
-        "self-BLEU of 1,000": lambda: bleu.self_bleu(few),
-        "self-BLEU of all": lambda: bleu.self_bleu(made),
+        "self-BLEU of 1,000": lambda: texts.self_bleu(few),
+        "self-BLEU of all": lambda: texts.self_bleu(made),
         "embedding distance": lambda: spread.mean_pairwise_distance(part.vectors),
         "Vendi score": lambda: spread.vendi_score(part.vectors),
         "density factors": lambda: spread.density_factors(part.vectors, part.reference),
@@ -96,7 +96,7 @@ def _beside_sacrebleu(part: ComponentData, count: int) -> dict[str, float]:
     rows = rows_drawn(len(part.texts), count, 0, "measure", "self-bleu")
     few = [part.texts[i] for i in rows]
     start = time.perf_counter()
-    ours = bleu.self_bleu(texts.numbered(few))
+    ours = texts.self_bleu(texts.numbered(few))
     between = time.perf_counter()
     peer = BLEU(effective_order=True)
     theirs = [

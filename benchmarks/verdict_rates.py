@@ -33,9 +33,9 @@ import polars as pl
 from scipy import stats
 
 from sft_diversity.core import folder, machine, seeding
+from sft_diversity.core.cells import BASELINES
 from sft_diversity.fitting import slopes
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.reading import BASELINES
 from sft_diversity.fitting.table import fit_table
 
 RESULTS = Path(__file__).parent / "results" / "verdict_rates.json"

@@ -27,7 +27,7 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.progress import say
+from sft_diversity.core.progress import quiet
 from sft_diversity.selection.config import Fill, SelectConfig, Strategy
 from sft_diversity.selection.stage import STAGE
 from sft_diversity.stages import store
@@ -231,7 +231,6 @@ def select(
 
     root = _work() if work is None else Path(work)
     kept = store(root)
-    kept.say = say if verbose else _hush
     given = {
         "size": size, "strategy": strategy or ("micro-response" if kinds is None else "own"),
         "diversity": diversity, "seed": seed, "objective": objective, "fill": fill,
@@ -251,10 +250,11 @@ def select(
     source = str(_written(data, extra, root) if in_memory else data)
     if out is not None:
         folder.check_out(Path(out), STAGE, [source, *more])
-    check(kept, [config])
-    corpus = corpus_of(kept, [source, *more], config.ingest, least=size)
-    check(kept, [config], corpus)
-    made = kept.get(STAGE, config, corpus, out=None if out is None else Path(out)).path
+    with quiet(not verbose):
+        check(kept, [config])
+        corpus = corpus_of(kept, [source, *more], config.ingest, least=size)
+        check(kept, [config], corpus)
+        made = kept.get(STAGE, config, corpus, out=None if out is None else Path(out)).path
     samples = Subset(made).to_arrow().select(["id", "source_row"])
     ids = samples["id"]
     if in_memory:
@@ -277,10 +277,6 @@ def _work() -> Path:
 
 
 _held: list[tempfile.TemporaryDirectory[str]] = []  # each is removed when it is let go
-
-
-def _hush(line: str) -> None:
-    """Say nothing."""
 
 
 # ---- data to a file that `ingest` reads ---------------------------------------------------------

@@ -17,8 +17,19 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import pytest
 from hypothesis import settings
 
+from tests import processes
+
 settings.register_profile("shared machine", deadline=None)  # no test is about its own speed
 settings.load_profile("shared machine")
+
+
+def pytest_collection_finish(session):
+    """Let processes be forked from one that has loaded what the tests at hand need."""
+    core = all(
+        item.nodeid.startswith(("tests/core/", "tests/selection/")) for item in session.items
+    )
+    light = ["tests.core.making", "sft_diversity.core.kernels"]
+    processes.load(*light, *([] if core else ["tests.loaded"]))
 
 
 @pytest.fixture(scope="session")

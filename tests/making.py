@@ -122,7 +122,8 @@ def report(
     say: Callable[[str], None] = quiet,
 ) -> dict[str, Any]:
     """Report folders with what is found in `work`, without it with nothing; return the manifest."""
-    from sft_diversity.reporting.locate import Found, locate
+    from sft_diversity.core.lineage import Found
+    from sft_diversity.reporting.reading import locate
     from sft_diversity.reporting.stage import Report
 
     found = Found() if work is None else locate(sources, work)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +12,7 @@ import pytest
 
 from sft_diversity.core.folder import verify
 from tests import command, tiny
+from tests.processes import Child
 
 WORDS = [
     "red",
@@ -201,8 +200,7 @@ def test_select_killed_before_it_ends_gives_the_same_bytes_when_run_again(place)
         "select('pool.jsonl', out='killed', strategy='micro-response', size=20, seed=3,"
         " tokenizer='tokenizer', config='micro.yaml')\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=place, check=False, capture_output=True)
-    assert run.returncode == -signal.SIGKILL
+    assert Child(code, cwd=place).wait() == -signal.SIGKILL
     assert not (place / "killed").exists()
     assert select(place, "killed", "--seed", "3").returncode == 0
     name = "samples/00000.parquet"

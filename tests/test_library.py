@@ -135,8 +135,9 @@ def test_own_scores_limit_what_is_picked(rows, options):
     assert not set(given.ids) & set(left.ids)
 
 
-def test_with_a_work_folder_another_process_finds_what_was_made(rows, options, tmp_path):
+def test_with_a_work_folder_another_process_finds_what_was_made(rows, options, tmp_path, capsys):
     first = sd.select(rows, work=tmp_path / "work", **options)
+    assert not capsys.readouterr().err
     code = (
         "import json, sys, sft_diversity as sd\n"
         "rows, options, work = json.load(sys.stdin)\n"

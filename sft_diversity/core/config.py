@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import itertools
+import re
+import reprlib
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from sft_diversity.core.errors import UsageError
 
@@ -25,9 +30,31 @@ BAND = (
 
 
 class Config(BaseModel):
-    """Base of every stage's config: unknown keys are refused, values never change."""
+    """Base of every stage's config: unknown keys are refused, values never change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    Numbers are finite, and `true` is none.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth(cls, values: Any) -> Any:
+        """Refuse truth values where the field takes none: pydantic makes 1 of `true`."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name) if isinstance(value, bool) else None
+            if field is not None and not _takes_truth(field.annotation):
+                raise ValueError(f"`{name}` is {str(value).lower()}, which it cannot be")
+        return values
+
+
+def _takes_truth(annotation: Any) -> bool:
+    inner = get_args(annotation)
+    return annotation in (Any, bool, object) or any(
+        isinstance(one, bool) or _takes_truth(one) for one in inner
+    )
 
 
 C = TypeVar("C", bound=BaseModel)
@@ -62,18 +89,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If the file cannot be read, is not YAML, repeats a key, or holds no mapping.
     """
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UsageError(f"config {path}: no regular file; name a YAML file")
+        if found.st_size > _MAX_CONFIG_BYTES:
             raise UsageError(
                 f"config {path}: over {_MAX_CONFIG_BYTES >> 20} MB; is it a data file?"
             )
-        loaded = yaml.load(path.read_text("utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506  (safe)
+        text = path.read_text("utf-8")
     except OSError as fault:
         raise UsageError(f"config {path}: {fault.strerror or fault}") from None
     except UnicodeDecodeError:
         raise UsageError(f"config {path}: not UTF-8 text") from None
-    except (yaml.YAMLError, RecursionError) as fault:
-        reason = " ".join(str(fault).split()) or "nested too deep"
-        raise UsageError(f"config {path}: not valid YAML: {reason}") from None
+    except ValueError as fault:  # of the path
+        raise UsageError(f"config {path}: {fault}") from None
+    try:
+        loaded = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  (safe)
+    except RecursionError:
+        raise UsageError(f"config {path}: not valid YAML: nested too deep") from None
+    except yaml.YAMLError as fault:
+        reason = " ".join(str(fault).split())
+        raise UsageError(f"config {path}: not valid YAML: {reason:.500}") from None
+    except Exception as fault:  # whatever Python makes of a 13th month, or of !!int before a word
+        why = f"a date, number or tagged value that is none ({fault})"
+        raise UsageError(f"config {path}: not valid YAML: {why:.500}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
@@ -98,7 +137,7 @@ def build(
     try:
         return model.model_validate(merged)
     except ValidationError as fault:
-        raise UsageError(f"{where}: {_explain(fault, model)}") from None
+        raise UsageError(f"{where}: {_explain(fault, model, merged)}") from None
 
 
 def load(path: Path | None, model: type[C], overrides: Mapping[str, Any] | None = None) -> C:
@@ -114,24 +153,71 @@ def part_of(model: type[C], asked: Config, **further: Any) -> C:
     return model(**shared, **further)
 
 
-def _explain(fault: ValidationError, model: type[BaseModel]) -> str:
-    """Say each fault as key, value, what is allowed; a misspelt key with the nearest known one."""
-    said = []
+def _explain(fault: ValidationError, model: type[BaseModel], values: Any) -> str:
+    """Say each fault as key, value, what is allowed; a misspelt key with the nearest known one.
+
+    What one value could have been is said together; no more faults than a reader will mend at once.
+    """
     errors = fault.errors(include_url=False)
     errors.sort(key=lambda error: error["type"] != "extra_forbidden")  # may explain what is missing
+    by_key: dict[str, list[ErrorDetails]] = {}
     for error in errors:
-        key = ".".join(str(part) for part in error["loc"]) or "(whole)"
-        if error["type"] == "extra_forbidden":
-            known = sorted(_fields_at(model, error["loc"][:-1]))
-            near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
-            hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
-            said.append(f"unknown key `{key}`{hint}")
-        elif error["type"] == "missing":
-            said.append(f"`{key}` is required")
-        else:
-            reason = error["msg"].removeprefix("Value error, ")
-            said.append(f"`{key}` is {error['input']!r:.200}: {reason}")
+        by_key.setdefault(_key(error, values), []).append(error)
+    told = set[str]()
+    said = [_said(key, by_key[key], model, told) for key in itertools.islice(by_key, _MOST_FAULTS)]
+    if len(by_key) > _MOST_FAULTS:
+        said.append(f"and {len(by_key) - _MOST_FAULTS:,} more")
     return "; ".join(said)
+
+
+def _key(error: ErrorDetails, values: Any) -> str:
+    """Return where in the config an error is; pydantic's names of types are left out."""
+    key = []
+    for part in error["loc"]:
+        last = part is error["loc"][-1] and error["type"] == "missing"
+        if isinstance(values, dict) and (part in values or last):
+            values = values.get(part)
+        elif isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+        else:
+            continue
+        key.append(f"{part:.{_LONGEST}}" if isinstance(part, str) else str(part))
+    return ".".join(key)
+
+
+def _said(key: str, errors: Sequence[ErrorDetails], model: type[BaseModel], told: set[str]) -> str:
+    """Say what is wrong with one key; `told` are the lists of known keys that were given before."""
+    error = errors[0]
+    if error["type"] == "missing":
+        return f"`{key}` is required"
+    if error["type"] == "extra_forbidden":
+        known = sorted(_fields_at(model, error["loc"][:-1]))
+        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.5)
+        hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
+        if hint in told:
+            hint = ""
+        told.add(hint)
+        return f"unknown key `{key}`{hint}"
+    reasons = [one["msg"].removeprefix("Value error, ") for one in errors]
+    further = dict.fromkeys(reason.removeprefix("Input should be ") for reason in reasons[1:])
+    reason = _MODEL.sub("a mapping of keys to values", " or ".join([reasons[0], *further]))
+    if isinstance(error["input"], dict | list | BaseModel) and error["type"] == "value_error":
+        return f"`{key}`: {reason}" if key else reason
+    return f"`{key}` is {_VALUES.repr(error['input'])}: {reason}"
+
+
+class _Values(reprlib.Repr):
+    """Shows values of configs, none longer than a reader reads."""
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Return the number, or what it is like: Python writes out no more than 4,300 digits."""
+        return str(value) if value.bit_length() < 256 else "a number of very many digits"
+
+
+_MODEL = re.compile(r"a valid dictionary( or instance of \w+)?")
+_LONGEST, _MOST_FAULTS = 80, 8
+_VALUES = _Values()
+_VALUES.maxstring = _VALUES.maxother = 200
 
 
 def _fields_at(model: type[BaseModel], loc: Iterable[int | str]) -> set[str]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, schema
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.numbers import Ints
 
 Component = Literal["instruction", "response"]
 COMPONENTS: tuple[Component, ...] = ("instruction", "response")
@@ -107,7 +108,7 @@ def batches(corpus: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         yield pq.read_table(path, columns=list(columns))
 
 
-def take(corpus: Path, rows: npt.NDArray[np.int64]) -> pa.Table:
+def take(corpus: Path, rows: Ints) -> pa.Table:
     """Return the corpus rows numbered `rows` (in id order from 0), in the order asked for.
 
     Memory holds the rows taken and one shard; time is one read of the shards that have any.
@@ -126,6 +127,23 @@ def take(corpus: Path, rows: npt.NDArray[np.int64]) -> pa.Table:
     places = np.empty(len(rows), dtype=np.int64)
     places[order] = np.arange(len(rows))
     return pa.concat_tables(parts).take(pa.array(places))
+
+
+def rows_among(ids: pa.Array, known: pa.Array, whose: str, what: str) -> Ints:
+    """Return where samples are in a larger set, shape (n,).
+
+    Raises
+    ------
+    DataError
+        If one is not; `whose` they are begins the message, `what` the set is stands in it.
+    """
+    rows = pc.index_in(ids, value_set=known)
+    if rows.null_count:
+        raise DataError(
+            f"{whose}: {rows.null_count:,} of {len(ids):,} samples are not in {what}; "
+            "name the work folder that they were selected with (--work)"
+        )
+    return np.asarray(rows.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
 def bucket_digits(rows: int) -> int:

@@ -8,6 +8,21 @@ class SftdivError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Return the message as one line that a terminal shows as it is, its middle left out."""
+        said = printable(super().__str__())
+        return said if len(said) <= 2 * _HALF else f"{said[:_HALF]} ... {said[-_HALF:]}"
+
+
+_HALF = 2_000
+
+
+def printable(text: str) -> str:
+    """Return `text` with what a terminal would act on, or could not show, written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class DataError(SftdivError):
     """The data or the machine would not do."""

@@ -234,6 +234,18 @@ def check_out(out: Path, stage: str, sources: Iterable[str | Path] = ()) -> None
     DataError
         If nothing can be written there.
     """
+    if out.name in ("", ".."):
+        raise UsageError(f"{stage}: {str(out)!r} is no name of a folder to write; name one")
+    try:
+        str(out).encode()
+        _check_place(out, stage, sources)
+    except UnicodeEncodeError:
+        raise UsageError(f"{stage}: {out}: the name is not UTF-8; name another folder") from None
+    except OSError as fault:  # a name that is too long, a folder that may not be looked into
+        raise UsageError(f"{stage}: {fault.filename}: {fault.strerror}; name another") from None
+
+
+def _check_place(out: Path, stage: str, sources: Iterable[str | Path]) -> None:
     way_out = "name another folder or remove it"
     if out.exists() and stage_of(out) != stage and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{stage}: {out} exists and is no output of `{stage}`; {way_out}")
@@ -534,8 +546,13 @@ def keys_of(manifest: Mapping[str, Any]) -> tuple[str, str]:
 
 def stage_of(folder: Path) -> str | None:
     """Return the stage that made a finished folder, or None where it is none of ours."""
-    manifest = _manifest_or_none(folder) if folder.is_dir() else None
-    return None if manifest is None else str(manifest.get("stage"))
+    stage = (_manifest_or_none(folder) or {}).get("stage")
+    return stage if isinstance(stage, str) else None
+
+
+def is_damaged(folder: Path) -> bool:
+    """Whether a folder has a manifest that cannot be read: what it holds is then not known."""
+    return (folder / MANIFEST).exists() and _manifest_or_none(folder) is None
 
 
 def verify(folder: Path) -> dict[str, Any]:

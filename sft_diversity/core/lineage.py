@@ -1,4 +1,4 @@
-"""What a folder was made from, every stage before it, and how to make it again.
+"""What a folder was made from, every stage before it, where that lies, and how to make it again.
 
 A manifest's `lineage` has, by the name under which its `inputs` have a key, what made each input:
 stage, version, config, inputs, and in turn their lineage. A `recipe` is the options to run again,
@@ -8,12 +8,14 @@ free of paths: local files and folders go by their last name, and by content amo
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
 
 Lineage = dict[str, dict[str, Any]]
@@ -174,3 +176,79 @@ def corpora_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what made the corpus that a folder was made from, stage by stage, the first first."""
     before = [made for made in manifest.get("lineage", {}).values() if made["stage"] in _MAKE]
     return [one for made in before for one in [*corpora_of(made), made]]
+
+
+# ---- where it lies, found by content
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is at hand of the corpus that a data set is from; what is not there is not shown.
+
+    Attributes
+    ----------
+    corpus : Path or None
+    tokens, embeddings : mapping of component to folder
+    indexes : mapping of strategy to incidence
+    """
+
+    corpus: Path | None = None
+    tokens: Mapping[str, Path] = field(default_factory=dict)
+    embeddings: Mapping[str, Path] = field(default_factory=dict)
+    indexes: Mapping[str, Path] = field(default_factory=dict)
+
+    def keys(self) -> dict[str, str]:
+        """Return the content key of each, for the work that depends on them."""
+        named = {} if self.corpus is None else {"corpus": corpora.key(self.corpus)}
+        for kind, places in (
+            ("tokens", self.tokens), ("embeddings", self.embeddings), ("index", self.indexes)
+        ):  # fmt: skip
+            for name, place in places.items():
+                named[f"{kind}-{name}"] = folder.contents_key(folder.read_manifest(place))
+        return named
+
+
+def found_among(
+    manifests: Sequence[Mapping[str, Any]], places: Iterable[Path], corpus: Path | None = None
+) -> Found:
+    """Return what data sets of one corpus were made from.
+
+    Parameters
+    ----------
+    manifests : sequence of mapping
+        Of subsets, whose `inputs` name the contents to look for; of a corpus it is `corpus` itself.
+    places : iterable of Path
+        Folders to look at.
+    corpus : Path, optional
+        The corpus, where it is known.
+
+    Notes
+    -----
+    Of several incidences or passes of one kind, those that the subsets were selected with count.
+    """
+    inputs = [manifest.get("inputs", {}) for manifest in manifests]
+    pool = next((i["corpus"] for i in inputs if "corpus" in i), None)
+    if corpus is not None:
+        pool = pool or corpora.key(corpus)
+    used = {value for given in inputs for value in given.values()}
+    known = dict.fromkeys([*([corpus] if corpus else []), *places])
+    read = [(p, folder.read_manifest(p)) for p in known if folder.stage_of(p) is not None]
+    read.sort(key=lambda one: used.isdisjoint(folder.keys_of(one[1])))  # stable: used ones first
+    tokens: dict[str, Path] = {}
+    embeddings: dict[str, Path] = {}
+    indexes: dict[str, Path] = {}
+    held: Path | None = None
+    for place, manifest in read:
+        if corpora.is_corpus(place):
+            if held is None and corpora.key(place) == pool:
+                held = place
+        elif manifest["inputs"].get("corpus") != pool:
+            continue
+        elif manifest["stage"] == "tokens":
+            tokens.setdefault(manifest["config"]["component"], place)
+        elif manifest["stage"] == "embed":
+            for component in manifest["config"]["components"]:
+                embeddings.setdefault(component, place)
+        elif manifest["stage"] == "index":
+            indexes.setdefault(manifest["config"]["strategy"], place)
+    return Found(held, *(dict(sorted(d.items())) for d in (tokens, embeddings, indexes)))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from sft_diversity.core.corpus import COMPONENTS
+
+MetricRow = tuple[str, list[int | float | None]]
 
 #: Metrics in the order of a table, with their titles; others follow under their own names.
 METRICS = {
@@ -39,6 +44,9 @@ def metric_title(name: str) -> str:
     return METRICS.get(name, name.replace("_", " "))
 
 
-def in_order(names: set[str]) -> list[str]:
-    """Return metrics in the order of a table."""
-    return [*(name for name in METRICS if name in names), *sorted(names - METRICS.keys())]
+def metric_rows(datasets: Sequence[Mapping[str, Any]], component: str) -> list[MetricRow]:
+    """Return the metrics of a component, in the order of a table: title, a value a data set."""
+    parts = [dataset[component] for dataset in datasets]
+    names = {name for part in parts for name in part}
+    order = [*(name for name in METRICS if name in names), *sorted(names - METRICS.keys())]
+    return [(metric_title(name), [part.get(name) for part in parts]) for name in order]

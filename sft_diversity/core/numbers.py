@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]]
 
 

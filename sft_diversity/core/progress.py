@@ -10,8 +10,24 @@ from contextlib import contextmanager
 _PLAIN_EVERY_S = 10.0
 
 
+_quiet = False
+
+
+@contextmanager
+def quiet(silent: bool = True) -> Iterator[None]:
+    """Say nothing meanwhile, where `silent`: what a person did not ask for at a terminal."""
+    global _quiet
+    before, _quiet = _quiet, silent or _quiet
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
 def say(line: str) -> None:
     """Print one line on stderr; stdout is for machines."""
+    if _quiet:
+        return
     print(line, file=sys.stderr, flush=True)
 
 
@@ -43,7 +59,7 @@ class Progress:
             self._print(now, end="\n")
 
     def _print(self, now: float, end: str) -> None:
-        if self._silent:
+        if self._silent or _quiet:
             return
         seconds = max(now - self._start, 1e-9)
         rate = (self._done - self._before) / seconds

@@ -59,9 +59,11 @@ def from_here_or_checkout(path: str) -> str:
 
     So that the configs of this repository work from any folder.
     """
-    if not Path(path).expanduser().exists() and (_CHECKOUT / path).exists():
-        return str(_CHECKOUT / path)
-    return path
+    try:
+        missing = not Path(path).expanduser().exists() and (_CHECKOUT / path).exists()
+    except (OSError, RuntimeError):  # a name that cannot be, the home of nobody
+        missing = False
+    return str(_CHECKOUT / path) if missing else path
 
 
 def shipped(kind: str) -> Path:

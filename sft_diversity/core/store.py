@@ -225,12 +225,6 @@ class Store:
         """Return the finished outputs of a stage in the work folder, with their manifests."""
         return list(self._known(stage).values())
 
-    def note(self, stage: str, out: Path, planned: Mapping[str, Any]) -> None:
-        """Add a step to the plan that is none of the store's stages."""
-        done = planned.get("cached") or planned.get("state") == "reused"
-        state = "cached" if done else "to do"
-        self.plan.append({**planned, "stage": stage, "state": state, "out": str(out)})
-
     # ---- the walk ------------------------------------------------------------------------------
 
     def resolve(self, request: Request, out: Path | None = None) -> Resolved:

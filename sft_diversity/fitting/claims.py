@@ -14,6 +14,7 @@ from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import POOLED
 
 Row = dict[str, Any]
+CORRECTIONS = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 #: Tests within a row of `slopes`, by the kind of claim they may make.
 _WITHIN = {"ends": "ends differ", "curvature": "no line", "best_margin": "best level clear"}
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.numbers import Floats
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.levels import Floats
 from sft_diversity.fitting.lines import fisher, pearson, r_p_value
 from sft_diversity.fitting.reading import NEEDED, Draw, Group, keys, need, numeric
 

@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from sft_diversity.fitting.reading import BASE, Draw, Group
+from sft_diversity.core.cells import BASE
+from sft_diversity.core.numbers import Floats
+from sft_diversity.fitting.reading import Draw, Group
 
-Floats = npt.NDArray[np.float64]
 #: Differences below this part of a table's largest score are rounding.
 _ROUNDING = 1e-12
 

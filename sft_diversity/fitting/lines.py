@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sft_diversity.core.numbers import student_p, student_reach
-from sft_diversity.fitting.levels import Floats, Levels, constant
+from sft_diversity.core.numbers import Floats, student_p, student_reach
+from sft_diversity.fitting.levels import Levels, constant
 
 _EXACT = 8  # points up to which all orders are tried
 _BAND_POINTS = 21

@@ -12,14 +12,11 @@ from typing import Any
 
 import polars as pl
 
+from sft_diversity.core.cells import BASE, BASELINES, KEYS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.fitting.config import FitConfig
 
-#: Strategies without a dial. Any other strategy without a diversity is compared alike.
-BASELINES = ("random", "random-common", "longest", "base")
-#: The one strategy that no regime and no size can change: the model before fine-tuning.
-BASE = "base"
-NEEDED = ("strategy", "size", "diversity", "seed")
+NEEDED = KEYS[1:]
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
 _MAX_BYTES = 256 << 20
 #: Losses that a study writes beside its score, in nats a token, each over other references.

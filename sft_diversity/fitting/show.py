@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sft_diversity.core.show import numbers
-from sft_diversity.fitting.headline import place_name
+from sft_diversity.fitting.claims import CORRECTIONS
+from sft_diversity.fitting.headline import Row, place_name, place_of, places_of
 
 _WIDTH = 100
-Row = Mapping[str, Any]
 
 
 def fitted(result: dict[str, Any]) -> str:
     """Return what pays, tables by regime and size, the rest of the verdict; 100 columns at most."""
     blocks = [_wrapped(answer) for answer in result["headlines"]]
-    places = sorted(
-        {_place(row) for row in result["slopes"]}, key=lambda place: (place[0] != "B", place)
-    )
+    places = places_of(result)
     for regime, size in places:
         slopes, compared, metrics = (
-            [row for row in result[name] if _place(row) == (regime, size)]
+            [row for row in result[name] if place_of(row) == (regime, size)]
             for name in ("slopes", "baselines", "metrics")
         )
         where = f"regime {regime}, N = {size:,}" if regime else f"N = {size:,}"
@@ -90,7 +88,7 @@ def _metrics(rows: Sequence[Row]) -> str:
 
 
 def _legend(result: Row) -> str:
-    name = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[result["correction"]]
+    name = CORRECTIONS[result["correction"]]
     text = (
         f"Slope: change of {result['score']} over 100 % of diversity; interval by t or bootstrap "
         f"(t, b), the wider; p corrected ({name}), * stands after it; r and rho over level means; "
@@ -130,10 +128,6 @@ def _difference(row: Row | None) -> tuple[str, str]:
 
 def _mark(tested: Row | None) -> str:
     return "*" if tested is not None and tested["claimed"] else " "
-
-
-def _place(row: Row) -> tuple[str, int]:
-    return row["regime"] or "", row["size"]
 
 
 def _signed(value: float | None, scale: float = 1) -> str:

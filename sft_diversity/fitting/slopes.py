@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core import seeding
-from sft_diversity.core.numbers import interval
+from sft_diversity.core.numbers import Floats, interval
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.levels import Floats, Levels, constant, fit_about_mean, resample
+from sft_diversity.fitting.levels import Levels, constant, fit_about_mean, resample
 from sft_diversity.fitting.lines import (
     FittedLine,
     bayes,

@@ -7,13 +7,14 @@ from typing import Any
 
 import polars as pl
 
+from sft_diversity.core.cells import BASE, RANDOM
 from sft_diversity.fitting.baselines import comparisons
 from sft_diversity.fitting.claims import claims, judge_claims
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import correlate, metrics_of
 from sft_diversity.fitting.headline import headlines, place_name
 from sft_diversity.fitting.levels import Levels, group_levels, training_noise
-from sft_diversity.fitting.reading import BASE, Account, Draw, draws_of, score_kind
+from sft_diversity.fitting.reading import Account, Draw, draws_of, score_kind
 from sft_diversity.fitting.slopes import PUBLISHED_UNIT, fit_slope
 from sft_diversity.fitting.verdict import verdict_sentences
 
@@ -131,7 +132,7 @@ def _cells(here: Sequence[Levels]) -> list[str]:
 
 def _random(draws: Sequence[Draw], regime: str, size: int) -> list[str]:
     n = sum(
-        draw.group.strategy == "random"
+        draw.group.strategy == RANDOM
         and draw.group.size == size
         and draw.group.regime in ("", regime)
         for draw in draws

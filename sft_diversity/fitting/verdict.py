@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sft_diversity.core.cells import BASELINES, RANDOM
+from sft_diversity.fitting.claims import CORRECTIONS
 from sft_diversity.fitting.headline import (
     Row,
     are,
@@ -20,9 +22,7 @@ from sft_diversity.fitting.headline import (
     side,
     signed,
 )
-from sft_diversity.fitting.reading import BASELINES
 
-_NAMES = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 _FEW_DF = 2
 
 
@@ -36,7 +36,7 @@ def verdict_sentences(result: Row) -> list[str]:
     for at, opening in zip(places_of(result), headlines(result), strict=True):
         here = [row for row in slopes if place_of(row) == at]
         parts = [
-            *_slopes(here, _NAMES[result["correction"]]),
+            *_slopes(here, CORRECTIONS[result["correction"]]),
             *(f"{said}." for said in ends(here, percent_of(result)) if _some_pays(here)),
             *_shapes(here),
             *_best(here),
@@ -157,8 +157,8 @@ def _against(baselines: Sequence[Row]) -> list[str]:
         "best": ", at the best level (corrected for choosing it)",
         "only": "",
     }
-    asked = [("random", chosen) for chosen in hows]
-    asked += [(name, "highest") for name in BASELINES if name != "random"]
+    asked = [(RANDOM, chosen) for chosen in hows]
+    asked += [(name, "highest") for name in BASELINES if name != RANDOM]
     said = []
     for baseline, chosen in asked:
         rows = [r for r in baselines if (r["baseline"], r["chosen"]) == (baseline, chosen)]

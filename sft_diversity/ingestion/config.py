@@ -93,8 +93,9 @@ class SourceConfig(Config):
 
     name: str = Field(description="what `source` says in the samples")
     path: str = Field(
+        min_length=1,
         description="file, folder, glob (relative to `root`), or "
-        "`hub:org/name[/config[/split]][@revision]`"
+        "`hub:org/name[/config[/split]][@revision]`",
     )
     format: Format = Field(default="auto", description="format of a row; `auto` recognises it")
     take: Literal["all"] | Annotated[int, Field(gt=0)] = Field(
@@ -130,7 +131,7 @@ class IngestConfig(Config):
     """Options of `ingest`."""
 
     root: str | None = Field(
-        default=None, description="folder that relative source paths start from"
+        default=None, min_length=1, description="folder that relative source paths start from"
     )
     sources: list[SourceConfig] = Field(default_factory=list, description="in order of precedence")
     turns: Turns = Field(

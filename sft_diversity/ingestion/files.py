@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sft_diversity.core.corpus import MAKERS
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.folder import stage_of
+from sft_diversity.core.folder import MANIFEST, is_damaged, stage_of
 from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.hub import PREFIX
 from sft_diversity.core.isolated import KINDS, IsolatedReader
@@ -37,16 +40,41 @@ class File:
     path: Path
     kind: str
     bytes: int
+    changed: int = 0  # when it last did, in nanoseconds
     revision: str | None = None  # of a Hub data set, whose name `path` then is
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file as it is, packed or not; for a Hub id its commit."""
         if self.kind == "hub":
             return str(self.revision)
-        try:
+        with self.unchanged():
             return file_key(self.path)
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Read the file inside: it must be as it was when it was found, before and after.
+
+        Raises
+        ------
+        DataError
+            If another writes to it, or it cannot be read.
+        """
+        try:
+            self._check()
+            yield
+            self._check()
         except OSError as fault:
             raise DataError(f"ingest: {self.path}: {fault.strerror or fault}") from None
+
+    def _check(self) -> None:
+        found = self.path.stat() if self.kind != "hub" else None
+        if found and (found.st_size, found.st_mtime_ns) != (self.bytes, self.changed):
+            raise changed(self.label)
+
+
+def changed(what: str) -> DataError:
+    """Return the error of input that is not what it was when it was first looked at."""
+    return DataError(f"ingest: {what} changed while it was read; run again when it is complete")
 
 
 def sources_from(paths: list[str], format: str = "auto") -> list[SourceConfig]:
@@ -54,6 +82,9 @@ def sources_from(paths: list[str], format: str = "auto") -> list[SourceConfig]:
     made: list[SourceConfig] = []
     taken: set[str] = set()
     for path in paths:
+        if not path.strip():
+            raise UsageError("ingest: a source is empty; name a file, folder or hub:org/name")
+        _check_name(path)
         hub_id = hub_id_of(path, None)
         stem = hub_id.partition("@")[0] if hub_id else stem_of(path)
         name = re.sub(r"[^\w.+-]", "_", stem).lstrip("_.+-")[:90] or "source"
@@ -95,12 +126,13 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
         If there are none, or one is no regular file or of no known kind.
     """
     source = config.sources[number]
-    if hub_id := hub_id_of(source.path, config.root):
+    hub_id = hub_id_of(source.path, config.root)
+    if hub_id is not None:
         wanted = hub.address(hub_id)
         commit = hub.commit_of(wanted)
-        return [File(number, wanted.at(commit), Path(wanted.name), "hub", 0, commit)]
+        return [File(number, wanted.at(commit), Path(wanted.name), "hub", 0, revision=commit)]
     root = Path(config.root) if config.root is not None else None
-    named = Path(source.path).expanduser()
+    named = named_by(source)
     full = root / named if root is not None and not named.is_absolute() else named
     try:
         paths, base = _expanded(full, source)
@@ -112,6 +144,14 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
         raise UsageError(f"ingest: source {source.name}: {full}: {reason}") from None
 
 
+def named_by(source: SourceConfig) -> Path:
+    """Return the path that a source names, a pattern or not, as it is given."""
+    try:
+        return Path(source.path).expanduser()
+    except RuntimeError as fault:  # ~ of somebody who has no home
+        raise UsageError(f"ingest: source {source.name}: {source.path}: {fault}") from None
+
+
 def public_path(config: IngestConfig, number: int, files: list[File]) -> str:
     """Return a source's path as another may write it: from the folder that its labels start from.
 
@@ -120,7 +160,7 @@ def public_path(config: IngestConfig, number: int, files: list[File]) -> str:
     source = config.sources[number]
     if files and files[0].kind == "hub":
         return PREFIX + files[0].label
-    named = Path(source.path).expanduser()
+    named = named_by(source)
     if config.root is not None and not named.is_absolute():
         return source.path
     wild = next((i for i, part in enumerate(named.parts) if _WILD.search(part)), None)
@@ -134,22 +174,42 @@ def hub_id_of(path: str, root: str | None) -> str | None:
     if path.startswith(PREFIX):
         return path.removeprefix(PREFIX)
     looks_so = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", path) is not None
-    if not looks_so or kind_of(Path(path)) is not None or (Path(root or ".") / path).exists():
+    here = Path(root or ".") / path
+    if not looks_so or kind_of(here) is not None or _there(here) or _there(here.parent):
         return None
-    return None if (Path(root or ".") / path).parent.exists() else path
+    return path
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, no right to look
+        return False
 
 
 def _file(number: int, path: Path, base: Path, source: SourceConfig) -> File:
+    where = f"ingest: source {source.name}: {path}"
     if not path.is_file():
-        raise UsageError(f"ingest: source {source.name}: {path} is not a regular file")
+        broken = path.is_symlink() and not path.exists()
+        what = f"a link to {path.readlink()}, which is not there" if broken else "no regular file"
+        raise UsageError(f"{where} is {what}")
+    _check_name(str(path))
     kind = kind_of(path) or _sniffed(path)
     if kind is None:
         raise UsageError(
-            f"ingest: source {source.name}: {path}: unknown kind of file; "
+            f"{where}: unknown kind of file; "
             f"known endings: {', '.join(_KINDS)}, each also with .gz or .zst where it is text"
         )
+    found = path.stat()
     label = path.relative_to(base).as_posix()
-    return File(number, label, path, kind, path.stat().st_size)
+    return File(number, label, path, kind, found.st_size, found.st_mtime_ns)
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"ingest: {path}: the name is not UTF-8; rename it") from None
 
 
 def _sniffed(path: Path) -> str | None:
@@ -179,26 +239,43 @@ def _expanded(full: Path, source: SourceConfig) -> tuple[list[Path], Path]:
     return found, base
 
 
+def found_by(pattern: Path, path: Path) -> bool:
+    """Whether a pattern that a source may be would find a resolved path, were it there."""
+    wild = next((i for i, part in enumerate(pattern.parts) if _WILD.search(part)), None)
+    if wild is None:
+        return False
+    base = Path(*pattern.parts[:wild]).resolve()
+    below = path.parts[len(base.parts) :] if path.is_relative_to(base) else ()
+    return _finds(pattern.parts[wild:], below)
+
+
+def _finds(pattern: Sequence[str], names: Sequence[str]) -> bool:
+    if not pattern or not names:
+        return not pattern and not names
+    if pattern[0] == "**":
+        return any(_finds(pattern[1:], names[i:]) for i in range(len(names)))
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _finds(pattern[1:], names[1:])
+
+
 def _folder(folder: Path, source: SourceConfig) -> list[Path]:
     where = f"ingest: source {source.name}: {folder}"
     if (folder / "dataset_dict.json").is_file():
-        splits = _strings(folder / "dataset_dict.json", "splits")
+        splits = _names(folder / "dataset_dict.json", "splits")
         split = source.split or ("train" if "train" in splits else None)
         split = split or (splits[0] if len(splits) == 1 else None)
         if split not in splits:
-            raise UsageError(f"{where}: has splits {', '.join(splits)}; name one with `split`")
-        return _saved(folder / str(split), where)
+            raise UsageError(f"{where}: has splits {listed(splits)}; name one with `split`")
+        return _saved(folder / str(split))
     if (folder / "state.json").is_file():
-        return _saved(folder, where)
-    ours = _ROWS.get(stage_of(folder) or "")
-    folder = folder / ours if ours else folder  # what lies beside is about the rows, not rows
+        return _saved(folder)
+    folder = _of_ours(folder, where)
     found = sorted(
         path
         for path in folder.rglob("*")
         if kind_of(path) is not None
-        and path.is_file()
+        and (path.is_file() or (path.is_symlink() and not path.is_dir()))
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.name not in ("dataset_infos.json", "dataset_info.json", "manifest.json")
+        and path.name not in ("dataset_infos.json", "dataset_info.json", MANIFEST)
     )
     if source.split is None:
         found = [p for p in found if not _OTHER_SPLIT.search(p.relative_to(folder).as_posix())]
@@ -210,22 +287,58 @@ def _folder(folder: Path, source: SourceConfig) -> list[Path]:
     return found
 
 
-def _saved(folder: Path, where: str) -> list[Path]:
+def _of_ours(folder: Path, where: str) -> Path:
+    """Return where in a folder the rows are: in one of ours the rest is about rows, not rows.
+
+    Raises
+    ------
+    UsageError
+        If it is an output of ours that holds no samples, or one whose manifest is damaged.
+    """
+    stage = stage_of(folder)
+    if stage in _ROWS:
+        return folder / _ROWS[stage]
+    if stage is not None:
+        raise UsageError(
+            f"{where} is an output of `{stage}`, which holds no samples; name a corpus, subset or "
+            "export, or the files in it"
+        )
+    if is_damaged(folder):
+        raise UsageError(
+            f"{where}: {MANIFEST} is damaged, so what the folder holds is not known; make it "
+            "again, or, if it holds raw data, name its files"
+        )
+    return folder
+
+
+def _saved(folder: Path) -> list[Path]:
     """Return the Arrow files of a folder that `Dataset.save_to_disk` wrote."""
-    names = _strings(folder / "state.json", "_data_files", "filename")
-    if any(Path(name).name != name or name in ("", "..") for name in names):
-        raise DataError(f"{where}: state.json names a file outside the folder")
-    if not names:
-        raise DataError(f"{where}: state.json names no data file")
-    return [folder / name for name in names]
+    return [folder / name for name in _names(folder / "state.json", "_data_files", "filename")]
 
 
-def _strings(path: Path, key: str, inner: str | None = None) -> list[str]:
+def _names(path: Path, key: str, inner: str | None = None) -> list[str]:
+    """Return the names that a file of a saved data set lists, each plain: of its own folder."""
     try:
-        found = json.loads(path.read_text("utf-8"))[key]
-        return [str(item[inner]) if inner else str(item) for item in found]
+        names = json.loads(path.read_text("utf-8"))[key]
+        if inner:
+            names = [item[inner] for item in names]
+        if not isinstance(names, list):
+            raise TypeError
+        plain = [Path(name).name == name and name not in ("", "..") for name in names]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"ingest: {path}: not as `save_to_disk` writes it") from None
+    if not names:
+        raise DataError(f"ingest: {path}: names no {inner or 'split'}")
+    if not all(plain):
+        outside = names[plain.index(False)]
+        raise DataError(f"ingest: {path}: {outside!r:.80} is no plain name, and could lead outside")
+    return names
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Return names for a message, no more of them and of each than a reader will look at."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(f"{name:.60}" for name in names[:most]) + more
 
 
 def most_rows(file: File, enough: int, limits: Limits, isolated: IsolatedReader) -> int:

@@ -128,7 +128,7 @@ def single_turn(instruction: str, given: str, response: str) -> Reader:
         task = (text_of(row, instruction), optional_text(row, given) if given else "")
         answer = text_of(row, response)
         turns = [("user", joined(*task)), ("assistant", answer)]
-        if len(row) > 3:
+        if "history" in row or "system" in row:
             before = _history(row.get("history"))
             system = optional_text(row, "system")
             turns = [("system", system)] * bool(system.strip()) + before + turns

@@ -19,7 +19,7 @@ from sft_diversity.core.folder import Draft
 from sft_diversity.core.isolated import KINDS, IsolatedReader
 from sft_diversity.ingestion import formats, hub, json_rows, mapping, own, streams, tables
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig
-from sft_diversity.ingestion.files import File
+from sft_diversity.ingestion.files import File, listed
 from sft_diversity.ingestion.formats import Reader, Sample, Turn
 from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Limits, Row
 from sft_diversity.ingestion.runs import RunRow, RunWriter
@@ -69,7 +69,8 @@ def parts_of(files: list[File]) -> list[Part]:
 def read_part(draft: Draft, part: Part, config: IngestConfig) -> dict[str, Any]:
     """Read a part unless that is done; return its counts (`files` and `runs`)."""
     done = f"{part.name}.json"
-    if not draft.has(done):
+    counted = _counted(draft, done)
+    if counted is None:
         runs = RunWriter(draft, part.name)
         with (
             draft.writing(f"{part.name}.quarantine.jsonl") as path,
@@ -81,9 +82,18 @@ def read_part(draft: Draft, part: Part, config: IngestConfig) -> dict[str, Any]:
                 for i, file in enumerate(part.files)
             ]
         runs.flush()
-        draft.write_json(done, {"files": counts, "runs": runs.names})
-    counted: dict[str, Any] = json.loads((draft.path / done).read_text("utf-8"))
+        counted = {"files": counts, "runs": runs.names}
+        draft.write_json(done, counted)
     return counted
+
+
+def _counted(draft: Draft, name: str) -> dict[str, Any] | None:
+    """Return the counts of a part that is done and whole, None where it is to be read (again)."""
+    try:
+        counted: dict[str, Any] = json.loads((draft.path / name).read_text("utf-8"))
+        return counted if all(map(draft.has, counted["runs"])) and counted["files"] else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 class _FileReader:
@@ -124,7 +134,8 @@ class _FileReader:
     def _all_rows(self) -> Iterator[Row]:
         """Yield the file's rows; a break in a compressed file ends them or is an error."""
         try:
-            yield from _open(self._file, self._source, self._limits, self._isolated)
+            with self._file.unchanged():
+                yield from _open(self._file, self._source, self._limits, self._isolated)
         except streams.TruncatedFile as fault:
             if not self._limits.keep_truncated:
                 raise DataError(
@@ -155,7 +166,7 @@ class _FileReader:
         if columns is not None:
             raise DataError(
                 f"ingest: {self._file.label}: format not recognised, columns are "
-                f"{', '.join(map(str, columns[:12]))}; name `format` or write a `mapping` in the "
+                f"{listed(columns)}; name `format` or write a `mapping` in the "
                 f"config (known: {formats.KNOWN_COLUMNS})"
             )
         for row in waiting:
@@ -251,7 +262,7 @@ def _open(
     if file.kind == "json":
         return json_rows.rows(blocks, limits.row_bytes)
     delimiter = source.table.delimiter or {"csv": ",", "tsv": "\t"}[file.kind]
-    return separated_rows(blocks, source.table, delimiter, limits.row_bytes)
+    return separated_rows(blocks, source.table, delimiter, limits.row_bytes, file.label)
 
 
 def _first_exchange(sample: Sample) -> list[Turn]:

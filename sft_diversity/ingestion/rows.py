@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+_DETAIL = 200  # characters: a key may be a megabyte
 RAW_LIMIT = 65_536  # bytes of a bad row that the quarantine keeps
 
 #: Reason codes of the quarantine, and what each means.
@@ -33,7 +34,7 @@ class BadRow(Exception):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail = reason, detail[:_DETAIL]
 
 
 class Unreadable:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import Draft
 from sft_diversity.core.schema import MESSAGES
 from sft_diversity.ingestion import columns
@@ -143,5 +144,17 @@ def whole_messages(rows: pa.Table) -> pa.Array:
 
 
 def read_run(path: Path) -> pa.Table:
-    """Return a run as a table whose buffers are the mapped file."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    """Return a run as a table whose buffers are the mapped file.
+
+    Raises
+    ------
+    DataError
+        If it is damaged: it may be of a run that was stopped long ago.
+    """
+    try:
+        run = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        run.validate(full=True)
+        return run.cast(RUN)
+    except (pa.ArrowException, OSError) as fault:
+        draft = path.parents[1]
+        raise DataError(f"ingest: {path} is damaged ({fault}); remove {draft}") from None

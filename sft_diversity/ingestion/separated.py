@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.ingestion.config import Table
-from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Row
+from sft_diversity.ingestion.rows import RAW_LIMIT, REASONS, BadRow, Row
 from sft_diversity.ingestion.streams import Line, lines
 
 
 def separated_rows(
-    blocks: Iterator[bytes], table: Table, delimiter: str, max_bytes: int
+    blocks: Iterator[bytes], table: Table, delimiter: str, max_bytes: int, label: str
 ) -> Iterator[Row]:
     """Yield the rows of a CSV or TSV stream; all values are text, blank lines are no rows.
 
@@ -32,10 +32,15 @@ def separated_rows(
         if names is None:
             return
         if isinstance(names, BadRow):
-            raise DataError(f"ingest: the header line is no row: {names.reason} {names.detail}")
+            why = f"{REASONS[names.reason]} ({names.detail or names.reason})"
+            raise DataError(f"ingest: {label}: the header is no row: {why}; mend the file")
         columns = columns or [name.strip() for name in names]
         if len(set(columns)) < len(columns):
-            raise DataError("ingest: the header names a column twice; name all with `columns`")
+            twice = next(name for name in columns if columns.count(name) > 1)
+            raise DataError(
+                f"ingest: {label}: the header names column {twice!r:.80} twice; name all with "
+                "`table.columns` of the source"
+            )
     while (fields := records.read()) is not None:
         if not isinstance(fields, BadRow) and len(fields) != len(columns):
             detail = f"{len(fields)} fields, {len(columns)} expected"

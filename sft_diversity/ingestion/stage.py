@@ -30,9 +30,12 @@ from sft_diversity.ingestion import assemble, hub, own
 from sft_diversity.ingestion.config import Format, IngestConfig, SourceConfig
 from sft_diversity.ingestion.files import (
     File,
+    changed,
     files_of,
+    found_by,
     key_of,
     most_rows,
+    named_by,
     public_path,
     sources_from,
 )
@@ -41,7 +44,7 @@ from sft_diversity.ingestion.rows import REASONS
 from sft_diversity.ingestion.runs import read_run
 from sft_diversity.ingestion.worker import helping
 
-VERSION = 2
+VERSION = 3
 QUARANTINE = "quarantine.jsonl"
 _MAX_WRITERS = 4  # each holds a shard of some thousand rows
 _ROWS_PER_S, _BYTES_PER_ROW = 15_000, 200  # packed text on one 3 GHz core: for estimates only
@@ -119,6 +122,8 @@ def join(job: Job[IngestConfig]) -> Result:
     """
     config, draft = job.config, job.draft
     prepared = _prepare(config)
+    if prepared.keys != dict(job.draft.work.inputs):
+        raise changed("a source")
     for line in hub.moving(_on_the_hub(prepared, config)):
         job.say(line)
     parts = parts_of(prepared.files)
@@ -165,10 +170,27 @@ def _cost(config: IngestConfig, ask: Ask) -> dict[str, Any]:
 
 
 def check_out(out: Path, config: IngestConfig) -> None:
-    """Refuse a place that the corpus cannot be written to, such as one inside a source."""
+    """Refuse a place that the corpus cannot be written to: in a source, or around one.
+
+    Raises
+    ------
+    UsageError
+        Also where a source's pattern would find the corpus when it is run again.
+    """
     root = Path(config.root or ".")
-    places = [root / Path(source.path).expanduser() for source in config.sources]
+    places = [root / named_by(source) for source in config.sources]
     folder.check_out(out, "ingest", places)
+    made = [out.resolve() / name for name in ("samples/0.parquet", "dropped.parquet", QUARANTINE)]
+    for place in places:
+        if any(found_by(place, path) for path in made):
+            raise UsageError(
+                f"ingest: {out} lies where {place} is looked for; name a folder elsewhere"
+            )
+        if out.is_dir() and place.resolve().is_relative_to(out.resolve()):
+            raise UsageError(
+                f"ingest: source {place} lies in {out}, which would be replaced; "
+                "name another folder"
+            )
 
 
 @dataclass(frozen=True)

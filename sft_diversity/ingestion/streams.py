@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.ingestion.rows import RAW_LIMIT, Limits
 
 _CHUNK = 1 << 20
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or one to skip
 _ZSTD_BLOCK = 1 << 10  # unpacked in one go: a bomb of zeros makes 40 MB of it, not gigabytes
 _MAX_WINDOW = 1 << 27  # zstd may ask for this much memory, as its own command line allows
 _BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
@@ -105,7 +107,7 @@ def _unpacked(path: Path) -> Iterator[bytes]:
         magic = handle.read(4)
     if magic[:2] == b"\x1f\x8b":
         yield from _gunzipped(path)
-    elif magic == b"\x28\xb5\x2f\xfd":
+    elif _ZSTD.match(magic):
         yield from _unzstd(path)
     else:
         with path.open("rb") as handle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sft_diversity.core.corpus import COMPONENTS
-from sft_diversity.core.measures import in_order, metric_title
+from sft_diversity.core.measures import metric_rows
 from sft_diversity.core.show import numbers
 
 
@@ -13,12 +13,10 @@ def measured(result: dict[str, Any]) -> str:
     """Return two blocks, one a component: metrics as rows, data sets as columns."""
     blocks = []
     for component in COMPONENTS:
-        parts = [dataset[component] for dataset in result["datasets"]]
-        names = in_order({name for part in parts for name in part})
         heads = [dataset["name"] for dataset in result["datasets"]]
         rows = [[component, *heads], ["samples", *(f"{d['rows']:,}" for d in result["datasets"])]]
-        for name in names:
-            rows.append([metric_title(name), *(figure(part.get(name)) for part in parts)])
+        for title, values in metric_rows(result["datasets"], component):
+            rows.append([title, *map(figure, values)])
         blocks.append(numbers(rows))
     note = (
         f"self-BLEU of {result['self_bleu_sample']:,} texts, NovelSum of at most "

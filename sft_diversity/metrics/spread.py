@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from sft_diversity.core.numbers import Floats
 from sft_diversity.core.vectors import Vectors
-
-Floats = npt.NDArray[np.float64]
 
 NEIGHBOURS = 10
 DENSITY_POWER = 0.5  # the paper's beta

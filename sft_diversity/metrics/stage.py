@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity.core import folder, incidence
 from sft_diversity.core import vectors as core_vectors
-from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.corpus import COMPONENTS, Component, rows_among
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key
@@ -28,7 +27,6 @@ from sft_diversity.metrics.table import ComponentData, MeasureConfig, measure_ta
 
 VERSION = 1
 _SECONDS_PER_ROW = 0.0012  # both components, one core; for plans only
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def component_data(dataset: Dataset, component: Component, config: MeasureConfig
     table = table.take(pc.sort_indices(table["id"]))
     ids = table["id"].combine_chunks()
     passed = TokenPass(dataset.tokens[component])
-    rows = _rows(ids, passed.ids, dataset.name, "token pass")
+    rows = rows_among(ids, passed.ids, f"measure: {dataset.name}", "the token pass of its corpus")
     counted = passed.incidence.take(rows)
     vectors, reference = _vectors(dataset, component, ids, config)
     return ComponentData(
@@ -188,7 +186,7 @@ def _vectors(
     """Return the vectors of the data set and of the reference's sample."""
     embedded, against = dataset.embeddings[component], dataset.reference[component]
     known = core_vectors.ids(embedded, component)
-    own = _rows(ids, known, dataset.name, "embeddings")
+    own = rows_among(ids, known, f"measure: {dataset.name}", "the embeddings of its corpus")
     n = len(known) if against == embedded else len(core_vectors.ids(against, component))
     rows = rows_drawn(n, config.reference_sample, config.seed, "measure", "reference")
     if against != embedded:
@@ -208,17 +206,7 @@ def _incidences(
     for level in ("macro", "meso", "micro"):
         place = dataset.indexes.get(f"{level}-{component}")
         if place is not None:
-            rows = _rows(ids, incidence.load_ids(place), dataset.name, f"{level} incidence")
+            known, what = incidence.load_ids(place), f"the {level} incidence of its corpus"
+            rows = rows_among(ids, known, f"measure: {dataset.name}", what)
             found[level] = incidence.load(place).take(rows)
     return found
-
-
-def _rows(ids: pa.Array, among: pa.Array, name: str, what: str) -> Rows:
-    """Return where `ids` are among the ids of a larger set."""
-    rows = pc.index_in(ids, value_set=among)
-    if rows.null_count:
-        raise DataError(
-            f"measure: {rows.null_count:,} of {len(ids):,} samples of {name} are not in the {what} "
-            "of its corpus; measure it with the work folder it was selected with, or another --work"
-        )
-    return np.asarray(rows.to_numpy(zero_copy_only=False)).astype(np.int64)

@@ -15,7 +15,6 @@ from sft_diversity.core.numbers import entropy, evenness
 from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.metrics import texts
-from sft_diversity.metrics.bleu import self_bleu
 from sft_diversity.metrics.spread import (
     density_factors,
     mean_pairwise_distance,
@@ -90,7 +89,7 @@ def measure_table(part: ComponentData, config: MeasureConfig) -> dict[str, Figur
             found[f"distinct_{order}_in_10k"] = texts.rarefied_ratio(counts, 10_000)
     found["compression_ratio"] = texts.compression_ratio(part.texts)
     compared = rows_drawn(n, config.self_bleu_sample, config.seed, "measure", "self-bleu")
-    found["self_bleu"] = float(self_bleu(words.take(compared)).mean()) if n > 1 else None
+    found["self_bleu"] = float(texts.self_bleu(words.take(compared)).mean()) if n > 1 else None
     found["token_entropy_bits"] = entropy(part.token_occurrences)
     found |= _spread(part, config)
     for level, incidence in part.incidences.items():

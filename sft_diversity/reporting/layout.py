@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from sft_diversity.core import seeding, vectors
+from sft_diversity.core.corpus import rows_among
+from sft_diversity.core.numbers import Floats, Ints
 from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.reading import Rows, rows_among
 
-Points = npt.NDArray[np.float64]
 SIDE = 1_000  # points are whole numbers in 0..SIDE
 _REGIONS = 10
 _PERPLEXITY = 30
@@ -93,12 +92,12 @@ def draw_map(
     }  # fmt: skip
 
 
-def _own(ids: pa.Array, known: pa.Array, name: str, config: ReportConfig) -> Rows:
-    rows = np.sort(rows_among(ids, known, "the embeddings"))
+def _own(ids: pa.Array, known: pa.Array, name: str, config: ReportConfig) -> Ints:
+    rows = np.sort(rows_among(ids, known, "report", "the embeddings"))
     return rows[rows_drawn(len(rows), config.map_picks, config.seed, "report", "map picks", name)]
 
 
-def plane_of(points: Vectors, config: ReportConfig) -> Points:
+def plane_of(points: Vectors, config: ReportConfig) -> Floats:
     """Return a place in the plane for every vector, by the method of `config`."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -116,7 +115,7 @@ def plane_of(points: Vectors, config: ReportConfig) -> Points:
     return np.asarray(laid, dtype=np.float64)
 
 
-def scaled(points: Points) -> Points:
+def scaled(points: Floats) -> Floats:
     """Return points in 20..SIDE−20, both axes by one factor; stray ones are drawn at the edge."""
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     middle, width = (low + high) / 2, float((high - low).max()) or 1.0
@@ -124,12 +123,12 @@ def scaled(points: Points) -> Points:
     return np.asarray(np.clip(inside, 20, SIDE - 20))
 
 
-def whole_numbers(points: Points) -> list[int]:
+def whole_numbers(points: Floats) -> list[int]:
     """Return x, y, x, y, ... as whole numbers."""
     return np.clip(np.rint(points), 0, SIDE).astype(np.int64).reshape(-1).tolist()
 
 
-def spacing(points: Points) -> float:
+def spacing(points: Floats) -> float:
     """Return the median distance to the nearest other point of a map, at most 8."""
     from scipy.spatial import cKDTree
 
@@ -139,7 +138,7 @@ def spacing(points: Points) -> float:
     return float(min(np.median(near), 8.0))
 
 
-def nearest_anchors(asked: Vectors, anchors: Vectors) -> Rows:
+def nearest_anchors(asked: Vectors, anchors: Vectors) -> Ints:
     """Return the anchor with the greatest cosine to each vector, in blocks."""
     found = [
         (asked[start : start + 2_000] @ anchors.T).argmax(axis=1)
@@ -148,7 +147,7 @@ def nearest_anchors(asked: Vectors, anchors: Vectors) -> Rows:
     return np.concatenate([*found, np.empty(0, np.int64)]).astype(np.int64)
 
 
-def regions(points: Points, seed: int) -> tuple[Rows, Points]:
+def regions(points: Floats, seed: int) -> tuple[Ints, Floats]:
     """Return the region of every point, and where its name goes: its point nearest the middle."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
@@ -165,7 +164,7 @@ def regions(points: Points, seed: int) -> tuple[Rows, Points]:
     return region, np.array(middles)
 
 
-def name_regions(texts: Sequence[str], region: Rows, number: int) -> list[list[str]]:
+def name_regions(texts: Sequence[str], region: Ints, number: int) -> list[list[str]]:
     """Return the three words that mark each region most.
 
     A word's mark is the share of the region's texts that hold it, times the logarithm of how much
@@ -190,6 +189,6 @@ def name_regions(texts: Sequence[str], region: Rows, number: int) -> list[list[s
     return named
 
 
-def _by_region(region: Rows, number: int) -> list[float]:
+def _by_region(region: Ints, number: int) -> list[float]:
     counts = np.bincount(region, minlength=number)
     return [round(float(share), 4) for share in counts / max(1, counts.sum())]

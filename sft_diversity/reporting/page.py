@@ -92,22 +92,20 @@ def _environment() -> Environment:
 
 def number_text(value: Any, digits: int = 3) -> str:
     """Return a count in full, another number with `digits` significant digits, none as a dash."""
-    if value is None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if isinstance(value, int):
-        return f"{value:,}".replace("-", "−")
-    if not math.isfinite(value):
-        return "–"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}".replace("-", "−")
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}".replace("-", "−")
-    if abs(value) < 1e-4:
+    if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
+        text = f"{int(value):,}"
+    elif abs(value) >= 10**digits:
+        text = f"{value:,.0f}"
+    elif abs(value) < 1e-4:
         mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
-        return f"{mantissa}e{int(power)}".replace("-", "−")
-    return f"{value:.{digits}g}".replace("-", "−")
+        text = f"{mantissa}e{int(power)}"
+    else:
+        text = f"{value:.{digits}g}"
+    return text.replace("-", "−")
 
 
 def with_sign(value: Any, digits: int = 3) -> str:

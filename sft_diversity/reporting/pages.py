@@ -13,10 +13,10 @@ import yaml
 from sft_diversity.core import lineage
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import read_manifest
+from sft_diversity.core.lineage import Found
 from sft_diversity.reporting import portrait, reading, samples, study
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.layout import draw_map
-from sft_diversity.reporting.locate import Found
 from sft_diversity.reporting.reading import SourceCorpus, Subset, open_kinds, open_subset
 
 Page = dict[str, Any]

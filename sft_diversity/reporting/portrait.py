@@ -11,16 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity.core.corpus import COMPONENTS
-from sft_diversity.core.numbers import evenness
-from sft_diversity.reporting.reading import (
-    Counts,
-    Kinds,
-    SourceCorpus,
-    Subset,
-    rows_among,
-    shares_of,
-)
+from sft_diversity.core.corpus import COMPONENTS, rows_among
+from sft_diversity.core.numbers import Ints, evenness
+from sft_diversity.reporting.reading import Kinds, SourceCorpus, Subset, shares_of
 
 Facts = dict[str, Any]
 _SHOWN = 12  # kinds in a list
@@ -60,7 +53,7 @@ def length_facts(subset: Subset, pool: SourceCorpus) -> dict[str, Facts]:
         counted = pool.counted(component)
         if counted is not None:
             unit, whole = "tokens", counted.lengths.astype(np.int64)
-            own = whole[rows_among(subset.ids, counted.ids, "the token pass")]
+            own = whole[rows_among(subset.ids, counted.ids, "report", "the token pass")]
         else:
             columns = [pq.read_table(path, columns=[component])[component] for path in subset.files]
             own = np.concatenate([pc.utf8_length(c).to_numpy() for c in columns]).astype(np.int64)
@@ -69,7 +62,7 @@ def length_facts(subset: Subset, pool: SourceCorpus) -> dict[str, Facts]:
     return told
 
 
-def _histogram(own: npt.NDArray[np.int64], whole: npt.NDArray[np.int64] | None) -> Facts:
+def _histogram(own: Ints, whole: Ints | None) -> Facts:
     top = max(int(own.max()), 0 if whole is None else int(whole.max()), 2)
     steps = np.arange(0, 2 * np.ceil(np.log2(top + 1)) + 1)
     edges = np.unique(np.round(np.sqrt(2.0) ** steps).astype(np.int64))
@@ -80,11 +73,11 @@ def _histogram(own: npt.NDArray[np.int64], whole: npt.NDArray[np.int64] | None) 
     return told
 
 
-def _binned(values: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> list[float]:
+def _binned(values: Ints, edges: Ints) -> list[float]:
     return shares_of(np.histogram(values, bins=edges)[0])
 
 
-def _middle(values: npt.NDArray[np.int64], prefix: str) -> Facts:
+def _middle(values: Ints, prefix: str) -> Facts:
     low, half, high = np.quantile(values, [0.1, 0.5, 0.9])
     return {
         f"{prefix}mean": round(float(values.mean()), 3),
@@ -100,7 +93,7 @@ def kind_facts(opened: Kinds, subset: Subset, pool: SourceCorpus) -> Facts:
     `more` and `less` are the kinds whose share of samples differs most; `missing` are the most
     frequent kinds that no sample of the subset holds.
     """
-    rows = rows_among(subset.ids, opened.ids, f"the incidence of {opened.strategy}")
+    rows = opened.rows(subset.ids)
     own, whole = opened.counts(rows), opened.counts()
     n, all_n = len(rows), opened.made.n_samples
     expected = whole * (n / all_n)
@@ -123,7 +116,7 @@ def kind_facts(opened: Kinds, subset: Subset, pool: SourceCorpus) -> Facts:
     }
 
 
-def per_kind(counts: Counts) -> list[Facts]:
+def per_kind(counts: Ints) -> list[Facts]:
     """Return how many kinds are held by 0, 1, 2–3, 4–7, ... samples."""
     told = [{"samples": "0", "kinds": int((counts == 0).sum())}]
     low = 1
@@ -136,7 +129,7 @@ def per_kind(counts: Counts) -> list[Facts]:
 
 
 def kind_rows(
-    chosen: npt.NDArray[np.intp], opened: Kinds, own: Counts, whole: Counts, pool: SourceCorpus
+    chosen: npt.NDArray[np.intp], opened: Kinds, own: Ints, whole: Ints, pool: SourceCorpus
 ) -> list[Facts]:
     """Return kinds with their names and counts."""
     names = labels(chosen.tolist(), opened, pool)

@@ -1,4 +1,4 @@
-"""Opens what a page is made of: data sets and their corpus, tables and logs of a study.
+"""Finds and opens what a page is made of: data sets, their corpus, tables and logs of a study.
 
 What is not there, as a run did not write it or it lies elsewhere, is left out.
 """
@@ -13,24 +13,59 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.corpus import rows_among
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.lineage import Found, found_among
+from sft_diversity.core.numbers import Ints
 from sft_diversity.core.tokens import TokenPass
-from sft_diversity.reporting.locate import Found
 
-Rows = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int64]
 Row = dict[str, Any]
 _POINTS = 80  # of a training curve
 _CURVES = ("loss", "lr", "grad_norm", "grad_ratio", "kkt_gap", "box_share")
+
+
+def locate(sources: Sequence[Path], work: Path, corpus: Path | None = None) -> Found:
+    """Return what studies, subsets or corpora were made from.
+
+    It is looked for in the work folder, beside it, beside the sources and in a study's own folder.
+
+    Raises
+    ------
+    UsageError
+        If `corpus` is another than the one they are from.
+    """
+    manifests: list[dict[str, Any]] = []
+    near = [work.absolute().parent]
+    within = [work]
+    for source in sources:
+        if folder.stage_of(source) == "select":
+            manifests.append(folder.read_manifest(source))
+        elif corpora.is_corpus(source):
+            corpus = corpus or source
+        else:
+            made = sorted(source.glob("subsets/*/manifest.json"))
+            manifests += [folder.read_manifest(path.parent) for path in made]
+            within += [source, source / "work"]
+        near += [source.absolute().parent, source.absolute().parent.parent]
+    pool = next((m["inputs"]["corpus"] for m in manifests if "corpus" in m["inputs"]), None)
+    if corpus is not None and pool not in (None, corpora.key(corpus)):
+        raise UsageError(f"report: {corpus} is not the corpus that {sources[0]} is from")
+    places = [path.parent for root in near for path in sorted(root.glob("*/manifest.json"))]
+    places += [p for root in within for p in _folders(root)]
+    return found_among(manifests, places, corpus)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return finished folders in a work folder and right in `root`, in a fixed order."""
+    near = [*root.glob("*/manifest.json"), *root.glob("*/*/manifest.json")]
+    return sorted(path.parent for path in near)
 
 
 @dataclass(frozen=True)
@@ -52,7 +87,7 @@ class Subset:
         """Its Parquet files in order."""
         return sorted((self.place / "samples").glob("*.parquet"))
 
-    def texts(self, rows: Rows) -> list[dict[str, Any]]:
+    def texts(self, rows: Ints) -> list[dict[str, Any]]:
         """Return the samples numbered `rows` (as in `ids`)."""
         columns = ["id", "source", "instruction", "response"]
         table = pa.concat_tables([pq.read_table(path, columns=columns) for path in self.files])
@@ -95,7 +130,7 @@ class SourceCorpus:
         """Samples; 0 where the corpus is not at hand."""
         return 0 if self.table is None else self.table.num_rows
 
-    def rows(self, ids: pa.Array) -> Rows:
+    def rows(self, ids: pa.Array) -> Ints:
         """Return where `ids` are in the corpus.
 
         Raises
@@ -104,9 +139,9 @@ class SourceCorpus:
             If one is not.
         """
         assert self.table is not None
-        return rows_among(ids, self.table["id"].combine_chunks(), "the corpus")
+        return rows_among(ids, self.table["id"].combine_chunks(), "report", "the corpus")
 
-    def texts(self, rows: Rows) -> list[dict[str, Any]]:
+    def texts(self, rows: Ints) -> list[dict[str, Any]]:
         """Return the corpus samples numbered `rows`."""
         assert self.found.corpus is not None
         taken = corpora.take(self.found.corpus, rows)
@@ -121,17 +156,6 @@ class SourceCorpus:
         return None if place is None else TokenPass(place)
 
 
-def rows_among(ids: pa.Array, known: pa.Array, what: str) -> Rows:
-    """Return where `ids` are in `known`."""
-    rows = pc.index_in(ids, value_set=known)
-    if rows.null_count:
-        raise DataError(
-            f"report: {rows.null_count:,} of {len(ids):,} samples are not in {what}; "
-            "name the work folder they were selected with (--work)"
-        )
-    return np.asarray(rows.to_numpy(zero_copy_only=False)).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Kinds:
     """An incidence with the names of its kinds."""
@@ -141,13 +165,11 @@ class Kinds:
     ids: pa.Array
     table: pa.Table
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the kinds."""
-        found: list[str] = self.table["kind"].to_pylist()
-        return found
+    def rows(self, ids: pa.Array) -> Ints:
+        """Return where samples are in the incidence; see `rows_among`."""
+        return rows_among(ids, self.ids, "report", f"the incidence of {self.strategy}")
 
-    def counts(self, rows: Rows | None = None) -> Counts:
+    def counts(self, rows: Ints | None = None) -> Ints:
         """Return how many samples hold each kind, among `rows` or all, shape (kinds,)."""
         indices = self.made.indices if rows is None else self.made.take(rows).indices
         return np.bincount(indices, minlength=self.made.n_kinds).astype(np.int64)
@@ -159,7 +181,7 @@ def open_kinds(strategy: str, place: Path) -> Kinds:
     return Kinds(strategy, incidence.load(place), incidence.load_ids(place), table)
 
 
-def shares_of(counts: Sequence[float] | Counts) -> list[float]:
+def shares_of(counts: Sequence[float] | Ints) -> list[float]:
     """Return counts as shares of their sum, rounded."""
     total = float(np.sum(counts)) or 1.0
     return [round(float(one) / total, 6) for one in counts]

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from sft_diversity.core.numbers import Ints
 from sft_diversity.core.seeding import rows_drawn
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.portrait import kind_rows, labels
-from sft_diversity.reporting.reading import Kinds, Rows, SourceCorpus, Subset, rows_among
+from sft_diversity.reporting.reading import Kinds, SourceCorpus, Subset
 
 _PER_KIND = 2
 _SHOWN = 15
@@ -38,10 +39,7 @@ def kinds_of_two(
     opened: Kinds, first: Subset, second: Subset, pool: SourceCorpus
 ) -> dict[str, Any]:
     """Return the kinds that only one holds, those most frequent in it first."""
-    held = [
-        opened.counts(rows_among(one.ids, opened.ids, f"the incidence of {opened.strategy}"))
-        for one in (first, second)
-    ]
+    held = [opened.counts(opened.rows(one.ids)) for one in (first, second)]
     whole = opened.counts()
     told: dict[str, Any] = {
         "strategy": opened.strategy,
@@ -68,7 +66,7 @@ def pair_groups(first: Subset, second: Subset, config: ReportConfig) -> list[dic
         ("In both", first, second, True),
     ):
         mask = np.asarray(pc.is_in(of.ids, value_set=other.ids).to_numpy(zero_copy_only=False))
-        rows: Rows = np.flatnonzero(mask == inside)
+        rows: Ints = np.flatnonzero(mask == inside)
         rows = rows[rows_drawn(len(rows), config.samples, config.seed, "report", title)]
         if len(rows):
             told.append({"title": title, "samples": short_texts(of.texts(rows), config)})
@@ -114,7 +112,7 @@ def by_kind(
     subset: Subset, pool: SourceCorpus, opened: Kinds, config: ReportConfig
 ) -> list[dict[str, Any]]:
     """Return samples of the kind held most, of one in the middle and of one held once."""
-    rows = rows_among(subset.ids, opened.ids, f"the incidence of {opened.strategy}")
+    rows = opened.rows(subset.ids)
     made = opened.made.take(rows)
     counts = np.bincount(made.indices, minlength=made.n_kinds)
     held = np.flatnonzero(counts)

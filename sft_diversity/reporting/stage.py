@@ -13,11 +13,11 @@ from sft_diversity.core import folder
 from sft_diversity.core.config import part_of
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
+from sft_diversity.core.lineage import Found
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.reporting import pages
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.figures import FigureFormat, write_figures
-from sft_diversity.reporting.locate import Found
 from sft_diversity.reporting.page import page_html, page_look
 from sft_diversity.reporting.study import is_study
 

@@ -9,13 +9,12 @@ from typing import Any
 import polars as pl
 
 from sft_diversity.core import folder
+from sft_diversity.core.cells import BASE, BASELINES, KEYS, Cell, Run
 from sft_diversity.core.errors import DataError
 from sft_diversity.reporting import portrait, reading, samples
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.reading import Row, SourceCorpus, Subset, open_kinds, open_subset
 
-BASELINES = ("random", "random-common", "longest", "base")
-_KEYS = ("regime", "strategy", "size", "diversity", "seed")
 #: Columns of results.csv that say what a run read, as they are shown.
 BUDGET = (
     "epochs", "steps", "response_tokens", "truncated_share", "instruction_tokens_mean",
@@ -43,18 +42,6 @@ def study_results(place: Path) -> list[Row]:
     return [row | {"strategy": str(row["strategy"])} for row in rows]
 
 
-def cell_name(row: Row) -> str:
-    """Return the folder name of a row's subset: `B-micro-response-n10000-d67-s0`."""
-    dial = "" if row.get("diversity") is None else f"-d{row['diversity']:g}"
-    regime = f"{row['regime']}-" if row.get("regime") else ""
-    return f"{regime}{row['strategy']}-n{row['size']}{dial}-s{row.get('seed') or 0}"
-
-
-def run_name(row: Row) -> str:
-    """Return the folder name of a row's run."""
-    return f"{cell_name(row)}-t{row.get('train_seed') or 0}"
-
-
 def main_regime(rows: Sequence[Row]) -> str | None:
     """Return the regime that verdicts rest on: B, which holds length, if there is one."""
     there = sorted({row["regime"] for row in rows if row.get("regime")})
@@ -69,7 +56,7 @@ def firsts(rows: Sequence[Row], regime: str | None) -> list[Row]:
     found: dict[tuple[Any, ...], Row] = {}
     order = sorted(rows, key=lambda r: (r.get("seed") or 0, r.get("train_seed") or 0))
     for row in order:
-        if row.get("regime") in (regime, None) and row["strategy"] != "base":
+        if row.get("regime") in (regime, None) and row["strategy"] != BASE:
             found.setdefault((row["strategy"], row["size"], row.get("diversity")), row)
     return sorted(found.values(), key=_order)
 
@@ -96,7 +83,7 @@ def metric_values(rows: Sequence[Row], regime: str | None) -> dict[str, Any] | N
     """Return the mean of every metric by strategy, size and diversity, of one regime."""
     own = [row for row in rows if row.get("regime") in (regime, None)]
     frame = pl.DataFrame(own, infer_schema_length=None)
-    names = [c.name for c in frame if c.name not in _KEYS and c.dtype.is_numeric() and c.count()]
+    names = [c.name for c in frame if c.name not in KEYS and c.dtype.is_numeric() and c.count()]
     if not names:
         return None
     cells = frame.group_by("strategy", "size", "diversity").agg(pl.col(names).mean())
@@ -109,7 +96,7 @@ def subsets_of(place: Path, rows: Sequence[Row]) -> dict[str, Subset]:
     """Return the subsets of rows that are there and finished, by the name a reader knows."""
     found = {}
     for row in rows:
-        at = place / "subsets" / cell_name(row)
+        at = place / "subsets" / Cell.of(row).name
         if folder.stage_of(at) == "select":
             found[cell_label(row)] = open_subset(at)
     return found
@@ -180,7 +167,8 @@ def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return training curves by strategy and size; a series a level of diversity."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        log = reading.binned_log(place / "models" / run_name(row) / "training.jsonl")
+        run = Run(Cell.of(row), row.get("train_seed") or 0)
+        log = reading.binned_log(place / "models" / run.name / "training.jsonl")
         if log is not None:
             group = f"{row['strategy']}, N = {row['size']:,}"
             groups.setdefault(group, []).append({"diversity": row.get("diversity"), **log})

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sft_diversity.core.measures import in_order, metric_title
+from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.measures import MetricRow, metric_rows, metric_title
 from sft_diversity.reporting.study import BUDGET
 
 Row = Mapping[str, Any]
@@ -35,12 +36,6 @@ def slopes(page: Row) -> list[dict[str, Any]]:
         )
         row["by"][fit.get("regime")] = fit
     return sorted(rows.values(), key=lambda row: (row["size"], as_published(row["strategy"])))
-
-
-def failed(page: Row) -> str:
-    """Return how many runs failed."""
-    n = len(page["failures"])
-    return "1 run failed" if n == 1 else f"{n:,} runs failed"
 
 
 def published_sizes(page: Row) -> list[str]:
@@ -144,19 +139,10 @@ def on_line(value: float, low: float | None, high: float | None, reach: float) -
     return {"value": at(value), "low": at(low), "high": at(high), "beyond": ends}
 
 
-def level(value: float) -> str:
-    """Return a level as `best_level_share` names it."""
-    return f"{value:g}"
-
-
-def shade_of(z: float | None) -> str:
-    """Return the colour class of a distance in standard deviations; 2 is full."""
-    return step(z, 2.0)
-
-
-def budget(page: Row) -> list[str]:
-    """Return the columns of the budget that some cell has."""
-    return [name for name in BUDGET if any(name in cell for cell in page["cells"])]
+def budget(page: Row) -> dict[str, str]:
+    """Return the columns of the budget that some cell has, with their heads."""
+    there = [name for name in BUDGET if any(name in cell for cell in page["cells"])]
+    return {name: name.replace("_", " ").replace("mean", "").strip() for name in there}
 
 
 # ---- a data set, or two
@@ -172,18 +158,9 @@ def length_rows(facts: Row) -> list[tuple[str, float, float | None]]:
     ]
 
 
-def measures(page: Row) -> list[dict[str, Any]]:
-    """Return the measures by component: rows of a title and one value a data set."""
-    told = []
-    given = (page["measures"] or {}).get("datasets", [])
-    for component in ("instruction", "response"):
-        parts = [one[component] for one in given if component in one]
-        if not parts:
-            continue
-        names = in_order({name for part in parts for name in part})
-        rows = [(metric_title(n), [part.get(n) for part in parts]) for n in names]
-        told.append({"component": component, "names": [d["name"] for d in given], "rows": rows})
-    return told
+def measures(page: Row) -> list[tuple[Component, list[MetricRow]]]:
+    """Return the measures by component."""
+    return [(part, metric_rows(page["measures"]["datasets"], part)) for part in COMPONENTS]
 
 
 def map_data(given: Row) -> dict[str, Any]:
@@ -199,6 +176,14 @@ def map_data(given: Row) -> dict[str, Any]:
 def longest(rows: Sequence[Row], names: Sequence[str]) -> float:
     """Return the greatest share, for bars."""
     return max((row[name] or 0.0 for row in rows for name in names), default=1.0) or 1.0
+
+
+def differing(figures: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the figures in which two data sets differ, and the others."""
+    told: tuple[list[Row], list[Row]] = [], []
+    for row in figures:
+        told[row["first"] == row["second"]].append(row)
+    return told
 
 
 def present(sources: Sequence[Row]) -> int:

@@ -3,51 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.studies.config import COMMON, Regime, StudyConfig
+from sft_diversity.core.cells import LONGEST, RANDOM, RANDOM_COMMON, Cell, Run
+from sft_diversity.studies.config import COMMON, StudyConfig
 
-BASE = "base"
-RANDOM, RANDOM_COMMON, LONGEST = "random", "random-common", "longest"
 #: Not for baselines.
 _DIAL_ONLY = ("objective", "fill", "max_per_kind", "no_kind", "min_tokens", "band", "index")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One subset: where it stands in the grid. A baseline has no diversity."""
-
-    regime: Regime
-    strategy: str
-    size: int
-    diversity: float | None
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Folder name: `B-micro-response-n10000-d67-s0`."""
-        dial = "" if self.diversity is None else f"-d{self.diversity:g}"
-        return f"{self.regime}-{self.strategy}-n{self.size}{dial}-s{self.seed}"
-
-    @property
-    def group(self) -> str:
-        """The name without the draw: what several draws share."""
-        return self.name.rpartition("-")[0]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model: the subset it is trained on, and the seed of its training; base has neither."""
-
-    cell: Cell | None
-    train_seed: int = 0
-
-    @property
-    def name(self) -> str:
-        """Folder name: `B-micro-response-n10000-d67-s0-t0`, or `base`."""
-        return BASE if self.cell is None else f"{self.cell.name}-t{self.train_seed}"
 
 
 def cells(study: StudyConfig) -> list[Cell]:

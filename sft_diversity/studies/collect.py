@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder
+from sft_diversity.core.cells import BASE, KEYS, Cell, Run
 from sft_diversity.studies import runs
-from sft_diversity.studies.cells import Cell, Run
 from sft_diversity.studies.config import STAGE
 
-KEYS = ("regime", "strategy", "size", "diversity", "seed")
 SCORES = ("score", "transfer_first64", "short_references", "in_mix", "domain_mean")
 TRAINING = (
     "epochs", "steps", "response_tokens", "total_tokens", "truncated_share",
@@ -34,7 +33,7 @@ Row = dict[str, Any]
 def cell_columns(cell: Cell | None) -> Row:
     """Return the columns that name a cell; those of base are empty but for its strategy."""
     if cell is None:
-        return dict.fromkeys(KEYS) | {"strategy": "base"}
+        return dict.fromkeys(KEYS) | {"strategy": BASE}
     return {name: getattr(cell, name) for name in KEYS}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sft_diversity.core.cells import LONGEST, Cell
 from sft_diversity.core.errors import UsageError
-from sft_diversity.studies.cells import LONGEST, Cell
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.training import batches
 from sft_diversity.training.config import FinetuneConfig

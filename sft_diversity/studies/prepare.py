@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import incidence, stopping
+from sft_diversity.core.cells import Cell
 from sft_diversity.core.corpus import COMPONENTS, is_corpus
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import (
@@ -39,7 +40,6 @@ from sft_diversity.selection.config import SelectConfig, percent_hint
 from sft_diversity.selection.show import no_kind_warnings
 from sft_diversity.stages import store
 from sft_diversity.studies import cells as grid
-from sft_diversity.studies.cells import Cell
 from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import BASES

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder, locks, resources
+from sft_diversity.core.cells import Run
 from sft_diversity.core.errors import DataError, Interrupted, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.scoring import stage as scoring
-from sft_diversity.studies.cells import Run
 from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import BASES

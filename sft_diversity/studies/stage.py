@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from sft_diversity.core import folder, lineage, locks
+from sft_diversity.core.cells import Cell, Run
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import clock, say
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies import collect, costs, plan, prepare, processes, runs, show
-from sft_diversity.studies.cells import Cell, Run
 from sft_diversity.studies.config import STAGE, StudyConfig, load_study
 from sft_diversity.studies.costs import Cost
 from sft_diversity.verbs.options import DryRun, Out

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from sft_diversity.core import folder
 from sft_diversity.core.config import Config
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.errors import UsageError
 from sft_diversity.training.schedules import (
     Kind,
     KindOption,
@@ -96,14 +98,40 @@ def _curve(options: ScheduleOptions, kind: Kind, warmup: int, shown: list[int]) 
     }
 
 
+_SOFTWARE = "sftdiv schedule"  # as the pictures say, which may be drawn anew
+
+
+def _check_place(path: Path) -> None:
+    try:
+        there = path.lstat()
+        own = stat.S_ISREG(there.st_mode) and f"Software\0{_SOFTWARE}".encode() in _start(path)
+    except FileNotFoundError:
+        return
+    except OSError as fault:
+        raise UsageError(f"schedule: {path}: {fault.strerror}; name another file") from None
+    if not own:
+        raise UsageError(
+            f"schedule: {path} is there and no picture that `sftdiv schedule` drew; name another "
+            "file or remove it"
+        )
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1_000)
+
+
 def draw_schedules(options: ScheduleOptions, path: Path) -> None:
     """Draw the schedule beside the others into a PNG file.
 
     Raises
     ------
+    UsageError
+        If something lies there that is no picture of this function's.
     DataError
         If the file cannot be written.
     """
+    _check_place(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -134,10 +162,8 @@ def draw_schedules(options: ScheduleOptions, path: Path) -> None:
         bbox_to_anchor=(1.0, 0.5),
     )
     _title(axes.set_title, options, result["warmup_steps"])
-    try:
-        figure.savefig(path, format="png", metadata={"Software": None})
-    except OSError as fault:
-        raise DataError(f"schedule: {path} cannot be written: {fault.strerror}") from None
+    with folder.writing(path, "schedule") as scratch:
+        figure.savefig(scratch, format="png", metadata={"Software": _SOFTWARE})
 
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; lines that run on top of each

@@ -6,7 +6,8 @@ what is not there is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, lineage
 from sft_diversity.core.config import ENCODER, TOKENIZER
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.stage import Made
@@ -29,14 +30,15 @@ from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.reporting import stage as reporting
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.figures import FigureFormat
-from sft_diversity.reporting.locate import locate
+from sft_diversity.reporting.reading import locate
 from sft_diversity.reporting.stage import Report
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import WORK, ConfigFile, CorpusOption, DryRun, OutOrWork, Work
 from sft_diversity.verbs.results import Result, made, options_from
 from sft_diversity.verbs.sources import corpus_of
 
-_NOT_THERE = Made(Path(), None, there=False)
+#: Options of what describes data sets, by stage and component.
+Wanted = dict[tuple[str, Component], Any]
 
 
 class MeasureOptions(MeasureConfig):
@@ -80,7 +82,7 @@ def measure(
     kept, place = store(work, dry_run), Path(out) if out else None
     if place:
         folder.check_out(place, "measure")
-    described = Describer(kept, asked).describe(dataset)
+    described = describe(kept, asked, dataset)
     wanted = configs.part_of(Measurement, asked, datasets=described)
     return made(kept, kept.get("measure", wanted, out=place))
 
@@ -127,103 +129,74 @@ def _measured(kept: Store, places: Sequence[Path]) -> Path | None:
     """Measure subsets; None where what that reads would have to be made first."""
     if any(folder.stage_of(place) != "select" for place in places):
         return None
-    described = Describer(store(kept.root, dry=True), MeasureOptions()).describe(places)
+    described = describe(store(kept.root, dry=True), MeasureOptions(), places)
     if None in (dataset.contents() for dataset in described):
         return None
     return kept.get("measure", Measurement(datasets=described)).path
 
 
-class Describer:
-    """Finds or makes what describes data sets, all with the same tokenizer and encoder."""
+def describe(
+    kept: Store, options: MeasureOptions, sources: Sequence[str | Path]
+) -> tuple[Dataset, ...]:
+    """Return data sets (subsets, corpora or raw files), named apart, with what describes them.
 
-    def __init__(self, store: Store, options: MeasureOptions) -> None:
-        self._store, self._options = store, options
-        encoding = configs.build(
-            EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
-        )
-        self._wanted: dict[tuple[str, Component], Any] = {}
-        for name in COMPONENTS:
-            counted = {"component": name, "tokenizer": options.tokenizer}
-            self._wanted["tokens", name] = counted
-            self._wanted["embed", name] = encoding.model_copy(update={"components": (name,)})
-        for (stage, _), asked in self._wanted.items():
-            store.check(stage, asked, _NOT_THERE)
-        if options.reference is not None:
-            corpora.manifest(Path(options.reference))
-
-    def describe(self, sources: Sequence[str | Path]) -> tuple[Dataset, ...]:
-        """Return the data sets of `sources`: subsets, corpora or raw files, named apart.
-
-        In a dry run some of what they name may be in the store's plan alone.
-        """
-        paths = [Path(source) for source in sources]
-        names = [path.name for path in paths]
-        named = [
-            f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name
-            for path in paths
-        ]
-        ingest = configs.build(IngestConfig, self._options.ingest, "key `ingest`")
-        for path in paths:
-            if folder.stage_of(path) is None:
-                ingesting.check_rows(ingesting.resolve((path,), ingest))
-        return tuple(self._one(path, name) for path, name in zip(paths, named, strict=True))
-
-    def _one(self, path: Path, name: str) -> Dataset:
-        corpus: Made | None = None
-        chosen_by = None
-        if folder.stage_of(path) == "select":
-            files = sorted((path / "samples").glob("*.parquet"))
-            manifest = folder.read_input(path)
-            key: str | None = folder.contents_key(manifest, "samples/")
-            rows = sum(pq.read_metadata(file).num_rows for file in files)
-            pool, chosen_by = manifest["inputs"]["corpus"], manifest["inputs"].get("incidence")
-        else:
-            corpus = corpus_of(self._store, (path,), self._options.ingest)
-            files = corpora.shards(corpus.path) if corpus.there else []
-            key, rows, pool = corpus.key, corpus.rows, corpus.key or "not made yet"
-        # what the corpus of a subset has serves the subset too
-        at: dict[tuple[str, Component], Path | None] = {
-            wanted: self._there(*wanted, Made(path, pool)) for wanted in self._wanted
-        }
-        if corpus is None and None in at.values():
-            corpus = corpus_of(self._store, (path / "samples",), {})
-        for wanted, place in at.items():
-            if place is None:
-                assert corpus is not None
-                at[wanted] = self._store.get(wanted[0], self._wanted[wanted], corpus).path
-        tokens = {c: _path(at["tokens", c]) for c in COMPONENTS}
-        embeddings = {c: _path(at["embed", c]) for c in COMPONENTS}
-        reference = {c: self._reference(c) or embeddings[c] for c in COMPONENTS}
-        indexes = self._indexes(pool, chosen_by)
-        return Dataset(name, files, rows, key, tokens, embeddings, reference, indexes)
-
-    def _there(self, stage: str, component: Component, corpus: Made) -> Path | None:
-        """Return a finished pass or embeddings of a corpus, known by its key alone."""
-        request = self._store.request(stage, self._wanted[stage, component], corpus)
-        made = self._store.resolve(request).made
-        return made.path if made.there else None
-
-    def _reference(self, component: Component) -> Path | None:
-        """Return the embeddings of the corpus that all data sets are read against, if one is."""
-        if self._options.reference is None:
-            return None
-        against = Path(self._options.reference)
-        return self._store.get("embed", self._wanted["embed", component], against).path
-
-    def _indexes(self, pool: str, chosen_by: str | None) -> dict[str, Path]:
-        """Return the incidences of a corpus by strategy.
-
-        Of several for one strategy (other bands, other numbers of clusters) the one that a subset
-        was selected with counts, then the one whose key comes first.
-        """
-        made = [one for one in self._store.finished("index") if one[1]["inputs"]["corpus"] == pool]
-        made.sort(key=lambda one: folder.contents_key(one[1]) != chosen_by)
-        found: dict[str, Path] = {}
-        for place, manifest in made:
-            found.setdefault(manifest["config"]["strategy"], place)
-        return found
+    That is found or made, for all with the same tokenizer and encoder. In a dry run some of it may
+    be in the store's plan alone.
+    """
+    encoding = configs.build(
+        EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
+    )
+    wanted: Wanted = {}
+    for part in COMPONENTS:
+        wanted["tokens", part] = {"component": part, "tokenizer": options.tokenizer}
+        wanted["embed", part] = encoding.model_copy(update={"components": (part,)})
+    for (stage, _), asked in wanted.items():
+        kept.check(stage, asked, Made(Path(), None, there=False))
+    against = None if options.reference is None else Path(options.reference)
+    if against is not None:
+        corpora.manifest(against)
+    paths = [Path(source) for source in sources]
+    ingest = configs.build(IngestConfig, options.ingest, "key `ingest`")
+    for path in paths:
+        if folder.stage_of(path) is None:
+            ingesting.check_rows(ingesting.resolve((path,), ingest))
+    names = [path.name for path in paths]
+    found = [_described(kept, path, wanted, options.ingest) for path in paths]
+    for number, path in enumerate(paths):
+        if names.count(path.name) > 1:
+            found[number] = replace(found[number], name=f"{path.parent.name}/{path.name}")
+    if against is not None:
+        reference = {c: kept.get("embed", wanted["embed", c], against).path for c in COMPONENTS}
+        found = [replace(dataset, reference=reference) for dataset in found]
+    return tuple(found)
 
 
-def _path(place: Path | None) -> Path:
-    assert place is not None
-    return place
+def _described(kept: Store, path: Path, wanted: Wanted, ingest: Mapping[str, Any]) -> Dataset:
+    corpus: Made | None = None
+    chosen_by = None
+    if folder.stage_of(path) == "select":
+        files = sorted((path / "samples").glob("*.parquet"))
+        manifest = folder.read_input(path)
+        key: str | None = folder.contents_key(manifest, "samples/")
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        pool, chosen_by = manifest["inputs"]["corpus"], manifest["inputs"].get("incidence")
+    else:
+        corpus = corpus_of(kept, (path,), ingest)
+        files = corpora.shards(corpus.path) if corpus.there else []
+        key, rows, pool = corpus.key, corpus.rows, corpus.key or "not made yet"
+    # what the corpus of a subset has serves the subset too: it is known by its key alone
+    read = {
+        what: kept.resolve(kept.request(what[0], asked, Made(path, pool))).made
+        for what, asked in wanted.items()
+    }
+    if corpus is None and not all(one.there for one in read.values()):
+        corpus = corpus_of(kept, (path / "samples",), {})
+    for what in [what for what, one in read.items() if not one.there]:
+        read[what] = kept.get(what[0], wanted[what], corpus)
+    tokens, embeddings = (
+        {part: read[stage, part].path for part in COMPONENTS} for stage in ("tokens", "embed")
+    )
+    inputs = {"corpus": pool, "incidence": chosen_by}
+    indexed = [place for place, _ in kept.finished("index")]
+    indexes = lineage.found_among([{"inputs": inputs}], indexed).indexes
+    return Dataset(path.name, files, rows, key, tokens, embeddings, embeddings, indexes)

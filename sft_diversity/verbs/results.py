@@ -26,8 +26,3 @@ def made(by: Store, output: Made) -> Result:
     if by.dry:
         return {"plan": by.plan}
     return folder.figures(folder.read_manifest(output.path), output.path)
-
-
-def planned(step: Mapping[str, Any]) -> Result:
-    """Return a step of a plan with its state."""
-    return {"state": "cached" if step.get("cached") else "to do", **step}

@@ -8,7 +8,7 @@ from typing import Any
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, lineage
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store, corpus_at
@@ -29,7 +29,9 @@ def corpus_of(
 
     config = ingesting.resolve(sources, configs.build(IngestConfig, options, "key `ingest`"))
     request = store.request("ingest", config, None)
-    if not store.resolve(request).made.there:
+    found = store.resolve(request).made
+    ingesting.check_out(found.path, config)
+    if not found.there:
         ingesting.check_rows(config, least)
     made = store.get("ingest", config)
     if made.there or not store.dry:
@@ -59,24 +61,17 @@ def made_from(subset: Path, root: Path, corpus: Path | None = None) -> dict[str,
     UsageError
         If the corpus is not found, or is another.
     """
-    inputs = folder.read_manifest(subset, "select")["inputs"]
-    named = [corpus] if corpus is not None else []
+    manifest = folder.read_manifest(subset, "select")
     near = [path.parent for path in sorted(root.glob("*/*/manifest.json"))]
     beside = [path.parent for path in sorted(root.absolute().parent.glob("*/manifest.json"))]
-    found: dict[str, Path] = {}
-    for place in [*named, *near, *beside]:
-        manifest = folder.read_manifest(place)
-        if corpora.is_corpus(place) and corpora.key(place) == inputs["corpus"]:
-            found.setdefault("corpus", place)
-        elif manifest["stage"] == "index":
-            if inputs.get("incidence") in folder.keys_of(manifest):
-                found.setdefault("incidence", place)
-        elif manifest["stage"] == "embed" and manifest["inputs"]["corpus"] == inputs["corpus"]:
-            for component in manifest["config"]["components"]:
-                found.setdefault(f"embeddings-{component}", place)
-    if "corpus" not in found:
+    found = lineage.found_among([manifest], [*near, *beside], corpus)
+    if found.corpus is None:
         raise UsageError(
             f"{subset}: its corpus is not in {root} nor beside it; name it with --corpus, "
             "and the work folder with --work"
         )
-    return found
+    there = {f"embeddings-{component}": at for component, at in found.embeddings.items()}
+    for at in found.indexes.values():
+        if manifest["inputs"].get("incidence") in folder.keys_of(folder.read_manifest(at)):
+            there["incidence"] = at
+    return there | {"corpus": found.corpus}

@@ -17,7 +17,7 @@ from sft_diversity.training import curves
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.verbs.options import WORK, ConfigFile, DryRun, Out, Phases, Work
-from sft_diversity.verbs.results import Result, made, options_from, planned
+from sft_diversity.verbs.results import Result, made, options_from
 
 
 def schedule(
@@ -50,7 +50,8 @@ def finetune(
     options |= {"phases": phases, "report_to": report_to}
     asked = options_from(FinetuneConfig, config, options)
     if dry_run:
-        return {"plan": [planned(finetuning.plan(Path(subset), Path(out), asked))]}
+        step = finetuning.plan(Path(subset), Path(out), asked)
+        return {"plan": [{"state": "cached" if step["cached"] else "to do", **step}]}
     return folder.figures(finetuning.finetune(Path(subset), Path(out), asked, say), out)
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,6 +19,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from tests.cleaning import making
 from tests.cleaning.making import clean
 from tests.making import plan, quiet
+from tests.processes import Child
 
 VOCABULARY = [f"word{i}" for i in range(3_000)]
 
@@ -303,9 +300,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, monkeypatch, clusters,
     sheet.write_text("\n".join(json.dumps({"question": i}) for i, _ in pairs[60:65]))
 
     def start(out):
-        command = [sys.executable, "-c", RUN, str(tmp_path), str(out), str(sheet), clusters]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        return Child(RUN, tmp_path, out, sheet, clusters)
 
     monkeypatch.setattr(settle, "BLOCK", 4)
     monkeypatch.setattr(sys.modules[chain.__module__], "BLOCK", 4)
@@ -313,14 +308,12 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, monkeypatch, clusters,
     clean(source, tmp_path / "whole", config, found, say=quiet)
     killed = start(tmp_path / "out")
     made = tmp_path / ".out.partial" / ".parts"
-    while killed.poll() is None and len(list(made.glob("*.npy"))) < parts:
-        time.sleep(0.001)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.until(lambda: len(list(made.glob("*.npy"))) >= parts)
+    killed.kill()
     assert not (tmp_path / "out").exists(), "killed too late to show anything"
     again = start(tmp_path / "out")
-    _, said = again.communicate()
-    assert again.returncode == 0, said
+    assert again.wait() == 0, again.stderr
+    said = again.stderr
     assert "goes on at shard " in said or "goes on at block " in said
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     assert not list(tmp_path.glob(".out*"))

@@ -59,6 +59,8 @@ def test_a_data_set_that_is_streamed_and_a_push_are_refused():
 
 def test_what_is_in_no_cache_and_cannot_be_fetched_is_listed(tmp_path):
     profile = Profile(offline=True, environment={"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
-    argv = ["select", "pool", "--out=s", "--size=1", "--tokenizer", "org/nosuch", "--encoder=a/b"]
-    with pytest.raises(DataError, match=r"from here: encoder a/b, tokenizer org/nosuch$"):
+    (tmp_path / "judge.yaml").write_text("judge: {model: org/nosuch}\n")  # a tokenizer loads torch
+    argv = ["select", "pool", "--out=s", "--size=1", "--encoder=a/b"]
+    argv += ["--config", str(tmp_path / "judge.yaml")]
+    with pytest.raises(DataError, match=r"from here: encoder a/b, scored model org/nosuch$"):
         stage(argv, profile)

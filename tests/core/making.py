@@ -6,7 +6,6 @@ reads it and borrows a tool; `lone` needs nothing and has no units.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -22,6 +21,7 @@ from sft_diversity.core.hashing import content_key
 from sft_diversity.core.parts import Part
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Tool, Unit
 from sft_diversity.core.store import Store
+from tests.processes import context
 
 CORPUS = Made(Path("corpus"), "key of the corpus", 30)
 UNITS = ["words/0.txt", "1.txt", "words/2.txt"]
@@ -162,9 +162,6 @@ def noted(beside: Path) -> list[str]:
 
 # ---- processes ----------------------------------------------------------------------------------
 
-_context = multiprocessing.get_context("forkserver")  # loads the store once, then forks
-_context.set_forkserver_preload(["tests.core.making"])
-
 
 @dataclass(frozen=True)
 class Task:
@@ -178,7 +175,7 @@ class Task:
 
 def start(root: Path, task: Task, **moments: Any) -> Any:
     """Return a process that does a task in the work folder `root`."""
-    process = _context.Process(target=_do, args=(root, task, moments))
+    process = context.Process(target=_do, args=(root, task, moments))
     process.start()
     return process
 

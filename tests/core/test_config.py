@@ -1,5 +1,9 @@
+import os
+import re
+from typing import Annotated, Literal
+
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sft_diversity.core import config as configs
 from sft_diversity.core.errors import UsageError
@@ -7,13 +11,27 @@ from sft_diversity.core.errors import UsageError
 
 class Inner(configs.Config):
     path: str
-    take: int | None = None
+    take: Literal["all"] | Annotated[int, Field(gt=0)] | None = None
+    pair: dict[str, int] = {}
+
+    @model_validator(mode="after")
+    def _good(self):
+        if self.path == "bad":
+            raise ValueError("no bad paths")
+        return self
 
 
 class Outer(configs.Config):
     size: int = Field(10, gt=0)
+    share: float = 0.5
     sources: list[Inner] = []
     fill: str = "draws"
+
+    @model_validator(mode="after")
+    def _good(self):
+        if self.fill == "bad":
+            raise ValueError("no bad fills")
+        return self
 
 
 def write(tmp_path, text):
@@ -68,3 +86,57 @@ def test_missing_file_says_so(tmp_path):
 
 def test_empty_file_means_defaults(tmp_path):
     assert configs.load(write(tmp_path, "# nothing\n"), Outer).size == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("size: 2020-13-45", "a date, number or tagged value that is none"),
+        ("size: !!int foo", "a date, number or tagged value that is none"),
+        ("size: !!timestamp foo", "a date, number or tagged value that is none"),
+        ("size: !!bool foo", "a date, number or tagged value that is none"),
+        ("size: " + "9" * 5_000, "a date, number or tagged value that is none"),
+        ("size: -0x" + "9" * 5_000, "`size` is a number of very many digits: .*greater than 0"),
+        ("size: true", "`size` is true, which it cannot be"),
+        ("share: .inf", "`share` is inf: Input should be a finite number"),
+        ("size: [1]", r"`size` is \[1\]: Input should be a valid integer"),
+    ],
+)
+def test_a_value_that_is_none_is_one_line(tmp_path, text, reason):
+    with pytest.raises(UsageError, match=reason) as caught:
+        configs.load(write(tmp_path, text), Outer)
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sources: [{path: a, take: x}]", "`sources.0.take` is 'x': Input should be 'all' or a "),
+        ("sources: [{path: a, take: 0}]", "`sources.0.take` is 0: Input should be 'all' or "),
+        ("sources: [3]", "`sources.0` is 3: Input should be a mapping of keys to values"),
+        ("sources: [{path: a, pair: {a: b}}]", "`sources.0.pair.a` is 'b': Input should be a"),
+        ("sources: [{path: bad}]", ": `sources.0`: no bad paths"),
+        ("fill: bad", ": no bad fills"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_keys_of_the_file_alone(tmp_path, text, said):
+    with pytest.raises(UsageError) as caught:
+        configs.load(write(tmp_path, text), Outer)
+    assert said in str(caught.value)
+    assert not re.search(r"whole|Inner|literal|constrained|function", str(caught.value))
+
+
+def test_of_many_faults_the_first_are_told_and_what_is_known_once(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        configs.load(write(tmp_path, "".join(f"key{i}: 1\n" for i in range(5_000))), Outer)
+    assert str(caught.value).count("known:") == 1
+    assert str(caught.value).endswith("; and 4,992 more")
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder", "zero"])
+def test_a_config_is_a_regular_file(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="no regular file"):
+        configs.load(tmp_path / name, Outer)

@@ -2,64 +2,61 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 
 from sft_diversity.core import folder, locks
 from sft_diversity.core.folder import Work, open_draft
+from tests.processes import Child
 
 WORK = Work("demo", 1, {"corpus": "abc"}, {"size": 3})
 SLOW = """
 import sys, time
 from pathlib import Path
 from sft_diversity.core.folder import Work, open_draft
-out, key, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+out, key = Path(sys.argv[1]), sys.argv[2]
 draft = open_draft(out, Work("demo", 1, {"corpus": key}, {"size": 3}))
 print(draft.state, flush=True)
 if not draft.reused:
     draft.write_json("a.json", key)
-    time.sleep(seconds)
+    while not out.with_name("go").exists():
+        time.sleep(0.01)
     draft.write_json("b.json", key)
     draft.commit()
 """
 
 
-def start(out, key="abc", seconds=1.0):
-    command = [sys.executable, "-c", SLOW, str(out), key, str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(out, key="abc"):
+    return Child(SLOW, out, key)
 
 
 def begun(out):
-    """Start a writer and return it once it is in the middle of its work."""
-    process = start(out, seconds=2.0)
-    end = time.monotonic() + 60
-    while not (out.parent / f".{out.name}.partial" / "a.json").exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    """Start a writer and return it once it is in the middle of its work, until `go` is there."""
+    process = start(out)
+    process.until((out.parent / f".{out.name}.partial" / "a.json").exists)
+    assert process.poll() is None, process.stderr
     return process
 
 
+def waiting(first, out, key="abc"):
+    """Start a second writer, and let the first go on once the second says that it waits."""
+    second = start(out, key)
+    second.until(lambda: f"demo: waiting for process {first.pid}, which writes" in second.stderr)
+    assert second.poll() is None, second.stderr
+    out.with_name("go").touch()
+    assert (first.wait(), second.wait()) == (0, 0)
+    out.with_name("go").unlink()
+    assert folder.verify(out)["faults"] == []
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    return second.stdout
+
+
 def test_a_second_writer_waits_says_so_and_finds_the_folder_done(tmp_path):
-    first = begun(tmp_path / "x")
-    second = start(tmp_path / "x")
-    said, talk = second.communicate(timeout=60)
-    first.communicate()
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert said == "reused\n"
-    assert f"demo: waiting for process {first.pid}, which writes" in talk
-    assert folder.verify(tmp_path / "x")["faults"] == []
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["x"]
+    assert waiting(begun(tmp_path / "x"), tmp_path / "x") == "reused\n"
 
 
 def test_a_second_writer_of_other_work_does_not_touch_the_draft_of_the_first(tmp_path):
-    first = begun(tmp_path / "x")
-    second = start(tmp_path / "x", "other")
-    assert second.communicate(timeout=60)[0] == "new\n"
-    first.communicate()
-    assert (first.returncode, second.returncode) == (0, 0)
+    assert waiting(begun(tmp_path / "x"), tmp_path / "x", "other") == "new\n"
     assert folder.read_manifest(tmp_path / "x")["inputs"] == {"corpus": "other"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["x"]
 
 
 def test_a_killed_writer_holds_nobody_up(tmp_path):
@@ -68,7 +65,6 @@ def test_a_killed_writer_holds_nobody_up(tmp_path):
     with locks.alone(tmp_path / "x", "demo", wait=False) as got:
         assert not got
     first.kill()
-    first.communicate()
     assert not locks.held(tmp_path / "x")
     draft = open_draft(tmp_path / "x", WORK)
     assert draft.state == "resumed"
@@ -77,7 +73,7 @@ def test_a_killed_writer_holds_nobody_up(tmp_path):
 
 
 def test_whoever_waited_for_a_lock_that_was_removed_asks_for_the_new_one(tmp_path):
-    """Eight processes in turn at one counter, each holding the lock for an instant."""
+    """Four processes in turn at one counter, each holding the lock for an instant."""
     code = (
         "import sys; from pathlib import Path; from sft_diversity.core import locks\n"
         "place = Path(sys.argv[1])\n"
@@ -87,9 +83,8 @@ def test_whoever_waited_for_a_lock_that_was_removed_asks_for_the_new_one(tmp_pat
         "    lock.release()\n"
     )
     (tmp_path / "n").write_text("0")
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    workers = [subprocess.Popen(command) for _ in range(4)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0] * 4
+    workers = [Child(code, tmp_path) for _ in range(4)]
+    assert [worker.wait() for worker in workers] == [0] * 4
     assert (tmp_path / "n").read_text() == "100"
 
 

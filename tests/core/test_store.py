@@ -183,8 +183,6 @@ def test_a_plan_has_costs_and_touches_nothing(root, here):
     kept = store(root, dry=True)
     kept.get("total", {}, CORPUS)
     assert [(step["state"], step["seconds"]) for step in kept.plan] == [("cached", 0.0)] * 2
-    kept.note("other", root / "x", {"rows": 3, "state": "reused"})
-    assert kept.plan[-1] == {"stage": "other", "rows": 3, "state": "cached", "out": f"{root}/x"}
 
 
 def test_what_is_not_fetched_or_not_made_yet_is_planned_all_the_same(root, here):

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from sft_diversity.embedding.base import Placement
 from sft_diversity.embedding.stage import EmbedConfig, place_encoder
 from tests import making
 from tests.embedding import make
+from tests.processes import Child
 
 
 def run(corpus, out, tiny, work, **options):
@@ -179,13 +179,9 @@ store(work).get("embed", {"encoder": sys.argv[3]}, corpus)
 
 def test_a_killed_run_keeps_the_vectors_it_has(tmp_path, tiny, monkeypatch):
     corpus = make.corpus(tmp_path / "corpus", make.pairs(700))
-    command = [sys.executable, "-c", _CHILD, str(corpus), str(tmp_path / "work"), str(tiny)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
-    while child.poll() is None and len(list(tmp_path.rglob("*.arrow"))) < 5:
-        time.sleep(0.002)
-    child.kill()
-    child.communicate()
-    assert child.returncode == -signal.SIGKILL
+    child = Child(_CHILD, corpus, tmp_path / "work", tiny)
+    child.until(lambda: len(list(tmp_path.rglob("*.arrow"))) >= 5)
+    assert child.kill() == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}
     cached = sum(pa.ipc.open_file(path).read_all().num_rows for path in kept)
     monkeypatch.setattr(batches, "BATCH_CHARACTERS", 300)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +12,7 @@ from sft_diversity.endpoint.answers import Answer, Failure
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import EndpointConfig, completions_url
 from tests.endpoint.scripted import Reply, serving
+from tests.processes import Child
 
 KEY = "sk-" + "secret" * 6
 
@@ -379,16 +376,10 @@ with Client(config, Path(sys.argv[2]), "test", "v1") as client:
 
 def test_after_kill_9_no_kept_answer_is_asked_for_again(tmp_path):
     with serving(lambda call, _: Reply(call.said.upper(), delay_s=0.02)) as server:
-        command = [sys.executable, "-c", ASK, server.url, str(tmp_path)]
-        process = subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": str(Path.cwd())}, stdout=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        seen = [process.stdout.readline() for _ in range(10)]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        assert seen[9] == b"t9 T9\n"
+        process = Child(ASK, server.url, tmp_path)
+        process.until(lambda: process.stdout.count("\n") >= 10)
+        assert process.kill() == -signal.SIGKILL
+        assert process.stdout.splitlines()[9] == "t9 T9"
         before = set(server.said())
         with asking(config(server), tmp_path) as client:
             found = outcomes(client, *(f"t{i}" for i in range(60)))

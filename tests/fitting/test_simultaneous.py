@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sft_diversity.fitting.simultaneous import critical, p_value
+from sft_diversity.fitting.baselines import critical, p_value
 
 
 @pytest.mark.parametrize(

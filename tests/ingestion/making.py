@@ -23,6 +23,7 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
         else (one if isinstance(one, str) else json.dumps(one)).encode()
         for one in rows
     ]
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"".join(line + b"\n" for line in raw))
     return path
 

@@ -100,6 +100,15 @@ def test_all_turns_are_kept_and_components_joined(tmp_path):
     assert sample["response"] == "This.\n\nBecause.\n\nNothing."
 
 
+@pytest.mark.parametrize("more", [{}, {"input": ""}, {"system": "Be brief."}])
+def test_a_history_or_system_turn_is_read_whatever_columns_are_beside_it(tmp_path, more):
+    given = {"instruction": "And then?", "output": "That.", "history": [["What?", "This."]]} | more
+    run(write_lines(tmp_path / "a.jsonl", [given]), tmp_path / "out")
+    (sample,) = samples(tmp_path / "out")
+    said = ["Be brief."] * ("system" in more) + ["What?", "This.", "And then?", "That."]
+    assert [turn["content"] for turn in sample["messages"]] == said
+
+
 def test_the_first_exchange_of_a_history_row_is_its_last(tmp_path):
     run(write_lines(tmp_path / "a.jsonl", [HISTORY]), tmp_path / "out", turns="first")
     (sample,) = samples(tmp_path / "out")

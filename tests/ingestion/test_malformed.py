@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
-from sft_diversity.ingestion import json_rows
+from sft_diversity.ingestion import files, json_rows, parts, stage
 from sft_diversity.ingestion.rows import RAW_LIMIT, REASONS, BadRow
 from tests.ingestion.making import quarantine, responses, row, run, samples, write_lines
 
@@ -165,6 +165,15 @@ def test_a_damaged_archive_stops_unless_its_head_is_wanted(tmp_path, kind, damag
     # gzip has no check inside: what flipped bytes decode to may end the last row before the break
     sure = kept - 1 if damage == "flipped" else kept
     assert responses(tmp_path / "out")[:sure] == [one["output"] for one in rows[:sure]]
+
+
+def test_frames_that_zstd_skips_are_skipped(tmp_path):
+    skipped = [b"%c\x2a\x4d\x18\x04\0\0\0note" % number for number in (0x50, 0x5F)]
+    frames = [zstandard.compress(json.dumps(row(i)).encode() + b"\n") for i in (1, 2)]
+    raw = b"".join(piece for pair in zip(skipped, frames, strict=True) for piece in pair)
+    (tmp_path / "a.jsonl.zst").write_bytes(raw + skipped[0])
+    run(tmp_path / "a.jsonl.zst", tmp_path / "out")
+    assert responses(tmp_path / "out") == NEIGHBOURS
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
@@ -420,16 +429,168 @@ def test_missing_and_strange_paths_are_usage_errors(tmp_path):
         with pytest.raises(UsageError, match="source") as caught:
             run(tmp_path / path, tmp_path / "out")
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="not a regular file"):
+    with pytest.raises(UsageError, match="no regular file"):
         run(Path("/dev/zero"), tmp_path / "out")
 
 
-def test_a_saved_dataset_cannot_point_outside_its_folder(tmp_path):
+@pytest.mark.parametrize("name", ["../secret", "/secret", "..", "a/b", ""])
+@pytest.mark.parametrize("file", ["state.json", "dataset_dict.json"])
+def test_a_saved_dataset_cannot_point_outside_its_folder(tmp_path, file, name):
     (tmp_path / "saved").mkdir()
-    state = {"_data_files": [{"filename": "../secret.arrow"}]}
-    (tmp_path / "saved" / "state.json").write_text(json.dumps(state))
-    with pytest.raises(DataError, match="outside the folder"):
+    named = {"_data_files": [{"filename": name}], "splits": [name]}
+    (tmp_path / "saved" / file).write_text(json.dumps(named))
+    with pytest.raises(DataError, match=r"saved/.*\.json: '.*' is no plain name"):
         run(tmp_path / "saved", tmp_path / "out")
+
+
+@pytest.mark.parametrize("named", [{"splits": "train"}, {"splits": [3]}, [], {"splits": [{}]}])
+def test_a_saved_dataset_that_is_none_is_one_line(tmp_path, named):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").write_text(json.dumps(named))
+    with pytest.raises(DataError, match="not as `save_to_disk` writes it"):
+        run(tmp_path / "saved", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300])
+@pytest.mark.parametrize("file", ["state.json", "dataset_dict.json"])
+def test_a_saved_dataset_whose_names_cannot_be_is_one_line(tmp_path, file, name):
+    (tmp_path / "saved").mkdir()
+    named = {"_data_files": [{"filename": name}], "splits": [name]}
+    (tmp_path / "saved" / file).write_text(json.dumps(named))
+    with pytest.raises((DataError, UsageError)):
+        run(tmp_path / "saved", tmp_path / "out")
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize("path", [LONG, f"{LONG}/b", f"{LONG}*.jsonl", "a\0b", f"{LONG}/" * 20])
+def test_a_path_that_cannot_be_is_a_usage_error(tmp_path, path):
+    with pytest.raises(UsageError, match=r"ingest: .*(too long|no such)") as caught:
+        run(tmp_path / path, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError):  # relative, it may look like a Hub id
+        run([], tmp_path / "out", sources=[{"name": "a", "path": path, "format": "alpaca"}])
+
+
+def test_the_home_of_nobody_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="source"):
+        run([], tmp_path / "out", sources=[{"name": "a", "path": "~nobody-at-all/a.jsonl"}])
+
+
+@pytest.mark.parametrize("root", ["a" * 300, "~nobody-at-all"])
+def test_a_root_that_cannot_be_is_a_usage_error(tmp_path, root):
+    with pytest.raises(UsageError, match="ingest: "):
+        run([], tmp_path / "out", root=root, sources=[{"name": "a", "path": "a.jsonl"}])
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_no_name_is_no_name_of_a_source(tmp_path, path):
+    with pytest.raises(UsageError, match="a source is empty"):
+        files.sources_from([path])
+
+
+def test_a_link_to_nothing_is_no_file_wherever_it_lies(tmp_path):
+    write_lines(tmp_path / "data" / "a.jsonl", [row(1)])
+    (tmp_path / "data" / "b.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    for path in ("data", "data/b.jsonl", "data/*.jsonl"):
+        with pytest.raises(UsageError, match=r"b\.jsonl is a link to .*gone\.jsonl, which is not"):
+            run(tmp_path / path, tmp_path / "out")
+
+
+def test_a_name_that_is_not_utf_8_is_a_usage_error(tmp_path):
+    path = write_lines(tmp_path / "data" / os.fsdecode(b"a\xff.jsonl"), [row(1)])
+    for source in (path, path.parent):
+        with pytest.raises(UsageError, match="the name is not UTF-8"):
+            run(source, tmp_path / "out")
+    with pytest.raises(UsageError, match="the name is not UTF-8"):
+        run(write_lines(tmp_path / "b.jsonl", [row(1)]), tmp_path / os.fsdecode(b"o\xff"))
+
+
+CHANGES = {
+    "grown": lambda path: path.write_bytes(path.read_bytes() + path.read_bytes()),
+    "rewritten": lambda path: path.write_bytes(path.read_bytes().replace(b"It is", b"It as")),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("when", ["between", "within"])
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path, monkeypatch, change, when):
+    path = write_lines(tmp_path / "a.jsonl", [row(i) for i in range(50)])
+    os.utime(path, (1, 1))
+    inner = parts._open
+
+    def late(file, *more):
+        if when == "between":
+            CHANGES[change](path)
+            yield from inner(file, *more)
+        else:
+            rows = inner(file, *more)
+            yield next(rows)
+            CHANGES[change](path)
+            yield from rows
+
+    monkeypatch.setattr(parts, "_open", late)
+    with pytest.raises(DataError, match=r"a\.jsonl.*(changed while it was read|No such file)"):
+        run(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_changes_between_its_key_and_its_reading_is_an_error(tmp_path, monkeypatch):
+    path = write_lines(tmp_path / "a.jsonl", [row(1)])
+    inner = stage.parts_of
+
+    def late(files):
+        CHANGES["grown"](path)
+        return inner(files)
+
+    monkeypatch.setattr(stage, "parts_of", late)
+    with pytest.raises(DataError, match="changed while it was read"):
+        run(path, tmp_path / "out")
+
+
+def test_the_corpus_goes_neither_into_a_source_nor_around_one(tmp_path):
+    path = write_lines(tmp_path / "data" / "a.jsonl", [row(1)])
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    for source in (tmp_path / "data", tmp_path / "link", tmp_path / "**" / "*.jsonl"):
+        with pytest.raises(UsageError, match=r"lies (in|where) .*; name a folder"):
+            run(source, tmp_path / "data" / "out")
+    with pytest.raises(UsageError, match="lies where"):
+        run([tmp_path / "data" / "*" / "*" / "*.parquet", path], tmp_path / "data" / "out")
+    run(tmp_path / "data" / "*.jsonl", tmp_path / "data" / "out")  # which will not find it
+    with pytest.raises(UsageError, match="which would be replaced"):
+        run(tmp_path / "data" / "out" / "samples" / "all.parquet", tmp_path / "data" / "out")
+
+
+@pytest.mark.parametrize("manifest", ["", "{", "[]", '{"stage": "index", "digest": "x"}'])
+def test_a_folder_of_ours_that_says_no_longer_what_it_is_is_no_raw_data(tmp_path, manifest):
+    run(write_lines(tmp_path / "a.jsonl", [row(1)]), tmp_path / "corpus")
+    (tmp_path / "corpus" / "manifest.json").write_text(manifest)
+    with pytest.raises(UsageError, match=r"corpus.*(is damaged|holds no samples)"):
+        run(tmp_path / "corpus", tmp_path / "out")
+
+
+def test_a_manifest_of_others_is_no_harm(tmp_path):
+    write_lines(tmp_path / "data" / "a.jsonl", [row(1)])
+    (tmp_path / "data" / "manifest.json").write_text('{"name": "data"}')
+    assert run(tmp_path / "data", tmp_path / "out")["rows"]["kept"] == 1
+
+
+def test_messages_are_no_longer_than_a_reader_reads(tmp_path):
+    keys = {f"{number}" * 10_000: "a" for number in range(30)}
+    with pytest.raises(DataError, match=r"format not recognised, .* and 18 more; name") as caught:
+        run(write_lines(tmp_path / "a.jsonl", [keys]), tmp_path / "out")
+    assert len(str(caught.value)) < 2_000
+    (tmp_path / "saved").mkdir()
+    splits = json.dumps({"splits": [f"split-{number}" for number in range(9_999)]})
+    (tmp_path / "saved" / "dataset_dict.json").write_text(splits)
+    with pytest.raises(UsageError, match=r"has splits .* and 9,987 more; name one") as caught:
+        run(tmp_path / "saved", tmp_path / "out")
+    twice = '{"instruction": "a", "output": "b", "%": 1, "%": 2}'.replace("%", "k" * 10_000)
+    with pytest.raises(BadRowsError) as caught:
+        run(write_lines(tmp_path / "b.jsonl", [twice]), tmp_path / "out", max_bad_fraction=0)
+    assert len(str(caught.value)) < 2_000
 
 
 def test_too_many_bad_rows_stop_with_their_own_exit_code(tmp_path):

@@ -113,7 +113,7 @@ def test_a_csv_is_read_as_the_standard_module_reads_it(fields, size):
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([["a", "b"], *fields])
     raw = text.getvalue().encode()
     blocks = (raw[i : i + size] for i in range(0, len(raw), size))
-    found = separated_rows(blocks, Table.model_validate({}), ",", 1 << 20)
+    found = separated_rows(blocks, Table.model_validate({}), ",", 1 << 20, "a.csv")
     values = [one.value for one in found]
     assert [list(value.values()) for value in values if isinstance(value, dict)] == fields
 
@@ -150,9 +150,11 @@ def test_digests_are_those_of_core(parts):
 
 
 def test_header_faults_stop_the_file(tmp_path):
-    (tmp_path / "a.csv").write_text("question,question\na,b\n")
-    with pytest.raises(DataError, match="names a column twice"):
-        run(tmp_path / "a.csv", tmp_path / "out")
+    for header, said in (("question,question", "names column 'question' twice"),
+                         ('"question,answer', "the header is no row: .*quote")):  # fmt: skip
+        (tmp_path / "a.csv").write_text(f"{header}\na,b\n")
+        with pytest.raises(DataError, match=rf"^ingest: a\.csv: .*{said}"):
+            run(tmp_path / "a.csv", tmp_path / "out")
 
 
 @pytest.fixture

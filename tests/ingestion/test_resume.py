@@ -4,7 +4,6 @@ import gzip
 import json
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from sft_diversity.core import machine
+from sft_diversity.core.errors import BadRowsError, DataError
 from sft_diversity.ingestion import worker
 from sft_diversity.ingestion.config import IngestConfig
-from tests.ingestion.making import row
+from tests.ingestion.making import row, run, write_lines
 from tests.making import ingest
+from tests.processes import Child
 
 RUN = """
 import sys
@@ -44,11 +45,6 @@ def files(tmp_path_factory):
     return folder
 
 
-def _start(files: Path, out: Path, worth: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", RUN, str(files), str(out), str(worth)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
 def _tree(folder: Path) -> dict[str, bytes]:
     found = {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
@@ -58,27 +54,42 @@ def _tree(folder: Path) -> dict[str, bytes]:
     return found | {"manifest": json.dumps(manifest, sort_keys=True).encode()}
 
 
+@pytest.mark.parametrize("damaged", ["run", "counts", "no run"])
+def test_what_a_stopped_run_left_damaged_is_named_or_made_again(tmp_path, damaged):
+    source = write_lines(tmp_path / "a.jsonl", [*map(row, range(300)), "broken"])
+    with pytest.raises(BadRowsError):
+        run(source, tmp_path / "out", max_bad_fraction=0)
+    parts = tmp_path / ".out.partial" / ".parts"
+    (path,) = parts.glob("*.arrow")
+    raw = path.read_bytes()
+    if damaged == "run":
+        path.write_bytes(raw.replace(raw[400:600], b"\xff" * 200))
+        with pytest.raises(DataError, match=r"\.arrow is damaged .*; remove .*\.out\.partial"):
+            run(source, tmp_path / "out")
+        return
+    if damaged == "counts":
+        (parts / "00000.json").write_text('{"runs": ')
+    else:
+        path.unlink()
+    assert run(source, tmp_path / "out")["rows"]["kept"] == 300
+
+
 @pytest.mark.parametrize("worth", [0, 1 << 40], ids=["workers", "alone"])
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, worth):
     undisturbed = tmp_path / "undisturbed"
     ingest(sorted(files.glob("*.gz")), undisturbed, IngestConfig(), say=lambda _: None)
     out = tmp_path / "out"
-    process = _start(files, out, worth)
+    process = Child(RUN, files, out, worth)
     parts = tmp_path / ".out.partial" / ".parts"
-    while process.poll() is None and len(list(parts.glob("*.json"))) < 3:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.stderr is not None
-    process.stderr.close()
+    process.until(lambda: len(list(parts.glob("*.json"))) >= 3)
+    assert process.kill() == -signal.SIGKILL
     assert not out.exists(), "killed too late to show anything"
     done = len(list(parts.glob("*.json")))
     time.sleep(0.3)
     assert len(list(parts.glob("*.json"))) <= done + 1, "a worker outlived the main process"
-    again = _start(files, out, worth)
-    _, said = again.communicate()
-    assert again.returncode == 0, said
-    assert "resumed at part" in said
+    again = Child(RUN, files, out, worth)
+    assert again.wait() == 0, again.stderr
+    assert "resumed at part" in again.stderr
     assert _tree(out) == _tree(undisturbed)
     assert not list(tmp_path.glob(".out*"))
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,6 +20,7 @@ from sft_diversity.levels.tag_prompt import Malformed, read_tags, tag_messages
 from tests.endpoint.scripted import Reply, serving
 from tests.levels import making
 from tests.making import make, plan, store
+from tests.processes import Child
 
 
 def options(url="http://127.0.0.1:9/v1", tags=None, **more):
@@ -307,15 +303,9 @@ def test_after_kill_9_the_same_call_ends_with_the_same_bytes_and_asks_for_nothin
         return Reply(listed(f"tag {number_in(call) % 7}").text, delay_s=0.03)
 
     with serving(script) as server:
-        command = [sys.executable, "-c", RUN, str(source), str(tmp_path / "a/out"), server.url]
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
-        deadline = time.monotonic() + 300
-        while len(server.calls) < 30:
-            assert process.poll() is None, "ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process = Child(RUN, source, tmp_path / "a/out", server.url)
+        process.until(lambda: len(server.calls) >= 30)
+        assert process.kill() == -signal.SIGKILL, "ended before it could be killed"
         assert not (tmp_path / "a/out").exists()
         made(source, tmp_path / "a/out", options(server.url))
         assert len(server.calls) <= 60 + 2  # those under way when the process died

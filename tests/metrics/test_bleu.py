@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 
-from sft_diversity.metrics.bleu import self_bleu
-from sft_diversity.metrics.texts import numbered
+from sft_diversity.metrics.texts import numbered, self_bleu
 
 TEXTS = st.lists(
     st.lists(st.sampled_from(["a", "b", "c", "d.", "1,5"]), max_size=9).map(" ".join),

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from sft_diversity.metrics.stage import Measurement, component_data
 from sft_diversity.metrics.table import ComponentData, MeasureConfig, measure_table
 from tests.making import left_behind, make, plan, quiet
 from tests.metrics import making
+from tests.processes import Child
 
 CONFIG = MeasureConfig(self_bleu_sample=20, novelsum_sample=30, reference_sample=40)
 METRICS = {
@@ -110,8 +108,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
         "stage.measure_table = killed\n"
         "test_stage.measure([data, few], root / 'out')\n"
     )
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, env=os.environ)
-    assert run.returncode == -signal.SIGKILL
+    assert Child(code, tmp_path).wait() == -signal.SIGKILL
     assert len(list((tmp_path / ".out.partial" / "metrics").iterdir())) == 2
     data = making.described(tmp_path / "again")  # elsewhere, but of the same contents
     few = making.subset(data, tmp_path / "few.parquet", [1, 2, 3])
@@ -131,7 +128,7 @@ def test_samples_that_the_passes_do_not_know_are_an_error(corpus, tmp_path):
     strange = making.making.corpus(tmp_path / "strange", [("Who?", "Me.")])
     files = making.corpora.shards(strange)
     lost = stage.Dataset("lost", files, 1, "k", corpus.tokens, corpus.embeddings, corpus.reference)
-    with pytest.raises(DataError, match="1 of 1 samples of lost are not in the token pass"):
+    with pytest.raises(DataError, match="lost: 1 of 1 samples are not in the token pass"):
         measure([lost], tmp_path / "nothing")
 
 

@@ -10,8 +10,7 @@ from sft_diversity.core import folder
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.reporting import stage
 from sft_diversity.reporting.config import ReportConfig
-from sft_diversity.reporting.locate import locate
-from sft_diversity.reporting.reading import csv_rows
+from sft_diversity.reporting.reading import csv_rows, locate
 from sft_diversity.reporting.stage import DATA, PAGE, checked, put
 from tests.making import left_behind, report
 from tests.reporting import making

@@ -61,10 +61,10 @@ def test_the_command_prints_one_object(made, tmp_path):
 def test_figures_are_written_beside_the_page_also_of_one_that_is_there(made, options, tmp_path):
     for name in ("first", "second"):
         done = sft_diversity.report(
-            made["study"], out=tmp_path / "page.html", figures=tmp_path / name,
+            made["one"], out=tmp_path / "page.html", figures=tmp_path / name,
             figure_format="svg", **options,
         )  # fmt: skip
-        assert f"{tmp_path / name}/scores-B-n40.svg" in done["figures"]
+        assert f"{tmp_path / name}/lengths.svg" in done["figures"]
     first, second = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
         for name in ("first", "second")

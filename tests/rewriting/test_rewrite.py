@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +16,7 @@ from sft_diversity.core.hashing import text_key
 from sft_diversity.rewriting.stage import RewriteConfig
 from tests import making
 from tests.endpoint.scripted import Reply, serving
+from tests.processes import SFTDIV, Child
 
 
 def turn(role, content):
@@ -275,16 +271,9 @@ def test_after_kill_9_the_same_call_ends_with_the_same_bytes_and_asks_for_nothin
     key = "sk-" + "secret" * 5
     monkeypatch.setenv("MY_KEY", key)
     with serving(lambda call, _: Reply(call.said.upper(), delay_s=0.03)) as server:
-        command = [sys.executable, "-c", RUN, str(source), str(tmp_path / "a/out"), server.url]
-        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-        process = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 300
-        while len(server.calls) < 30:
-            assert process.poll() is None, "ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process = Child(RUN, source, tmp_path / "a/out", server.url)
+        process.until(lambda: len(server.calls) >= 30)
+        assert process.kill() == -signal.SIGKILL, "ended before it could be killed"
         assert not (tmp_path / "a/out").exists()
         asked = config(server, api_key_env="MY_KEY")
         one, _ = made(source, tmp_path / "a/out", asked)
@@ -298,23 +287,13 @@ def test_after_kill_9_the_same_call_ends_with_the_same_bytes_and_asks_for_nothin
 def test_a_signal_stops_it_with_75_and_keeps_every_answer_that_was_paid_for(tmp_path):
     source = folder_of(tmp_path / "corpus", single(60))
     with serving(lambda call, _: Reply(call.said.upper(), delay_s=0.2)) as server:
-        code = "from sft_diversity.cli import main; main()"
         options = ["--endpoint", server.url, "--model", "big", "--concurrency", "4"]
-        place = ["--out", str(tmp_path / "out"), "--work", str(tmp_path)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, "rewrite", str(source), *options, *place],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        deadline = time.monotonic() + 300
-        while len(server.calls) < 10:
-            assert process.poll() is None, "ended before the signal"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        place = ["--out", tmp_path / "out", "--work", tmp_path]
+        process = Child(SFTDIV, "rewrite", source, *options, *place)
+        process.until(lambda: len(server.calls) >= 10)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate()
-        assert process.returncode == 75
-        assert "run the same command to resume" in said
+        assert process.wait() == 75
+        assert "run the same command to resume" in process.stderr
         asked = len(server.calls)
         manifest, _ = made(source, tmp_path / "out", config(server))
         assert manifest["run"]["answers_kept_from_before"] == asked < 60

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sft_diversity.core.cells import Cell
 from sft_diversity.core.errors import UsageError
 from sft_diversity.studies import costs
-from sft_diversity.studies.cells import Cell
 from sft_diversity.training.config import FinetuneConfig
 from tests.studies.test_cells import make
 
@@ -46,7 +46,7 @@ def test_what_cannot_be_trained_on_is_not_read(mode):
 
 
 def table(*counts: int, regime: str = "B") -> tuple[list[Cell], dict[str, costs.Cost]]:
-    cells = [Cell(regime, "micro-response", 100, d, 0) for d in range(len(counts))]  # type: ignore[arg-type]
+    cells = [Cell(regime, "micro-response", 100, d, 0) for d in range(len(counts))]
     return cells, {
         cell.name: costs.Cost(10, 1.0, float(n), 2.0 * n, 0.0, 0.0)
         for cell, n in zip(cells, counts, strict=True)

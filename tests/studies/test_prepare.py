@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from sft_diversity.studies.cells import Cell
+from sft_diversity.core.cells import Cell
 from sft_diversity.studies.prepare import draws_that_differ
 
 

@@ -9,30 +9,77 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+import psutil
 import pytest
 
 from sft_diversity.core import folder, locks, machine
 from sft_diversity.core.errors import SftdivError, UsageError
-from sft_diversity.studies import processes, runs
+from sft_diversity.studies import host, processes, runs
 from sft_diversity.studies.stage import study
 from sft_diversity.verbs import VERBS
+from tests.processes import SFTDIV, Child, context
 from tests.studies import making
 
-MAIN = "from sft_diversity.cli import main; main()"
 TABLES = ("results.csv", "metrics.csv", "failures.jsonl", "fit.json")
 
 
-def start(config: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", MAIN, "study", str(config), "--out", str(out), "--jobs", "2"]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+def start(config: Path, out: Path) -> Child:
+    return Child(SFTDIV, "study", config, "--out", out, "--jobs", "2")
+
+
+class Host:
+    """Stands for the `Popen` of a study's host: forked, with nothing to load; see `processes`."""
+
+    def __init__(self, command: list[str], env: dict[str, str], stderr: Any, **_: Any) -> None:
+        asked, self._in = context.Pipe(duplex=False)
+        self._out, told = context.Pipe(duplex=False)
+        place = command[-1]
+        process = context.Process(target=_host, args=(place, env, asked, told, stderr.name))
+        process.start()
+        asked.close()
+        told.close()
+        self.stdin = os.fdopen(os.dup(self._in.fileno()), "wb", 0)
+        self.stdout = os.fdopen(os.dup(self._out.fileno()), "rb", 0)
+        self._in.close()
+        self._out.close()
+        self.pid, self.wait = process.pid, process.join
+
+
+def _host(place: str, env: dict[str, str], asked: Any, told: Any, log: str) -> None:
+    os.environ.update(env)
+    errors = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for number, file in enumerate((asked.fileno(), told.fileno(), errors)):
+        os.dup2(file, number)
+    host.main(place)
+
+
+@contextmanager
+def forking() -> Iterator[list[Host]]:
+    """Have the hosts of studies forked; those of `start` are started as users' are."""
+    hosts: list[Host] = []
+
+    def begin(*given: Any, **named: Any) -> Host:
+        hosts.append(Host(*given, **named))
+        return hosts[-1]
+
+    with patch.object(processes, "subprocess", SimpleNamespace(Popen=begin, PIPE=subprocess.PIPE)):
+        yield hosts
+
+
+@pytest.fixture(autouse=True)
+def hosts() -> Iterator[list[Host]]:
+    with forking() as found:
+        yield found
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -77,27 +124,39 @@ def config(tmp_path_factory) -> Path:
     return making.write(tmp_path_factory.mktemp("study"))
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A study left alone, but for one run whose place was taken: it failed, and is done now."""
+
+    out: Path
+    found: dict[str, Any]
+    listed: str  # `failures.jsonl` of the first call
+    rows: list[dict[str, Any]]
+    again: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def whole(config, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
-    """A study left alone, but for one run whose place is taken: it fails."""
+def whole(config, tmp_path_factory) -> Whole:
     out = tmp_path_factory.mktemp("whole") / "out"
     taken = out / "models" / "A-micro-response-n24-d100-s0-t0"
     taken.mkdir(parents=True)
     (taken / "mine.txt").write_text("not yours")
-    return out, study(config, out=out, jobs=2)
+    with forking():
+        found = study(config, out=out, jobs=2)
+        listed, rows = (out / "failures.jsonl").read_text(), read(out / "results.csv")
+        (taken / "mine.txt").unlink()
+        return Whole(out, found, listed, rows, study(config, out=out, jobs=2))
 
 
-def test_every_run_is_a_row_and_a_failed_one_is_listed_and_tried_again(config, whole):
-    out, found = whole
-    (failed,) = found["failures"]
+def test_every_run_is_a_row_and_a_failed_one_is_listed_and_tried_again(whole):
+    (failed,) = whole.found["failures"]
     assert failed["run"] == "A-micro-response-n24-d100-s0-t0"
     assert failed["stage"] == "finetune"
     assert "exists and is no output" in failed["error"]
-    assert json.loads((out / "failures.jsonl").read_text()) == failed
-    assert [row["strategy"] for row in read(out / "results.csv")] == ["base", "micro-response"]
+    assert json.loads(whole.listed) == failed
+    assert [row["strategy"] for row in whole.rows] == ["base", "micro-response"]
 
-    (out / "models" / failed["run"] / "mine.txt").unlink()
-    again = study(config, out=out, jobs=2)
+    out, again = whole.out, whole.again
     assert again["failures"] == []
     assert (out / "failures.jsonl").read_text() == ""
     base, *rows = read(out / "results.csv")
@@ -119,17 +178,16 @@ def test_every_run_is_a_row_and_a_failed_one_is_listed_and_tried_again(config, w
 def test_a_study_goes_on_from_the_records_of_runs_alone(config, whole, tmp_path):
     """As committed beside a page of results, say: weights and logs are elsewhere."""
     out = tmp_path / "out"
-    shutil.copytree(whole[0] / "runs", out / "runs")
+    shutil.copytree(whole.out / "runs", out / "runs")
     assert study(config, out=out, jobs=2)["failures"] == []
-    assert tables(out) == tables(whole[0])
+    assert tables(out) == tables(whole.out)
     assert not (out / "models").exists()
 
 
 def test_killed_it_leaves_no_child_and_ends_with_the_same_bytes_elsewhere(config, whole, tmp_path):
     out = tmp_path / "out"
     process = start(config, out)
-    while process.poll() is None and len(workers(out)) < 3:
-        time.sleep(0.02)
+    process.until(lambda: len(workers(out)) >= 3)
     time.sleep(1.0)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -138,7 +196,7 @@ def test_killed_it_leaves_no_child_and_ends_with_the_same_bytes_elsewhere(config
         time.sleep(0.05)
     assert workers(out) == []
     study(config, out=out, jobs=2)
-    assert contents(out) == contents(whole[0])
+    assert contents(out) == contents(whole.out)
 
 
 @pytest.mark.slow
@@ -171,8 +229,7 @@ def test_killed_five_times_at_random_moments_it_ends_with_the_same_numbers(tmp_p
 def test_a_signal_stops_the_runs_at_a_safe_point_with_code_75(config, tmp_path):
     out = tmp_path / "out"
     process = start(config, out)
-    while process.poll() is None and len(workers(out)) < 3:
-        time.sleep(0.02)
+    process.until(lambda: len(workers(out)) >= 3)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 75
     assert workers(out) == []
@@ -238,15 +295,15 @@ def test_runs_go_at_a_time_as_the_cores_allow_and_one_on_a_gpu(tmp_path, monkeyp
     assert study(asked, out=tmp_path / "out", dry_run=True)["plan"]["jobs"] == 5
 
 
-def test_a_run_that_dies_without_a_word_is_explained(config, tmp_path):
+def test_a_run_that_dies_without_a_word_is_explained(config, hosts, tmp_path):
     out = tmp_path / "out"
     study(config, out=out, prepare_only=True)
     ended: list[tuple[str, bool]] = []
 
     def kill_soon() -> None:
-        while len(found := workers(out)) < 2:
+        while not (hosts and (found := psutil.Process(hosts[0].pid).children())):
             time.sleep(0.02)
-        os.kill(max(found), signal.SIGKILL)  # the run; the host came before it
+        found[0].kill()  # the run
 
     killer = threading.Thread(target=kill_soon)
     killer.start()
@@ -271,14 +328,14 @@ def test_what_a_run_under_other_options_left_half_done_is_begun_anew(config, tmp
 
 def test_a_second_call_waits_for_the_first_and_finds_its_runs(config, whole, tmp_path):
     out = tmp_path / "out"
-    shutil.copytree(whole[0] / "runs", out / "runs")
+    shutil.copytree(whole.out / "runs", out / "runs")
     lock = locks.acquire(out, "study")
     assert lock is not None
     second = start(config, out)
-    with pytest.raises(subprocess.TimeoutExpired):
-        second.wait(timeout=8)
+    second.until(lambda: "waiting for process" in second.stderr)
+    assert second.poll() is None, second.stderr
     assert not (out / "study.json").exists()
     lock.release()
     assert second.wait() == 0
-    assert tables(out) == tables(whole[0])
+    assert tables(out) == tables(whole.out)
     assert not list(out.rglob(".*"))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from sft_diversity import schedule
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.errors import UsageError
 from sft_diversity.training import show
 
 NAMES = ["cosine", "linear", "WSD", "step", "constant"]
@@ -50,8 +52,9 @@ def test_the_picture_is_a_png_and_needs_no_display(tmp_path):
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
-    with pytest.raises(DataError, match="cannot be written: No such file"):
-        schedule(png=tmp_path / "none" / "schedule.png")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="Not a directory; name another file"):
+        schedule(png=tmp_path / "file" / "schedule.png")
 
 
 @pytest.mark.parametrize(
@@ -66,3 +69,22 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
 def test_a_wrong_schedule_is_refused(options, reason):
     with pytest.raises(UsageError, match=reason):
         schedule(**options)
+
+
+def test_a_picture_takes_the_place_of_its_own_alone(tmp_path):
+    mine = tmp_path / "mine.png"
+    schedule(steps=10, png=mine)
+    raw = mine.read_bytes()
+    schedule(steps=10, png=mine)
+    assert mine.read_bytes() == raw
+    foreign = {"notes.txt": b"precious", "other.png": raw.replace(b"sftdiv", b"others")}
+    for name, content in foreign.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(mine)
+    for name in (*foreign, "pipe.png", "link.png", ".", "p" * 300):
+        with pytest.raises(UsageError, match=r"^schedule: .*; name another"):
+            schedule(steps=10, png=tmp_path / name)
+    with pytest.raises(UsageError, match="no picture that"):
+        schedule(steps=10, png=Path("/dev/null"))
+    assert {name: (tmp_path / name).read_bytes() for name in foreign} == foreign

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 
 from sft_diversity.core import folder
 from sft_diversity.training.stage import finetune
+from tests.processes import SFTDIV, Child
 
 SCRIPT = """
 import sys
@@ -29,16 +27,8 @@ finetune(Path(subset), Path(out), FinetuneConfig.model_validate_json(config))
 """
 
 
-def start(subset: Path, out: Path, config) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-c", SCRIPT, str(subset), str(out), config.model_dump_json()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
-
-
-def wait_for(pattern: str, out: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the draft of `out` has a path like `pattern`, or the process has ended."""
-    while process.poll() is None and not any(out.parent.glob(f".{out.name}.partial/{pattern}")):
-        time.sleep(0.005)
+def start(subset: Path, out: Path, config) -> Child:
+    return Child(SCRIPT, subset, out, config.model_dump_json())
 
 
 def bodies(*outs: Path):
@@ -46,11 +36,11 @@ def bodies(*outs: Path):
 
 
 def test_killed_in_the_middle_it_resumes_to_the_same_bytes(tmp_path, subset, config):
-    settings = config(epochs=8, checkpoint_steps=5)
+    settings = config(epochs=4, checkpoint_steps=5)
     process = start(subset, tmp_path / "out", settings)
-    wait_for("checkpoints/checkpoint-10/complete.json", tmp_path / "out", process)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    tenth = tmp_path / ".out.partial/checkpoints/checkpoint-10/complete.json"
+    process.until(tenth.exists)
+    assert process.kill() == -signal.SIGKILL
     said: list[str] = []
     finetune(subset, tmp_path / "out", settings, said.append)
     assert any("resumed at step" in line for line in said)
@@ -74,12 +64,10 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
     dice = random.Random(0)
     for step in sorted(dice.sample(range(1, 116), 10)):
         process = start(subset, tmp_path / "out", settings)
-        while process.poll() is None and steps_done(tmp_path / "out") < step:
-            time.sleep(0.002)
+        process.until(lambda step=step: steps_done(tmp_path / "out") >= step)
         time.sleep(dice.uniform(0.0, 0.05))  # anywhere within a step or a checkpoint
         assert process.poll() is None, "it ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        assert process.kill() == -signal.SIGKILL
     process = start(subset, tmp_path / "out", settings)
     assert process.wait() == 0
     finetune(subset, tmp_path / "whole", settings, lambda line: None)
@@ -93,19 +81,12 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
 def test_a_signal_saves_a_checkpoint_and_exits_with_75(tmp_path, subset, base, number):
     """As a scheduler sees it: through the command."""
     out = tmp_path / "out"
-    main = "from sft_diversity.cli import main; main()"
-    command = [sys.executable, "-c", main, "finetune", subset, "--out", out]
     options = ["--model", base, "--steps", "400", "--batch-size", "8", "--max-length", "256"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*map(str, command + options)], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and steps_done(out) < 3:
-        time.sleep(0.005)
+    process = Child(SFTDIV, "finetune", subset, "--out", out, *options)
+    process.until(lambda: steps_done(out) >= 3)
     process.send_signal(number)
-    _, said = process.communicate()
-    assert process.returncode == 75, said
-    assert f"stopped by {number.name}; run the same command to resume" in said
+    assert process.wait() == 75, process.stderr
+    assert f"stopped by {number.name}; run the same command to resume" in process.stderr
     assert not out.exists()
     saved = list((tmp_path / ".out.partial" / "checkpoints").glob("checkpoint-*/complete.json"))
     assert len(saved) == 1

@@ -1,4 +1,4 @@
-"""Two real processes on the CPU, started by `accelerate launch` with the configs that we ship."""
+"""Two real processes on the CPU, started as `accelerate launch` does with the configs we ship."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 from sft_diversity.core import folder
 from sft_diversity.training.batches import micro_batches
 from sft_diversity.training.stage import finetune
+from tests.processes import SFTDIV, Child
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDED = ROOT / "tests" / "training" / "fsdp_on_cpu.py"
@@ -53,6 +55,27 @@ def launch(kind, subset, out, config):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return done
+
+
+def fork(kind, subset, out, config) -> list[Child]:
+    """Run what `launch` would in two forked processes: accelerate reads our config itself, and
+    only torchrun, which would start an interpreter for each, is left out."""
+    from accelerate.commands import launch as accelerate
+    from torch.distributed import run
+
+    words = command(kind, subset, out, config.model_dump(exclude_defaults=True))[3:]
+    asked = []
+    with patch.object(run, "run", lambda args: asked.append((args, dict(os.environ)))):
+        accelerate.launch_command(accelerate.launch_command_parser().parse_args(words))
+    ((args, given),) = asked
+    code = SHARDED.read_text("utf-8") if kind == "fsdp" else SFTDIV
+    size = int(args.nproc_per_node)
+    given |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": args.master_port}
+    given |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
+    return [
+        Child(code, *args.training_script_args, env=given | {"RANK": str(r), "LOCAL_RANK": str(r)})
+        for r in range(size)
+    ]
 
 
 def log_of(out):
@@ -92,8 +115,9 @@ def test_two_processes_train_as_one_does(kind, subset, config, tmp_path):
     """41 samples read: the last step has one, and one process has none."""
     options = config(epochs=1.025, micro_batch_size=2, optimizer="lion")
     finetune(subset, tmp_path / "one", options)
-    done = launch(kind, subset, tmp_path / "two", options)
-    assert done.stdout.count("final_loss") == 1  # one process speaks
+    ranks = fork(kind, subset, tmp_path / "two", options)
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
+    assert "".join(rank.stdout for rank in ranks).count("final_loss") == 1  # one process speaks
     assert_same_training(tmp_path / "one", tmp_path / "two")
     assert_same_weights(tmp_path / "one", tmp_path / "two")
     assert folder.verify(tmp_path / "two")["faults"] == []

@@ -181,8 +181,9 @@ def test_two_processes_measure_what_one_does(tmp_path):
     expected = vars(gradient_figures(groups_of(whole), box=True))
     plain = torch.cat([p.grad.flatten() for p in whole.parameters()])
     assert expected["grad_l1"] == pytest.approx(plain.abs().sum().item(), rel=1e-6)
-    torch.multiprocessing.spawn(
-        _shard_and_measure, (str(tmp_path / "store"), str(tmp_path / "got")), nprocs=2
+    given = (str(tmp_path / "store"), str(tmp_path / "got"))
+    torch.multiprocessing.start_processes(
+        _shard_and_measure, given, nprocs=2, start_method="forkserver"
     )
     for rank in range(2):
         for kind, got in torch.load(tmp_path / f"got-{rank}", weights_only=True).items():

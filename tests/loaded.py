@@ -1,0 +1,12 @@
+"""What forked processes find loaded: code alone, no thread is started and no device touched."""
+
+from __future__ import annotations
+
+import transformers
+
+from sft_diversity.scoring import heldout
+from sft_diversity.training import trainer
+from sft_diversity.verbs import VERBS
+
+LOADED = [transformers.AutoModelForCausalLM, transformers.AutoTokenizer, heldout, trainer]
+LOADED += [verb.function() for verb in VERBS.values()]
