@@ -10,11 +10,7 @@ import numpy as np
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import machine
-<<<<<<< HEAD
-=======
 from sft_diversity.core.cells import Run
-from sft_diversity.core.models import ModelFolder
->>>>>>> main
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.config import StudyConfig
