@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import platform
@@ -211,6 +212,26 @@ def writing(final: Path, stage: str) -> Iterator[Path]:
         raise _disk_fault(stage, final, fault) from fault
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(final: Path, stage: str) -> Iterator[Path]:
+    """Yield a path as `writing` does, for a file that lies in no output of a stage.
+
+    One process at a time replaces it, so that what a killed one left can be told and is removed.
+    """
+    try:
+        lock = locks.acquire(final, stage)
+        for left in final.parent.glob(f".{glob.escape(final.name)}.*{_SCRATCH}"):
+            left.unlink(missing_ok=True)
+    except OSError as fault:
+        raise _disk_fault(stage, final, fault) from fault
+    assert lock is not None
+    try:
+        with writing(final, stage) as scratch:
+            yield scratch
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, value: Any, stage: str) -> None:

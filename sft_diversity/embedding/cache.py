@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import write_json, writing
+from sft_diversity.core.folder import dump_json, replacing, writing
 from sft_diversity.core.hashing import text_key
 
 #: 32 hex digits of `core.hashing.text_key` as bytes.
@@ -117,7 +117,8 @@ def write_part(
 
 def describe(folder: Path, facts: dict[str, object]) -> None:
     """Say beside the parts whose they are, for a person who looks into the folder."""
-    write_json(folder / "encoder.json", facts, "embed")
+    with replacing(folder / "encoder.json", "embed") as scratch:
+        scratch.write_text(dump_json(facts), "utf-8")
 
 
 def _open(path: Path) -> pa.Table:

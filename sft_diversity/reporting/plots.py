@@ -247,8 +247,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure to `path`, whole or not at all; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
     times = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
-    with folder.writing(path, "report") as scratch:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
+    with folder.replacing(path, "report") as scratch:
         figure.savefig(scratch, format=kind, dpi=300, metadata=times)
 
 

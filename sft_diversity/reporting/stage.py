@@ -91,8 +91,7 @@ def check_out(out: Path, one_file: bool, figures: Path | None = None) -> None:
 
 def put(made: Path, target: Path) -> None:
     """Copy the page of a finished report to `target`, whole or not at all."""
-    with folder.writing(target, "report") as scratch:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
+    with folder.replacing(target, "report") as scratch:
         shutil.copyfile(made / PAGE, scratch)
 
 

@@ -162,7 +162,7 @@ def draw_schedules(options: ScheduleOptions, path: Path) -> None:
         bbox_to_anchor=(1.0, 0.5),
     )
     _title(axes.set_title, options, result["warmup_steps"])
-    with folder.writing(path, "schedule") as scratch:
+    with folder.replacing(path, "schedule") as scratch:
         figure.savefig(scratch, format="png", metadata={"Software": _SOFTWARE})
 
 

@@ -76,6 +76,19 @@ def test_a_failed_write_leaves_no_file(tmp_path):
     assert [p.name for p in draft.path.iterdir()] == ["work.json"]
 
 
+def test_what_a_killed_writer_of_a_single_file_left_goes_with_the_next(tmp_path):
+    (tmp_path / ".page.[1].html.there-7.writing").write_text("half")
+    with folder.replacing(tmp_path / "page.[1].html", "report") as scratch:
+        scratch.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.[1].html"]
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(DataError, match="report: cannot write"),
+        folder.replacing(tmp_path / "file" / "page.html", "report"),
+    ):
+        pass
+
+
 def test_a_folder_that_is_not_ours_is_never_overwritten(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x/thesis.txt").write_text("mine")
