@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, parquet
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.progress import quiet
 from sft_diversity.selection.config import Fill, SelectConfig, Strategy
@@ -90,8 +90,7 @@ class Subset(Samples):
     def to_arrow(self) -> pa.Table:
         """Return the samples in pick order, schema SUBSET."""
         folder.read_input(Path(self.folder), STAGE)
-        files = sorted((Path(self.folder) / "samples").glob("*.parquet"))
-        return pa.concat_tables([pq.read_table(path) for path in files])
+        return parquet.join(parquet.listed(Path(self.folder), "samples"))
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sft_diversity.cleaning import minhash, overlap
 from sft_diversity.cleaning.compiled import Bounds, Hashes
 from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, progress, stopping
+from sft_diversity.core import folder, parquet, progress, stopping
 
 FOLDER = ".parts"
 
@@ -35,13 +34,13 @@ def read(
 ) -> Read:
     """Return the pass over all shards; those that a stopped run finished are not read again."""
     shards = corpora.shards(corpus)
-    rows = sum(pq.read_metadata(path).num_rows for path in shards)
+    rows = sum(parquet.rows(path) for path in shards)
     with progress.progress("clean: words", rows, "samples") as bar:
         for path in shards:
             stopping.safe_point("clean")
             if not draft.has(_name(path, "done")):
                 _one(path, draft, config, sought)
-            bar.advance(pq.read_metadata(path).num_rows)
+            bar.advance(parquet.rows(path))
     found = [[load(draft.path / _name(path, name)) for path in shards] for name in Read._fields[:4]]
     lengths, values, _, keys = (np.concatenate(parts) for parts in found)
     ends = [part[1:] for part in found[2]]
@@ -72,7 +71,7 @@ def _name(shard: Path, what: str) -> str:
 def _one(
     shard: Path, draft: folder.Draft, config: CleanConfig, sought: overlap.Grams | None
 ) -> None:
-    table = pq.read_table(shard, columns=["instruction", "response"])
+    table = parquet.read(shard, ["instruction", "response"])
     instructions, responses = (table[name].to_pylist() for name in table.column_names)
     store(draft, _name(shard, "lengths"), pc.utf8_length(table["response"]).to_numpy())
     compared = {

@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sft_diversity.cleaning import minhash, overlap, parts, report, settle
 from sft_diversity.cleaning.chain import chain
 from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.cleaning.evalfiles import Opened, open_all
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, progress, schema, stopping, vectors
+from sft_diversity.core import folder, lineage, parquet, progress, schema, stopping, vectors
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 
@@ -256,7 +255,7 @@ def _write_samples(corpus: Path, draft: folder.Draft, removed: pa.ChunkedArray) 
         name = f"samples/{path.name}"
         if draft.has(name):
             continue
-        table = pq.read_table(path)
+        table = parquet.read(path)
         kept = table.filter(pc.invert(pc.is_in(table["id"], removed)))
         if kept.num_rows:
             draft.write_table(name, schema.check(kept, schema.SAMPLES, STAGE))

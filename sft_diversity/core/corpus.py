@@ -9,9 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from sft_diversity.core import folder, schema
+from sft_diversity.core import folder, parquet, schema
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.numbers import Ints
 
@@ -46,13 +45,12 @@ def shards(corpus: Path) -> list[Path]:
     UsageError
         If the folder is no finished corpus.
     """
-    folder.check_files(corpus, manifest(corpus))
-    return sorted((corpus / "samples").glob("*.parquet"))
+    return parquet.listed(corpus, "samples", None if is_corpus(corpus) else "ingest")
 
 
 def rows(corpus: Path) -> int:
     """Return the samples of a corpus, from its shards' footers."""
-    return sum(pq.read_metadata(path).num_rows for path in shards(corpus))
+    return sum(parquet.rows(path) for path in shards(corpus))
 
 
 def key(corpus: Path) -> str:
@@ -91,7 +89,7 @@ def emptied(made: Mapping[str, Any]) -> Iterator[str]:
 
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the whole corpus (or some columns), ordered by id."""
-    tables = [pq.read_table(path, columns=columns) for path in shards(corpus)]
+    tables = [parquet.read(path, columns) for path in shards(corpus)]
     if not tables:
         raise DataError(f"{corpus}: the corpus has no rows")
     return pa.concat_tables(tables)
@@ -105,7 +103,7 @@ def ids(corpus: Path) -> pa.Array:
 def batches(corpus: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield one table a shard, in id order; memory holds one shard at a time."""
     for path in shards(corpus):
-        yield pq.read_table(path, columns=list(columns))
+        yield parquet.read(path, columns)
 
 
 def take(corpus: Path, rows: Ints) -> pa.Table:
@@ -117,10 +115,10 @@ def take(corpus: Path, rows: Ints) -> pa.Table:
     ascending = rows[order]
     parts, start = [], 0
     for path in shards(corpus):
-        stop = start + pq.read_metadata(path).num_rows
+        stop = start + parquet.rows(path)
         here = ascending[np.searchsorted(ascending, start) : np.searchsorted(ascending, stop)]
         if len(here):
-            parts.append(pq.read_table(path).take(pa.array(here - start)))
+            parts.append(parquet.read(path).take(pa.array(here - start)))
         start = stop
     if not parts:
         return schema.SAMPLES.empty_table()

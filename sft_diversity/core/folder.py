@@ -333,7 +333,7 @@ def _reused(out: Path, work: Work) -> Draft | None:
     done = _manifest_or_none(out)
     if done is None or (done.get("stage"), done.get("key")) != (work.stage, work.key):
         return None
-    check_files(out, done)
+    read_input(out)
     return Draft(out, work, out, "reused", f"{out} is up to date")
 
 
@@ -505,13 +505,37 @@ def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
     ------
     UsageError
         If the folder is not a finished output, or of another stage.
+    DataError
+        If its manifest was edited.
     """
     manifest = _manifest_or_none(folder)
     if manifest is None:
         raise UsageError(f"{folder}: no finished output (no readable {MANIFEST}); make it first")
+    if not _is_as_written(manifest):
+        raise DataError(
+            f"{folder}: {MANIFEST} was changed after it was written, so that nothing says what the "
+            "folder holds; put it back as it was, or remove the folder and make it again"
+        )
     if stage is not None and manifest.get("stage") != stage:
         raise UsageError(f"{folder}: is an output of `{manifest.get('stage')}`, not of `{stage}`")
     return manifest
+
+
+def _is_as_written(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest has the digest that it was written with, and a block for what has none."""
+    body = {k: v for k, v in manifest.items() if k not in ("run", "digest")}
+    return manifest.get("digest") == content_key(body) and isinstance(manifest.get("run"), dict)
+
+
+def listed(
+    folder: Path, manifest: Mapping[str, Any], under: str = "", suffix: str = ""
+) -> list[Path]:
+    """Return the files of a folder that its manifest names, in order, some of them by their ends.
+
+    What else lies there is none of its content: `verify` tells of it.
+    """
+    names = sorted(entry["path"] for entry in manifest["files"])
+    return [folder / name for name in names if name.startswith(under) and name.endswith(suffix)]
 
 
 def read_input(folder: Path, stage: str | None = None) -> dict[str, Any]:
@@ -552,7 +576,8 @@ _sound: set[tuple[Path, str]] = set()
 def figures(manifest: Mapping[str, Any], out: str | Path) -> dict[str, Any]:
     """Return the figures of a manifest that `--json` prints."""
     account = {"accounting": manifest["rows"]} if manifest["rows"] else {}
-    return {**manifest["result"], **account, "seconds": manifest["run"]["seconds"], "out": str(out)}
+    seconds = manifest["run"].get("seconds")
+    return {**manifest["result"], **account, "seconds": seconds, "out": str(out)}
 
 
 def contents_key(manifest: Mapping[str, Any], prefix: str = "") -> str:
@@ -587,26 +612,22 @@ def verify(folder: Path) -> dict[str, Any]:
         `folder, stage, key, files, bytes, faults`; `faults` is empty when all is well.
     """
     manifest = read_manifest(folder)
-    body = {k: v for k, v in manifest.items() if k not in ("run", "digest")}
-    faults = []
-    if manifest.get("digest") != content_key(body):
-        faults.append(f"{MANIFEST}: was edited after it was written")
-    listed = {entry["path"]: entry for entry in manifest.get("files", [])}
-    named = listed if manifest.get("grows") else None
-    present = {entry["path"]: entry for entry in inventory(folder, named)}
-    faults += [f"{name}: missing" for name in sorted(listed.keys() - present.keys())]
-    if not manifest.get("grows"):
-        others = sorted(present.keys() - listed.keys())
+    names = {entry["path"]: entry for entry in manifest["files"]}
+    grows = manifest.get("grows")
+    present = {entry["path"]: entry for entry in inventory(folder, names if grows else None)}
+    faults = [f"{name}: missing" for name in sorted(names.keys() - present.keys())]
+    if not grows:
+        others = sorted(present.keys() - names.keys())
         faults += [f"{name}: not in the manifest" for name in others]
-    for name in sorted(listed.keys() & present.keys()):
-        if present[name] != listed[name]:
+    for name in sorted(names.keys() & present.keys()):
+        if present[name] != names[name]:
             faults.append(f"{name}: contents differ from the manifest")
     return {
         "folder": str(folder),
-        "stage": manifest.get("stage"),
-        "key": manifest.get("key"),
-        "files": len(listed),
-        "bytes": sum(entry["bytes"] for entry in listed.values()),
+        "stage": manifest["stage"],
+        "key": manifest["key"],
+        "files": len(names),
+        "bytes": sum(entry["bytes"] for entry in names.values()),
         "faults": faults,
     }
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sft_diversity.core import parquet
 from sft_diversity.core.errors import DataError
 
 
@@ -84,7 +85,7 @@ def load(folder: Path) -> Incidence:
     -----
     Reads every entry once, some 2 s for a billion.
     """
-    n_kinds = pq.read_metadata(folder / "kinds.parquet").num_rows
+    n_kinds = parquet.rows(folder / "kinds.parquet")
     try:
         indptr, indices, counts = (
             np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -121,4 +122,4 @@ def _damaged(folder: Path, why: str) -> DataError:
 
 def load_ids(folder: Path) -> pa.Array:
     """Return the sample ids of the incidence's rows."""
-    return pq.read_table(folder / "ids.parquet", columns=["id"])["id"].combine_chunks()
+    return parquet.read(folder / "ids.parquet", ["id"])["id"].combine_chunks()

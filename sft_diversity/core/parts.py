@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
+from sft_diversity.core import parquet
 from sft_diversity.core.errors import UsageError
 
 #: Rows of a slice at most: what a kill may lose, and small enough to serve some hundred jobs.
@@ -80,12 +80,12 @@ class Slice:
 
 @lru_cache(maxsize=1)
 def _shard(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    return pq.read_table(path, columns=list(columns))
+    return parquet.read(path, columns)
 
 
 def slices(corpus: Path) -> list[Slice]:
     """Return the slices of a corpus in id order: shards, each cut evenly."""
-    shards = [(path, pq.read_metadata(path).num_rows) for path in corpora.shards(corpus)]
+    shards = [(path, parquet.rows(path)) for path in corpora.shards(corpus)]
     total = sum(rows for _, rows in shards)
     most = min(SLICE_ROWS, max(1, -(-total // _FEWEST)))
     return [piece for path, rows in shards for piece in _cut(path, rows, -(-rows // most))]

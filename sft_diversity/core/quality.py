@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sft_diversity.core import folder
+from sft_diversity.core import parquet
 
 STAGE = "quality"
 #: Folder of the shards in the output.
@@ -32,8 +31,7 @@ def read(scores: Path, scorer: str) -> npt.NDArray[np.float64]:
     -----
     IFD: Li et al. 2024, arXiv:2308.12032, section 2.2.
     """
-    folder.read_input(scores, STAGE)
-    table = pa.concat_tables([pq.read_table(p) for p in sorted((scores / SHARDS).glob("*"))])
+    table = parquet.join(parquet.listed(scores, SHARDS, STAGE))
     given, alone = (table[name].to_numpy() for name in ("given", "alone"))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = given / alone

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, parquet
 from sft_diversity.core.incidence import Incidence
 
 STAGE = "tokens"
@@ -37,13 +36,13 @@ class TokenPass:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.manifest = folder.read_input(place, STAGE)
-        self.shards = sorted((place / SHARDS).glob("*.parquet"))
+        self.manifest = folder.read_manifest(place, STAGE)
+        self.shards = parquet.listed(place, SHARDS, STAGE)
 
     @cached_property
     def kinds(self) -> pa.Table:
         """`kind` (the token's string), `samples`, `token_id`, `occurrences`, by token id."""
-        return pq.read_table(self.place / "kinds.parquet")
+        return parquet.read(self.place / "kinds.parquet")
 
     @cached_property
     def ids(self) -> pa.Array:
@@ -73,14 +72,13 @@ class TokenPass:
         number = np.zeros(int(used.max(initial=0)) + 1, np.int32)
         number[used] = np.arange(len(used), dtype=np.int32)
         for path in self.shards:
-            table = pq.read_table(path, columns=["ids", "counts"])
+            table = parquet.read(path, ["ids", "counts"])
             sizes = pc.list_value_length(table["ids"]).to_numpy()
             indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             yield Incidence(indptr, number[flat(table, "ids")], flat(table, "counts"), len(used))
 
     def _column(self, name: str) -> pa.ChunkedArray:
-        tables = [pq.read_table(path, columns=[name]) for path in self.shards]
-        return pa.concat_tables(tables)[name]
+        return parquet.join(self.shards, [name])[name]
 
 
 def flat(table: pa.Table, column: str) -> Counts:

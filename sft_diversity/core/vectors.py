@@ -8,9 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, parquet
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 
@@ -46,17 +45,14 @@ def read_component(embeddings: Path, component: str) -> tuple[pa.Array, Vectors]
     UsageError
         If the folder is no output of `embed` or lacks the component.
     """
-    folder.read_input(embeddings, "embed")
-    paths = sorted((embeddings / component).glob("*.parquet"))
+    paths = parquet.listed(embeddings, component, "embed")
     if not paths:
         raise UsageError(
             f"{embeddings}: holds no embeddings of component `{component}`; "
             "embed the corpus with that component"
         )
-    tables = [pq.read_table(path) for path in paths]
-    ids = pa.concat_tables([t.select(["id"]) for t in tables])["id"].combine_chunks()
-    vectors = np.concatenate([matrix(table["embedding"]) for table in tables])
-    return ids, unit(vectors)
+    table = parquet.join(paths)
+    return table["id"].combine_chunks(), unit(matrix(table["embedding"]))
 
 
 def take(embeddings: Path, component: str, rows: npt.NDArray[np.int64]) -> Vectors:
@@ -64,11 +60,10 @@ def take(embeddings: Path, component: str, rows: npt.NDArray[np.int64]) -> Vecto
 
     Memory holds the vectors taken and one shard; see `read_component` for the rest.
     """
-    folder.read_input(embeddings, "embed")
     taken: npt.NDArray[np.float16] | None = None
     start = 0
-    for path in sorted((embeddings / component).glob("*.parquet")):
-        here = matrix(pq.read_table(path, columns=["embedding"])["embedding"])
+    for path in parquet.listed(embeddings, component, "embed"):
+        here = matrix(parquet.read(path, ["embedding"])["embedding"])
         inside = (rows >= start) & (rows < start + len(here))
         if taken is None:
             taken = np.empty((len(rows), here.shape[1]), np.float16)
@@ -81,10 +76,8 @@ def take(embeddings: Path, component: str, rows: npt.NDArray[np.int64]) -> Vecto
 
 def ids(embeddings: Path, component: str) -> pa.Array:
     """Return the sample ids of one component's embeddings, ascending."""
-    paths = sorted((embeddings / component).glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(path, columns=["id"]) for path in paths])[
-        "id"
-    ].combine_chunks()
+    paths = parquet.listed(embeddings, component, "embed")
+    return parquet.join(paths, ["id"])["id"].combine_chunks()
 
 
 def matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float16]:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import extras, folder, machine, parts, progress, schema
+from sft_diversity.core import extras, folder, machine, parquet, parts, progress, schema
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
@@ -146,7 +145,7 @@ def join(job: Job[EmbedConfig]) -> Result:
     for unit in job.units:
         table = unit.what.read(["id", *config.components])
         for component in config.components:
-            found = pq.read_schema(job.draft.path / _file(component, unit.what))
+            found = parquet.schema(job.draft.path / _file(component, unit.what))
             dim = found.field("embedding").type.list_size
             told = figures[component]
             told["rows"] += table.num_rows

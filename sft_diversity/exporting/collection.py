@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from sft_diversity.core import folder, lineage
+from sft_diversity.core import folder, lineage, parquet
 from sft_diversity.core.errors import UsageError
 from sft_diversity.exporting import cards
 from sft_diversity.exporting.record import PushRecord, described, record_bytes
@@ -118,14 +116,9 @@ def config_entry(staged: Staged) -> dict[str, Any]:
         },
     }  # fmt: skip
     if file_type == "parquet":
-        metadata = [pq.read_metadata(path) for path in shards]
-        found["columns"] = pq.read_schema(shards[0]).names
+        found["columns"] = parquet.schema(shards[0]).names
         found["features"] = _features(shards[0])
-        found["unpacked"] = sum(
-            one.row_group(group).total_byte_size
-            for one in metadata
-            for group in range(one.num_row_groups)
-        )
+        found["unpacked"] = sum(map(parquet.unpacked, shards))
     if of["stage"] == "select":
         command = lineage.again(of, staged.config)[0]
         found["command"] = command.replace("selection.yaml", f"{staged.config}/selection.yaml")
@@ -139,7 +132,7 @@ def _features(shard: Path) -> list[dict[str, Any]]:
     """Return the types of the columns as `datasets` writes them into a card."""
     import datasets
 
-    features = datasets.Features.from_arrow_schema(pq.read_schema(shard))
+    features = datasets.Features.from_arrow_schema(parquet.schema(shard))
     listed: list[dict[str, Any]] = features._to_yaml_list()
     return listed
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity.core import folder, schema
+from sft_diversity.core import folder, parquet, schema
 from sft_diversity.core.errors import DataError
 from sft_diversity.exporting import formats
 
@@ -73,7 +73,7 @@ class RowStream:
     @staticmethod
     def _read(files: list[Path], wanted: pa.Schema, without: pa.Array) -> Iterator[pa.Table]:
         for path in files:
-            for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS):
+            for batch in parquet.batches(path, BATCH_ROWS):
                 table = schema.check(pa.Table.from_batches([batch]), wanted, "export")
                 yield table.filter(pc.invert(pc.is_in(table["id"], without))) if without else table
 
@@ -132,4 +132,4 @@ def _jsonl_holds(path: Path, table: pa.Table) -> bool:
 
 
 def _parquet_holds(path: Path, table: pa.Table) -> bool:
-    return bool(pq.read_table(path).equals(table))
+    return bool(parquet.read(path).equals(table))

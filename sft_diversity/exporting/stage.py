@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, models, progress, schema, stopping
+from sft_diversity.core import folder, lineage, models, parquet, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
@@ -109,7 +109,6 @@ def join(job: Job[ExportConfig]) -> Result:
     """
     source = Path(job.subject)
     manifest = _exportable(source)
-    folder.check_files(source, manifest)
     if manifest["stage"] == "finetune":
         return _export_model(source, manifest, job.draft)
     return _export_samples(source, manifest, job.draft, job.config, job.say)
@@ -119,10 +118,11 @@ def _cost(config: ExportConfig, ask: Ask) -> dict[str, Any]:
     """Count rows, shards, bytes."""
     source = Path(ask.subject)
     manifest = _exportable(source)
-    files = _sample_files(source) if manifest["stage"] != "finetune" else _model_files(source)
+    of_model = manifest["stage"] == "finetune"
+    files = _model_files(source) if of_model else parquet.listed(source, "samples")
     size = sum(path.stat().st_size for path in files)
     found: dict[str, Any] = {"source": str(source), "of": manifest["stage"]}
-    if manifest["stage"] != "finetune":
+    if not of_model:
         count, shards = _shards(files, config.max_shard_mb)
         found |= {"rows": count, "shards": shards}
         found |= {"format": config.format, "file_type": config.file_type}
@@ -189,19 +189,9 @@ def _title(manifest: Mapping[str, Any], config: ExportConfig) -> str:
     return "SFT corpus" if manifest["stage"] in corpora.MAKERS else "fine-tuned model"
 
 
-def _sample_files(source: Path) -> list[Path]:
-    return sorted((source / "samples").glob("*.parquet"))
-
-
 def _shards(files: list[Path], max_shard_mb: int) -> tuple[int, int]:
     """Return how many rows there are and how many shards they make."""
-    metadata = [pq.read_metadata(path) for path in files]
-    count = sum(one.num_rows for one in metadata)
-    size = sum(
-        one.row_group(group).total_byte_size
-        for one in metadata
-        for group in range(one.num_row_groups)
-    )
+    count, size = sum(map(parquet.rows, files)), sum(map(parquet.unpacked, files))
     return count, max(1, math.ceil(size / (max_shard_mb * 1_000_000)))
 
 
@@ -212,7 +202,7 @@ def _export_samples(
     config: ExportConfig,
     say: Callable[[str], None],
 ) -> Result:
-    files = _sample_files(source)
+    files = parquet.listed(source, "samples")
     count, shards = _shards(files, config.max_shard_mb)
     if count == 0:
         raise DataError(f"export: {source} has no rows; nothing to export")
@@ -259,7 +249,7 @@ def _surveyed(
     batches = (
         pa.Table.from_batches([batch])
         for path in files
-        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["id", "messages"])
+        for batch in parquet.batches(path, BATCH_ROWS, ["id", "messages"])
     )
     found = formats.survey_rows(batches, config.format, config.file_type)
     if not found.unfit:
@@ -295,5 +285,5 @@ def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft
 
 def _model_files(source: Path) -> list[Path]:
     """Return a model's own files: weights as safetensors only, nothing that unpickles."""
-    found = {path for pattern in _MODEL_PARTS for path in source.glob(pattern)}
-    return sorted(path for path in found if path.name != folder.MANIFEST)
+    own = folder.listed(source, folder.read_input(source))
+    return [path for path in own if any(fnmatch(path.name, part) for part in _MODEL_PARTS)]

@@ -100,7 +100,7 @@ class Meso:
         options = config.meso
         if options.extractor == "llm":
             assert options.endpoint is not None  # the options check it
-            check_endpoint(options.endpoint.url, _STAGE)
+            check_endpoint(options.endpoint, _STAGE)
             ask.key("prompt", PROMPT)
         else:
             ask.stage("words", "words", {"component": config.component})

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from sft_diversity.core import stopping
+from sft_diversity.core import parquet, stopping
 from sft_diversity.levels.candidates import (
     FUNCTION,
     OUT,
@@ -64,7 +63,7 @@ def survey(shards: Sequence[Shard], bounds: tuple[int, int], language: str) -> G
     """
     every: set[str] = set()
     for shard in shards:
-        every.update(pq.read_table(shard.words)["word"].to_pylist())
+        every.update(parquet.read(shard.words)["word"].to_pylist())
     vocabulary = make_vocabulary(every, language)
     number = {word: i for i, word in enumerate(vocabulary.written)}
     usage = Usage.zero(vocabulary)
@@ -178,9 +177,9 @@ def normal_keys(
 
 def _load(shard: Shard, number: dict[str, int], written: list[str]) -> Stream:
     """Return a shard's stream with its words renumbered."""
-    lists = pq.read_table(shard.codes, columns=["codes"])["codes"]
+    lists = parquet.read(shard.codes, ["codes"])["codes"]
     codes = pc.list_flatten(lists).to_numpy()
-    local = pq.read_table(shard.words)["word"].to_pylist()
+    local = parquet.read(shard.words)["word"].to_pylist()
     place = np.array([number[word] for word in local] + [FUNCTION], dtype=np.int32)
     sizes = pc.list_value_length(lists).to_numpy()
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from sft_diversity.core import folder, parts
+from sft_diversity.core import folder, parquet, parts
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
@@ -71,10 +70,9 @@ def join(job: Job[WordsConfig]) -> Result:
 
 def shards_of(place: Path) -> tuple[list[Shard], pa.Array]:
     """Return the word streams of a finished pass, in order, and the sample ids."""
-    folder.read_input(place, STAGE)
-    codes = sorted((place / "codes").glob("*.parquet"))
+    codes = parquet.listed(place, "codes", STAGE)
     shards = [Shard(path, place / "words" / path.name) for path in codes]
-    ids = [pq.read_table(path, columns=["id"])["id"].combine_chunks() for path in codes]
+    ids = [parquet.read(path, ["id"])["id"].combine_chunks() for path in codes]
     return shards, pa.concat_arrays(ids) if ids else pa.array([], pa.string())
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, quarantine, stopping
+from sft_diversity.core import folder, parquet, quarantine, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.progress import Progress, progress
@@ -86,19 +85,19 @@ def tag_corpus(job: Job[IndexConfig], client: Client) -> pa.Table:
     """
     draft, component, options = job.draft, job.config.component, job.config.meso
     paths = corpora.shards(job.corpus)
-    total = sum(pq.read_metadata(path).num_rows for path in paths)
+    total = sum(parquet.rows(path) for path in paths)
     tables = []
     with progress(f"{job.label}: tags", total, "samples") as bar:
         for path in paths:
             stopping.safe_point(_STAGE)
             name = f"{PARTS}/{path.stem}.tags.parquet"
             if draft.has(name):
-                bar.advance(pq.read_metadata(draft.path / name).num_rows)
+                bar.advance(parquet.rows(draft.path / name))
             else:
-                samples = pq.read_table(path, columns=["id", component])
+                samples = parquet.read(path, ["id", component])
                 rows = tag_shard(samples, component, client, options.tags, options.max_units, bar)
                 draft.write_table(name, pa.Table.from_pylist(rows, ANSWERED))
-            tables.append(pq.read_table(draft.path / name))
+            tables.append(parquet.read(draft.path / name))
     answered = pa.concat_tables(tables) if tables else ANSWERED.empty_table()
     _quarantine(answered, options.tags, draft)
     return answered
@@ -163,10 +162,10 @@ def _quarantine(answered: pa.Table, options: TagOptions, draft: folder.Draft) ->
 def estimate(corpus: Path, component: Component, options: TagOptions) -> dict[str, int]:
     """Return about how many tokens tagging reads and writes, from the texts of one shard."""
     paths = corpora.shards(corpus)
-    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    rows = sum(parquet.rows(path) for path in paths)
     if not rows:
         return {"tokens_in": 0, "tokens_out": 0}
-    texts = pq.read_table(paths[0], columns=[component])[component].to_pylist()
+    texts = parquet.read(paths[0], [component])[component].to_pylist()
     frame = len(str(tag_messages("", component, options.max_chars)))
     characters = sum(min(len(text), options.max_chars) + frame for text in texts)
     mean = characters / max(len(texts), 1) / _CHARS_A_TOKEN

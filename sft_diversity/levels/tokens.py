@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from sft_diversity.core import folder, parts, resources
+from sft_diversity.core import folder, parquet, parts, resources
 from sft_diversity.core import tokens as passes
 from sft_diversity.core.config import TOKENIZER, Config
 from sft_diversity.core.corpus import Component
@@ -78,7 +77,7 @@ def join(job: Job[TokensConfig]) -> Result:
     occurrences = np.zeros_like(samples)
     rows = empty = 0
     for path in job.files():
-        table = pq.read_table(path, columns=["length", "ids", "counts"])
+        table = parquet.read(path, ["length", "ids", "counts"])
         ids, counts = passes.flat(table, "ids"), passes.flat(table, "counts")
         samples += np.bincount(ids, minlength=len(samples))
         occurrences += np.bincount(ids, counts, minlength=len(samples)).astype(np.int64)

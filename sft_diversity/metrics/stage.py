@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from sft_diversity.core import folder, incidence
+from sft_diversity.core import folder, incidence, parquet
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.corpus import COMPONENTS, Component, rows_among
 from sft_diversity.core.errors import DataError, UsageError
@@ -158,8 +157,7 @@ MEASURE = Stage(
 
 def component_data(dataset: Dataset, component: Component, config: MeasureConfig) -> ComponentData:
     """Return what the metrics read of one component, samples ordered by id."""
-    tables = [pq.read_table(path, columns=["id", component]) for path in dataset.files]
-    table = pa.concat_tables(tables)
+    table = parquet.join(dataset.files, ["id", component])
     if not table.num_rows:
         raise DataError(f"measure: {dataset.name} has no samples")
     table = table.take(pc.sort_indices(table["id"]))

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from sft_diversity.core import parquet
 from sft_diversity.core.corpus import COMPONENTS, rows_among
 from sft_diversity.core.numbers import Ints, evenness
 from sft_diversity.reporting.reading import Kinds, SourceCorpus, Subset, shares_of
@@ -55,7 +55,7 @@ def length_facts(subset: Subset, pool: SourceCorpus) -> dict[str, Facts]:
             unit, whole = "tokens", counted.lengths.astype(np.int64)
             own = whole[rows_among(subset.ids, counted.ids, "report", "the token pass")]
         else:
-            columns = [pq.read_table(path, columns=[component])[component] for path in subset.files]
+            columns = [parquet.read(path, [component])[component] for path in subset.files]
             own = np.concatenate([pc.utf8_length(c).to_numpy() for c in columns]).astype(np.int64)
             unit, whole = "characters", None
         told[component] = {"unit": unit, **_histogram(own, whole)}

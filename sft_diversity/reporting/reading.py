@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence
+from sft_diversity.core import folder, incidence, parquet
 from sft_diversity.core.corpus import rows_among
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
@@ -85,12 +84,12 @@ class Subset:
     @property
     def files(self) -> list[Path]:
         """Its Parquet files in order."""
-        return sorted((self.place / "samples").glob("*.parquet"))
+        return parquet.listed(self.place, "samples")
 
     def texts(self, rows: Ints) -> list[dict[str, Any]]:
         """Return the samples numbered `rows` (as in `ids`)."""
         columns = ["id", "source", "instruction", "response"]
-        table = pa.concat_tables([pq.read_table(path, columns=columns) for path in self.files])
+        table = parquet.join(self.files, columns)
         found: list[dict[str, Any]] = table.take(pa.array(rows)).to_pylist()
         return found
 
@@ -104,9 +103,8 @@ def open_subset(place: Path) -> Subset:
         If it has no samples.
     """
     manifest = folder.read_manifest(place)
-    files = sorted((place / "samples").glob("*.parquet"))
-    tables = [pq.read_table(path, columns=["id", "source"]) for path in files]
-    table = pa.concat_tables(tables) if tables else None
+    files = parquet.listed(place, "samples")
+    table = parquet.join(files, ["id", "source"]) if files else None
     if table is None or not table.num_rows:
         raise DataError(f"report: {place} has no samples; name a finished subset or corpus")
     return Subset(place, manifest, table["id"].combine_chunks(), table["source"].combine_chunks())
@@ -177,7 +175,7 @@ class Kinds:
 
 def open_kinds(strategy: str, place: Path) -> Kinds:
     """Open an incidence; its arrays are memory maps."""
-    table = pq.read_table(place / "kinds.parquet")
+    table = parquet.read(place / "kinds.parquet")
     return Kinds(strategy, incidence.load(place), incidence.load_ids(place), table)
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from sft_diversity.core import chat, folder, parts
+from sft_diversity.core import chat, folder, parquet, parts
 from sft_diversity.core.config import Config
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.quality import SCORES, SHARDS, STAGE
@@ -83,7 +82,7 @@ def judge_slices(job: Job[QualityConfig]) -> None:
 
 def join(job: Job[QualityConfig]) -> Result:
     """Count the samples without a score; the slices stay as they are."""
-    given = (pq.read_table(path, columns=["given"])["given"].to_numpy() for path in job.files())
+    given = (parquet.read(path, ["given"])["given"].to_numpy() for path in job.files())
     unscored = sum(int(np.isnan(values).sum()) for values in given)
     rows = sum(unit.rows for unit in job.units)
     source = models.MODELS.find(job.config.model)

@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, machine, progress, resources, stopping
+from sft_diversity.core import folder, machine, parquet, progress, resources, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.models import ModelFolder
@@ -98,7 +97,7 @@ def join(job: Job[ScoreConfig]) -> Result:
         records = read_set(one, eval_dir, config.seed)
         scored = score_set(*loaded, records, max_length, config.batch_tokens)
         job.write_table(files[one.name], scored)
-    table = pa.concat_tables([pq.read_table(job.draft.path / name) for name in files.values()])
+    table = parquet.join([job.draft.path / name for name in files.values()])
     scores = heldout.summarise_records(table, config.draws, config.seed)
     scores |= {"suite": config.suite, "max_length": max_length, "dtype": dtype}
     job.draft.write_json("scores.json", scores)
@@ -174,9 +173,7 @@ def score_set(
 
 def read_records(scored: Path) -> pa.Table:
     """Return the records of a finished `score` folder, for `compare` and own figures."""
-    folder.read_manifest(scored, "score")
-    paths = sorted((scored / "records").glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(path) for path in paths])
+    return parquet.join(parquet.listed(scored, "records", "score"))
 
 
 def _row(record: Record, built: likelihood.Example | str, nll: Floats | None) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import incidence, stopping
+from sft_diversity.core import incidence, parquet, stopping
 from sft_diversity.core.cells import Cell
 from sft_diversity.core.corpus import COMPONENTS, is_corpus
 from sft_diversity.core.errors import DataError
@@ -232,7 +231,7 @@ def sizes_at_hand(made: Sequence[Cell], place: Path) -> dict[str, pa.Table] | No
 
 def _by_cell(subsets: Mapping[str, Path], place: Path) -> dict[str, pa.Table]:
     files = [place / "sizes" / f"{name}.parquet" for name in subsets]
-    table = pa.concat_tables([pq.read_table(path) for path in files])
+    table = parquet.join(files)
     known = table["id"].combine_chunks()
     found = {}
     for name, at in subsets.items():
@@ -287,5 +286,4 @@ def _size(
 
 
 def _read(subset: Path, columns: list[str]) -> pa.Table:
-    files = sorted((subset / "samples").glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(path, columns=columns) for path in files])
+    return parquet.join(parquet.listed(subset, "samples"), columns)

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sft_diversity.core import chat, folder, quarantine
+from sft_diversity.core import chat, folder, parquet, quarantine
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import json_lines
@@ -163,7 +161,7 @@ def render_samples(
     kept: list[tuple[Tokens, Tokens]] = []
     unusable: list[Unusable] = []
     truncated = rows = labels_read = 0
-    total = sum(pq.read_metadata(path).num_rows for path in source.files)
+    total = sum(parquet.rows(path) for path in source.files)
     with progress("tokenise", total) as bar:
         for identity, messages in _dialogues(source):
             rows += 1
@@ -242,8 +240,7 @@ def _dialogues(source: Source) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Yield (id, messages) of every row; a subset in pick order, all else as it lies."""
     if source.stage == "select":
         columns = ["id", "messages", "pick"]
-        tables = [pq.read_table(path, columns=columns) for path in source.files]
-        table = pa.concat_tables(tables).sort_by("pick")
+        table = parquet.join(source.files, columns).sort_by("pick")
         for batch in table.to_batches(max_chunksize=2_000):
             yield from zip(batch["id"].to_pylist(), batch["messages"].to_pylist(), strict=True)
         return
@@ -252,8 +249,7 @@ def _dialogues(source: Source) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def _plain_rows(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    file = pq.ParquetFile(path)
-    names = set(file.schema_arrow.names)
+    names = set(parquet.schema(path).names)
     wanted = ["messages"] if "messages" in names else ["prompt", "completion"]
     if not names.issuperset(wanted):
         raise DataError(
@@ -261,7 +257,7 @@ def _plain_rows(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
             f"it has {', '.join(sorted(names))}"
         )
     number = 0
-    for batch in file.iter_batches(2_000, columns=[*wanted, *(["id"] if "id" in names else [])]):
+    for batch in parquet.batches(path, 2_000, [*wanted, *(["id"] if "id" in names else [])]):
         for row in batch.to_pylist():
             yield str(row.get("id", f"{path.name} row {number}")), _messages(row)
             number += 1

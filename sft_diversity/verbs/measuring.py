@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow.parquet as pq
 import typer
 from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage
+from sft_diversity.core import folder, lineage, parquet
 from sft_diversity.core.config import ENCODER, TOKENIZER
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.stage import Made
@@ -175,10 +174,9 @@ def _described(kept: Store, path: Path, wanted: Wanted, ingest: Mapping[str, Any
     corpus: Made | None = None
     chosen_by = None
     if folder.stage_of(path) == "select":
-        files = sorted((path / "samples").glob("*.parquet"))
-        manifest = folder.read_input(path)
+        files, manifest = parquet.listed(path, "samples"), folder.read_manifest(path)
         key: str | None = folder.contents_key(manifest, "samples/")
-        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        rows = sum(map(parquet.rows, files))
         pool, chosen_by = manifest["inputs"]["corpus"], manifest["inputs"].get("incidence")
     else:
         corpus = corpus_of(kept, (path,), ingest)

@@ -133,12 +133,6 @@ def test_a_place_that_cannot_be_written_to_is_refused_unless_it_is_there(tmp_pat
         (lambda d: (d / "data/a.txt").write_text("hellO"), "contents differ"),
         (lambda d: (d / "data/a.txt").unlink(), "missing"),
         (lambda d: (d / "b.txt").write_text(""), "not in the manifest"),
-        (
-            lambda d: (d / "manifest.json").write_text(
-                (d / "manifest.json").read_text().replace('"kept": 2', '"kept": 1')
-            ),
-            "was edited",
-        ),
     ],
 )
 def test_verify_finds(tmp_path, harm, fault):
@@ -146,6 +140,20 @@ def test_verify_finds(tmp_path, harm, fault):
     assert verify(tmp_path / "x")["faults"] == []
     harm(tmp_path / "x")
     assert any(fault in said for said in verify(tmp_path / "x")["faults"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"kept": 2', '"kept": 1'), ('"files": [', '"files": 7, "x": ['), ('"run": {', '"ran": {')],
+)
+def test_an_edited_manifest_is_named_by_whoever_reads_it(tmp_path, old, new):
+    finish(tmp_path / "x")
+    manifest = tmp_path / "x" / "manifest.json"
+    assert old in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(old, new))
+    for read in (verify, folder.read_manifest, folder.read_input, finish):
+        with pytest.raises(DataError, match=r"x: manifest.json was changed after it was written"):
+            read(tmp_path / "x")
 
 
 def test_equal_runs_have_equal_bytes_but_for_the_run_block(tmp_path):
