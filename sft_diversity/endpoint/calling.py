@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _DETAIL = 300  # characters of an endpoint's words that a message repeats
 _CONNECT_S = 20.0
+_MOST_BYTES = 16 << 20  # of an answer: a book
+_GRACE_S = 60.0
 _TRIES_AT_500 = 4  # the server's own error on this request: rarely passes, unlike 429 and 503
 _AGAIN = frozenset({408, 409, 425, 429})
 _MAYBE_SCHEMA = frozenset({400, 422, 500, 501})  # what servers say to a field they do not know
@@ -90,7 +93,7 @@ class Caller:
     def __init__(
         self, config: EndpointConfig, stage: str, schema: Mapping[str, Any] | None
     ) -> None:
-        check_endpoint(config.url, stage)
+        check_endpoint(config, stage)
         import httpx2
         import openai
 
@@ -99,6 +102,7 @@ class Caller:
         self._key = read_key(config, stage)
         self._schema, self._takes_schema = schema, False  # as long as no answer has shown it
         self._counting = threading.Lock()
+        self._since: dict[int, float] = {}  # thread -> when its call under way began
         self.tally = Tally()
         timeout = httpx2.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s))
         self._sdk = openai.OpenAI(
@@ -139,6 +143,9 @@ class Caller:
         except openai.APIConnectionError as fault:
             cause = fault.__cause__ or fault
             return self._gave_up(fault.request, f"{type(cause).__name__} {cause}")
+        finally:
+            with self._counting:
+                self._since.pop(threading.get_ident(), None)
         choice = completion.choices[0]
         text: Any = choice.message.content  # nothing holds an endpoint to its type
         if not isinstance(text, str) or not text.strip():
@@ -180,10 +187,12 @@ class Caller:
     def _before(self, request: httpx2.Request) -> None:
         """Count a call, and let no header go but those that are meant."""
         with self._counting:
+            self._since[threading.get_ident()] = time.monotonic()
             self.tally.calls += 1
             self.tally.retries += _number(request) > 1
         for name in set(request.headers) - _HEADERS:
             del request.headers[name]
+        request.headers["accept-encoding"] = "identity"  # what is packed may be a bomb
         if self._key:
             request.headers["authorization"] = f"Bearer {self._key}"
 
@@ -191,12 +200,23 @@ class Caller:
         """Read a response, and tell the SDK whether to try again where its rule is not ours."""
         import httpx2
 
+        with self._counting:
+            began = self._since.pop(threading.get_ident(), time.monotonic())
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise httpx2.DecodingError("a packed answer, which was not asked for")
+        response.stream = _bounded(response.stream, began + self._config.answer_s)
         response.read()
         if response.status_code == 200 and not _is_completion(response.content):
             raise httpx2.DecodingError("HTTP 200 without a completion", request=response.request)
         own_error = response.status_code == 500 and _number(response.request) >= _TRIES_AT_500
         if own_error or _is_spent(response):
             response.headers["x-should-retry"] = "false"
+
+    def overdue(self) -> bool:
+        """Whether a call takes longer than any answer may: its head has not come, bit by bit."""
+        late = time.monotonic() - self._config.answer_s - _GRACE_S
+        with self._counting:
+            return any(since < late for since in self._since.values())
 
     def _refusal(self, response: httpx2.Response) -> Failure:
         """Say what a status other than 200 means: this request fails, or all of them would."""
@@ -227,6 +247,26 @@ class Caller:
         if self._key:
             text = text.replace(self._key, "[key]")
         return " ".join(text.split())[:_DETAIL]
+
+
+def _bounded(stream: Any, until: float) -> Any:
+    """Return the stream of a body that ends in an error when it is too long, in bytes or time."""
+    import httpx2
+
+    class Bounded(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for chunk in stream:
+                size += len(chunk)
+                if size > _MOST_BYTES or time.monotonic() > until:
+                    what = f"over {_MOST_BYTES >> 20} MB" if size > _MOST_BYTES else "over answer_s"
+                    raise httpx2.ReadError(f"the answer does not end: {what}")
+                yield chunk
+
+        def close(self) -> None:
+            stream.close()
+
+    return Bounded()
 
 
 def _number(request: httpx2.Request) -> int:

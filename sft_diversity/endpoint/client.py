@@ -166,6 +166,8 @@ class Client:
                 raise self._fault
             if wait([outcome], _LOOK_S).done:
                 return outcome.result()
+            if self._caller.overdue():
+                raise self._unanswered("in the time that `answer_s` allows")
             if bar is not None:
                 bar.advance(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -42,8 +43,19 @@ class CallOptions(Config):
     concurrency: int = Field(
         default=16, ge=1, le=1_024, exclude=True, description="requests under way at a time"
     )
+    insecure_key: bool = Field(
+        default=False,
+        exclude=True,
+        description="send the key over plain http, to a machine that is not this one",
+    )
     timeout_s: float = Field(
         default=300.0, gt=0, exclude=True, description="longest silence of the endpoint, in seconds"
+    )
+    answer_s: float = Field(
+        default=1_800.0,
+        gt=0,
+        exclude=True,
+        description="longest wait for a whole answer, in seconds",
     )
     tries: int = Field(
         default=16, ge=1, exclude=True, description="calls for one answer, the first included"
@@ -78,10 +90,29 @@ def is_url(name: str | Path) -> bool:
     return str(name).startswith(("http:", "https:"))
 
 
-def check_endpoint(url: str, stage: str) -> None:
-    """Refuse an endpoint that cannot be asked: no URL, or no SDK to ask it with."""
-    completions_url(url, stage)
+def check_endpoint(config: EndpointConfig, stage: str) -> None:
+    """Refuse an endpoint that is not asked: no URL, no SDK to ask it with, a key for all to see."""
+    _check_key(config, stage)
     extras.require("openai", f"{stage}: a model behind an endpoint")
+
+
+def _check_key(config: EndpointConfig, stage: str) -> None:
+    """Refuse to send a key without encryption to another machine, unless that is asked for."""
+    address = urlsplit(completions_url(config.url, stage))
+    if config.api_key_env is None or config.insecure_key or address.scheme == "https":
+        return
+    if not _is_here(str(address.hostname)):
+        raise UsageError(
+            f"{stage}: the key would go to {address.hostname} over plain http:, for all on the way "
+            "to read; use https, a tunnel to 127.0.0.1 (ssh -L), or allow it with insecure_key"
+        )
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def completions_url(url: str, stage: str) -> str:
@@ -92,7 +123,11 @@ def completions_url(url: str, stage: str) -> str:
     UsageError
         If `url` is none, or carries a name and password (they would end up in logs).
     """
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port
+    except ValueError as fault:
+        raise UsageError(f"{stage}: endpoint {url!r:.80} is no URL: {fault}") from None
     if parts.username or parts.password:  # not repeated in the message: it may be a secret
         raise UsageError(
             f"{stage}: the endpoint's URL carries credentials; put the key into an environment "
@@ -106,15 +141,16 @@ def completions_url(url: str, stage: str) -> str:
     return parts._replace(path=f"{path}/chat/completions", fragment="").geturl()
 
 
-def read_key(config: CallOptions, stage: str) -> str | None:
+def read_key(config: EndpointConfig, stage: str) -> str | None:
     """Return the key from the environment variable that the config names, or None if it names none.
 
     Raises
     ------
     UsageError
-        If the name is no name of a variable (perhaps the key itself), the variable is not set, or
-        it holds what no header takes.
+        If the name is no name of a variable (perhaps the key itself), the variable is not set, it
+        holds what no header takes, or the key would be sent for all to read.
     """
+    _check_key(config, stage)
     name = config.api_key_env
     if name is None:
         return None

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, progress, quarantine, schema, stopping
+from sft_diversity.core import folder, lineage, parquet, progress, quarantine, schema, stopping
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.answers import Outcome, Request
@@ -73,7 +73,7 @@ class _Source:
 
     @property
     def rows(self) -> int:
-        return sum(pq.read_metadata(path).num_rows for path in self.files)
+        return sum(parquet.rows(path) for path in self.files)
 
 
 def check(source: Path, out: Path) -> None:
@@ -83,7 +83,7 @@ def check(source: Path, out: Path) -> None:
 
 def needs(config: RewriteConfig, ask: Ask) -> None:
     """Read the samples of a corpus or subset, and ask by a prompt."""
-    check_endpoint(config.endpoint, STAGE)
+    check_endpoint(config.target(), STAGE)
     ask.key("samples", _find(Path(ask.subject)).key)
     ask.key("prompt", PROMPTS[config.way])
 
@@ -124,7 +124,7 @@ def _cost(config: RewriteConfig, ask: Ask) -> dict[str, Any]:
     """Guess tokens and cost from the texts of one file."""
     found, characters = _find(Path(ask.subject)), np.zeros(2)
     for path in found.files[:1]:
-        table = pq.read_table(path, columns=["instruction", "response"])
+        table = parquet.read(path, ["instruction", "response"])
         lengths = [pc.sum(pc.utf8_length(table[name])).as_py() or 0 for name in table.column_names]
         characters = np.array(lengths) / max(table.num_rows, 1)
     read, written = (round(x * found.rows / _CHARS_A_TOKEN) for x in characters.tolist())
@@ -144,7 +144,7 @@ def _find(source: Path) -> _Source:
     if folder.stage_of(source) != "select":
         raise UsageError(f"rewrite: {source} is neither a corpus nor a subset; name one of them")
     manifest = folder.read_manifest(source)
-    files = sorted((source / "samples").glob("*.parquet"))
+    files = parquet.listed(source, "samples")
     key = folder.contents_key(manifest, "samples/")
     return _Source(files, key, corpora.licences_of(manifest))
 
@@ -160,9 +160,9 @@ def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Cli
         for number, path in enumerate(found.files):
             stopping.safe_point(STAGE)
             name = f"{_FOLDER}/{number:05}.parquet"
-            left = pq.read_metadata(path).num_rows
+            left = parquet.rows(path)
             if not draft.has(name):
-                table = pq.read_table(path)
+                table = parquet.read(path)
                 made = rewritten(table, ask, config.way, config.system, config.model)
                 left = sum(reason in NOT_ASKED for reason in made["reason"].to_pylist())
                 with draft.writing(name) as scratch:  # small groups, so that buckets read few
@@ -180,7 +180,7 @@ def _quarantine(parts: list[Path], draft: folder.Draft, config: RewriteConfig) -
     rows = 0
     with draft.writing(quarantine.FILE) as path, path.open("wb") as handle:
         for part in parts:
-            table = pq.read_table(part, columns=["old_id", "reason", "detail", "raw"])
+            table = parquet.read(part, ["old_id", "reason", "detail", "raw"])
             rows += table.num_rows
             for row in table.filter(table["reason"].is_valid()).to_pylist():
                 failed[row["reason"]] += 1
@@ -201,7 +201,7 @@ def _assemble(
 ) -> tuple[Counter[str], Counter[str]]:
     """Write the shards by id; return rows kept a source and rows dropped a reason."""
     columns = ["id", "old_id", "source", "reason"]
-    every = pa.concat_tables([pq.read_table(part, columns=columns) for part in parts])
+    every = parquet.join(parts, columns)
     wanted, twins = _sorted_out(every, drop)
     failed = every.filter(every["reason"].is_valid()) if drop else every.slice(0, 0)
     same = twins.set_column(3, "reason", pa.array(["duplicate"] * twins.num_rows, pa.string()))
@@ -236,9 +236,7 @@ def _sorted_out(table: pa.Table, drop: bool) -> tuple[pa.Table, pa.Table]:
 def _figures(
     parts: list[Path], found: _Source, kept: Counter[str], failed: Counter[str]
 ) -> dict[str, Any]:
-    tokens = pa.concat_tables(
-        [pq.read_table(part, columns=["tokens_in", "tokens_out"]) for part in parts]
-    )
+    tokens = parquet.join(parts, ["tokens_in", "tokens_out"])
     sources = [
         {"name": name, "rows": number, "licence": found.licences.get(name)}
         for name, number in sorted(kept.items())

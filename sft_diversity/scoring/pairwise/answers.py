@@ -38,18 +38,22 @@ class Answerer:
     answers: Callable[[Sets], Answered]
 
 
-def check_answerer(name: str, model_name: str | None, option: str) -> None:
+def check_answerer(
+    name: str, model_name: str | None, key_env: str | None, config: PairwiseConfig,
+    option: str = "--model-name",
+) -> None:  # fmt: skip
     """Refuse what can be no model, without loading or asking anything."""
     models.check_answering(name, model_name, option)
     if is_url(name):
-        check_endpoint(name, STAGE)
+        check_endpoint(config.answer_endpoint(name, str(model_name), key_env), STAGE)
 
 
 def check_baseline(config: PairwiseConfig) -> None:
     """Refuse a baseline that is not there, as `check_answerer` does."""
     path = Path(config.against)
     if config.against != "reference" and not path.is_file() and folder.stage_of(path) != STAGE:
-        check_answerer(config.against, config.against_model, "--against-model")
+        named = config.against_model, config.against_key_env
+        check_answerer(config.against, *named, config, "--against-model")
 
 
 def model_of(

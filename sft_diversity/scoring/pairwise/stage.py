@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, quarantine, resources
+from sft_diversity.core import folder, parquet, quarantine, resources
 from sft_diversity.core.hashing import text_key
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.client import Client
@@ -33,10 +32,10 @@ _ANSWER_S, _VERDICT_S = 0.8, 8.0
 
 def needs(config: PairwiseConfig, ask: Ask) -> None:
     """Read or ask a model and a baseline, ask a judge, read the prompts' files."""
-    answering.check_answerer(ask.subject, config.model_name, "--model-name")
+    answering.check_answerer(ask.subject, config.model_name, config.model_key_env, config)
     answering.check_baseline(config)
     judge = config.judge_endpoint()
-    check_endpoint(judge.url, STAGE)
+    check_endpoint(judge, STAGE)
     sets, place = _sets_of(config)
     ask.key("judge_prompt", text_key(judging.load_prompt(config.judge_prompt)))
     for name, key in evalsets.file_keys(sets, place).items():
@@ -125,8 +124,7 @@ PAIRWISE = Stage(STAGE, VERSION, PairwiseConfig, needs=needs, join=join, cost=_c
 
 def read_judgments(scored: Path) -> pa.Table:
     """Return the judgments of a finished pairwise score, one row a prompt."""
-    folder.read_manifest(scored, STAGE)
-    return _tables(scored, [path.stem for path in sorted((scored / "judgments").glob("*.parquet"))])
+    return parquet.join(parquet.listed(scored, "judgments", STAGE))
 
 
 def _answer(
@@ -176,7 +174,7 @@ def _result(
 
 
 def _tables(place: Path, names: Sequence[str]) -> pa.Table:
-    return pa.concat_tables([pq.read_table(place / f"judgments/{name}.parquet") for name in names])
+    return parquet.join([place / f"judgments/{name}.parquet" for name in names])
 
 
 def _account(draft: folder.Draft, names: list[str]) -> dict[str, dict[str, int]]:
