@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sft_diversity.core import stopping
-from sft_diversity.core.errors import SftdivError, UsageError
+from sft_diversity.core import progress, stopping
+from sft_diversity.core.errors import Interrupted, SftdivError, UsageError, printable
 from sft_diversity.verbs import VERBS, Verb
 
 
@@ -62,9 +63,20 @@ def _short(text: str, formatter: Any, group: Any, ctx: Any) -> str:
 def _finish(verb: Verb, result: Any, as_json: bool) -> None:
     """Print a result: one JSON object for machines, else what its room makes of it."""
     if os.environ.get("RANK", "0") == "0":  # of several processes of a run the first speaks
-        typer.echo(json.dumps(result, ensure_ascii=False) if as_json else verb.shown(result))
+        typer.echo(_json(result) if as_json else _shown(verb.shown(result)))
     if verb.failed(result):
         raise typer.Exit(1)
+
+
+def _json(result: Any) -> str:
+    """Return one line of JSON, in ASCII where a terminal would act on it as it is."""
+    said = json.dumps(result, ensure_ascii=False)
+    return said if said.isprintable() else json.dumps(result)
+
+
+def _shown(text: str) -> str:
+    """Return lines that a terminal shows as they are, whatever data is in them."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @app.callback()
@@ -93,16 +105,45 @@ def run_command(
 
 
 def main() -> None:
-    """Run the command line; expected failures become one line and their exit code."""
+    """Run the command line; what is no bug of ours becomes one line and an exit code."""
     stopping.install()
     try:
+        _none_empty(sys.argv[1:])
         app()
     except SftdivError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        sys.exit(fault.exit_code)
+        _fail(str(fault), fault.exit_code)
     except KeyboardInterrupt:
-        print("error: interrupted; run the same command to resume", file=sys.stderr)
-        sys.exit(75)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        _fail("interrupted; run the same command to resume", Interrupted.exit_code)
+    except BrokenPipeError:  # of stdout: whoever read it has seen enough
+        _leave(1)
+    except MemoryError as fault:
+        why = f" ({fault})" if str(fault) else ""
+        _fail(f"memory ran out{why}; free some, or ask for less at a time", 1)
+    except OSError as fault:  # the machine's doing, wherever it was met
+        place = "" if fault.filename is None else f"{os.fsdecode(fault.filename)}: "
+        _fail(f"{place}{fault.strerror or fault}; free space or rights, or a file gone?", 1)
+
+
+def _none_empty(words: list[str]) -> None:
+    """Refuse an empty word: a variable of a script that is not set, it would mean this folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            at = word or before
+            what = f"the value of {at.rstrip('=')}" if at.startswith("--") else "an argument"
+            raise UsageError(f"{what} is empty; give one, or leave it out")
+
+
+def _fail(why: str, code: int) -> NoReturn:
+    """Say in one line what is wrong, and exit."""
+    progress.tell(f"error: {SftdivError(why)}")
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; what stdout did not take is not tried again at the end of the interpreter."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

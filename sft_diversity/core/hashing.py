@@ -18,7 +18,8 @@ def canonical_json(value: Any) -> str:
 
 def content_key(value: Any) -> str:
     """Return 32 hex digits that identify a JSON value (blake2b of its canonical JSON)."""
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()
+    raw = canonical_json(value).encode("utf-8", "surrogatepass")  # paths need not be UTF-8
+    return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
 def text_key(*parts: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_PLAIN_EVERY_S = 10.0
+from sft_diversity.core.errors import printable
 
+_PLAIN_EVERY_S = 10.0
 
 _quiet = False
 
@@ -26,9 +28,21 @@ def quiet(silent: bool = True) -> Iterator[None]:
 
 def say(line: str) -> None:
     """Print one line on stderr; stdout is for machines."""
-    if _quiet:
-        return
-    print(line, file=sys.stderr, flush=True)
+    if not _quiet:
+        tell(line)
+
+
+def tell(line: str) -> None:
+    """Print one line, or a table of lines, on stderr, asked for or not; see `say`."""
+    _print("".join(f"{printable(one)}\n" for one in line.split("\n")))
+
+
+def _print(text: str) -> None:
+    """Write to stderr; whoever closed it, or let it run full, does not want to hear."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 class Progress:
@@ -41,7 +55,7 @@ class Progress:
         self._label, self._total, self._unit = label, total, unit
         self._done = self._before = done
         self._start = self._last = time.monotonic()
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr is not None and sys.stderr.isatty()
         self.note = ""  # what else there is to say, at the end of the line
 
     def advance(self, amount: int = 1) -> None:
@@ -71,7 +85,7 @@ class Progress:
         )
         line += f"; {self.note}" if self.note else ""
         lead = "\r\x1b[2K" if self._live else ""
-        print(f"{lead}{line}", end=end, file=sys.stderr, flush=True)
+        _print(f"{lead}{printable(line)}{end}")
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def svg(figure: Figure, title: str) -> Markup:
     text = io.StringIO()
     for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
         patch.set_visible(False)  # the page's ground shows through
-    figure.savefig(text, format="svg")
+    figure.savefig(text, format="svg", metadata={"Date": None})  # else SOURCE_DATE_EPOCH is read
     root = ElementTree.fromstring(text.getvalue())
     clip = "clip-" + hashlib.sha256(title.encode()).hexdigest()[:12]
     parts = [_mark("clipPath", {"id": clip}, _mark("rect", _places(box)))
