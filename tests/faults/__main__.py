@@ -23,7 +23,9 @@ from pathlib import Path
 from tests.faults.case import Case, Fault, Group, Place, Skipped
 from tests.faults.world import World
 
-FAMILIES = ("kills", "writers", "damage")
+FAMILIES = ("inputs", "configs", "hostile", "machine", "kills", "writers", "damage")
+#: Families whose cases need no model.
+LIGHT = {"inputs", "configs"}
 #: What the core runs: cheap groups, and how many cases of each.
 CORE = {"kills/ingest": 3, "kills/export": 2, "writers/export": 1, "damage/corpus": 3}
 
@@ -49,7 +51,8 @@ def main() -> int:
     started = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="faults-"))
     world = World(root)
-    heavy = not asked.core
+    families = [name for name in FAMILIES if not asked.only or _any(name, asked.only)]
+    heavy = not asked.core and not LIGHT.issuperset(families)
     try:
         _import(heavy)
         world.make(heavy)
@@ -138,7 +141,11 @@ def _wanted(group: str, asked: argparse.Namespace) -> bool:
     """Whether a group may hold a case that is asked for."""
     if asked.core and group not in CORE:
         return False
-    return not asked.only or any(_below(group, one) or _below(one, group) for one in asked.only)
+    return not asked.only or _any(group, asked.only)
+
+
+def _any(group: str, only: list[str]) -> bool:
+    return any(_below(group, one) or _below(one, group) for one in only)
 
 
 def _below(name: str, of: str) -> bool:

@@ -15,7 +15,7 @@ from tests.faults import processes
 from tests.faults.processes import Ended, Running
 
 #: Longest line that says what is wrong, in characters.
-LINE = 1_500
+LINE = 4_200
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
