@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import transformers
 
 from sft_diversity.scoring import heldout
@@ -10,3 +12,5 @@ from sft_diversity.verbs import VERBS
 
 LOADED = [transformers.AutoModelForCausalLM, transformers.AutoTokenizer, heldout, trainer]
 LOADED += [verb.function() for verb in VERBS.values()]
+gc.collect()
+gc.freeze()  # what is here is not looked through, and so not copied, in each child

@@ -40,6 +40,7 @@ def environment(home: Path, endpoint: str, token: str | None) -> dict[str, str]:
     return kept | named | {
         "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT),
+        "USE_TORCH": "0",  # else `datasets` loads it to stream, a few seconds each time
         "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost",
     }  # fmt: skip
 
@@ -83,7 +84,7 @@ def python(cwd: Path, hub: Hub, code: str, *arguments: str, token: str | None = 
 
 
 _SERVE = """
-import json, os, sys, traceback
+import gc, json, os, sys, traceback
 import aiohttp, datasets, huggingface_hub, huggingface_hub.hf_api, rich.table, scipy.io
 from sft_diversity import cli
 from sft_diversity.verbs import VERBS
@@ -92,6 +93,8 @@ from sft_diversity.verbs.options import command
 for verb in VERBS.values():
     command(verb, lambda *_: None)
 
+gc.collect()
+gc.freeze()  # what is here is not looked through, and so not copied, in each child
 print("ready", flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
@@ -129,16 +132,29 @@ for line in sys.stdin:
 class Shell:
     """Runs the command line against a stand-in, each command in a process of its own."""
 
-    def __init__(self, hub: Hub, cwd: Path, **more: str) -> None:
-        self.hub, self.cwd = hub, cwd
+    def __init__(self, hub: Hub, home: Path) -> None:
+        self.hub, self.cwd = hub, home
         self.child = 0  # the process that runs, or ran last
-        self._said = cwd.with_name(f"{cwd.name}-said")
+        self._home, self._said = home, home.with_name(f"{home.name}-said")
         self._said.mkdir()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SERVE], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env=environment(cwd / "hf-home", hub.endpoint, None) | more,
+            stdout=subprocess.PIPE, env=environment(home / "hf-home", hub.endpoint, None),
         )  # fmt: skip
         assert self._line() == "ready"
+
+    @contextmanager
+    def at(self, cwd: Path) -> Iterator[Shell]:
+        """Work in `cwd` against a Hub that is empty; no file there may hold a token then."""
+        cwd.mkdir(parents=True, exist_ok=True)
+        self.hub.faults.clear()
+        self.hub.requests.clear()
+        self.hub.store.repositories.clear()
+        self.cwd = cwd
+        try:
+            yield self
+        finally:
+            no_token_in(cwd)
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -192,18 +208,7 @@ class Shell:
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
-        no_token_in(self.cwd)
-
-
-@contextmanager
-def shell(hub: Hub, cwd: Path, **more: str) -> Iterator[Shell]:
-    """Run commands in `cwd` against a stand-in; `more` goes to their environment."""
-    cwd.mkdir(parents=True, exist_ok=True)
-    opened = Shell(hub, cwd, **more)
-    try:
-        yield opened
-    finally:
-        opened.close()
+        no_token_in(self._home)
 
 
 def no_token_in(folder: Path) -> None:

@@ -12,19 +12,18 @@ import pytest
 
 from sft_diversity.core import corpus, folder
 from tests.exporting import fixtures
-from tests.hub.client import OWNER, STRANGER, WRONG, shell
-from tests.hub.server import Fault, running
+from tests.hub.client import OWNER, STRANGER, WRONG
+from tests.hub.server import Fault
 from tests.levels import making
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def opened(tmp_path_factory, shell):
     """A Hub with one pushed repository of a subset and a corpus, tagged v1."""
     root = tmp_path_factory.mktemp("ingest")
     fixtures.subset(root / "sub", per_file=6)
     fixtures.corpus(root / "corpus")
-    # without USE_TORCH=0 `datasets` loads torch to stream, a few seconds each time
-    with running(OWNER, STRANGER) as hub, shell(hub, root / "here", USE_TORCH="0") as made:
+    with shell.at(root / "here") as made:
         done = made.run(
             "export", root / "sub", root / "corpus", "--to", "hub:me/rows", "--tag", "v1",
             "--acknowledge-licences",

@@ -13,8 +13,8 @@ import signal
 import pytest
 
 from tests.exporting import fixtures
-from tests.hub.client import OWNER, READER, STRANGER, WRONG, sftdiv, shell
-from tests.hub.server import Fault, running
+from tests.hub.client import OWNER, READER, STRANGER, WRONG, sftdiv
+from tests.hub.server import Fault
 from tests.hub.store import entry_of
 
 ACK = "--acknowledge-licences"
@@ -22,13 +22,13 @@ SHARD = "micro-response-67/data/train-00000-of-00002.parquet"
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def opened(tmp_path_factory, shell):
     root = tmp_path_factory.mktemp("messages")
     long = [[("user", f"{i} " + "x" * 60_000), ("assistant", "y" * 100)] for i in range(14)]
     fixtures.subset(root / "sub", fixtures.samples(long), per_file=14)
     fixtures.subset(root / "other", settings={"strategy": "random", "seed": 0})
     fixtures.subset(root / "seed1", settings={"strategy": "random", "seed": 1})
-    with running(OWNER, READER, STRANGER) as hub, shell(hub, root / "here") as made:
+    with shell.at(root / "here") as made:
         yield made
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.exporting import fixtures
-from tests.hub.client import OWNER, shell
-from tests.hub.server import running
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def opened(tmp_path_factory, shell):
     root = tmp_path_factory.mktemp("models")
-    with running(OWNER) as hub, shell(hub, root / "here") as made:
+    with shell.at(root / "here") as made:
         fixtures.corpus(made.cwd / "corpus")
         made.python("import huggingface_hub as h; h.create_repo('me/model')")
         yield made

@@ -12,23 +12,18 @@ import pytest
 from sft_diversity.core import folder
 from sft_diversity.exporting.formats import exported
 from tests.exporting import fixtures
-from tests.hub.client import OWNER, READER, STRANGER, shell
-from tests.hub.server import running
 
 LICENCES = "--acknowledge-licences"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, shell):
     """Two subsets and a corpus in one folder, and a shell there."""
     root = tmp_path_factory.mktemp("push")
     fixtures.subset(root / "sub")
     fixtures.subset(root / "low", settings={"strategy": "micro-response", "diversity": 0.0})
     fixtures.corpus(root / "corpus")
-    with (
-        running(OWNER, READER, STRANGER) as hub,
-        shell(hub, root / "here", USE_TORCH="0") as opened,
-    ):
+    with shell.at(root / "here") as opened:
         yield opened
 
 
