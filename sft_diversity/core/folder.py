@@ -522,9 +522,12 @@ def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
 
 
 def _is_as_written(manifest: Mapping[str, Any]) -> bool:
-    """Whether a manifest has the digest that it was written with, and a block for what has none."""
+    """Whether a manifest has the digest that it was written with.
+
+    What no hash covers, the block `run`, is left out of what is pushed to the Hub.
+    """
     body = {k: v for k, v in manifest.items() if k not in ("run", "digest")}
-    return manifest.get("digest") == content_key(body) and isinstance(manifest.get("run"), dict)
+    return manifest.get("digest") == content_key(body) and isinstance(manifest.get("run", {}), dict)
 
 
 def listed(
