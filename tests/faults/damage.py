@@ -1,7 +1,6 @@
 """What is damaged is named by whoever reads it: one line, or the bytes of an undisturbed run.
 
-A flipped bit may pass a reader, which compares sizes, as docs/reliability.md says: `verify` finds
-it.
+A flipped bit may pass a reader, which compares sizes: `verify` finds it.
 """
 
 from __future__ import annotations
