@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ import pytest
 import scipy.sparse as sp
 
 import sft_diversity as sd
-from sft_diversity.core.errors import UsageError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.verbs.data import ingest
 from sft_diversity.verbs.selecting import select as select_to_folder
 
@@ -102,6 +103,23 @@ def test_a_view_of_a_dataset_and_a_frame_of_pandas_count_their_own_rows(rows, op
     frame = sd.select(whole.to_pandas(), **options)
     assert set(turned.ids) == set(frame.ids)
     assert [rows[119 - i]["output"] for i in turned.rows] == [rows[i]["output"] for i in frame.rows]
+
+
+@pytest.mark.parametrize("shape", [pl.DataFrame, pl.DataFrame.to_dicts])
+def test_rows_that_are_samples_already_count_where_they_are_now(options, folder, shape):
+    corpus = pl.concat(pl.read_parquet(p) for p in sorted((folder / "corpus/samples").iterdir()))
+    given = corpus.sample(fraction=1.0, shuffle=True, seed=1)
+    picked = sd.select(shape(given), **options)
+    assert list(picked.ids) == sd.Subset(folder / "subset").to_arrow()["id"].to_pylist()
+    assert given[picked.rows]["id"].to_list() == list(picked.ids)
+
+
+@pytest.mark.parametrize("harm", [lambda p: p.write_bytes(b"PAR1" * 99), lambda p: p.unlink()])
+def test_a_damaged_subset_that_is_to_be_excluded_is_named(rows, options, folder, tmp_path, harm):
+    shutil.copytree(folder / "subset", tmp_path / "subset")
+    harm(next((tmp_path / "subset/samples").iterdir()))
+    with pytest.raises(DataError, match=r"subset.*00000\.parquet"):
+        sd.select(rows, exclude=str(tmp_path / "subset"), **options)
 
 
 def test_own_kinds_are_tags_a_row_or_a_matrix_and_a_column_of_a_file(rows, options, folder):

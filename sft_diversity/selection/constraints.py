@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, parquet
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import file_sha256
 from sft_diversity.core.kernels import NO_ROWS, Floats, Mask, Rows
@@ -115,11 +115,11 @@ def ids_named(named: str, option: str) -> pa.Array | pa.ChunkedArray:
     """Return the ids that a subset folder, a Parquet file or a text file names, in its order."""
     place = Path(named)
     if place.is_dir():
-        manifest = folder.read_manifest(place, None)
-        files = sorted((place / "samples").glob("*.parquet"))
+        files = parquet.listed(place, "samples")
         if not files:
-            raise UsageError(f"select: {option}: {place} ({manifest['stage']}) holds no samples")
-        return pa.concat_tables([pq.read_table(f, columns=["id"]) for f in files])["id"]
+            stage = folder.stage_of(place)
+            raise UsageError(f"select: {option}: {place} ({stage}) holds no samples")
+        return parquet.join(files, ["id"])["id"]
     try:
         if place.suffix == ".parquet" and place.is_file():
             return pq.read_table(place, columns=["id"])["id"].cast(pa.string())

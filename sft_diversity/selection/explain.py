@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, vectors
+from sft_diversity.core import folder, incidence, parquet, vectors
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.incidence import Incidence
@@ -292,7 +291,7 @@ def _open(subset: Path, found: Mapping[str, Path]) -> _Subset:
     picks = rows_named(str(subset), ids, "subset", strict=True)
     if "incidence" in found:
         place = found["incidence"]
-        names = pq.read_table(place / "kinds.parquet", columns=["kind"])["kind"].to_pylist()
+        names = parquet.read(place / "kinds.parquet", ["kind"])["kind"].to_pylist()
         return _Subset(manifest, ids, picks, PickedBy(incidence.load(place), names, picks))
     if "incidence" in manifest["inputs"]:
         raise UsageError(f"{subset}: its incidence is not in the work folder; name it with --work")
