@@ -92,7 +92,7 @@ def contents(out: Path) -> dict[str, bytes]:
             raw = json.dumps(common, sort_keys=True).encode()
         if not name.startswith("logs/"):
             found[name] = raw
-            assert str(out).encode() not in raw, name
+            assert str(out.resolve()).encode() not in raw, name
     return found
 
 
