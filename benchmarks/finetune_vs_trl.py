@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder
-from sft_diversity.core.folder import Work, open_draft
+from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.progress import Progress
 from sft_diversity.training import course, samples
 from sft_diversity.training.config import FinetuneConfig

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, machine
+from sft_diversity.core import drafts, folder, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.resources import packaged_encoder
 from sft_diversity.core.vectors import Vectors
@@ -130,8 +130,8 @@ def _measure(asked: argparse.Namespace) -> dict[str, Any]:
 def _first_rows(corpus: Path, out: Path, rows: int) -> Path:
     """Write the first rows by id, a random sample, as a corpus of its own."""
     table = corpora.read(corpus).slice(0, rows)
-    work = folder.Work("ingest", 0, {"corpus": corpora.key(corpus)}, {"rows": rows})
-    draft = folder.open_draft(out, work)
+    work = drafts.Work("ingest", 0, {"corpus": corpora.key(corpus)}, {"rows": rows})
+    draft = drafts.open_draft(out, work)
     draft.write_table("samples/all.parquet", table)
     draft.commit(rows=folder.rows_account(table.num_rows, table.num_rows, {}))
     return out

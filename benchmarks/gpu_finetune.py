@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from sft_diversity.core import folder
-from sft_diversity.core.folder import Work, open_draft
+from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.progress import Progress
 from sft_diversity.training import batches, optimizers, theory, trainer
 from sft_diversity.training.config import FinetuneConfig

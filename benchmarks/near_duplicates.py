@@ -36,7 +36,7 @@ from sft_diversity.cleaning import minhash
 from sft_diversity.cleaning.compiled import Bounds, Hashes
 from sft_diversity.cleaning.pairs import jaccard
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, vectors
+from sft_diversity.core import drafts, folder, vectors
 from sft_diversity.core.kernels import compiled
 
 RESULTS = Path(__file__).parent / "results"
@@ -165,7 +165,7 @@ def _cosine(table: pa.Table, where: Path, asked: argparse.Namespace) -> dict[str
     ids, rows = vectors.read_component(asked.embeddings, asked.component)
     rows = rows[: table.num_rows]
     source = _corpus(table, where / "samples")
-    draft = folder.open_draft(where / "embeddings", folder.Work("embed", 0, {}, {}))
+    draft = drafts.open_draft(where / "embeddings", drafts.Work("embed", 0, {}, {}))
     columns = [ids.slice(0, len(rows)), vectors.column(rows.astype(np.float16))]
     draft.write_table(f"{asked.component}/all.parquet", pa.table(columns, ["id", "embedding"]))
     draft.commit()
@@ -227,7 +227,7 @@ def _against_all_pairs(
 
 
 def _corpus(table: pa.Table, out: Path) -> Path:
-    draft = folder.open_draft(out, folder.Work("ingest", 0, {}, {"rows": table.num_rows}))
+    draft = drafts.open_draft(out, drafts.Work("ingest", 0, {}, {"rows": table.num_rows}))
     for start in range(0, table.num_rows, 10_000):
         draft.write_table(f"samples/{start:09}.parquet", table.slice(start, 10_000))
     draft.commit(result={"sources": []})

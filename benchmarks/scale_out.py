@@ -40,7 +40,7 @@ import numpy as np
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, machine, parts
+from sft_diversity.core import drafts, folder, machine, parts
 from sft_diversity.core.parts import SLICE_ROWS, Slice
 from sft_diversity.stages import store
 from sft_diversity.verbs import data
@@ -263,8 +263,8 @@ def resharded(corpus: Path, out: Path, rows: int, shards: int) -> Path:
     table = corpora.read(corpus).slice(0, rows)
     if table.num_rows < rows:
         raise SystemExit(f"{corpus} has {table.num_rows:,} rows, {rows:,} are wanted")
-    made = folder.Work("ingest", 0, {"corpus": corpora.key(corpus)}, {"rows": rows, "of": shards})
-    draft = folder.open_draft(out, made)
+    made = drafts.Work("ingest", 0, {"corpus": corpora.key(corpus)}, {"rows": rows, "of": shards})
+    draft = drafts.open_draft(out, made)
     if not draft.reused:
         edges = np.linspace(0, rows, shards + 1).astype(int)
         for number, (low, high) in enumerate(itertools.pairwise(edges)):

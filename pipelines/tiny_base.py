@@ -35,8 +35,8 @@ import pyarrow as pa
 import yaml
 
 from sft_diversity.core import machine, stopping
+from sft_diversity.core.drafts import Draft, Work, open_draft
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
-from sft_diversity.core.folder import Draft, Work, open_draft
 from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.progress import say
 from sft_diversity.training.uba import uba_factor

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, parquet
+from sft_diversity.core import drafts, folder, parquet
 from sft_diversity.core.progress import quiet
 from sft_diversity.ingestion import memory
 from sft_diversity.selection.config import Fill, SelectConfig, Strategy
@@ -245,7 +245,7 @@ def select(
     extra = {_QUALITY: None if isinstance(quality, str) else quality, _KINDS: kinds}
     source = str(memory.written(data, extra, root) if in_memory else data)
     if out is not None:
-        folder.check_out(Path(out), STAGE, [source, *more])
+        drafts.check_out(Path(out), STAGE, [source, *more])
     with quiet(not verbose):
         check(kept, [config])
         corpus = corpus_of(kept, [source, *more], config.ingest, least=size)

@@ -194,8 +194,8 @@ def test_select_killed_before_it_ends_gives_the_same_bytes_when_run_again(place)
     assert select(place, "whole", "--seed", "3").returncode == 0
     code = (
         "import os, signal\n"
-        "from sft_diversity.core import folder\n"
-        "folder._swap = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from sft_diversity.core import drafts\n"
+        "drafts._swap = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from sft_diversity.verbs.selecting import select\n"
         "select('pool.jsonl', out='killed', strategy='micro-response', size=20, seed=3,"
         " tokenizer='tokenizer', config='micro.yaml')\n"

@@ -14,7 +14,7 @@ from sft_diversity.cleaning import minhash, overlap
 from sft_diversity.cleaning.compiled import Bounds, Hashes
 from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, parquet, progress, stopping
+from sft_diversity.core import drafts, parquet, progress, stopping
 
 FOLDER = ".parts"
 
@@ -30,7 +30,7 @@ class Read(NamedTuple):
 
 
 def read(
-    corpus: Path, draft: folder.Draft, config: CleanConfig, sought: overlap.Grams | None
+    corpus: Path, draft: drafts.Draft, config: CleanConfig, sought: overlap.Grams | None
 ) -> Read:
     """Return the pass over all shards; those that a stopped run finished are not read again."""
     shards = corpora.shards(corpus)
@@ -55,7 +55,7 @@ def read(
     return Read(lengths, values, bounds.astype(np.int64), keys, pairs)
 
 
-def state(corpus: Path, draft: folder.Draft) -> str:
+def state(corpus: Path, draft: drafts.Draft) -> str:
     """Say where a stopped run goes on."""
     shards = corpora.shards(corpus)
     done = sum(draft.has(_name(path, "done")) for path in shards)
@@ -69,7 +69,7 @@ def _name(shard: Path, what: str) -> str:
 
 
 def _one(
-    shard: Path, draft: folder.Draft, config: CleanConfig, sought: overlap.Grams | None
+    shard: Path, draft: drafts.Draft, config: CleanConfig, sought: overlap.Grams | None
 ) -> None:
     table = parquet.read(shard, ["instruction", "response"])
     instructions, responses = (table[name].to_pylist() for name in table.column_names)
@@ -94,7 +94,7 @@ def _one(
     store(draft, _name(shard, "done"), np.zeros(0))
 
 
-def forget(draft: folder.Draft) -> None:
+def forget(draft: drafts.Draft) -> None:
     """Remove what was kept; renamed first, since half a removal must not be resumed from."""
     old = draft.path / f"{FOLDER}.old"
     shutil.rmtree(old, ignore_errors=True)
@@ -102,7 +102,7 @@ def forget(draft: folder.Draft) -> None:
     shutil.rmtree(old)
 
 
-def store(draft: folder.Draft, name: str, array: npt.NDArray[Any]) -> None:
+def store(draft: drafts.Draft, name: str, array: npt.NDArray[Any]) -> None:
     """Write a plain array, whole or not at all."""
     with draft.writing(name) as path, path.open("wb") as handle:
         np.save(handle, array, allow_pickle=False)

@@ -19,7 +19,7 @@ from sft_diversity.cleaning.chain import chain
 from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.cleaning.evalfiles import Opened, open_all
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, parquet, progress, schema, stopping, vectors
+from sft_diversity.core import drafts, folder, lineage, parquet, progress, schema, stopping, vectors
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 
@@ -32,7 +32,7 @@ _INFO = ["id", "source", "source_file", "source_row"]
 
 def check(source: Path, out: Path, config: CleanConfig) -> None:
     """Refuse a place or evaluation files that would not do, before any embedding."""
-    folder.check_out(out, REPORT if config.report_only else STAGE, [source])
+    drafts.check_out(out, REPORT if config.report_only else STAGE, [source])
     open_all(config.against)
 
 
@@ -147,7 +147,7 @@ def cosine_seconds(rows: int, dim: int = 384) -> float:
 
 def _report(
     corpus: Path,
-    draft: folder.Draft,
+    draft: drafts.Draft,
     config: CleanConfig,
     evals: list[Opened],
     embeddings: Mapping[str, Path],
@@ -222,7 +222,7 @@ def _ranks(lengths: npt.NDArray[np.int64], keep: str) -> npt.NDArray[np.int32]:
 
 
 def _settled(
-    order: npt.NDArray[np.int32], alike: settle.Alike, config: CleanConfig, draft: folder.Draft
+    order: npt.NDArray[np.int32], alike: settle.Alike, config: CleanConfig, draft: drafts.Draft
 ) -> settle.Verdicts:
     """Settle; blocks of cosines, which take long, are kept so that a stopped run goes on."""
     fields = settle.Links._fields
@@ -248,7 +248,7 @@ def _settled(
         return way(order, alike, find, store)
 
 
-def _write_samples(corpus: Path, draft: folder.Draft, removed: pa.ChunkedArray) -> None:
+def _write_samples(corpus: Path, draft: drafts.Draft, removed: pa.ChunkedArray) -> None:
     """Write the shards without the removed rows; a shard keeps its name, an empty one goes."""
     for path in corpora.shards(corpus):
         stopping.safe_point(STAGE)

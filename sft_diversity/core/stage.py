@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sft_diversity.core import progress, stopping
 from sft_diversity.core.config import Config
-from sft_diversity.core.folder import Draft
+from sft_diversity.core.drafts import Draft
 
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, progress
+from sft_diversity.core import drafts, folder, lineage, progress
+from sft_diversity.core.drafts import Draft, Work
 from sft_diversity.core.errors import UsageError
-from sft_diversity.core.folder import Draft, Work
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.parts import Part
 from sft_diversity.core.stage import Job, Made, Result, Stage, Tool, once
@@ -249,7 +249,7 @@ class Store:
 
     def _get(self, request: Request, out: Path | None = None) -> Made:
         if out is not None:
-            folder.check_out(out, request.stage.name)
+            drafts.check_out(out, request.stage.name)
         found = self.resolve(request, out)
         if self.dry:
             return self._note(found)
@@ -271,9 +271,9 @@ class Store:
             for role, needed in asked.requests.items():
                 asked.inputs[role] = self._get(needed)
         assert work is not None, "an input has no key after it was made"
-        draft = folder.open_draft(found.made.path, work)
+        draft = drafts.open_draft(found.made.path, work)
         label = request.stage.said(request.config)
-        nothing_before = draft.reason == folder.STARTING
+        nothing_before = draft.reason == drafts.STARTING
         self.say(
             f"{label}: {draft.state}, {self._reason(work) if nothing_before else draft.reason}"
         )
@@ -295,7 +295,7 @@ class Store:
         job = self._job(found, draft)
         in_work = self._place(found.request, draft.work)
         if in_work != draft.out:  # parts are made in the work folder
-            folder.take_over(draft, in_work, {unit.name for unit in job.units})
+            drafts.take_over(draft, in_work, {unit.name for unit in job.units})
         stage.each(job)
         result: Result = stage.join(job)
         draft.commit(
@@ -307,7 +307,7 @@ class Store:
             recipe=result.recipe,
         )
         if in_work != draft.out:
-            folder.discard(in_work, draft.work)
+            drafts.discard(in_work, draft.work)
 
     def _job(self, found: Resolved, draft: Draft, part: Part | None = None) -> Job[Any]:
         request, inputs = found.request, found.asked.inputs
@@ -373,8 +373,8 @@ class Store:
         work = Work(f"{found.work.stage}-part", found.work.version, found.work.inputs, {
             **found.work.config, "part": part.number, "parts": part.of,
         })  # fmt: skip
-        scratch = folder.draft_of(record) / _SCRATCH
-        whole = folder.shared_draft(found.made.path, found.work, scratch)
+        scratch = drafts.draft_of(record) / _SCRATCH
+        whole = drafts.shared_draft(found.made.path, found.work, scratch)
         done = _is_done(record, work) and all(whole.has(unit.name) for unit in own)
         if self.dry:
             self._note_part(found, part, record, rows, done)
@@ -385,7 +385,7 @@ class Store:
         self.say(f"{label}: part {part}, {rows:,} rows, {len(own)} of its units")
         if not done:
             shutil.rmtree(record, ignore_errors=True)  # units that it speaks of are gone
-        draft = folder.open_draft(record, work)
+        draft = drafts.open_draft(record, work)
         if draft.reused:
             return
         try:
@@ -449,7 +449,7 @@ class Store:
             other = Work(work.stage, manifest["version"], work.inputs, work.config)
             if manifest["key"] == other.key:
                 return f"recomputed because {work.difference(manifest)}"
-        return folder.STARTING
+        return drafts.STARTING
 
     def _forget(self, found: Resolved) -> None:
         self._finished.pop(found.request.stage.name, None)

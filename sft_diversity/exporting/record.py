@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sft_diversity.core import folder
+from sft_diversity.core import drafts, folder
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.exporting.remote import Item, Remote, missing
@@ -48,7 +48,7 @@ def record_bytes(
     inputs : mapping
         What was exported -> its digest.
     """
-    work = folder.Work(STAGE, VERSION, inputs, {"title": title})
+    work = drafts.Work(STAGE, VERSION, inputs, {"title": title})
     body = work.as_json() | {
         "key": work.key,
         "seeds": {},

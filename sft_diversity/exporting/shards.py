@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity.core import folder, parquet, schema
+from sft_diversity.core import drafts, parquet, schema
 from sft_diversity.core.errors import DataError
 from sft_diversity.exporting import formats
 
@@ -89,7 +89,7 @@ class RowStream:
 
 
 def write_shard(
-    draft: folder.Draft,
+    draft: drafts.Draft,
     name: str,
     pieces: Iterator[pa.Table],
     format: formats.Name,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, models, parquet, progress, schema, stopping
+from sft_diversity.core import drafts, folder, lineage, models, parquet, progress, schema, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
@@ -77,7 +77,7 @@ def check(sources: Sequence[Path], to: str) -> None:
     if hub.repository(to) is None:
         if len(sources) > 1:
             raise UsageError(f"export: a folder takes one source, not {len(sources)}; or use hub:")
-        folder.check_out(Path(to), "export")
+        drafts.check_out(Path(to), "export")
 
 
 def needs(config: ExportConfig, ask: Ask) -> None:
@@ -198,7 +198,7 @@ def _shards(files: list[Path], max_shard_mb: int) -> tuple[int, int]:
 def _export_samples(
     source: Path,
     manifest: Mapping[str, Any],
-    draft: folder.Draft,
+    draft: drafts.Draft,
     config: ExportConfig,
     say: Callable[[str], None],
 ) -> Result:
@@ -243,7 +243,7 @@ def _export_samples(
 
 
 def _surveyed(
-    files: list[Path], draft: folder.Draft, config: ExportConfig, say: Callable[[str], None]
+    files: list[Path], draft: drafts.Draft, config: ExportConfig, say: Callable[[str], None]
 ) -> formats.Survey:
     """Look at all rows first: what does not fit is refused, or listed, before a shard is made."""
     batches = (
@@ -264,12 +264,12 @@ def _surveyed(
     return found
 
 
-def _write_text(draft: folder.Draft, name: str, text: str) -> None:
+def _write_text(draft: drafts.Draft, name: str, text: str) -> None:
     with draft.writing(name) as path:
         path.write_text(text, "utf-8", newline="\n")
 
 
-def _export_model(source: Path, manifest: Mapping[str, Any], draft: folder.Draft) -> Result:
+def _export_model(source: Path, manifest: Mapping[str, Any], draft: drafts.Draft) -> Result:
     files = _model_files(source)
     if not any(path.suffix == ".safetensors" for path in files):
         raise DataError(f"export: {source} has no .safetensors weights; nothing to export")

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import Draft
 from sft_diversity.core.isolated import KINDS, IsolatedReader
 from sft_diversity.ingestion import formats, hub, json_rows, mapping, own, streams, tables
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig

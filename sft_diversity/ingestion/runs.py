@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import Draft
 from sft_diversity.core.schema import MESSAGES
 from sft_diversity.ingestion import columns
 

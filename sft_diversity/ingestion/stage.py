@@ -14,7 +14,7 @@ import orjson
 
 from sft_diversity.core import (
     corpus,
-    folder,
+    drafts,
     lineage,
     machine,
     progress,
@@ -22,8 +22,9 @@ from sft_diversity.core import (
     schema,
     stopping,
 )
+from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
-from sft_diversity.core.folder import Draft, rows_account
+from sft_diversity.core.folder import rows_account
 from sft_diversity.core.isolated import IsolatedReader
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.ingestion import assemble, hub, own
@@ -179,7 +180,7 @@ def check_out(out: Path, config: IngestConfig) -> None:
     """
     root = Path(config.root or ".")
     places = [root / named_by(source) for source in config.sources]
-    folder.check_out(out, "ingest", places)
+    drafts.check_out(out, "ingest", places)
     made = [out.resolve() / name for name in ("samples/0.parquet", "dropped.parquet", QUARANTINE)]
     for place in places:
         if any(found_by(place, path) for path in made):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import machine
-from sft_diversity.core.folder import Draft, Work
+from sft_diversity.core.drafts import Draft, Work
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.ingestion.files import File
 from sft_diversity.ingestion.parts import Part, read_part

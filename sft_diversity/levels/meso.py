@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sft_diversity.core import folder, progress, stopping
+from sft_diversity.core import drafts, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.stage import Ask, Job
@@ -184,7 +184,7 @@ def _kinds(
 
 
 def encode_units(
-    draft: folder.Draft, names: Sequence[str], encode: Encode
+    draft: drafts.Draft, names: Sequence[str], encode: Encode
 ) -> npt.NDArray[np.float32]:
     """Return the unit vectors of the units' names; finished blocks are kept in the draft."""
     blocks = []

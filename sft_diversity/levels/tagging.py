@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, parquet, quarantine, stopping
+from sft_diversity.core import drafts, folder, parquet, quarantine, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.progress import Progress, progress
@@ -144,7 +144,7 @@ def _row(identity: str, outcome: Outcome, most: int) -> dict[str, Any]:
         return row | {"reason": reason, "raw": raw, "malformed": True, "detail": outcome.finish}
 
 
-def _quarantine(answered: pa.Table, options: TagOptions, draft: folder.Draft) -> None:
+def _quarantine(answered: pa.Table, options: TagOptions, draft: drafts.Draft) -> None:
     """Write the samples without readable tags; stop if there are too many."""
     bad = answered.filter(answered["reason"].is_valid())
     columns = bad.select(["id", "reason", "detail", "raw"])

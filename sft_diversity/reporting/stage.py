@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import drafts, folder
 from sft_diversity.core.config import part_of
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
@@ -82,11 +82,11 @@ REPORT = Stage(
 def check_out(out: Path, one_file: bool, figures: Path | None = None) -> None:
     """Refuse a place that the page, its folder, or its figures cannot be written to."""
     page_there = one_file and out.is_file()
-    folder.check_out(out.with_name(f".{out.name}.writing") if page_there else out, "report")
+    drafts.check_out(out.with_name(f".{out.name}.writing") if page_there else out, "report")
     if one_file and out.is_dir():
         raise UsageError(f"report: {out} is a folder; name a page that ends in .html")
     if figures is not None:
-        folder.check_out(figures / ".writing", "report")
+        drafts.check_out(figures / ".writing", "report")
 
 
 def put(made: Path, target: Path) -> None:

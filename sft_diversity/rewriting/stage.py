@@ -18,7 +18,16 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, parquet, progress, quarantine, schema, stopping
+from sft_diversity.core import (
+    drafts,
+    folder,
+    lineage,
+    parquet,
+    progress,
+    quarantine,
+    schema,
+    stopping,
+)
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.answers import Outcome, Request
@@ -78,7 +87,7 @@ class _Source:
 
 def check(source: Path, out: Path) -> None:
     """Refuse a place that cannot be written to."""
-    folder.check_out(out, STAGE, [source])
+    drafts.check_out(out, STAGE, [source])
 
 
 def needs(config: RewriteConfig, ask: Ask) -> None:
@@ -149,7 +158,7 @@ def _find(source: Path) -> _Source:
     return _Source(files, key, corpora.licences_of(manifest))
 
 
-def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Client) -> list[Path]:
+def _ask(found: _Source, draft: drafts.Draft, config: RewriteConfig, client: Client) -> list[Path]:
     """Return one part a file of the source, each asked for once."""
     parts = []
     with progress.progress("rewrite", found.rows, "samples") as bar:
@@ -174,7 +183,7 @@ def _ask(found: _Source, draft: folder.Draft, config: RewriteConfig, client: Cli
     return parts
 
 
-def _quarantine(parts: list[Path], draft: folder.Draft, config: RewriteConfig) -> Counter[str]:
+def _quarantine(parts: list[Path], draft: drafts.Draft, config: RewriteConfig) -> Counter[str]:
     """Write what failed, with the reasons; stop if it is too much. Return how many a reason."""
     failed: Counter[str] = Counter()
     rows = 0
@@ -197,7 +206,7 @@ def _quarantine(parts: list[Path], draft: folder.Draft, config: RewriteConfig) -
 
 
 def _assemble(
-    parts: list[Path], draft: folder.Draft, drop: bool
+    parts: list[Path], draft: drafts.Draft, drop: bool
 ) -> tuple[Counter[str], Counter[str]]:
     """Write the shards by id; return rows kept a source and rows dropped a reason."""
     columns = ["id", "old_id", "source", "reason"]
@@ -250,7 +259,7 @@ def _figures(
     }
 
 
-def _forget_parts(draft: folder.Draft) -> None:
+def _forget_parts(draft: drafts.Draft) -> None:
     """Remove the parts; renamed first: half a removal must not be resumed from."""
     old = draft.path / f"{_FOLDER}.old"
     shutil.rmtree(old, ignore_errors=True)

@@ -204,7 +204,7 @@ class SelectConfig(LimitOptions):
         named = {"tokenizer": self.tokenizer, "encoder": self.encoder, "embed": self.embed}
         named |= {"band": self.band} if self.reads_band else {}
         named |= {"own": {"column": self.kinds_column}} if self.kinds_column else {}
-        given = {name: value for name, value in named.items() if value is not None}
+        given = {name: value for name, value in named.items() if value not in (None, {})}
         return {"strategy": self.strategy, **self.index, **given}
 
     @property

@@ -15,17 +15,9 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import incidence, parquet, stopping
 from sft_diversity.core.cells import Cell
 from sft_diversity.core.corpus import COMPONENTS, is_corpus
+from sft_diversity.core.drafts import Draft, Work, check_out, open_draft
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import (
-    Draft,
-    Work,
-    check_out,
-    contents_key,
-    open_draft,
-    read_manifest,
-    rows_account,
-    stage_of,
-)
+from sft_diversity.core.folder import contents_key, read_manifest, rows_account, stage_of
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import progress, say
 from sft_diversity.core.store import corpus_at

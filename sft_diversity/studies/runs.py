@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import folder, locks, resources
+from sft_diversity.core import drafts, folder, locks, resources
 from sft_diversity.core.cells import Run
 from sft_diversity.core.errors import DataError, Interrupted, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key
@@ -202,7 +202,7 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
 
 def _clear(place: Path, name: str, model: Path, key: str) -> None:
     """Remove what a run under another key left: the study's own, so nobody is to be asked."""
-    began, partial = _began(place, name), folder.draft_of(model)
+    began, partial = _began(place, name), drafts.draft_of(model)
     if is_light(model):  # scored before, under other options
         shutil.rmtree(model)
     if partial.exists() and not (began.is_file() and began.read_text("utf-8") == key):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core import quarantine
-from sft_diversity.core.folder import Draft, dump_json, json_lines
+from sft_diversity.core.drafts import Draft
+from sft_diversity.core.folder import dump_json, json_lines
 from sft_diversity.training import samples
 from sft_diversity.training.models import load_base
 

@@ -9,17 +9,9 @@ from typing import Any
 
 from sft_diversity.core import chat, machine, stopping
 from sft_diversity.core import progress as talk
+from sft_diversity.core.drafts import Draft, Work, check_out, open_draft, unfinished
 from sft_diversity.core.errors import Interrupted, UsageError
-from sft_diversity.core.folder import (
-    MANIFEST,
-    Draft,
-    Work,
-    check_out,
-    open_draft,
-    read_manifest,
-    rows_account,
-    unfinished,
-)
+from sft_diversity.core.folder import MANIFEST, read_manifest, rows_account
 from sft_diversity.core.models import ModelFolder, without_bars
 from sft_diversity.training import checkpoints, course, optimizers, output, reporters, samples, team
 from sft_diversity.training.config import FinetuneConfig

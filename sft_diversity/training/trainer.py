@@ -19,8 +19,9 @@ from trl import SFTConfig, SFTTrainer
 
 from sft_diversity.core import machine, seeding, stopping
 from sft_diversity.core.chat import IGNORED
+from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import Draft, json_lines
+from sft_diversity.core.folder import json_lines
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
 from sft_diversity.training import checkpoints, head, optimizers, output, reporters, theory

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage, parquet
+from sft_diversity.core import drafts, folder, lineage, parquet
 from sft_diversity.core.config import ENCODER, TOKENIZER
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.stage import Made
@@ -80,7 +80,7 @@ def measure(
     asked = options_from(MeasureOptions, config, options)
     kept, place = store(work, dry_run), Path(out) if out else None
     if place:
-        folder.check_out(place, "measure")
+        drafts.check_out(place, "measure")
     described = describe(kept, asked, dataset)
     wanted = configs.part_of(Measurement, asked, datasets=described)
     return made(kept, kept.get("measure", wanted, out=place))

@@ -15,7 +15,7 @@ import typer
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, lineage
+from sft_diversity.core import drafts, folder, lineage
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import progress, say
@@ -62,7 +62,7 @@ def select(
         raise UsageError("select: name the folder to write (--out)")
     kept, every = store(work, dry_run), list(asked.values())
     for name in asked:
-        folder.check_out(Path(out) / name, STAGE, source)
+        drafts.check_out(Path(out) / name, STAGE, source)
     check(kept, every)
     corpus = corpus_of(kept, source, every[0].ingest, least=max(one.size for one in every))
     if corpus.there:  # not so where a dry run is to make it
@@ -97,7 +97,7 @@ def check_subsets(
         for name, options in cells.items()
     }
     for name in asked:
-        folder.check_out(Path(out) / name, STAGE)
+        drafts.check_out(Path(out) / name, STAGE)
     made = corpus_at(Path(corpus)) if corpora.is_corpus(Path(corpus)) else None
     check(store(work), list(asked.values()), made)
     return asked

@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 
-from sft_diversity.core import folder, schema, vectors
+from sft_diversity.core import drafts, schema, vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.hashing import text_key
 from sft_diversity.core.stage import Result, Stage
@@ -29,7 +29,7 @@ def corpus(out, rows, shards=2):
     """Write rows (dicts, or pairs of texts) as a corpus with `shards` files."""
     rows = [one if isinstance(one, dict) else sample(*one) for one in rows]
     rows = sorted(rows, key=lambda one: one["id"])
-    draft = folder.open_draft(out, folder.Work("ingest", 0, {}, {"ids": [r["id"] for r in rows]}))
+    draft = drafts.open_draft(out, drafts.Work("ingest", 0, {}, {"ids": [r["id"] for r in rows]}))
     for number, part in enumerate(np.array_split(np.arange(len(rows)), shards)):
         table = pa.Table.from_pylist([rows[i] for i in part], schema.SAMPLES)
         draft.write_table(f"samples/{number:x}.parquet", table)

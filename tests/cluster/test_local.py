@@ -15,8 +15,8 @@ import pytest
 
 from sft_diversity.cluster import jobs, local, stage
 from sft_diversity.cluster.jobs import Task
+from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.folder import Work, open_draft
 from tests.cluster import making
 from tests.command import sftdiv
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from sft_diversity.core import folder, incidence
+from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.folder import Work, open_draft
 
 WORK = Work("demo", 1, {}, {})
 

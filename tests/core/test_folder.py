@@ -6,9 +6,10 @@ import sys
 import pyarrow as pa
 import pytest
 
-from sft_diversity.core import folder
+from sft_diversity.core import drafts, folder
+from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.folder import Work, open_draft, rows_account, verify
+from sft_diversity.core.folder import rows_account, verify
 
 WORK = Work("demo", 1, {"corpus": "abc"}, {"size": 3})
 
@@ -104,27 +105,27 @@ def test_nothing_is_written_into_a_finished_output_or_a_source_but_into_what_gro
         open_draft(tmp_path / "done" / "deep" / "x", WORK)
     assert folder.verify(tmp_path / "done")["faults"] == []
     (tmp_path / "raw").mkdir()
-    folder.check_out(tmp_path / "raw" / "x", "demo")
+    drafts.check_out(tmp_path / "raw" / "x", "demo")
     with pytest.raises(UsageError, match=r"lies in .*raw, which is read"):
-        folder.check_out(tmp_path / "raw" / "x", "demo", [tmp_path / "raw"])
-    folder.check_out(tmp_path / "raw" / ".work" / "x", "demo", [tmp_path / "raw"])  # is not read
+        drafts.check_out(tmp_path / "raw" / "x", "demo", [tmp_path / "raw"])
+    drafts.check_out(tmp_path / "raw" / ".work" / "x", "demo", [tmp_path / "raw"])  # is not read
     manifest = tmp_path / "raw" / "manifest.json"
     manifest.write_text(json.dumps({"stage": "study", "digest": "x", "grows": True}))
-    folder.check_out(tmp_path / "raw" / "x", "demo")
+    drafts.check_out(tmp_path / "raw" / "x", "demo")
     manifest.write_text('{"name": "a web page"}')
-    folder.check_out(tmp_path / "raw" / "x", "demo")
+    drafts.check_out(tmp_path / "raw" / "x", "demo")
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_unless_it_is_there(tmp_path, monkeypatch):
     open_draft(tmp_path / "done", WORK).commit()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match="file is a file; name another folder"):
-        folder.check_out(tmp_path / "file" / "x", "demo")
+        drafts.check_out(tmp_path / "file" / "x", "demo")
     real = os.access  # root may write anywhere
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and real(path, mode))
     with pytest.raises(DataError, match="may not be written to"):
-        folder.check_out(tmp_path / "new", "demo")
-    folder.check_out(tmp_path / "done", "demo")
+        drafts.check_out(tmp_path / "new", "demo")
+    drafts.check_out(tmp_path / "done", "demo")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_kill_during_a_write_never_leaves_half_a_file(tmp_path):
     code = f"""
 import os, signal
 from pathlib import Path
-from sft_diversity.core.folder import Work, open_draft
+from sft_diversity.core.drafts import Work, open_draft
 work = Work("demo", 1, {{"corpus": "abc"}}, {{"size": 3}})
 draft = open_draft(Path({str(tmp_path / "x")!r}), work)
 draft.write_json("one.json", [1])

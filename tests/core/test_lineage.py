@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sft_diversity.core import folder, lineage
+from sft_diversity.core import drafts, lineage
 
 
 def tokens(tokenizer="one", key="k", **more):
@@ -73,7 +73,7 @@ def test_an_incidence_has_the_facts_of_what_it_was_made_from():
 
 def test_the_stages_of_a_corpus_come_first_to_last(tmp_path):
     for stage, name, before in (("ingest", "a", {}), ("clean", "b", {"corpus": tmp_path / "a"})):
-        draft = folder.open_draft(tmp_path / name, folder.Work(stage, 1, {}, {"name": name}))
+        draft = drafts.open_draft(tmp_path / name, drafts.Work(stage, 1, {}, {"name": name}))
         draft.commit(lineage=lineage.of(**before))
     found = lineage.corpora_of({"lineage": lineage.of(corpus=tmp_path / "b")})
     assert [one["stage"] for one in found] == ["ingest", "clean"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from sft_diversity.core import folder, locks
-from sft_diversity.core.folder import Work, open_draft
+from sft_diversity.core.drafts import Work, open_draft
 from tests.processes import Child
 
 WORK = Work("demo", 1, {"corpus": "abc"}, {"size": 3})
 SLOW = """
 import sys, time
 from pathlib import Path
-from sft_diversity.core.folder import Work, open_draft
+from sft_diversity.core.drafts import Work, open_draft
 out, key = Path(sys.argv[1]), sys.argv[2]
 draft = open_draft(out, Work("demo", 1, {"corpus": key}, {"size": 3}))
 print(draft.state, flush=True)

@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft_diversity.core import hashing, models
+from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.folder import Work, open_draft
 from sft_diversity.training.models import load_base
 from tests import tiny
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sft_diversity.core import folder, schema
+from sft_diversity.core import drafts, folder, schema
 from sft_diversity.core.hashing import text_key
 
 WORDS = ["red", "green", "blue", "small", "large", "cat", "dog", "tree", "stone", "river"]
@@ -18,7 +18,7 @@ WORDS += ["sings", "runs", "asks", "why", "how", "when"]
 def corpus(out: Path, pairs: list[tuple[str, str]], shards: int = 2) -> Path:
     """Write a finished ingest folder of (instruction, response) pairs."""
     rows = sorted((text_key(*pair), *pair) for pair in pairs)
-    draft = folder.open_draft(out, folder.Work("ingest", 1, {"rows": text_key(repr(rows))}, {}))
+    draft = drafts.open_draft(out, drafts.Work("ingest", 1, {"rows": text_key(repr(rows))}, {}))
     for shard in range(shards):
         part = [row for row in rows if int(row[0][0], 16) * shards // 16 == shard]
         columns = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sft_diversity.core import folder, schema
+from sft_diversity.core import drafts, schema
 
 DIALOGUES: list[list[tuple[str, str]]] = [
     [("user", "Why?"), ("assistant", "Because.")],
@@ -42,7 +42,7 @@ def samples(dialogues: list[list[tuple[str, str]]] | None = None) -> pa.Table:
 def corpus(out: Path, table: pa.Table | None = None) -> Path:
     """Write a corpus folder whose manifest states the licence of source `a` only."""
     table = samples() if table is None else table
-    draft = folder.open_draft(out, folder.Work("ingest", 1, {"a": "0"}, {"seed": 0}))
+    draft = drafts.open_draft(out, drafts.Work("ingest", 1, {"a": "0"}, {"seed": 0}))
     draft.write_table("samples/00000.parquet", table)
     draft.commit(result={"sources": [{"name": "a", "licence": "Apache-2.0"}, {"name": "b"}]})
     return out
@@ -60,8 +60,8 @@ def subset(
     table = table.take(pa.array(range(table.num_rows)[::-1], pa.int64()))
     picks = pa.array(range(table.num_rows), pa.int32())
     chosen = settings or {"strategy": "micro-response", "diversity": 67.0}
-    work = folder.Work("select", 1, {"corpus": "c0ffee"}, chosen)
-    draft = folder.open_draft(out, work)
+    work = drafts.Work("select", 1, {"corpus": "c0ffee"}, chosen)
+    draft = drafts.open_draft(out, work)
     table = table.append_column("pick", picks)
     for start in range(0, max(table.num_rows, 1), per_file):
         draft.write_table(f"samples/{start // per_file:05}.parquet", table.slice(start, per_file))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sft_diversity
-from sft_diversity.core import chat, folder, stopping
+from sft_diversity.core import chat, drafts, folder, stopping
 from sft_diversity.core.errors import DataError, Interrupted, UsageError
 from sft_diversity.exporting import stage
 from sft_diversity.exporting.formats import exported
@@ -148,7 +148,7 @@ def test_a_corpus_exports_without_picks(made, tmp_path):
 
 def test_a_model_exports_its_own_files_and_no_pickle(tmp_path):
     source = tmp_path / "model"
-    draft = folder.open_draft(source, folder.Work("finetune", 1, {"subset": "1"}, {"phi": 2.0}))
+    draft = drafts.open_draft(source, drafts.Work("finetune", 1, {"subset": "1"}, {"phi": 2.0}))
     tiny.save(draft.path)
     (draft.path / "README.md").write_text("# model\n")
     (draft.path / "optimizer.pt").write_bytes(b"pickle")

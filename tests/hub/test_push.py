@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import folder
+from sft_diversity.core import drafts, folder
 from sft_diversity.exporting.formats import exported
 from tests.exporting import fixtures
 
@@ -90,7 +90,7 @@ def model(out, weights, **files):
 
     corpus = folder.read_manifest(out.parent / "corpus")
     inputs = {"subset": folder.contents_key(corpus, "samples/"), "model": "base"}
-    draft = folder.open_draft(out, folder.Work("finetune", 1, inputs, {"phi": 2.0}))
+    draft = drafts.open_draft(out, drafts.Work("finetune", 1, inputs, {"phi": 2.0}))
     save_file({"w": np.arange(6, dtype=np.float32)}, draft.path / weights)
     for name, text in files.items():
         (draft.path / name.replace("_json", ".json")).write_text(text)

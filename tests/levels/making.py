@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sft_diversity.core import folder, schema
+from sft_diversity.core import drafts, schema
 from sft_diversity.core.hashing import text_key
 from tests import tiny
 
@@ -16,8 +16,8 @@ from tests import tiny
 def corpus(out: Path, texts: Sequence[tuple[str, str]], digits: int = 1) -> Path:
     """Write a finished corpus of (instruction, response) pairs, in shards by id."""
     rows = sorted((text_key(*pair), *pair) for pair in set(texts))
-    work = folder.Work("ingest", 0, {}, {"rows": [row[0] for row in rows]})
-    draft = folder.open_draft(out, work)
+    work = drafts.Work("ingest", 0, {}, {"rows": [row[0] for row in rows]})
+    draft = drafts.open_draft(out, work)
     shards: dict[str, list[tuple[str, str, str]]] = {}
     for row in rows:
         shards.setdefault(row[0][:digits], []).append(row)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, schema, vectors
+from sft_diversity.core import drafts, incidence, schema, vectors
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.metrics.stage import Dataset
 from tests.levels import making
@@ -18,7 +18,7 @@ from tests.making import store
 
 def embedded(corpus: Path, out: Path, component: str) -> Path:
     """Write embeddings whose vectors are drawn by the text."""
-    draft = folder.open_draft(out, folder.Work("embed", 1, {"corpus": corpora.key(corpus)}, {}))
+    draft = drafts.open_draft(out, drafts.Work("embed", 1, {"corpus": corpora.key(corpus)}, {}))
     for path in corpora.shards(corpus):
         table = pq.read_table(path)
         made = making.hashed_vectors(table[component].to_pylist()).astype(np.float16)
@@ -38,7 +38,7 @@ def indexed(corpus: Path, out: Path, kinds: int = 5) -> Path:
         np.arange(n + 1), (np.arange(n) % kinds).astype(np.int32), np.ones(n, np.int32), kinds
     )
     names = pa.table({"kind": [str(k) for k in range(kinds)], "samples": [n // kinds] * kinds})
-    draft = folder.open_draft(out, folder.Work("index", 1, {"corpus": corpora.key(corpus)}, {}))
+    draft = drafts.open_draft(out, drafts.Work("index", 1, {"corpus": corpora.key(corpus)}, {}))
     incidence.save(draft.path, made, ids, names)
     draft.commit()
     return out

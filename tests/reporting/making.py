@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, schema, seeding, vectors
+from sft_diversity.core import drafts, folder, incidence, schema, seeding, vectors
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.stage import fit
 from tests.levels import making as levels
@@ -43,7 +43,7 @@ def make(root: Path, tokenizer: Path, samples: int = 240) -> tuple[Path, Path]:
 
 
 def _draft(stage, out, corpus, config):
-    return folder.open_draft(out, folder.Work(stage, 1, {"corpus": corpora.key(corpus)}, config))
+    return drafts.open_draft(out, drafts.Work(stage, 1, {"corpus": corpora.key(corpus)}, config))
 
 
 def _embedded(corpus, out, component):

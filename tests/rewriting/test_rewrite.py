@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, schema
+from sft_diversity.core import drafts, folder, schema
 from sft_diversity.core.errors import BadRowsError, UsageError
 from sft_diversity.core.hashing import text_key
 from sft_diversity.rewriting.stage import RewriteConfig
@@ -37,7 +37,7 @@ def folder_of(out, rows, stage="ingest", per_file=None):
     wanted = schema.SUBSET if stage == "select" else schema.SAMPLES
     if stage == "ingest":
         rows = sorted(rows, key=lambda one: one["id"])
-    draft = folder.open_draft(out, folder.Work(stage, 0, {}, {"ids": [r["id"] for r in rows]}))
+    draft = drafts.open_draft(out, drafts.Work(stage, 0, {}, {"ids": [r["id"] for r in rows]}))
     per_file = per_file or len(rows)
     for start in range(0, len(rows), per_file):
         table = pa.Table.from_pylist(rows[start : start + per_file], wanted)

@@ -71,3 +71,12 @@ def test_random_keeps_quotas_rows_and_a_total_length():
 def test_too_few_rows_is_an_error_that_counts_them():
     with pytest.raises(DataError, match="size is 3 but only 2 samples qualify"):
         first(np.arange(2), 3)
+
+
+def test_options_of_the_index_stand_where_none_of_select_says_otherwise():
+    config = SelectConfig(strategy="macro-response", size=2, index={"embed": {"batch": 7}})
+    assert config.index_options["embed"] == {"batch": 7}
+    said = SelectConfig(
+        strategy="macro-response", size=2, index={"embed": {"batch": 7}}, embed={"batch": 9}
+    )
+    assert said.index_options["embed"] == {"batch": 9}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import folder, schema
+from sft_diversity.core import drafts, schema
 from sft_diversity.training.config import FinetuneConfig
 from tests import tiny
 
@@ -52,7 +52,7 @@ def write_subset(out: Path, dialogues: list[list[dict[str, str]]]) -> Path:
         }
         for i, turns in enumerate(dialogues)
     ]
-    draft = folder.open_draft(out, folder.Work("select", 1, {}, {}))
+    draft = drafts.open_draft(out, drafts.Work("select", 1, {}, {}))
     draft.write_table("samples/all.parquet", pa.Table.from_pylist(rows, schema=schema.SUBSET))
     draft.commit()
     return out

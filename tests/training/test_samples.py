@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import chat, folder
+from sft_diversity.core import chat, drafts
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.training import samples
 from tests import tiny
@@ -166,7 +166,7 @@ def test_equal_folders_have_equal_keys_wherever_they_lie(tmp_path):
 def test_whatever_made_a_corpus_its_key_is_that_of_its_samples(tmp_path, stage):
     keys = []
     for name, more in (("a", b"1"), ("b", b"2")):
-        draft = folder.open_draft(tmp_path / name, folder.Work(stage, 0, {}, {"name": name}))
+        draft = drafts.open_draft(tmp_path / name, drafts.Work(stage, 0, {}, {"name": name}))
         table = pa.Table.from_pylist([{"messages": dialogue(1)}])
         draft.write_table("samples/all.parquet", table)
         with draft.writing("report.txt") as path:  # what lies beside the samples

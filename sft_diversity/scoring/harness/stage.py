@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import extras, folder, machine, stopping
+from sft_diversity.core import drafts, extras, folder, machine, stopping
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.stage import Ask, Job, Result, Stage
@@ -90,7 +90,7 @@ def _tokenizer_key(name: str | None) -> Any:
     return [[path.name, file_key(path)] for path in sorted(Path(name).glob("tokenizer*"))]
 
 
-def _result(draft: folder.Draft, names: list[str], config: HarnessConfig, model: str) -> Result:
+def _result(draft: drafts.Draft, names: list[str], config: HarnessConfig, model: str) -> Result:
     tasks: dict[str, Any] = {}
     for name in names:
         tasks |= json.loads((draft.path / f"tasks/{name}.json").read_text("utf-8"))["tasks"]

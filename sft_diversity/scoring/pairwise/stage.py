@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder, parquet, quarantine, resources
+from sft_diversity.core import drafts, folder, parquet, quarantine, resources
 from sft_diversity.core.hashing import text_key
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.client import Client
@@ -128,7 +128,7 @@ def read_judgments(scored: Path) -> pa.Table:
 
 
 def _answer(
-    draft: folder.Draft,
+    draft: drafts.Draft,
     part: str,
     source: answering.Answerer,
     prompts: dict[str, list[Prompt]],
@@ -141,7 +141,7 @@ def _answer(
 
 
 def _judge(
-    draft: folder.Draft, name: str, prompts: list[Prompt], template: str, client: Client
+    draft: drafts.Draft, name: str, prompts: list[Prompt], template: str, client: Client
 ) -> None:
     if not draft.has(f"judgments/{name}.parquet"):
         by_record = sorted(prompts, key=lambda prompt: prompt.record)
@@ -153,7 +153,7 @@ def _judge(
 
 
 def _result(
-    draft: folder.Draft,
+    draft: drafts.Draft,
     names: list[str],
     config: PairwiseConfig,
     both: dict[str, answering.Answerer],
@@ -177,7 +177,7 @@ def _tables(place: Path, names: Sequence[str]) -> pa.Table:
     return parquet.join([place / f"judgments/{name}.parquet" for name in names])
 
 
-def _account(draft: folder.Draft, names: list[str]) -> dict[str, dict[str, int]]:
+def _account(draft: drafts.Draft, names: list[str]) -> dict[str, dict[str, int]]:
     """Count what became of the answers of both sides: statuses, and how many were cut."""
     found: dict[str, dict[str, int]] = {}
     for part, side in (("answers", "model"), ("against", "baseline")):
@@ -190,7 +190,7 @@ def _account(draft: folder.Draft, names: list[str]) -> dict[str, dict[str, int]]
     return found
 
 
-def _check_verdicts(table: pa.Table, draft: folder.Draft, limit: float) -> None:
+def _check_verdicts(table: pa.Table, draft: drafts.Draft, limit: float) -> None:
     """Stop where too many calls gave no verdict: the figures would be of something else."""
     judged = [row for row in table.to_pylist() if row["status"] == "judged"]
     bad = [
