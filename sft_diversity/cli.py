@@ -61,7 +61,12 @@ def _short(text: str, formatter: Any, group: Any, ctx: Any) -> str:
 
 
 def _finish(verb: Verb, result: Any, as_json: bool) -> None:
-    """Print a result: one JSON object for machines, else what its room makes of it."""
+    """Print a result: one JSON object for machines, else what its room makes of it.
+
+    A server has none: stdout was for its protocol.
+    """
+    if result is None:
+        return
     if os.environ.get("RANK", "0") == "0":  # of several processes of a run the first speaks
         typer.echo(_json(result) if as_json else _shown(verb.shown(result)))
     if verb.failed(result):

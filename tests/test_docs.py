@@ -32,7 +32,7 @@ from tests.scoring import fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [README, ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"bash", "console", "python", "text"}
 OTHERS = {"hf", "transformers"}  # programs that are not ours to check
 OURS = ("benchmarks/", "configs/", "pipelines/", "docs/")  # what lies in every checkout

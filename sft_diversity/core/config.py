@@ -137,7 +137,7 @@ def build(
     try:
         return model.model_validate(merged)
     except ValidationError as fault:
-        raise UsageError(f"{where}: {_explain(fault, model, merged)}") from None
+        raise UsageError(f"{where}: {faults_of(fault, model, merged)}") from None
 
 
 def load(path: Path | None, model: type[C], overrides: Mapping[str, Any] | None = None) -> C:
@@ -153,7 +153,7 @@ def part_of(model: type[C], asked: Config, **further: Any) -> C:
     return model(**shared, **further)
 
 
-def _explain(fault: ValidationError, model: type[BaseModel], values: Any) -> str:
+def faults_of(fault: ValidationError, model: type[BaseModel], values: Any) -> str:
     """Say each fault as key, value, what is allowed; a misspelt key with the nearest known one.
 
     What one value could have been is said together; no more faults than a reader will mend at once.

@@ -18,6 +18,7 @@ EXTRAS = {
     "wandb": ("wandb", "reporters"),
     "lm_eval": ("lm-eval", "harness"),
     "openai": ("openai", "llm"),
+    "mcp": ("mcp", "mcp"),
 }
 
 

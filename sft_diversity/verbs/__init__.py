@@ -138,6 +138,10 @@ _ROWS = (
         "verbs.data:export", _FIGURES, "exporting.stage:ExportConfig",
     ),
     Verb(
+        "mcp", "Serve describe, select, explain, diff and measure to an assistant, over MCP.",
+        "verbs.serving:mcp", "",
+    ),
+    Verb(
         "verify", "Check a folder against its manifest; exit code 1 if anything differs.",
         "verbs.data:verify", "core.show:verified", failed=lambda result: bool(result["faults"]),
     ),
