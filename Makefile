@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check faults slurm bench clean
+.PHONY: demo test core check faults slurm bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,13 +17,17 @@ demo: $(VENV)/.ready
 
 # SFTDIV_DETECT=bf16=0 or bf16=1 before it: as on a processor without bfloat16, or with it.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The half that is about stages, folders and selection: seconds, no torch.
+core: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/core tests/selection
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What is promised of bad input, machines and neighbours, tried: SEED=3 for other cases, MINUTES=5 to
 # begin none after that, ONLY=kills/select for some. Mounts small disks where root runs it.
