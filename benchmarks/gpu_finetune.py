@@ -74,7 +74,13 @@ def even_course(config: FinetuneConfig, steps: int, length: int, vocabulary: int
     ids = [drawn.integers(2, vocabulary, length).astype(np.int32) for _ in range(rows)]
     labels = [np.where(np.arange(length) < length // 2, -100, row).astype(np.int32) for row in ids]
     rendered = Rendered(
-        input_ids=ids, labels=labels, rows=rows, truncated=0, dropped=0, lost_labels=0
+        ids=[str(i) for i in range(rows)],
+        input_ids=ids,
+        labels=labels,
+        rows=rows,
+        truncated=0,
+        dropped=0,
+        lost_labels=0,
     )
     order = np.arange(rows)
     assert config.micro_batch_size is not None

@@ -8,6 +8,7 @@ along (`<|endoftext|>` in a scraped answer) are text, not control.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -82,10 +83,11 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list
         If no turn is the assistant's, or the tokenizer's template cannot render the dialogue.
     """
     turns = _until_last_answer(messages, tokenizer)
-    if _has_generation_tags(tokenizer):
-        text, spans = _spans_by_tags(turns, tokenizer)
-    else:
+    marked = _marked_template(tokenizer)
+    if marked is None:
         text, spans = _spans_by_prefixes(turns, tokenizer)
+    else:
+        text, spans = _spans_by_tags(turns, tokenizer, marked)
     input_ids, labels = _tokens(text, spans, tokenizer)
     return _ended(input_ids, labels, tokenizer)
 
@@ -229,9 +231,32 @@ def _until_last_answer(
     return _disarmed(messages[: ends[-1]], tokenizer)
 
 
-def _has_generation_tags(tokenizer: PreTrainedTokenizerBase) -> bool:
-    template = tokenizer.get_chat_template()
-    return "generation" in template and "endgeneration" in template
+def _marked_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return a template that marks what the assistant says, or None where none is known.
+
+    That is the tokenizer's own, or the one that TRL keeps for a well-known template: it writes
+    earlier turns as it writes the last, where the original leaves out their thoughts.
+    """
+    template = str(tokenizer.get_chat_template())
+    if _GENERATION.search(template):
+        return template
+    if template not in _KNOWN:
+        _KNOWN[template] = _of_trl(tokenizer) if importlib.util.find_spec("trl") else None
+    return _KNOWN[template]
+
+
+_GENERATION = re.compile(r"{%-?\s*generation\s*-?%}")
+_KNOWN: dict[str, str | None] = {}
+
+
+def _of_trl(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    import jinja2
+    from trl.chat_template_utils import get_training_chat_template
+
+    try:  # it first renders some dialogue of its own
+        return get_training_chat_template(tokenizer)  # type: ignore[no-any-return]
+    except (ValueError, TypeError, jinja2.TemplateError):
+        return None
 
 
 def _text(
@@ -259,9 +284,13 @@ def _refused(fault: Exception) -> DataError:
 
 
 def _spans_by_tags(
-    turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
+    turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, template: str
 ) -> tuple[str, list[Span]]:
-    """Render a template that marks what the assistant says with `{% generation %}`."""
+    """Render a template that marks what the assistant says with `{% generation %}`.
+
+    What it marks behind the token that ends a turn (a line break, a second such token) is left
+    out: nobody generates on.
+    """
     import jinja2
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -270,13 +299,20 @@ def _spans_by_tags(
     try:
         texts, spans = render(
             conversations=[turns],
-            chat_template=tokenizer.get_chat_template(),
+            chat_template=template,
             return_assistant_tokens_mask=True,
             **options,
         )
     except jinja2.TemplateError as fault:
         raise _refused(fault) from None
-    return texts[0], [(start, end) for start, end in spans[0]]
+    text, control = str(texts[0]), tuple(_control_tokens(tokenizer))
+    kept: list[Span] = []
+    for start, end in spans[0]:
+        before = text[: kept[-1][1]] if kept else ""
+        second = before.endswith(control) and not text[len(before) : start].strip()
+        if not (second and text[start:end].rstrip() in ("", *control)):
+            kept.append((start, _without_tail(text[:end], start, tokenizer)))
+    return text, kept
 
 
 def _spans_by_prefixes(

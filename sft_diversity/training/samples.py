@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -57,6 +58,8 @@ class Rendered:
 
     Attributes
     ----------
+    ids : list of str
+        Of the samples.
     input_ids, labels : list of int32 array
         One array a sample; a label is -100 where there is no loss.
     rows : int
@@ -71,6 +74,7 @@ class Rendered:
         Samples left out because they would train nothing, unasked.
     """
 
+    ids: list[str]
     input_ids: list[Tokens]
     labels: list[Tokens]
     rows: int
@@ -143,6 +147,7 @@ def render_samples(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     on_truncation: OnTruncation,
+    limit: int | None = None,
 ) -> Rendered:
     """Tokenise all samples; see `core.chat.render` for what is labelled.
 
@@ -152,18 +157,20 @@ def render_samples(
         What becomes of a sample longer than `max_length`: it is an error, it is dropped, or its
         start is kept. Where the start has no label, "keep" counts it as unusable and "trim" drops
         it.
+    limit : int, optional
+        The first so many alone.
 
     Raises
     ------
     DataError
         If a sample is too long under "error"; the message names it.
     """
-    kept: list[tuple[Tokens, Tokens]] = []
+    kept: list[tuple[str, Tokens, Tokens]] = []
     unusable: list[Unusable] = []
     truncated = rows = labels_read = 0
     total = sum(parquet.rows(path) for path in source.files)
     with progress("tokenise", total) as bar:
-        for identity, messages in _dialogues(source):
+        for identity, messages in itertools.islice(_dialogues(source), limit):
             rows += 1
             bar.advance()
             try:
@@ -173,7 +180,7 @@ def render_samples(
                 continue
             labels_read += _count(labels)
             if not _count(labels[1:]):  # the first token is never predicted
-                unusable.append(Unusable(identity, "no-label", f"{len(ids):,} tokens, no label"))
+                unusable.append(Unusable(identity, "no-label", _without_label(ids, messages)))
                 continue
             if len(ids) > max_length:
                 truncated += 1
@@ -192,16 +199,55 @@ def render_samples(
                         detail = f"{len(whole):,} tokens, the first label is at {first:,}"
                         unusable.append(Unusable(identity, "cut-off", detail))
                     continue
-            kept.append((ids, labels))
+            kept.append((identity, ids, labels))
     return Rendered(
-        input_ids=[ids for ids, _ in kept],
-        labels=[labels for _, labels in kept],
+        ids=[identity for identity, _, _ in kept],
+        input_ids=[ids for _, ids, _ in kept],
+        labels=[labels for _, _, labels in kept],
         rows=rows,
         truncated=truncated,
         dropped=rows - len(kept) - len(unusable),
-        lost_labels=labels_read - sum(_count(labels) for _, labels in kept),
+        lost_labels=labels_read - sum(_count(labels) for _, _, labels in kept),
         unusable=unusable,
     )
+
+
+def _without_label(ids: Tokens, messages: list[dict[str, str]]) -> str:
+    """Say which answers are none, where that is why a sample has no label."""
+    empty = [
+        f"turn {i + 1}"
+        for i, turn in enumerate(messages)
+        if turn["role"] == "assistant" and not turn["content"].strip()
+    ]
+    why = f": {', '.join(empty)}, the assistant's, is empty" if empty else ""
+    return f"{len(ids):,} tokens, no label{why}"
+
+
+def marked_samples(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """Return samples as text, cut where a token with a label meets one without.
+
+    Returns
+    -------
+    list of dict
+        `id, tokens, trained` (how many have a label), and `pieces`, pairs of a text and whether it
+        is trained; of an unusable sample `id, unusable`, the reason.
+    """
+    shown: list[dict[str, Any]] = []
+    for identity, ids, labels in zip(
+        rendered.ids, rendered.input_ids, rendered.labels, strict=True
+    ):
+        marks = labels != chat.IGNORED
+        edges = [0, *(np.flatnonzero(np.diff(marks)) + 1), len(ids)]
+        pieces = [
+            (str(tokenizer.decode(ids[start:end])), bool(marks[start]))
+            for start, end in itertools.pairwise(edges)
+        ]
+        shown.append(
+            {"id": identity, "tokens": len(ids), "trained": int(marks.sum()), "pieces": pieces}
+        )
+    return shown + [
+        {"id": one.id, "unusable": f"{one.reason}: {one.detail}"} for one in rendered.unusable
+    ]
 
 
 def check_usable(rendered: Rendered, max_length: int, max_bad_fraction: float, out: Path) -> None:

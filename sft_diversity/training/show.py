@@ -1,11 +1,11 @@
-"""What `schedule` shows people."""
+"""What `schedule` and `finetune` show people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sft_diversity.core.show import columns
+from sft_diversity.core.show import columns, plain_figures
 
 
 def scheduled(result: dict[str, Any]) -> str:
@@ -26,6 +26,23 @@ def scheduled(result: dict[str, Any]) -> str:
             f"1/(1 + √(φ/2)) = {result['mean_law']:.3f}, half height after {result['half_law']:.1%}"
         )
     return "\n".join([*lines, *([result["out"]] if "out" in result else [])])
+
+
+def finetuned(result: dict[str, Any]) -> str:
+    """Return the figures of a run, or samples with what is trained between ⟦ and ⟧."""
+    if "masks" not in result:
+        return plain_figures(result)
+    lines = []
+    for sample in result["masks"]:
+        if "unusable" in sample:
+            lines += [f"{sample['id']}: left out, {sample['unusable']}", ""]
+            continue
+        lines.append(
+            f"{sample['id']}: {sample['trained']:,} of {sample['tokens']:,} tokens trained"
+        )
+        pieces = (f"⟦{text}⟧" if trained else text for text, trained in sample["pieces"])
+        lines += ["".join(pieces), ""]
+    return "\n".join(lines).rstrip()
 
 
 def _bars(rates: Sequence[float], highest: float, width: int = 40) -> str:

@@ -17,7 +17,7 @@ from sft_diversity.training import checkpoints, course, optimizers, output, repo
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import BASES, load_right_padding_tokenizer
 
-VERSION = 5
+VERSION = 6
 
 
 #: Options that change where or how fast, but not what is made.
@@ -127,6 +127,21 @@ def finetune(
         )
 
     return crew.by_leader(finish)
+
+
+def show_masks(subset: Path, config: FinetuneConfig, count: int) -> list[dict[str, Any]]:
+    """Return the first `count` samples as they would be trained on; see `samples.marked_samples`.
+
+    Nothing is trained or written.
+    """
+    base = BASES.find(config.model, config.revision)
+    tokenizer = load_right_padding_tokenizer(base)
+    chat.ensure_template(tokenizer)
+    source = samples.find_samples(subset)
+    rendered = samples.render_samples(
+        source, tokenizer, config.max_length, config.on_truncation, count
+    )
+    return samples.marked_samples(rendered, tokenizer)
 
 
 def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:

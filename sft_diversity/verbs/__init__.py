@@ -100,7 +100,7 @@ _ROWS = (
     ),
     Verb(
         "finetune", "Fine-tune a model on a subset: TRL, AdamW or LION, the UBA schedule.",
-        "verbs.training:finetune", _FIGURES, "training.config:FinetuneConfig",
+        "verbs.training:finetune", "training.show:finetuned", "training.config:FinetuneConfig",
     ),
     Verb(
         "score",

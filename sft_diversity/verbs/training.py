@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sft_diversity.core import folder
+from sft_diversity.core.errors import UsageError
 from sft_diversity.core.progress import say
 from sft_diversity.fitting import stage as fitting
 from sft_diversity.fitting.config import FitConfig
@@ -16,7 +17,7 @@ from sft_diversity.stages import store
 from sft_diversity.training import curves
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.verbs.options import WORK, ConfigFile, DryRun, Out, Phases, Work
+from sft_diversity.verbs.options import WORK, ConfigFile, DryRun, Out, OutOrNone, Phases, Work
 from sft_diversity.verbs.results import Result, made, options_from
 
 
@@ -37,7 +38,11 @@ def schedule(
 def finetune(
     subset: Annotated[str | Path, typer.Argument(help="A subset, corpus or exported folder.")],
     *,
-    out: Out,
+    out: OutOrNone = None,
+    show_masks: Annotated[
+        int | None,
+        typer.Option(min=1, help="Show what is trained of so many samples, train nothing."),
+    ] = None,
     phases: Phases = None,
     report_to: Annotated[
         list[str] | None, typer.Option(help="trackio, tensorboard or wandb; repeat for several.")
@@ -49,6 +54,10 @@ def finetune(
     """Fine-tune a model on a subset; options are those of `FinetuneConfig`."""
     options |= {"phases": phases, "report_to": report_to}
     asked = options_from(FinetuneConfig, config, options)
+    if show_masks is not None:
+        return {"masks": finetuning.show_masks(Path(subset), asked, show_masks)}
+    if out is None:
+        raise UsageError("finetune: name the folder to write with --out")
     if dry_run:
         step = finetuning.plan(Path(subset), Path(out), asked)
         return {"plan": [{"state": "cached" if step["cached"] else "to do", **step}]}
