@@ -172,6 +172,7 @@ def select(
     quality: str | Sequence[float] | npt.NDArray[Any] | None = None,
     quality_floor: float = 25.0,
     kinds: Sequence[Sequence[str]] | sp.csr_matrix | sp.csr_array | None = None,
+    embeddings: str | Path | npt.NDArray[Any] | None = None,
     tokenizer: Any = None,
     encoder: str | None = None,
     ingest: Mapping[str, Any] | None = None,
@@ -196,6 +197,10 @@ def select(
         Higher is better; the worst `quality_floor` percent are not picked.
     kinds : list of tags a row, or CSR matrix, shape (rows, kinds)
         Kinds of your own, for strategy `own`.
+    embeddings : array, shape (rows, d), or a .npy or .parquet file
+        Vectors of your own, for macro strategies, `k-center`, `facility-location` and `deita`: a
+        row each of the data (of a path: of the one file that it is), or in Parquet columns `id` and
+        `embedding`. They are made unit vectors, kept as float16.
     tokenizer : str, Path, or a tokenizer of transformers or tokenizers
         Of the model to be trained; default: that of the packaged base model.
     ingest : mapping
@@ -236,6 +241,7 @@ def select(
         "quality": quality if quality is None or isinstance(quality, str) else _MADE_QUALITY,
         "kinds_column": None if kinds is None else _KINDS,
         "tokenizer": memory.tokenizer_at(tokenizer, root), "encoder": encoder,
+        "embeddings": memory.vectors_at(embeddings, data, root),
         "ingest": None if ingest is None else dict(ingest), **options,
     }  # fmt: skip
     in_memory = not isinstance(data, str | Path)
@@ -249,6 +255,11 @@ def select(
     with quiet(not verbose):
         check(kept, [config])
         corpus = corpus_of(kept, [source, *more], config.ingest, least=size)
+        array = embeddings is not None and not isinstance(embeddings, str | Path)
+        if array and in_memory and "id" in memory.names(data):  # samples, of other files' rows
+            places = corpora.read(corpus.path, ["id", "source_row"])
+            at = memory.vectors_by_id(str(config.embeddings), places, data, root)
+            config = config.model_copy(update={"embeddings": at})
         check(kept, [config], corpus)
         made = kept.get(STAGE, config, corpus, out=None if out is None else Path(out)).path
     samples = Subset(made).to_arrow().select(["id", "source_row"])

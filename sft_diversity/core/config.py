@@ -22,6 +22,10 @@ _MAX_CONFIG_BYTES = 4 << 20
 
 # What options of several stages say of themselves.
 ENCODER = "sentence encoder: folder or Hub id; default: the packaged MiniLM"
+EMBEDDINGS = (
+    "vectors of your own in the encoder's place: .npy in the order of the source file's rows, or "
+    ".parquet with columns id and embedding"
+)
 TOKENIZER = "of the model to be trained: folder, tokenizer.json or Hub id; default: tiny-base's"
 BAND = (
     "micro: samples that may hold a token type, LOW:HIGH; default: auto, 10:500 or wider where "

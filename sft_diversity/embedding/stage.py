@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import extras, folder, machine, parquet, parts, progress, schema
 from sft_diversity.core import vectors as core_vectors
-from sft_diversity.core.config import Config
+from sft_diversity.core.config import EMBEDDINGS, Config
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.core.hashing import content_key
+from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.core.models import PACKAGED, ModelFolder
-from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit, no_cost
 from sft_diversity.embedding import batches, pool
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Backend, Encoder, Placement
 from sft_diversity.embedding.encoders import ENCODERS
+from sft_diversity.embedding.own import own_vectors
 
 VERSION = 1
 # rough, for plans only: tokens a second and worker with the packaged encoder
@@ -41,6 +42,7 @@ class EmbedConfig(Config):
     revision: str | None = Field(
         default=None, description="branch, tag or commit of a Hub encoder; recorded as a commit"
     )
+    embeddings: str | None = Field(default=None, description=EMBEDDINGS)
     components: tuple[corpora.Component, ...] = Field(
         default=corpora.COMPONENTS, min_length=1, description="which components to embed"
     )
@@ -57,6 +59,13 @@ class EmbedConfig(Config):
     workers: int | None = Field(
         default=None, ge=1, description="cores or GPUs to use; default: all; changes no result"
     )
+
+    @model_validator(mode="after")
+    def _one_maker(self) -> EmbedConfig:
+        encoding = self.encoder != PACKAGED or self.revision or self.prompt_name
+        if self.embeddings is not None and encoding:
+            raise ValueError("embeddings stand in the place of an encoder; leave one out")
+        return self
 
 
 def place_encoder(config: EmbedConfig) -> Placement:
@@ -94,7 +103,15 @@ def check_encoder(config: EmbedConfig) -> Placement:
 
 
 def needs(config: EmbedConfig, ask: Ask) -> None:
-    """Read the corpus, and an encoder that is there, or will be fetched when it is first used."""
+    """Read the corpus, and an encoder that is there, or will be fetched when it is first used.
+
+    Own vectors stand in its place, known by their file's content.
+    """
+    if config.embeddings is not None:
+        own_vectors(Path(config.embeddings), read=False)
+        if ask.corpus().there:
+            ask.key("embeddings", file_key(Path(config.embeddings)))
+        return
     placement = check_encoder(config)
     ask.resolve(precision=placement.precision)
     if ask.corpus().there:
@@ -121,7 +138,11 @@ def embed_slices(job: Job[EmbedConfig]) -> None:
     has embedded is not embedded again. A kill loses the texts in flight, about a minute of each
     worker. Time is that of the encoder, some 2 · parameters operations a token.
     """
-    left, config, placement = job.left(), job.config, place_encoder(job.config)
+    left, config = job.left(), job.config
+    if config.embeddings is not None:
+        _write_own(job, config.embeddings)
+        return
+    placement = place_encoder(config)
     job.run |= {"device": placement.device, "workers": placement.workers, "texts_embedded": 0}
     if not left:
         return
@@ -135,6 +156,18 @@ def embed_slices(job: Job[EmbedConfig]) -> None:
         for component in config.components:
             vectors, cut = cache.get(caches.text_keys(table[component].to_pylist()))
             job.write_table(_file(component, unit.what), _table(table["id"], vectors, cut))
+
+
+def _write_own(job: Job[EmbedConfig], embeddings: str) -> None:
+    """Write the vectors of each slice out of a file; every component has the same."""
+    if not job.left():
+        return
+    given = own_vectors(Path(embeddings))
+    for unit, vectors in given.by_unit(job.corpus, job.units, job.todo()):
+        ids = unit.what.read(["id"])["id"]
+        for component in job.config.components:
+            name = _file(component, unit.what)
+            job.write_table(name, _table(ids, vectors, np.zeros(len(ids), np.bool_)))
 
 
 def join(job: Job[EmbedConfig]) -> Result:
@@ -154,16 +187,20 @@ def join(job: Job[EmbedConfig]) -> Result:
     rows = max(told["rows"] for told in figures.values())
     if not rows:
         raise DataError("embed: the corpus has no rows; look at what ingest dropped")
-    encoder = ENCODERS.find(config.encoder, config.revision)
+    encoder = _made_by(config)
     return Result(
         rows=folder.rows_account(rows, rows, {}),
-        figures={
-            "dim": dim,
-            "components": figures,
-            "encoder": identity(config, encoder, place_encoder(config)),
-        },
-        recipe=recipe(encoder),
+        figures={"dim": dim, "components": figures, "encoder": encoder},
+        recipe={} if encoder["commit"] is None else {"revision": encoder["commit"]},
     )
+
+
+def _made_by(config: EmbedConfig) -> dict[str, Any]:
+    """Return what a manifest says of the encoder, or of the file of own vectors."""
+    if config.embeddings is not None:
+        own = Path(config.embeddings)
+        return {"name": own.name, "revision": file_key(own), "commit": None}
+    return identity(config, ENCODERS.find(config.encoder, config.revision), place_encoder(config))
 
 
 def recipe(encoder: ModelFolder) -> dict[str, str]:
@@ -184,6 +221,8 @@ def _table(
 
 
 def _options(config: EmbedConfig) -> dict[str, Any]:
+    if config.embeddings is not None:
+        return {"components": list(config.components)}
     return {
         "components": list(config.components),
         "precision": config.precision,  # as it is resolved, see `needs`
@@ -194,6 +233,8 @@ def _options(config: EmbedConfig) -> dict[str, Any]:
 
 def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
     """Return what embedding would take, and on what."""
+    if config.embeddings is not None:
+        return {"embeddings": Path(config.embeddings).name, **no_cost(config, ask)}
     placement, corpus = place_encoder(config), ask.inputs["corpus"]
     said: dict[str, Any] = {
         "encoder": config.encoder,

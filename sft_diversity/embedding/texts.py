@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from sft_diversity.core import vectors as core_vectors
+from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.stage import Tool
 from sft_diversity.core.vectors import Vectors
@@ -32,6 +33,8 @@ def text_encoder(config: EmbedConfig, dry: bool = False) -> Tool:
     The key changes with whatever changes the vectors. A text's vector does not depend on the texts
     it comes with, nor on the number of workers.
     """
+    if config.embeddings is not None:
+        raise UsageError("embed: own embeddings hold no other texts; name an encoder (--encoder)")
     placement = place_encoder(config)
     encoder = (ENCODERS.at_hand if dry else ENCODERS.find)(config.encoder, config.revision)
     if encoder is None:

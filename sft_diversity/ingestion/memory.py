@@ -147,6 +147,59 @@ def ids_at(given: str | Sequence[str] | None, root: Path) -> str | None:
     return str(kept_as("".join(f"{id}\n" for id in given).encode(), "ids.txt", root))
 
 
+def vectors_at(given: Any, data: Any, root: Path) -> str | None:
+    """Return a file of vectors; an array, a row each of the data or of a path's file, is written.
+
+    Raises
+    ------
+    UsageError
+        If it is no matrix of numbers, or the data has not as many rows.
+    """
+    if given is None or isinstance(given, str | Path):
+        return None if given is None else str(given)
+    try:
+        array = np.ascontiguousarray(given)
+    except ValueError:  # rows of several lengths
+        array = np.empty(0, object)
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise UsageError(
+            f"select: embeddings are of shape {array.shape} and type {array.dtype}; give an array "
+            "of numbers of shape (rows, dimensions), or a file"
+        )
+    if not isinstance(data, str | Path) and len(array) != len(data):
+        raise UsageError(
+            f"select: embeddings has {len(array):,} rows and data {len(data):,}; give one each"
+        )
+    return str(_file_of(array, [str(array.dtype), str(array.shape)], "embeddings.npy", root))
+
+
+def vectors_by_id(at: str, samples: pa.Table, data: Any, root: Path) -> str:
+    """Return a file of the vectors of samples by their ids, out of one in the data's order."""
+    array = np.load(at, mmap_mode="r", allow_pickle=False)[rows_of(samples, data)]
+    ids = samples["id"].to_pylist()
+    return str(_file_of(array, ids, "embeddings.parquet", root, samples["id"]))
+
+
+def _file_of(
+    array: npt.NDArray[Any], facts: Sequence[str], name: str, root: Path, ids: Any = None
+) -> Path:
+    """Write vectors under a hash of them and the facts, if they are not there."""
+    hashed = _Hashed()
+    hashed.write("\n".join(facts).encode())
+    hashed.write(array.data)
+    path = root / FOLDER / hashed.key / name
+    if not path.exists():
+        with _writing(path) as scratch:
+            if ids is None:
+                with scratch.open("wb") as handle:
+                    np.save(handle, array, allow_pickle=False)
+            else:
+                flat = pa.array(array.reshape(-1))
+                lists = pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+                pq.write_table(pa.table({"id": ids, "embedding": lists}), scratch)
+    return path
+
+
 def tokenizer_at(given: Any, root: Path) -> str | None:
     """Return where a tokenizer is; one in memory is written as `tokenizer.json`."""
     if given is None or isinstance(given, str | Path):

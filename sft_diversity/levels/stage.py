@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence
-from sft_diversity.core.config import BAND, ENCODER, TOKENIZER, Config
+from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
 from sft_diversity.levels.base import PARTS, VERSION, Level
@@ -62,6 +62,7 @@ class IndexConfig(Config):
     band: str | None = Field(default=None, description=BAND)  # a name for micro.band
     tokenizer: str | None = Field(default=None, description=TOKENIZER)
     encoder: str | None = Field(default=None, description=ENCODER)
+    embeddings: str | None = Field(default=None, description=EMBEDDINGS)
     embed: dict[str, Any] = Field(default={}, description="further options of `embed`")
 
     @model_validator(mode="before")
@@ -73,6 +74,12 @@ class IndexConfig(Config):
         if not str(options.get("strategy", "micro-response")).startswith("micro-"):
             raise ValueError("band works with a micro strategy only")
         return options | {"micro": {**dict(options.get("micro", {})), "band": given["band"]}}
+
+    @model_validator(mode="after")
+    def _embeddings_of_macro(self) -> IndexConfig:
+        if self.embeddings is not None and self.level != "macro":
+            raise ValueError("embeddings work with a macro strategy only")
+        return self
 
     @property
     def level(self) -> str:
@@ -87,7 +94,8 @@ class IndexConfig(Config):
     @property
     def encoding(self) -> dict[str, Any]:
         """Options of the encoder that macro and meso read."""
-        return self.embed | ({"encoder": self.encoder} if self.encoder is not None else {})
+        named = {"encoder": self.encoder, "embeddings": self.embeddings}
+        return self.embed | {name: value for name, value in named.items() if value is not None}
 
 
 def needs(config: IndexConfig, ask: Ask) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from sft_diversity.core.config import BAND, ENCODER, TOKENIZER, Config
+from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.errors import DataError
 
@@ -20,8 +20,8 @@ CORPUS, ELIGIBLE = "corpus", "eligible"
 NAMED = ("match_length", "must_include", "exclude")
 #: What a subset is made of, not how it is chosen.
 MADE_OF = (
-    "band", "tokenizer", "encoder", "kinds_column", "ingest", "embed", "index", "judge",
-    "made_from",
+    "band", "tokenizer", "encoder", "embeddings", "kinds_column", "ingest", "embed", "index",
+    "judge", "made_from",
 )  # fmt: skip
 LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max_per_kind
 
@@ -140,6 +140,7 @@ class SelectConfig(LimitOptions):
     band: str | None = Field(default=None, description=BAND)
     tokenizer: str | None = Field(default=None, description=TOKENIZER)
     encoder: str | None = Field(default=None, description=ENCODER)
+    embeddings: str | None = Field(default=None, description=EMBEDDINGS)
     kinds_column: str | None = Field(
         default=None, description="own: column of the source that names the kinds of each sample"
     )
@@ -170,6 +171,8 @@ class SelectConfig(LimitOptions):
             raise ValueError("objective entropy works with a micro strategy only")
         if self.max_per_kind is not None and (baseline or self.objective == "entropy"):
             raise ValueError("max_per_kind works with objective kinds of a level only")
+        if self.embeddings is not None and not self.reads_embeddings:
+            raise ValueError("embeddings work with a macro strategy or one of embeddings only")
         if (self.strategy == "own") != bool(self.kinds_column or self.index.get("own")):
             raise ValueError("kinds_column and strategy own go together")
         if self.no_kind == "fill" and not self.needs_incidence:
@@ -199,9 +202,15 @@ class SelectConfig(LimitOptions):
         return self.strategy in EMBEDDED
 
     @property
+    def reads_embeddings(self) -> bool:
+        """Whether the choice reads the embeddings of `component`, or clusters of them."""
+        return self.needs_embeddings or self.strategy.startswith("macro-")
+
+    @property
     def index_options(self) -> dict[str, Any]:
         """The options of `index`, with those that are named here."""
-        named = {"tokenizer": self.tokenizer, "encoder": self.encoder, "embed": self.embed}
+        named = {name: getattr(self, name) for name in ("tokenizer", "encoder", "embeddings")}
+        named |= {"embed": self.embed}
         named |= {"band": self.band} if self.reads_band else {}
         named |= {"own": {"column": self.kinds_column}} if self.kinds_column else {}
         given = {name: value for name, value in named.items() if value not in (None, {})}
@@ -210,7 +219,8 @@ class SelectConfig(LimitOptions):
     @property
     def embed_options(self) -> dict[str, Any]:
         """The options of `embed`, for strategies that read embeddings."""
-        given = {} if self.encoder is None else {"encoder": self.encoder}
+        named = {"encoder": self.encoder, "embeddings": self.embeddings}
+        given = {name: value for name, value in named.items() if value is not None}
         return self.embed | given | {"components": (self.component,)}
 
     @property

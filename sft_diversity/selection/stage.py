@@ -143,8 +143,9 @@ def _recipe(job: Job[SelectConfig]) -> dict[str, Any]:
     said = {name: own[name] for name in ("strategy", "size")} | own
     fields = SelectConfig.model_fields
     said = {n: v for n, v in said.items() if v is not None or fields[n].default is not None}
-    if config.tokenizer is not None:
-        said["tokenizer"] = config.tokenizer
+    for name in ("tokenizer", "embeddings"):
+        if getattr(config, name) is not None:
+            said[name] = getattr(config, name)
     made = {
         role: lineage.entry(folder.read_manifest(one.path))
         for role, one in job.inputs.items()
@@ -180,9 +181,11 @@ def _encoder_recipe(
     encoder: str | None, options: Mapping[str, Any], made: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return encoder and options of `embed`, with the precision and commit that they came to."""
+    given = {name: value for name, value in options.items() if name != "workers"}
+    if "embeddings" in made["inputs"]:  # no encoder had a part in it
+        return {"embed": given} if given else {}
     resolved = {name: value for name, value in made["config"].items() if name != "components"}
     resolved |= made.get("recipe", {})
-    given = {name: value for name, value in options.items() if name != "workers"}
     return {"encoder": encoder or "packaged", "embed": {**given, **resolved}}
 
 
