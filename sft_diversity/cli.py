@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -109,6 +110,16 @@ def run_command(
     runpy.run_path(str(path))["main"](context.args)
 
 
+#: What helps, by what the machine says; else it is one of many.
+_WAYS_OUT: dict[int | None, str] = {
+    errno.ENAMETOOLONG: "name another file or folder",
+    errno.ENOTDIR: "a file lies where a folder should; name another",
+    errno.EISDIR: "a folder lies where a file should; name another",
+    errno.ELOOP: "its links lead in a circle; name another",
+    errno.EMFILE: "raise `ulimit -n`",
+}
+
+
 def main() -> None:
     """Run the command line; what is no bug of ours becomes one line and an exit code."""
     stopping.install()
@@ -126,7 +137,8 @@ def main() -> None:
         _fail(f"memory ran out{why}; free some, or ask for less at a time", 1)
     except OSError as fault:  # the machine's doing, wherever it was met
         place = "" if fault.filename is None else f"{os.fsdecode(fault.filename)}: "
-        _fail(f"{place}{fault.strerror or fault}; free space or rights, or a file gone?", 1)
+        way_out = _WAYS_OUT.get(fault.errno, "free space or rights, or a file gone?")
+        _fail(f"{place}{fault.strerror or fault}; {way_out}", 1)
 
 
 def _none_empty(words: list[str]) -> None:

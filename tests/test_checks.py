@@ -74,7 +74,7 @@ REFUSED = [
     ({"must_include": "nosuch"}, UsageError, "must-include: nosuch is not there; give a subset"),
     ({"exclude": "nosuch"}, UsageError, "exclude: nosuch is not there"),
     ({"match_length": "nosuch"}, UsageError, "match-length: nosuch is not there"),
-    ({"must_include": "file"}, DataError, "file has 1 samples that are not in this corpus"),
+    ({"must_include": "file"}, DataError, r"file has 1 ids that .* this corpus \('"),
     ({"quality": "colour"}, UsageError, "no column 'colour'; known: id, source"),
     ({"quota": "source=c:1"}, DataError, "source is never 'c'; it is a, b"),
     ({"quota": "source"}, UsageError, "must be COLUMN=corpus, COLUMN=eligible or COLUMN="),

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from sft_diversity.core.errors import UsageError
 
 _MAX_CONFIG_BYTES = 4 << 20
+_MAX_REPEATED = 100_000  # values of a file whose aliases are written out
 
 
 # What options of several stages say of themselves.
@@ -36,7 +37,7 @@ BAND = (
 class Config(BaseModel):
     """Base of every stage's config: unknown keys are refused, values never change.
 
-    Numbers are finite, and `true` is none.
+    Numbers are finite, and `true` is none. No text is empty, but where that is the default.
     """
 
     model_config = ConfigDict(
@@ -45,12 +46,16 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_truth(cls, values: Any) -> Any:
-        """Refuse truth values where the field takes none: pydantic makes 1 of `true`."""
+    def _no_truth_nor_nothing(cls, values: Any) -> Any:
+        """Refuse truth values where the field takes none (pydantic makes 1 of `true`), and ""."""
         for name, value in values.items() if isinstance(values, dict) else ():
-            field = cls.model_fields.get(name) if isinstance(value, bool) else None
-            if field is not None and not _takes_truth(field.annotation):
+            field = cls.model_fields.get(name) if value == "" or isinstance(value, bool) else None
+            if field is None:
+                continue
+            if isinstance(value, bool) and not _takes_truth(field.annotation):
                 raise ValueError(f"`{name}` is {str(value).lower()}, which it cannot be")
+            if value == "" and field.default != "":
+                raise ValueError(f"`{name}` is empty; give a value, or leave it out")
         return values
 
 
@@ -108,20 +113,56 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except ValueError as fault:  # of the path
         raise UsageError(f"config {path}: {fault}") from None
     try:
-        loaded = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  (safe)
+        loaded = _loaded(text)
     except RecursionError:
         raise UsageError(f"config {path}: not valid YAML: nested too deep") from None
     except yaml.YAMLError as fault:
         reason = " ".join(str(fault).split())
         raise UsageError(f"config {path}: not valid YAML: {reason:.500}") from None
     except Exception as fault:  # whatever Python makes of a 13th month, or of !!int before a word
-        why = f"a date, number or tagged value that is none ({fault})"
+        why = f"a date, number or tagged value that is none ({_plainly(fault)})"
         raise UsageError(f"config {path}: not valid YAML: {why:.500}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise UsageError(f"config {path}: must be a mapping of option names to values")
     return loaded
+
+
+def _loaded(text: str) -> Any:
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        known: dict[int, int] = {}
+        if _size(node, known) > max(_MAX_REPEATED, len(known)):
+            raise yaml.YAMLError(f"its aliases repeat it to more than {_MAX_REPEATED:,} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node holds, each alias written out; `known` has those met before.
+
+    YAML makes one object of a node and its aliases; whoever walks over it meets it every time.
+    """
+    before = known.get(id(node))
+    if before is not None:  # an alias; one of itself never ends
+        return before
+    known[id(node)] = _MAX_REPEATED + 1
+    pairs = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+    inner = [] if isinstance(node, yaml.ScalarNode) else [_size(one, known) for one in pairs]
+    known[id(node)] = 1 + sum(inner)
+    return known[id(node)]
+
+
+def _plainly(fault: Exception) -> str:
+    """Say what Python says of a value, but for its own ways out."""
+    if "integer string conversion" in str(fault):
+        return "a whole number of more than 4,300 digits"
+    return str(fault)
 
 
 def build(

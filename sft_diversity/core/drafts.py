@@ -209,6 +209,8 @@ def check_out(out: Path, stage: str, sources: Iterable[str | Path] = ()) -> None
 
 def _check_place(out: Path, stage: str, sources: Iterable[str | Path]) -> None:
     way_out = "name another folder or remove it"
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"{stage}: {out} is a link to nothing; {way_out}")
     if out.exists() and folder.stage_of(out) != stage and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{stage}: {out} exists and is no output of `{stage}`; {way_out}")
     real = out.resolve()
@@ -249,6 +251,8 @@ def open_draft(out: Path, work: Work, *, keep_partial: bool = True) -> Draft:
         If the folder cannot be made.
     """
     check_out(out, work.stage)
+    if out.is_symlink():  # the folder takes another's place there, and the link stays
+        out = out.resolve()
     if not _old(out).exists() and (found := _reused(out, work)):
         return found  # no lock: it may lie where nothing can be written
     try:

@@ -141,9 +141,11 @@ def _values(name: str, given: Any, rows: int) -> list[Any]:
 
 
 def ids_at(given: str | Sequence[str] | None, root: Path) -> str | None:
-    """Return a file of ids; ids in memory are written to one."""
+    """Return a file of ids; ids in memory are written to one, none to none."""
     if given is None or isinstance(given, str | Path):
         return None if given is None else str(given)
+    if not len(given):
+        return None
     return str(kept_as("".join(f"{id}\n" for id in given).encode(), "ids.txt", root))
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sft_diversity.core import folder
+from sft_diversity.core.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -243,9 +246,21 @@ def _mark(name: str, attributes: dict[str, str], inner: str = "") -> Markup:
 # ---- for papers
 
 
+def _check_epoch() -> None:
+    """Refuse a wrong SOURCE_DATE_EPOCH, which matplotlib reads for a PDF that has no date."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        datetime.fromtimestamp(int(epoch or 0), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"report: SOURCE_DATE_EPOCH is {epoch!r}: must be whole seconds since 1970; unset it"
+        ) from None
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure to `path`, whole or not at all; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
+    _check_epoch()
     times = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
     with folder.replacing(path, "report") as scratch:
         figure.savefig(scratch, format=kind, dpi=300, metadata=times)

@@ -29,6 +29,7 @@ from sft_diversity.selection.quotas import (
     parse_quota,
 )
 
+_NAMED = 3  # ids that an error names
 _IDS = "a subset folder, a Parquet file with a column `id`, or a text file with an id a line"
 _MADE_LATER = ("length", *JUDGED)  # qualities that are no columns of the corpus
 _MEAN_WITHIN = 0.01  # of the reference's mean length, under a length match
@@ -125,19 +126,32 @@ def ids_named(named: str, option: str) -> pa.Array | pa.ChunkedArray:
             return pq.read_table(place, columns=["id"])["id"].cast(pa.string())
         if place.is_file():
             lines = place.read_text("utf-8").split("\n")
-            return pa.array([line.strip() for line in lines if line.strip()], pa.string())
+            ids = pa.array([line.strip() for line in lines if line.strip()], pa.string())
+            if not len(ids):
+                raise UsageError(f"select: {option}: {place} is empty; give {_IDS}")
+            return ids
     except (KeyError, UnicodeDecodeError, pa.ArrowException):
         raise UsageError(f"select: {option}: {place} holds no ids; give {_IDS}") from None
     raise UsageError(f"select: {option}: {place} is not there; give {_IDS}")
 
 
-def rows_named(named: str, ids: pa.Array, option: str, *, strict: bool) -> Rows:
-    """Return the rows of `ids` that are named, each once; `strict` refuses what is not there."""
-    places = pc.index_in(ids_named(named, option), value_set=ids)
-    if strict and places.null_count:
+def rows_named(named: str, ids: pa.Array, option: str) -> Rows:
+    """Return the rows of `ids` that are named, each once.
+
+    Raises
+    ------
+    DataError
+        If an id is not there. What is not to be picked may lack some, where it is a subset: the
+        corpus may have been cleaned since.
+    """
+    wanted = ids_named(named, option)
+    places = pc.index_in(wanted, value_set=ids)
+    some_lack = option == "exclude" and Path(named).is_dir() and places.null_count < len(places)
+    if places.null_count and not some_lack:
+        unknown = wanted.filter(places.is_null()).slice(0, _NAMED).to_pylist()
         raise DataError(
-            f"select: {option}: {named} has {places.null_count:,} samples that are not in this "
-            "corpus; use ids of the same corpus"
+            f"select: {option}: {named} has {places.null_count:,} ids that are not in this corpus "
+            f"({', '.join(f'{one!r:.80}' for one in unknown)}); use ids of the same corpus"
         )
     rows = places.drop_null().to_numpy().astype(np.int64)
     _, first = np.unique(rows, return_index=True)
@@ -194,7 +208,7 @@ def check_constraints(asked: LimitOptions, corpus: Path | None = None) -> None:
             "raise the size"
         )
     if "match_length" in files:
-        rows_named(str(asked.match_length), ids, "match-length", strict=True)
+        rows_named(str(asked.match_length), ids, "match-length")
     for column, shares in quotas:
         column_factor(column, columns.texts(column), shares, rows)
 
@@ -211,7 +225,7 @@ def make_eligible(columns: CorpusColumns, asked: LimitOptions) -> Eligible:
     mask, out, kept = np.ones(n, np.bool_), NO_ROWS, NO_ROWS
     dropped: dict[str, int] = {}
     if asked.exclude is not None:
-        out = rows_named(asked.exclude, columns.ids, "exclude", strict=False)
+        out = rows_named(asked.exclude, columns.ids, "exclude")
         mask[out] = False
         dropped["excluded"] = len(out)
     quality = None
@@ -223,7 +237,7 @@ def make_eligible(columns: CorpusColumns, asked: LimitOptions) -> Eligible:
         dropped["below_quality"] = int((mask & ~good).sum())
         mask = good
     if asked.must_include is not None:
-        kept = rows_named(asked.must_include, columns.ids, "must-include", strict=True)
+        kept = rows_named(asked.must_include, columns.ids, "must-include")
         both = np.isin(kept, out).sum()
         if both:
             raise UsageError(
@@ -283,7 +297,7 @@ def _reference(columns: CorpusColumns, named: str, rows: Rows) -> Rows:
         return np.arange(len(columns.ids))
     if named == ELIGIBLE:
         return rows
-    return rows_named(named, columns.ids, "match-length", strict=True)
+    return rows_named(named, columns.ids, "match-length")
 
 
 def achieved(

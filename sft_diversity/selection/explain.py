@@ -288,7 +288,7 @@ def diff_mixes(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, li
 def _open(subset: Path, found: Mapping[str, Path]) -> _Subset:
     manifest = folder.read_manifest(subset, STAGE)
     ids = corpora.ids(found["corpus"])
-    picks = rows_named(str(subset), ids, "subset", strict=True)
+    picks = rows_named(str(subset), ids, "subset")
     if "incidence" in found:
         place = found["incidence"]
         names = parquet.read(place / "kinds.parquet", ["kind"])["kind"].to_pylist()

@@ -19,6 +19,7 @@ STRATEGIES = tuple(
     for component in ("instruction", "response")
 )
 AXES = ("strategy", "size", "diversity", "seed", "fill", "objective")
+_EXAMPLE = '"diversity=0,50,100 seed=0,1"'
 _SHORT = {"size": "n", "diversity": "d", "seed": "s"}
 
 Cell = dict[str, Any]
@@ -42,13 +43,19 @@ def parse_grid(grid: str | Mapping[str, Any]) -> dict[str, list[Any]]:
     if isinstance(grid, str):
         pieces = [piece.partition("=") for piece in grid.replace(";", " ").split()]
         given = [(name, values.split(",")) for name, _, values in pieces]
-    else:
+    elif isinstance(grid, Mapping):
         given = [(k, v if isinstance(v, list) else [v]) for k, v in grid.items()]
+    else:
+        raise UsageError(f"select: grid is {grid!r:.80}: name axes with values, as {_EXAMPLE}")
+    if not given:
+        raise UsageError(f"select: grid is empty: name axes with values, as {_EXAMPLE}")
     for name, values in given:
         if name not in AXES:
             raise UsageError(f"select: grid axis {name!r} is unknown; known: {', '.join(AXES)}")
         if name == "strategy":
             values = [s for v in values for s in (STRATEGIES if v == "all" else (v,))]
+        if not all(isinstance(value, str | int | float) for value in values):
+            raise UsageError(f"select: grid axis {name} takes numbers and words alone")
         values = [number_or_text(value) for value in values if value != ""]
         if name in axes or not values or len(set(values)) < len(values):
             raise UsageError(

@@ -18,6 +18,7 @@ from sft_diversity.selection.problem import Quotas
 
 #: In the place of a subset or of shares: as in the whole corpus, as in what may be picked.
 BINS = 10
+_WHOLE_WITHIN = 0.01  # thirds may be written as 0.33
 _NAMED = 6  # groups that an error names
 #: Where the corpus's own shares cannot be met.
 _WAY_OUT = "{} holds to what may be picked, --no-kind fill picks more; or lower the size"
@@ -55,9 +56,7 @@ class Factor:
 def parse_quota(quota: str | None) -> list[tuple[str, str | dict[str, float]]]:
     """Return each column of `quota` with `corpus`, `eligible` or the shares of its values."""
     parsed: list[tuple[str, str | dict[str, float]]] = []
-    for part in (quota or "").split(";"):
-        if not part.strip():
-            continue
+    for part in () if quota is None else quota.strip().removesuffix(";").split(";"):
         column, equals, given = (piece.strip() for piece in part.partition("="))
         if not (column and equals and given):
             raise _bad_quota(part)
@@ -73,8 +72,12 @@ def parse_quota(quota: str | None) -> list[tuple[str, str | dict[str, float]]]:
                 raise _bad_quota(part) from None
             if not (colon and value and 0 <= shares[value] < np.inf):
                 raise _bad_quota(part)
-        if not sum(shares.values()) > 0:
-            raise _bad_quota(part)
+        whole = sum(shares.values())
+        if len(shares) < given.count(",") + 1 or abs(whole - 1) > _WHOLE_WITHIN:
+            raise UsageError(
+                f"select: quota: the shares of {column} add up to {whole:g}, each value named "
+                "once, but must add up to 1"
+            )
         parsed.append((column, shares))
     return parsed
 

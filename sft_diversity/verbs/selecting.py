@@ -76,7 +76,7 @@ def select(
     from sft_diversity.selection.constraints import rows_named
 
     ids = corpora.ids(corpus.path)
-    picks = {n: rows_named(str(Path(out) / n), ids, "grid", strict=True) for n in asked}
+    picks = {n: rows_named(str(Path(out) / n), ids, "grid") for n in asked}
     shared = grids.grid_overlaps(picks, cells) | {"samples": corpus.rows}
     return {"subsets": made, "overlap": shared, "out": str(out)} | seconds
 
@@ -165,8 +165,9 @@ def asked_for(
 ) -> tuple[dict[str, grids.Cell], dict[str, SelectConfig]]:
     """Return the cells of the grid and the options of each; without a grid one, named ""."""
     given = configs.read_yaml(Path(config)) if config else {}
-    in_file = given.pop("grid", {})
-    cells = grids.grid_cells(grids.parse_grid(options.pop("grid", None) or in_file))
+    in_file, grid = given.pop("grid", None), options.pop("grid", None)
+    grid = in_file if grid is None else grid
+    cells = grids.grid_cells({} if grid is None else grids.parse_grid(grid))
     set_here = {name: value for name, value in options.items() if value is not None}
     where = f"config {config}" if config else "options"
     asked = {

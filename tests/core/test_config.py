@@ -99,6 +99,9 @@ def test_empty_file_means_defaults(tmp_path):
         ("size: -0x" + "9" * 5_000, "`size` is a number of very many digits: .*greater than 0"),
         ("size: true", "`size` is true, which it cannot be"),
         ("share: .inf", "`share` is inf: Input should be a finite number"),
+        ("size: " + "9" * 5_000, "whole number of more than 4,300 digits"),
+        ("fill: ''", "`fill` is empty; give a value, or leave it out"),
+        ("sources: [{path: ''}]", "`sources.0`: `path` is empty"),
         ("size: [1]", r"`size` is \[1\]: Input should be a valid integer"),
     ],
 )
@@ -131,6 +134,38 @@ def test_of_many_faults_the_first_are_told_and_what_is_known_once(tmp_path):
         configs.load(write(tmp_path, "".join(f"key{i}: 1\n" for i in range(5_000))), Outer)
     assert str(caught.value).count("known:") == 1
     assert str(caught.value).endswith("; and 4,992 more")
+
+
+def bomb(levels, form="sources: {}"):
+    """Each level holds the one before nine times, by aliases: 9 to the power of the levels."""
+    lists = ["&a0 [x, x, x, x, x, x, x, x, x]"]
+    lists += [f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return form.format(f"[{', '.join(lists)}]")
+
+
+@pytest.mark.parametrize(
+    "text", [bomb(9), bomb(500), "size: &a [*a]", "fill: {<<: &a {b: *c}}\n",
+             bomb(9, "sources: 1\nfill: {}")],
+)  # fmt: skip
+def test_aliases_that_swell_are_refused_before_anything_walks_over_them(tmp_path, text):
+    with pytest.raises(UsageError, match="not valid YAML: "):
+        configs.load(write(tmp_path, text), Outer)
+
+
+def test_merged_mappings_do_not_swell_either(tmp_path):
+    maps = ["m0: &m0 {" + ", ".join(f"k{i}: 1" for i in range(9)) + "}"]
+    maps += [f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, 9)]
+    with pytest.raises(UsageError, match="aliases repeat it to more than 100,000 values"):
+        configs.read_yaml(write(tmp_path, "\n".join(maps)))
+
+
+def test_aliases_and_many_values_are_taken(tmp_path):
+    text = "fill: &f uniform\nsources:\n" + "".join(
+        f"- &s{i} {{path: *f, pair: {{a: {i}}}}}\n- *s{i}\n" for i in range(50)
+    )
+    loaded = configs.load(write(tmp_path, text), Outer)
+    assert [one.pair["a"] for one in loaded.sources] == [i // 2 for i in range(100)]
+    assert {one.path for one in loaded.sources} == {"uniform"}
 
 
 @pytest.mark.parametrize("name", ["pipe", "folder", "zero"])

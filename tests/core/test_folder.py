@@ -116,6 +116,25 @@ def test_nothing_is_written_into_a_finished_output_or_a_source_but_into_what_gro
     drafts.check_out(tmp_path / "raw" / "x", "demo")
 
 
+def test_an_output_behind_a_link_is_made_and_made_anew_where_the_link_leads(tmp_path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    for size in (3, 4, 5):
+        finish(link, Work("demo", 1, {"corpus": "abc"}, {"size": size}), f"text {size}")
+        assert link.readlink().name == "real"
+        assert verify(tmp_path / "real")["faults"] == []
+        assert (tmp_path / "real/data/a.txt").read_text() == f"text {size}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_no_output_is_made_at_a_link_to_nothing(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="link is a link to nothing; name another folder"):
+        open_draft(tmp_path / "link", WORK)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
 def test_a_place_that_cannot_be_written_to_is_refused_unless_it_is_there(tmp_path, monkeypatch):
     open_draft(tmp_path / "done", WORK).commit()
     (tmp_path / "file").write_text("mine")

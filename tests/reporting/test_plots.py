@@ -8,6 +8,7 @@ import re
 import pytest
 from PIL import Image
 
+from sft_diversity.core.errors import UsageError
 from sft_diversity.reporting import figures, plots, views
 from sft_diversity.reporting.page import number_text, page_html
 from tests.reporting.conftest import DATA
@@ -135,6 +136,16 @@ def test_equal_data_give_equal_figures_and_one_format_is_written_alone(pages, tm
             written.append([(place / name).read_bytes() for name in names])
         assert written[0] == written[1]
     assert names == ["lengths.png", "map-one.png"]
+
+
+@pytest.mark.parametrize("epoch", ["foo", "1.5", "9" * 30, "-" + "9" * 30])
+def test_a_wrong_time_of_the_environment_is_refused(tmp_path, monkeypatch, epoch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    with plots.drawing():
+        figure, _ = plots.one_plot("x", "y")
+        with pytest.raises(UsageError, match="must be whole seconds"):
+            plots.save_figure(figure, tmp_path / "x.pdf")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_that_differ_in_signs_alone_are_files_of_their_own(pages, tmp_path):

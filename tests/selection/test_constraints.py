@@ -46,14 +46,14 @@ def test_a_quota_as_in_the_corpus_keeps_the_mix_to_the_sample(place):
 
 
 def test_quotas_on_source_and_meta_hold_together(place):
-    _, rows = subset(place, "joined", quota="source=a:1,b:1; meta.lang=de:0.75,en:0.25")
+    _, rows = subset(place, "joined", quota="source=a:0.5,b:0.5; meta.lang=de:0.75,en:0.25")
     assert sum(row["source"] == "b" for row in rows) == SIZE / 2
     assert sum(json.loads(row["meta"])["lang"] == "de" for row in rows) == 0.75 * SIZE
 
 
 def test_a_length_match_holds_bins_and_mean(place):
 
-    made, rows = subset(place, "matched", match_length="corpus", quota="source=a:1,b:1")
+    made, rows = subset(place, "matched", match_length="corpus", quota="source=a:0.5,b:0.5")
     wanted, got = made["limits"]["tokens_wanted"], made["limits"]["tokens"]
     assert abs(got / wanted - 1) <= 0.01
     assert len({row["id"] for row in rows}) == SIZE
@@ -89,6 +89,13 @@ def test_a_quality_floor_drops_the_worst_and_what_has_no_score(place):
         ({"quota": "source"}, UsageError, "must be COLUMN=corpus, COLUMN=eligible or"),
         ({"quota": "source=a:x"}, UsageError, "must be COLUMN=corpus, COLUMN=eligible or"),
         ({"quota": "source=c:1"}, DataError, "source is never 'c'; it is a, b"),
+        ({"quota": "source=a:0.7,b:0.5"}, UsageError, "shares of source add up to 1.2"),
+        ({"quota": "source=a:0.7"}, UsageError, "shares of source add up to 0.7"),
+        ({"quota": "source=a:0.5,a:1"}, UsageError, "each value named once"),
+        ({"quota": ""}, UsageError, "`quota` is empty; give a value, or leave it out"),
+        ({"quota": " "}, UsageError, "quota is '' but must be COLUMN=corpus"),
+        ({"quota": ";"}, UsageError, "quota is '' but must be COLUMN=corpus"),
+        ({"size": True}, UsageError, "`size` is true, which it cannot be"),
         ({"quota": "colour=corpus"}, UsageError, "no column 'colour'; known: id, source"),
         ({"quota": "meta.colour=corpus"}, UsageError, "no sample has 'colour' in its meta"),
         ({"quota": "source=b:1", "size": 70}, DataError, "source b is to give 70 samples but"),
@@ -104,3 +111,42 @@ def test_what_cannot_be_held_is_one_line_with_the_way_out(place, options, fault,
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (place / "never").exists()
+
+
+@pytest.mark.parametrize("option", ["exclude", "must_include", "match_length"])
+@pytest.mark.parametrize(
+    ("text", "fault", "reason"),
+    [
+        ("nobody\n", DataError, r"ids\.txt has 1 ids that are not in this corpus \('nobody'\)"),
+        (" \n\n", UsageError, r"ids\.txt is empty; give a subset folder"),
+    ],
+)
+def test_ids_that_name_no_sample_are_refused(place, tmp_path, option, text, fault, reason):
+    ids = pq.read_table(next((place / "corpus/samples").glob("*.parquet")))["id"].to_pylist()
+    known = ids[0] + "\n" if text.strip() else ""
+    (tmp_path / "ids.txt").write_text(known + text, "utf-8")
+    with pytest.raises(fault, match=f"{option.replace('_', '-')}: .*{reason}"):
+        subset(place, "never", **{option: str(tmp_path / "ids.txt")})
+
+
+def test_of_a_subset_that_is_excluded_some_may_be_gone_but_not_all(place, tmp_path):
+    subset(place, "drawn", size=200)
+    rows = [json.loads(line) for line in (place / "a.jsonl").read_text("utf-8").splitlines()]
+    for name, kept in (("fewer", rows[::2]), ("others", [{"instruction": "a", "output": "b"}])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, kept)), "utf-8")
+        ingest(tmp_path / f"{name}.jsonl", out=tmp_path / name)
+    asked = {"strategy": "random", "exclude": str(place / "drawn"), "work": tmp_path / "work"}
+    made = select(tmp_path / "fewer", size=5, out=tmp_path / "out", **asked)
+    drawn = {
+        row["id"]
+        for path in (place / "drawn/samples").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    }
+    left = {
+        row["id"]
+        for path in (tmp_path / "fewer/samples").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    }
+    assert made["limits"]["not_eligible"]["excluded"] == len(drawn & left)
+    with pytest.raises(DataError, match="drawn has 200 ids that are not in this corpus"):
+        select(tmp_path / "others", size=1, out=tmp_path / "out2", **asked)

@@ -29,6 +29,15 @@ def test_axes_that_are_unknown_empty_or_repeated_are_wrong_usage(grid):
         parse_grid(grid)
 
 
+@pytest.mark.parametrize(
+    "grid", [5, True, [1], "", " ", {}, {"seed": {}}, {"seed": [[1]]}, {"seed": None}]
+)
+def test_a_grid_that_is_none_is_wrong_usage(grid):
+    with pytest.raises(UsageError, match="grid") as caught:
+        parse_grid(grid)
+    assert "\n" not in str(caught.value)
+
+
 def test_overlaps_are_shares_of_the_smaller_subset():
     made = grid_cells(parse_grid("strategy=random,longest seed=0,1,2"))
     rows = dict(
