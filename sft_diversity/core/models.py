@@ -258,9 +258,12 @@ def has_tokenizer(place: Path) -> bool:
 
 
 def load_causal_lm(
-    model: ModelFolder, dtype: str, trust_remote_code: bool = False
+    model: ModelFolder, dtype: str, trust_remote_code: bool = False, **options: Any
 ) -> PreTrainedModel:
-    """Return a language model with its weights in a precision, on the CPU."""
+    """Return a language model with its weights in a precision, on the CPU.
+
+    `options` are further ones of `from_pretrained`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -270,6 +273,7 @@ def load_causal_lm(
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
+            **options,
         )
     return loaded
 

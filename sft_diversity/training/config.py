@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,7 @@ class FinetuneConfig(Config):
     micro_batch_size: int | None = Field(
         None, gt=0, description="samples per forward pass; default: 8 on a CPU, else batch_size"
     )
-    max_length: int = Field(512, gt=1, description="tokens kept of a sample, from its start")
+    max_length: int = Field(1024, gt=1, description="tokens kept of a sample, from its start")
     on_truncation: samples.OnTruncation = Field(
         "keep",
         description="a longer sample: error; drop it; keep its start (unusable where no "
@@ -58,7 +58,7 @@ class FinetuneConfig(Config):
     dtype: machine.Precision = Field(
         "auto",
         description="precision of products, auto: bfloat16 where the hardware multiplies it; "
-        "weights stay float32",
+        "trained weights stay float32, the frozen ones under LoRA have it too",
     )
     gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
     checkpoint_steps: int = Field(100, gt=0, description="steps between checkpoints")
@@ -67,6 +67,18 @@ class FinetuneConfig(Config):
     lora_alpha: int = Field(32, gt=0, description="scale of the adapter, α")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter")
     merge_adapter: bool = Field(False, description="merge LoRA into the saved weights")
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="frozen weights under LoRA in so many bits (QLoRA), by bitsandbytes"
+    )
+    model_options: dict[str, Any] = Field(
+        default_factory=dict, description="further options of transformers' from_pretrained"
+    )
+    peft: dict[str, Any] = Field(
+        default_factory=dict, description="further options of PEFT's LoraConfig"
+    )
+    trainer: dict[str, Any] = Field(
+        default_factory=dict, description="further options of TRL's SFTConfig"
+    )
     report_to: tuple[reporters.Name, ...] = Field(
         (), description="trackio, tensorboard, wandb; training.jsonl is written in any case"
     )
@@ -83,6 +95,9 @@ class FinetuneConfig(Config):
             raise ValueError(f"phi is {self.phi}, but must be above 0 (2 is the cosine)")
         if self.optimizer == "sgd" and self.lr is None:
             raise ValueError("sgd has no published rate for fine-tuning; give lr")
+        if not self.lora and (self.peft or self.quantization):
+            which = "peft" if self.peft else "quantization"
+            raise ValueError(f"{which} is for adapters; set lora: true")
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core import models
 from sft_diversity.core.errors import UsageError
@@ -41,9 +41,36 @@ def load_right_padding_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(base: ModelFolder, seed: int) -> PreTrainedModel:
-    """Load the weights in float32: the optimizer's small updates would be lost in bfloat16."""
+def load_base(
+    base: ModelFolder, seed: int, dtype: str = "float32", **options: Any
+) -> PreTrainedModel:
+    """Load the weights that are trained, or that an adapter sits on.
+
+    Parameters
+    ----------
+    dtype : str
+        What is trained is held in float32, since the optimizer's small updates would be lost in
+        bfloat16; what is frozen may be in either.
+    options
+        Of `from_pretrained`.
+    """
     from transformers import set_seed
 
     set_seed(seed)
-    return models.load_causal_lm(base, "float32")
+    return models.load_causal_lm(base, dtype, **options)
+
+
+def quantized(kind: str, dtype: str) -> Any:
+    """Return how bitsandbytes is to hold frozen weights: NF4 with double quantization, or int8."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config: Any = BitsAndBytesConfig  # its parameters have no annotations
+    if kind == "8bit":
+        return config(load_in_8bit=True)
+    return config(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )

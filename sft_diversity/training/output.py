@@ -102,7 +102,9 @@ def _order_adapter_targets(path: Path) -> None:
     """PEFT writes a set in hash order, which differs from run to run."""
     if path.exists():
         adapter = json.loads(path.read_text("utf-8"))
-        adapter["target_modules"] = sorted(adapter["target_modules"])
+        for key, value in adapter.items():
+            if key in ("target_modules", "modules_to_save") and isinstance(value, list):
+                adapter[key] = sorted(value)
         path.write_text(dump_json(adapter), "utf-8")
 
 

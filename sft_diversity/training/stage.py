@@ -13,7 +13,16 @@ from sft_diversity.core.drafts import Draft, Work, check_out, open_draft, unfini
 from sft_diversity.core.errors import Interrupted, UsageError
 from sft_diversity.core.folder import MANIFEST, read_manifest, rows_account
 from sft_diversity.core.models import ModelFolder, without_bars
-from sft_diversity.training import checkpoints, course, optimizers, output, reporters, samples, team
+from sft_diversity.training import (
+    blocks,
+    checkpoints,
+    course,
+    optimizers,
+    output,
+    reporters,
+    samples,
+    team,
+)
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import BASES, load_right_padding_tokenizer
 
@@ -75,6 +84,7 @@ def finetune(
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     course.resolve_settings(base, config)  # refuses what cannot be before all is tokenised
+    blocks.check_model_options(config, base)
     rendered = samples.render_samples(source, tokenizer, config.max_length, config.on_truncation)
     crew.by_leader(
         lambda: samples.check_usable(
@@ -160,6 +170,7 @@ def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:
 
 def check_options(config: FinetuneConfig) -> None:
     """Refuse options whose model, packages or GPU are not there; nothing is fetched."""
+    blocks.check(config)
     reporters.check_reporters(config.report_to)
     optimizers.check_optimizer(config.optimizer)
     BASES.at_hand(config.model, config.revision)
@@ -184,6 +195,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         why = "the model would be downloaded first"
         return planned | {"cached": False, **unknown, "reason": why}
     course.resolve_settings(base, config)
+    blocks.check_model_options(config, base)
     work = _work(source, base, config)
     _keep_other_run(out, work)
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key

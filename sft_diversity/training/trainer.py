@@ -24,9 +24,9 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import json_lines
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
-from sft_diversity.training import checkpoints, head, optimizers, output, reporters, theory
+from sft_diversity.training import blocks, checkpoints, head, optimizers, output, reporters, theory
 from sft_diversity.training.course import Course
-from sft_diversity.training.models import load_base
+from sft_diversity.training.models import load_base, quantized
 from sft_diversity.training.samples import Rendered
 from sft_diversity.training.team import Team
 
@@ -106,9 +106,17 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = True  # so that labelled tokens of a step are counted
         base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
         # On CUDA TRL's kernel scores labelled positions alone, tile by tile: less memory than ours.
-        self._plain_head = head.is_plain(base) and self.args.device.type != "cuda"
+        # Ours is the plain loss: another one, or Liger's kernels, are TRL's to compute.
+        plain = self.args.loss_type == SFTConfig.loss_type and not self.args.label_smoothing_factor
+        self._plain_head = (
+            head.is_plain(base)
+            and plain
+            and not self.args.use_liger_kernel
+            and self.args.device.type != "cuda"
+        )
         if self._plain_head:
             head.add_labelled_head(base)
+        self._collate = self._in_one_row if self.args.padding_free else self._pad
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process's micro-batches."""
@@ -116,8 +124,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         loader = DataLoader(
             self._samples,
             batch_sampler=FixedBatches([batch or [_NOTHING] for batch in own]),
-            collate_fn=self._pad,
-            pin_memory=machine.gpus() > 0,
+            collate_fn=self._collate,
+            pin_memory=self.args.dataloader_pin_memory and machine.gpus() > 0,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            persistent_workers=self.args.dataloader_persistent_workers,
         )
         # Shared out already: accelerate would repeat samples to even the processes out.
         return prepare_data_loader(  # type: ignore[no-any-return]
@@ -134,6 +145,19 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             sizes = torch.tensor([len(ids) for ids, _ in rows])
             batch["attention_mask"] = (torch.arange(ids.shape[1]) < sizes[:, None]).long()
         return batch
+
+    def _in_one_row(self, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Return a micro-batch without padding: one row, in which positions begin anew.
+
+        By them a model tells samples apart. No sample's first token is predicted from another's
+        last.
+        """
+        labels = torch.cat([labels for _, labels in rows])
+        positions = [torch.arange(len(ids)) for ids, _ in rows]
+        labels[torch.cat(positions) == 0] = IGNORED
+        ids = torch.cat([ids for ids, _ in rows])
+        batch = {"input_ids": ids, "labels": labels, "position_ids": torch.cat(positions)}
+        return {name: values[None] for name, values in batch.items()}
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -265,37 +289,38 @@ def build_trainer(
     name = config.run_name or draft.out.name
     reporters.aim(config.report_to, name)
     seed = seeding.derive(config.train_seed, "trainer") % 2**32
-    arguments = SFTConfig(
-        output_dir=str(draft.path / "checkpoints"),
-        max_steps=run.steps,
-        gradient_accumulation_steps=run.micro_per_step,
-        per_device_train_batch_size=-(-run.batch_size // (run.micro_per_step * team.size)),
-        max_grad_norm=config.max_grad_norm,
-        weight_decay=run.settings.weight_decay,
-        bf16=dtype == "bfloat16",
-        activation_checkpointing=config.gradient_checkpointing,
-        use_cpu=not machine.gpus(),
-        seed=seed,
-        logging_steps=1,  # so that the log is the same wherever a run was stopped
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=config.checkpoint_steps,
-        save_total_limit=2,
-        ddp_find_unused_parameters=False,
-        report_to=list(config.report_to) or "none",
-        run_name=name,
-        project=reporters.PROJECT,
-        disable_tqdm=True,
-        max_length=None,  # samples are cut when they are rendered
-        packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-    )
+    ours: dict[str, Any] = {
+        "output_dir": str(draft.path / "checkpoints"),
+        "max_steps": run.steps,
+        "gradient_accumulation_steps": run.micro_per_step,
+        "per_device_train_batch_size": -(-run.batch_size // (run.micro_per_step * team.size)),
+        "max_grad_norm": config.max_grad_norm,
+        "weight_decay": run.settings.weight_decay,
+        "bf16": dtype == "bfloat16",
+        "activation_checkpointing": config.gradient_checkpointing,
+        "use_cpu": not machine.gpus(),
+        "seed": seed,
+        "logging_steps": 1,  # so that the log is the same wherever a run was stopped
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_steps,
+        "save_total_limit": 2,
+        "ddp_find_unused_parameters": False,
+        "report_to": list(config.report_to) or "none",
+        "run_name": name,
+        "project": reporters.PROJECT,
+        "disable_tqdm": True,
+        "max_length": None,  # samples are cut when they are rendered
+        "packing": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+    arguments = blocks.made(SFTConfig, "trainer", ours | config.trainer)
     trainer = Trainer(
         rendered=run.rendered,
         batches=run.batches,
         factor=run.factor,
         box=config.optimizer.startswith("lion"),
-        model=load_base(base, seed),
+        model=_model(base, seed, config, dtype),
         args=arguments,
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
@@ -306,13 +331,22 @@ def build_trainer(
     return trainer
 
 
+def _model(base: ModelFolder, seed: int, config: FinetuneConfig, dtype: str) -> Any:
+    """Return the weights: in float32 where they are trained, else in the precision of products."""
+    options = dict(config.model_options)
+    if config.quantization is not None:
+        options["quantization_config"] = quantized(config.quantization, dtype)
+    return load_base(base, seed, dtype if config.lora else "float32", **options)
+
+
 def _adapter(config: FinetuneConfig) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
-    )
+    ours = {
+        "task_type": "CAUSAL_LM",
+        "r": config.lora_rank,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "target_modules": "all-linear",
+    }
+    return blocks.made(LoraConfig, "peft", ours | config.peft)
