@@ -27,7 +27,12 @@ class FinetuneConfig(Config):
     micro_batch_size: int | None = Field(
         None, gt=0, description="samples per forward pass; default: 8 on a CPU, else batch_size"
     )
-    max_length: int = Field(1024, gt=1, description="tokens kept of a sample, from its start")
+    max_length: int = Field(
+        1024,
+        gt=1,
+        description="tokens kept of a sample, from its start; less where none is given and the "
+        "model reads fewer",
+    )
     on_truncation: samples.OnTruncation = Field(
         "keep",
         description="a longer sample: error; drop it; keep its start (unusable where no "
@@ -99,6 +104,12 @@ class FinetuneConfig(Config):
             which = "peft" if self.peft else "quantization"
             raise ValueError(f"{which} is for adapters; set lora: true")
         return self
+
+    def within(self, context: int | None) -> FinetuneConfig:
+        """Return the options for a model that reads so many tokens, where `max_length` is open."""
+        if "max_length" in self.model_fields_set or self.max_length <= (context or self.max_length):
+            return self
+        return self.model_copy(update={"max_length": context})
 
     @property
     def budget(self) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def finetune(
     say = say if crew.leads else _silence
     crew.by_leader(lambda: BASES.find(config.model, config.revision))  # one downloads, not all
     source, base = samples.find_samples(subset), BASES.find(config.model, config.revision)
+    config = config.within(base.context)
     draft = crew.by_leader(lambda: _open(out, _work(source, base, config)))
     say(f"finetune: {draft.reason}")
     if draft.reused:
@@ -145,6 +146,7 @@ def show_masks(subset: Path, config: FinetuneConfig, count: int) -> list[dict[st
     Nothing is trained or written.
     """
     base = BASES.find(config.model, config.revision)
+    config = config.within(base.context)
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     source = samples.find_samples(subset)
@@ -188,6 +190,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     """
     check_finetune(subset, out, config)
     source, base = samples.find_samples(subset), BASES.at_hand(config.model, config.revision)
+    config = config if base is None else config.within(base.context)
     tokens = samples.estimate_tokens(source, config.max_length)
     planned = {"stage": "finetune", "out": str(out), "rows": len(tokens)}
     if base is None:

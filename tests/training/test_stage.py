@@ -14,6 +14,7 @@ from sft_diversity.core.errors import BadRowsError, Interrupted, UsageError
 from sft_diversity.training import head
 from sft_diversity.training.batches import micro_batches, reading_order
 from sft_diversity.training.config import FinetuneConfig
+from sft_diversity.training.models import BASES
 from sft_diversity.training.schedules import Schedule
 from sft_diversity.training.stage import finetune, plan
 from tests.training.conftest import dialogue, write_subset
@@ -441,3 +442,13 @@ def test_the_clipped_share_is_that_of_steps_whose_gradient_is_above_the_limit(
     assert share == sum(norm > limit for norm in norms) / len(norms)
     assert 0 < share < 1
     assert share != 0.5  # or the share of the other steps would be the same
+
+
+def test_a_sample_is_cut_where_the_model_ends_unless_a_length_is_given(subset, base, tmp_path):
+    assert BASES.find(base).context == 512
+    plain = FinetuneConfig(model=str(base), steps=1, batch_size=4)
+    made = finetune(subset, tmp_path / "out", plain, say=lambda line: None)
+    assert made["config"]["max_length"] == 512
+    assert plan(subset, tmp_path / "out", plain)["cached"]
+    with pytest.raises(UsageError, match="reads at most 512"):
+        finetune(subset, tmp_path / "new", FinetuneConfig(model=str(base), max_length=1024))
