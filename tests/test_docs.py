@@ -1,7 +1,7 @@
 """What README and docs say to type works: README's blocks run, commands are parsed, code compiles.
 
 A block's language says what is in it: `bash` holds commands, `console` a transcript with commands
-behind `$ `, `python` code; anything else is only read.
+behind `$ `, `python` code, `yaml` a config; anything else is only read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import re
 import runpy
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from tests.scoring import fixtures
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LANGUAGES = {"bash", "console", "python", "text"}
+LANGUAGES = {"bash", "console", "python", "text", "yaml"}
 OTHERS = {"hf", "transformers"}  # programs that are not ours to check
 OURS = ("benchmarks/", "configs/", "pipelines/", "docs/")  # what lies in every checkout
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -52,17 +53,19 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """Return the fenced blocks of a page."""
+    """Return the fenced blocks of a page, those inside tabs too."""
     found, opened = [], None
     lines = page.read_text("utf-8").splitlines()
     for number, line in enumerate(lines):
-        if not line.startswith("```"):
+        if not line.lstrip().startswith("```"):
             continue
         if opened is None:
             opened = number
         else:
             at = f"{page.relative_to(ROOT)}:{opened + 1}"
-            found.append(Block(at, lines[opened][3:], "\n".join(lines[opened + 1 : number])))
+            language = lines[opened].strip("` ").partition(" ")[0]
+            text = textwrap.dedent("\n".join(lines[opened + 1 : number]))
+            found.append(Block(at, language, text))
             opened = None
     assert opened is None, f"{page}:{opened} opens a block that nothing closes"
     return found
