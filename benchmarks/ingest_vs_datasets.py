@@ -36,7 +36,7 @@ def ours(root: Path, out: Path) -> dict[str, int]:
     from sft_diversity import ingest
 
     made = ingest(config=_CONFIG, root=str(root), out=out)
-    return {s["name"]: s["rows"]["kept"] for s in made["sources"]}
+    return {s["name"]: s["rows"]["kept"] for s in made.figures["sources"]}
 
 
 def peer(root: Path, out: Path) -> dict[str, int]:

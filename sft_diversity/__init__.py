@@ -4,9 +4,9 @@
     picked = sd.select(dataset, size=10_000, strategy="micro-response", diversity=67)
     picked.to_dataset(), picked.rows, picked.figures
 
-`select` takes data in memory or a path. The other verbs of the command line are functions here too,
-with the same names and options. Each name is loaded when it is asked for (PEP 562): importing the
-package costs next to nothing.
+`select`, `measure`, `clean`, `ingest` and `fit` take data in memory or a path. The other verbs of
+the command line are functions here too, with the same names and options. Each name is loaded when
+it is asked for (PEP 562): importing the package costs next to nothing.
 """
 
 from importlib import import_module
@@ -14,27 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sft_diversity.cluster.stage import cancel, retry, status, submit
-    from sft_diversity.library import Selection, Subset, select
+    from sft_diversity.library import clean, fit, ingest, measure, select
+    from sft_diversity.results import Cleaned, Corpus, Fit, Measures, Selection, Subset
     from sft_diversity.studies.stage import study
     from sft_diversity.training.lr_scheduler import UBALR
     from sft_diversity.training.schedules import Phase
     from sft_diversity.training.uba import uba_factor
-    from sft_diversity.verbs.data import (
-        clean,
-        doctor,
-        embed,
-        export,
-        index,
-        ingest,
-        rewrite,
-        verify,
-    )
-    from sft_diversity.verbs.measuring import measure, report
+    from sft_diversity.verbs.data import doctor, embed, export, index, rewrite, verify
+    from sft_diversity.verbs.measuring import report
     from sft_diversity.verbs.selecting import diff, explain
-    from sft_diversity.verbs.training import finetune, fit, schedule, score
+    from sft_diversity.verbs.training import finetune, schedule, score
 
 _HOMES = {
-    "library": ("Selection", "Subset", "select"),
+    "library": ("clean", "fit", "ingest", "measure", "select"),
+    "results": ("Cleaned", "Corpus", "Fit", "Measures", "Selection", "Subset"),
     "training.lr_scheduler": ("UBALR",),
     "training.schedules": ("Phase",),
     "training.uba": ("uba_factor",),
@@ -43,6 +36,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "UBALR",
+    "Cleaned",
+    "Corpus",
+    "Fit",
+    "Measures",
     "Phase",
     "Selection",
     "Subset",

@@ -1,4 +1,4 @@
-"""Data in memory in, data in memory out: `select` and `Subset` as a notebook or a script uses them.
+"""Data in memory in, data in memory out: verbs as a notebook or a script uses them.
 
 The command line's verbs stand beside these on the same stages and stores, so that both pick the
 same samples. Data in memory is written to the work folder under a hash of its content and read back
@@ -8,9 +8,7 @@ as `ingest` reads any file; without a work folder that is a temporary one of thi
 from __future__ import annotations
 
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -23,11 +21,14 @@ import pyarrow.compute as pc
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import drafts, folder, parquet
+from sft_diversity.core.errors import UsageError
 from sft_diversity.core.progress import quiet
 from sft_diversity.ingestion import memory
+from sft_diversity.results import Chosen, Cleaned, Corpus, Fit, Folder, Measures, Rows, Selection
 from sft_diversity.selection.config import Fill, SelectConfig, Strategy
 from sft_diversity.selection.stage import STAGE
 from sft_diversity.stages import store
+from sft_diversity.verbs.results import options_from
 
 if TYPE_CHECKING:
     import datasets
@@ -35,122 +36,16 @@ if TYPE_CHECKING:
     import polars as pl
     import scipy.sparse as sp
 
-    #: Rows in any of the usual shapes, or where they are.
+    from sft_diversity.ingestion.config import Format
+
+    #: Rows in any of the usual shapes, or where they are; results of these functions among them.
     Data: TypeAlias = (
         str | Path | Sequence[Mapping[str, Any]] | datasets.Dataset | pl.DataFrame | pd.DataFrame
-        | pa.Table
+        | pa.Table | Folder | Chosen
     )  # fmt: skip
 
-Rows: TypeAlias = npt.NDArray[np.int64]
 _KINDS, _QUALITY = "sftdiv_kinds", "sftdiv_quality"  # columns that stand for arguments
 _MADE_QUALITY = f"meta.{_QUALITY}"
-
-
-class Samples(ABC):
-    """Picked samples, in the shapes that people go on with."""
-
-    @abstractmethod
-    def to_arrow(self) -> pa.Table:
-        """Return the samples as an Arrow table."""
-
-    def to_dataset(self) -> datasets.Dataset:
-        """Return the samples as a `datasets.Dataset`."""
-        import datasets
-
-        return datasets.Dataset(datasets.table.InMemoryTable(self.to_arrow()))
-
-    def to_polars(self) -> pl.DataFrame:
-        """Return the samples as a polars frame."""
-        import polars as pl
-
-        frame = pl.from_arrow(self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the samples as a pandas frame."""
-        return self.to_arrow().to_pandas()
-
-
-@dataclass(frozen=True)
-class Subset(Samples):
-    """A subset's folder, as `sftdiv select` writes it."""
-
-    folder: str | Path
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """What `sftdiv select --json` printed."""
-        place = Path(self.folder)
-        return folder.figures(folder.read_manifest(place, STAGE), place)
-
-    def to_arrow(self) -> pa.Table:
-        """Return the samples in pick order, schema SUBSET."""
-        folder.read_input(Path(self.folder), STAGE)
-        return parquet.join(parquet.listed(Path(self.folder), "samples"))
-
-
-@dataclass(frozen=True)
-class Selection(Samples):
-    """Samples that were picked, in pick order.
-
-    Attributes
-    ----------
-    ids : tuple of str
-        The samples' content hashes.
-    rows : int64 array, shape (n,)
-        Their rows in the data that was given; of a path, in the corpus made of it, which is ordered
-        by id.
-    figures : mapping
-        What `sftdiv select --json` prints.
-    folder : Path
-        The subset's folder, for `finetune`, `export`, `measure`.
-    """
-
-    ids: tuple[str, ...]
-    rows: Rows
-    figures: Mapping[str, Any] = field(repr=False)
-    folder: Path
-    _work: Path = field(repr=False)
-    _data: Any = field(repr=False, default=None)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures."""
-        return dict(self.figures)
-
-    def to_arrow(self) -> pa.Table:
-        """Return the picked rows as they were given; of a path, its samples (schema SUBSET)."""
-        if self._data is None:
-            return Subset(self.folder).to_arrow()
-        if isinstance(self._data, Sequence):
-            rows = [self._data[row] for row in self.rows.tolist()]
-            names = dict.fromkeys(name for row in rows for name in row)
-            return pa.table({name: [row.get(name) for row in rows] for name in names})
-        return memory.shape(self._data).arrow(self._data).take(pa.array(self.rows))
-
-    def to_dataset(self) -> datasets.Dataset:
-        """Return the picked rows as a `datasets.Dataset`: a view, where one was given."""
-        if hasattr(self._data, "select") and memory.shape(self._data) is memory.SHAPES["datasets"]:
-            found: datasets.Dataset = self._data.select(self.rows)
-            return found
-        return super().to_dataset()
-
-    def explain(self, which: int | str) -> dict[str, Any]:
-        """Return why a sample was picked, or was not.
-
-        Parameters
-        ----------
-        which : int or str
-            A pick's number, or the id of any sample.
-        """
-        from sft_diversity.selection.explain import explain_sample
-        from sft_diversity.verbs.sources import made_from
-
-        id = which if isinstance(which, str) else self.ids[which]
-        return explain_sample(self.folder, id, made_from(self.folder, self._work))
 
 
 def select(
@@ -230,7 +125,7 @@ def select(
     from sft_diversity.verbs.selecting import check
     from sft_diversity.verbs.sources import corpus_of
 
-    root = Path(_scratch().name if work is None else work)
+    root = _root(work)
     kept = store(root)
     given = {
         "size": size, "strategy": strategy or ("micro-response" if kinds is None else "own"),
@@ -244,17 +139,17 @@ def select(
         "embeddings": memory.vectors_at(embeddings, data, root),
         "ingest": None if ingest is None else dict(ingest), **options,
     }  # fmt: skip
-    in_memory = not isinstance(data, str | Path)
+    in_memory = _in_memory(data)
     if in_memory and isinstance(quality, str) and quality in memory.names(data):
         given["quality"] = f"meta.{quality}"
     config = configs.build(SelectConfig, {}, "select", given)
     extra = {_QUALITY: None if isinstance(quality, str) else quality, _KINDS: kinds}
-    source = str(memory.written(data, extra, root) if in_memory else data)
+    sources = [_source(data, root, extra), *more]
     if out is not None:
-        drafts.check_out(Path(out), STAGE, [source, *more])
+        drafts.check_out(Path(out), STAGE, sources)
     with quiet(not verbose):
         check(kept, [config])
-        corpus = corpus_of(kept, [source, *more], config.ingest, least=size)
+        corpus = corpus_of(kept, sources, config.ingest, least=size)
         array = embeddings is not None and not isinstance(embeddings, str | Path)
         if array and in_memory and "id" in memory.names(data):  # samples, of other files' rows
             places = corpora.read(corpus.path, ["id", "source_row"])
@@ -262,17 +157,228 @@ def select(
             config = config.model_copy(update={"embeddings": at})
         check(kept, [config], corpus)
         made = kept.get(STAGE, config, corpus, out=None if out is None else Path(out)).path
-    samples = Subset(made).to_arrow().select(["id", "source_row"])
-    ids = samples["id"]
-    if in_memory:
+    samples = parquet.join(parquet.listed(made, "samples"), ["id", "source_row"])
+    return Selection(*_chosen(samples, data, corpus.path), _figures(made), made, root, _given(data))
+
+
+def ingest(
+    *data: Data,
+    format: Format = "auto",
+    out: str | Path | None = None,
+    work: str | Path | None = None,
+    config: str | Path | None = None,
+    verbose: bool = False,
+    **options: Any,
+) -> Corpus:
+    """Make a corpus: rows in any known format become samples, exact duplicates dropped.
+
+    Parameters
+    ----------
+    data : Dataset, frame, table, list of dicts, or path
+        As in `select`; none where `sources` or `config` name them.
+    format : str
+        Of the rows; `auto` recognises it.
+    out, work, verbose
+        As in `select`.
+    config : path, optional
+        YAML file of options.
+    options
+        Those of `IngestConfig`, such as `size`, `dedup`.
+    """
+    from sft_diversity.ingestion import stage as ingesting
+    from sft_diversity.ingestion.config import IngestConfig
+    from sft_diversity.verbs.data import IngestOptions
+
+    root = _root(work)
+    asked = options_from(IngestOptions, config, options | {"format": format})
+    sources = [_source(one, root) for one in data]
+    plain = ingesting.resolve(sources, configs.part_of(IngestConfig, asked), asked.format)
+    place = None if out is None else Path(out)
+    if place is not None:
+        ingesting.check_out(place, plain)
+    with quiet(not verbose):
+        return Corpus(store(root).get("ingest", plain, out=place).path)
+
+
+def clean(
+    data: Data,
+    *,
+    against: Data | Sequence[str | Path] | None = None,
+    out: str | Path | None = None,
+    work: str | Path | None = None,
+    config: str | Path | None = None,
+    verbose: bool = False,
+    **options: Any,
+) -> Cleaned:
+    """Take near-duplicates and overlap with evaluation sets out of data.
+
+    Parameters
+    ----------
+    data : Dataset, frame, table, list of dicts, or path
+        As in `select`.
+    against : data or paths, optional
+        Evaluation rows that no sample may share an n-gram with.
+    out, work, verbose
+        As in `select`.
+    config : path, optional
+        YAML file of options.
+    options
+        Those of `CleanConfig`, such as `jaccard`, `cosine`, `ngram`, `keep`.
+
+    Returns
+    -------
+    Cleaned
+        `rows` and `to_dataset()` are what stays, `removed` what went and why.
+    """
+    from sft_diversity.cleaning import stage as cleaning
+    from sft_diversity.cleaning.config import CleanConfig
+    from sft_diversity.verbs.sources import corpus_of
+
+    root = _root(work)
+    evals: Sequence[Any] = [] if against is None else [against]
+    if isinstance(against, list | tuple) and all(isinstance(one, str | Path) for one in against):
+        evals = against
+    given = {"against": [str(_source(one, root)) for one in evals] or None}
+    asked = options_from(CleanConfig, config, options | given)
+    source, place = _source(data, root), None if out is None else Path(out)
+    stage = cleaning.REPORT if asked.report_only else cleaning.STAGE
+    if place is not None:
+        cleaning.check(Path(source), place, asked)
+    with quiet(not verbose):
+        kept = store(root)
+        corpus = corpus_of(kept, [source], asked.ingest)
+        made = kept.get(stage, asked, corpus, out=place).path
+    samples = corpora.read(corpus.path, ["id", "source_row"])
+    gone = parquet.read(made / "removed.parquet", ["id"])["id"]
+    samples = samples.filter(pc.invert(pc.is_in(samples["id"], value_set=gone)))
+    ids, rows = _chosen(samples, data, corpus.path)
+    order = np.argsort(rows, kind="stable")
+    ids = tuple(ids[row] for row in order)
+    return Cleaned(ids, rows[order], _figures(made), made, root, _given(data))
+
+
+def measure(
+    *data: Data,
+    names: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    work: str | Path | None = None,
+    config: str | Path | None = None,
+    verbose: bool = False,
+    **options: Any,
+) -> Measures:
+    """Measure the diversity of data sets, side by side and by component.
+
+    Parameters
+    ----------
+    data : Dataset, frame, table, list of dicts, path, or a `Selection`
+        A selection or subset is described by what its corpus was described by, as far as that is in
+        the work folder.
+    names : sequence of str, optional
+        Of the data sets; default: file names, `data 1`, … in memory.
+    out, work, verbose
+        As in `select`.
+    config : path, optional
+        YAML file of options.
+    options
+        Those of `MeasureOptions`, such as `tokenizer`, `encoder`, `reference`.
+    """
+    from dataclasses import replace
+
+    from sft_diversity.metrics.stage import Measurement
+    from sft_diversity.verbs.measuring import MeasureOptions, describe
+
+    works = [one._work for one in data if isinstance(one, Chosen)]
+    root = _root(works[0] if work is None and works else work)
+    asked = options_from(
+        MeasureOptions, config,
+        options | {"tokenizer": memory.tokenizer_at(options.get("tokenizer"), root)},
+    )  # fmt: skip
+    if names is not None and len(names) != len(data):
+        raise UsageError(f"measure: {len(names)} names for {len(data)} data sets; give one each")
+    place = None if out is None else Path(out)
+    if place is not None:
+        drafts.check_out(place, "measure")
+    with quiet(not verbose):
+        kept = store(root)
+        described = describe(kept, asked, [_source(one, root) for one in data])
+        for number, one in enumerate(data):
+            if names is not None or not isinstance(one, str | Path | Folder):
+                name = names[number] if names is not None else f"data {number + 1}"
+                described = (
+                    *described[:number], replace(described[number], name=name),
+                    *described[number + 1 :],
+                )  # fmt: skip
+        wanted = configs.part_of(Measurement, asked, datasets=described)
+        return Measures(_figures(kept.get("measure", wanted, out=place).path))
+
+
+def fit(
+    results: Data,
+    *,
+    metrics: Data | None = None,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    **options: Any,
+) -> Fit:
+    """Fit a table of scores: what diversity pays, how much, and how sure that is.
+
+    Parameters
+    ----------
+    results : frame, table, list of dicts, or path of a CSV or a study's folder
+        Columns `strategy, size, diversity, seed, score`, maybe `regime`, `train_seed`; a row a run.
+    metrics : the same, optional
+        A row a subset: the first four columns, and one a metric.
+    out : path, optional
+        Folder to write; default: none.
+    config : path, optional
+        YAML file of options.
+    options
+        Those of `FitConfig`, such as `score`, `lower_is_better`, `draws`.
+
+    Notes
+    -----
+    About 0.1 s a strategy at 10,000 resamples of 12 draws.
+    """
+    from sft_diversity.verbs.training import fit as fit_files
+
+    def table(given: Any, name: str) -> Any:
+        return memory.csv_at(given, _root(None), name) if _in_memory(given) else given
+
+    at, beside = table(results, "results"), table(metrics, "metrics")
+    return Fit(fit_files(at, metrics=beside, out=out, config=config, **options))
+
+
+def _root(work: str | Path | None) -> Path:
+    return Path(_scratch().name if work is None else work)
+
+
+def _in_memory(data: Any) -> bool:
+    return data is not None and not isinstance(data, str | Path | Folder | Chosen)
+
+
+def _given(data: Data) -> Any:
+    """Return what rows are taken of: the data, where it is in memory."""
+    return data if _in_memory(data) else None
+
+
+def _source(data: Data, root: Path, extra: Mapping[str, Any] | None = None) -> str | Path:
+    """Return where data is; written first, where it is in memory."""
+    if isinstance(data, Folder | Chosen):
+        return data.folder
+    return memory.written(data, extra or {}, root) if _in_memory(data) else str(data)
+
+
+def _chosen(samples: pa.Table, data: Data, corpus: Path) -> tuple[tuple[str, ...], Rows]:
+    """Return ids of samples, and their rows in the data; of a path, in the corpus made of it."""
+    if _in_memory(data):
         rows = memory.rows_of(samples, data)
     else:
-        rows = pc.index_in(ids, value_set=corpora.ids(corpus.path)).to_numpy()
-    figures = folder.figures(folder.read_manifest(made), made)
-    return Selection(
-        tuple(ids.to_pylist()), rows.astype(np.int64), figures, made, root,
-        data if in_memory else None,
-    )  # fmt: skip
+        rows = pc.index_in(samples["id"], value_set=corpora.ids(corpus)).to_numpy()
+    return tuple(samples["id"].to_pylist()), rows.astype(np.int64)
+
+
+def _figures(made: Path) -> dict[str, Any]:
+    return folder.figures(folder.read_manifest(made), made)
 
 
 @cache

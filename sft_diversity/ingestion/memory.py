@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -49,7 +51,7 @@ def shape(data: Any) -> Shape:
     name = type(data).__module__.partition(".")[0]
     if name not in SHAPES or not hasattr(data, "__len__"):
         raise UsageError(
-            f"select: data is a {type(data).__module__}.{type(data).__name__}; give a "
+            f"data is a {type(data).__module__}.{type(data).__name__}; give a "
             "datasets.Dataset, a polars or pandas frame, an Arrow table, a list of dicts or a path"
         )
     return SHAPES[name]
@@ -85,7 +87,7 @@ def _jsonl(rows: Sequence[Mapping[str, Any]], root: Path) -> Path:
     try:
         text = b"".join(orjson.dumps(row, option=_JSON) for row in rows)
     except TypeError as fault:
-        raise UsageError(f"select: a row of data is no JSON: {fault}") from None
+        raise UsageError(f"a row of data is no JSON: {fault}") from None
     return kept_as(text, "rows.jsonl", root)
 
 
@@ -147,6 +149,17 @@ def ids_at(given: str | Sequence[str] | None, root: Path) -> str | None:
     if not len(given):
         return None
     return str(kept_as("".join(f"{id}\n" for id in given).encode(), "ids.txt", root))
+
+
+def csv_at(data: Any, root: Path, name: str) -> Path:
+    """Write a small table as CSV under a hash of its content; numbers lose no digit."""
+    rows = data if isinstance(data, Sequence) else shape(data).arrow(data).to_pylist()
+    text = io.StringIO()
+    columns = dict.fromkeys(column for row in rows for column in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return kept_as(text.getvalue().encode(), f"{name}.csv", root)
 
 
 def vectors_at(given: Any, data: Any, root: Path) -> str | None:

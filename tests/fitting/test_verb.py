@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-import sft_diversity
+import sft_diversity as sd
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.verbs.training import fit
 from tests.command import sftdiv
 from tests.fitting.making import study
 
@@ -47,27 +48,27 @@ def test_people_get_tables_of_at_most_100_columns(results, metrics):
 
 def test_equal_tables_give_equal_bytes_and_a_second_call_reuses_them(results, tmp_path):
     outs = [tmp_path / name for name in ("one", "two")]
-    found = [sft_diversity.fit(results, out=out, draws=200) for out in outs]
+    found = [fit(results, out=out, draws=200) for out in outs]
     for name in ("fit.json", "slopes.csv", "verdict.txt"):
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
-    assert sft_diversity.verify(outs[0])["faults"] == []
+    assert sd.verify(outs[0])["faults"] == []
     before = (outs[0] / "manifest.json").stat().st_mtime_ns
-    assert sft_diversity.fit(results, out=outs[0], draws=200) == found[0]
+    assert fit(results, out=outs[0], draws=200) == found[0]
     assert (outs[0] / "manifest.json").stat().st_mtime_ns == before
-    planned = sft_diversity.fit(results, out=outs[0], draws=200, dry_run=True)["plan"][0]
+    planned = fit(results, out=outs[0], draws=200, dry_run=True)["plan"][0]
     assert (planned["state"], planned["rows"]) == ("cached", 62)
 
 
 def test_a_studys_folder_stands_for_its_tables(results, metrics):
-    found = sft_diversity.fit(results.parent, draws=200)
+    found = fit(results.parent, draws=200)
     assert found["metrics"]
-    assert found == sft_diversity.fit(results, metrics=metrics, draws=200)
+    assert found == fit(results, metrics=metrics, draws=200)
 
 
 def test_a_plan_touches_nothing(results, tmp_path):
-    plan = sft_diversity.fit(results, out=tmp_path / "out", dry_run=True)["plan"]
+    plan = fit(results, out=tmp_path / "out", dry_run=True)["plan"]
     assert (plan[0]["state"], plan[0]["rows"]) == ("to do", 62)
-    assert sft_diversity.fit(results, dry_run=True)["plan"][0]["out"] == "-"
+    assert fit(results, dry_run=True)["plan"][0]["out"] == "-"
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 
 
@@ -76,10 +77,10 @@ def test_a_faulty_table_leaves_no_folder(tmp_path):
     path.write_text("strategy,size\nm,1\n", "utf-8")
     for dry_run in (False, True):
         with pytest.raises(DataError, match="lacks the column diversity, seed, score"):
-            sft_diversity.fit(path, out=tmp_path / "out", dry_run=dry_run)
+            fit(path, out=tmp_path / "out", dry_run=dry_run)
     study(0).write_csv(tmp_path / "good.csv")
     with pytest.raises(DataError, match="metrics lacks the column diversity, seed"):
-        sft_diversity.fit(tmp_path / "good.csv", metrics=path, out=tmp_path / "out", draws=200)
+        fit(tmp_path / "good.csv", metrics=path, out=tmp_path / "out", draws=200)
     assert {p.name for p in tmp_path.iterdir()} == {"results.csv", "good.csv"}
     with pytest.raises(UsageError, match="no file"):
-        sft_diversity.fit(tmp_path / "none")
+        fit(tmp_path / "none")

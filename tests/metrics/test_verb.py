@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from sft_diversity import measure, report
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import UsageError
 from sft_diversity.metrics import show
 from sft_diversity.verbs import measuring
+from sft_diversity.verbs.measuring import measure, report
 from sft_diversity.verbs.selecting import select
 from tests import tiny
 from tests.embedding import make

@@ -1,0 +1,237 @@
+"""What the functions of `library` return: frozen, and in the shapes that people go on with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sft_diversity.core import corpus as corpora
+from sft_diversity.core import folder, parquet
+from sft_diversity.core.corpus import COMPONENTS
+from sft_diversity.core.measures import METRICS
+from sft_diversity.ingestion import memory
+from sft_diversity.selection.stage import STAGE
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+    import polars as pl
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+
+
+class Tabular(ABC):
+    """A result with rows."""
+
+    @abstractmethod
+    def to_arrow(self) -> pa.Table:
+        """Return the rows as an Arrow table."""
+
+    def to_dataset(self) -> datasets.Dataset:
+        """Return the rows as a `datasets.Dataset`."""
+        import datasets
+
+        return datasets.Dataset(datasets.table.InMemoryTable(self.to_arrow()))
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the rows as a polars frame."""
+        import polars as pl
+
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a pandas frame."""
+        return self.to_arrow().to_pandas()
+
+
+@dataclass(frozen=True)
+class Folder(Tabular):
+    """A finished folder of samples."""
+
+    folder: str | Path
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the command that made it printed with `--json`."""
+        place = Path(self.folder)
+        return folder.figures(folder.read_manifest(place), place)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The samples' content hashes, in the folder's order."""
+        return tuple(self.to_arrow()["id"].to_pylist())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures."""
+        return self.figures
+
+
+@dataclass(frozen=True)
+class Corpus(Folder):
+    """A corpus: samples in the canonical schema, ordered by id."""
+
+    def to_arrow(self) -> pa.Table:
+        """Return the samples, schema SAMPLES."""
+        return corpora.read(Path(self.folder))
+
+
+@dataclass(frozen=True)
+class Subset(Folder):
+    """A subset's folder, as `sftdiv select` writes it."""
+
+    def to_arrow(self) -> pa.Table:
+        """Return the samples in pick order, schema SUBSET."""
+        folder.read_input(Path(self.folder), STAGE)
+        return parquet.join(parquet.listed(Path(self.folder), "samples"))
+
+
+@dataclass(frozen=True)
+class Chosen(Tabular):
+    """Rows of what was given.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        The samples' content hashes.
+    rows : int64 array, shape (n,)
+        Their rows in the data that was given; of a path, in the corpus made of it, which is ordered
+        by id.
+    figures : mapping
+        What the command prints with `--json`.
+    folder : Path
+        The folder, for the other functions and commands.
+    """
+
+    ids: tuple[str, ...]
+    rows: Rows
+    figures: Mapping[str, Any] = field(repr=False)
+    folder: Path
+    _work: Path = field(repr=False)
+    _data: Any = field(repr=False, default=None)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures."""
+        return dict(self.figures)
+
+    def to_arrow(self) -> pa.Table:
+        """Return the rows as they were given; of a path, its samples (schema SAMPLES or SUBSET)."""
+        if self._data is None:
+            return parquet.join(parquet.listed(self.folder, "samples"))
+        if isinstance(self._data, Sequence):
+            rows = [self._data[row] for row in self.rows.tolist()]
+            names = dict.fromkeys(name for row in rows for name in row)
+            return pa.table({name: [row.get(name) for row in rows] for name in names})
+        return memory.shape(self._data).arrow(self._data).take(pa.array(self.rows))
+
+    def to_dataset(self) -> datasets.Dataset:
+        """Return the rows as a `datasets.Dataset`: a view, where one was given."""
+        if hasattr(self._data, "select") and memory.shape(self._data) is memory.SHAPES["datasets"]:
+            found: datasets.Dataset = self._data.select(self.rows)
+            return found
+        return super().to_dataset()
+
+
+@dataclass(frozen=True)
+class Selection(Chosen):
+    """Samples that were picked, in pick order."""
+
+    def explain(self, which: int | str) -> dict[str, Any]:
+        """Return why a sample was picked, or was not.
+
+        Parameters
+        ----------
+        which : int or str
+            A pick's number, or the id of any sample.
+        """
+        from sft_diversity.selection.explain import explain_sample
+        from sft_diversity.verbs.sources import made_from
+
+        id = which if isinstance(which, str) else self.ids[which]
+        return explain_sample(self.folder, id, made_from(self.folder, self._work))
+
+
+@dataclass(frozen=True)
+class Cleaned(Chosen):
+    """Samples that stay, in the order of what was given."""
+
+    @property
+    def removed(self) -> pl.DataFrame:
+        """Samples that went, each with its reason and its twin or the text that it overlaps with.
+
+        Exact duplicates are not among them: they are one sample.
+        """
+        import polars as pl
+
+        return pl.read_parquet(self.folder / "removed.parquet")
+
+
+@dataclass(frozen=True)
+class Measures(Tabular):
+    """Diversity metrics of data sets.
+
+    Attributes
+    ----------
+    figures : mapping
+        What `sftdiv measure --json` prints.
+    """
+
+    figures: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures."""
+        return dict(self.figures)
+
+    def to_arrow(self) -> pa.Table:
+        """Return a row a data set and component: `name`, `component`, `rows`, then the metrics."""
+        rows = [
+            {"name": one["name"], "component": component, "rows": one["rows"], **one[component]}
+            for one in self.figures["datasets"]
+            for component in COMPONENTS
+        ]
+        names = dict.fromkeys(name for row in rows for name in row)
+        order = dict.fromkeys(
+            [*list(names)[:3], *(name for name in METRICS if name in names), *names]
+        )
+        return pa.table({name: [row.get(name) for row in rows] for name in order})
+
+
+@dataclass(frozen=True)
+class Fit(Tabular):
+    """What a table of scores says.
+
+    Attributes
+    ----------
+    figures : mapping
+        What `sftdiv fit --json` prints: `slopes`, `baselines`, `claims`, `verdict`, …
+    """
+
+    figures: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What pays, how much and how sure, in sentences."""
+        return tuple(self.figures["verdict"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures."""
+        return dict(self.figures)
+
+    def to_arrow(self) -> pa.Table:
+        """Return a row a slope: strategy, size, slope, its interval, …; no lists."""
+        flat = [
+            {name: value for name, value in row.items() if not isinstance(value, list | dict)}
+            for row in self.figures["slopes"]
+        ]
+        return pa.Table.from_pylist(flat)
