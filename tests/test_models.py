@@ -154,3 +154,62 @@ def test_models_loaded_from_threads_keep_their_tied_heads(saved, monkeypatch):
     assert PreTrainedModel.tie_weights is tie
     model = load_base(base, 0)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def _values(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("values", [
+    {"num_attention_heads": 0}, {"hidden_size": "x"}, {"model_type": ["llama"]},
+    {"bos_token_id": "x"}, {"max_position_embeddings": None},
+])  # fmt: skip
+def test_a_config_of_wrong_values_is_one_line(values, saved, tmp_path):
+    """Not KeyError and ValueError alone: transformers raises kinds of its own."""
+    shutil.copytree(saved, tmp_path / "m")
+    _values(tmp_path / "m/config.json", **values)
+    with pytest.raises(UsageError, match=r"m has no readable config\.json"):
+        _ = MODELS.find(tmp_path / "m").config
+
+
+def test_a_model_without_some_of_its_weights_does_not_load(saved, tmp_path):
+    """transformers would draw them at random, and warn."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(saved, tmp_path / "m")
+    weights = load_file(tmp_path / "m/model.safetensors")
+    lost = [name for name in weights if "layers.1.mlp" in name]
+    save_file({n: w for n, w in weights.items() if n not in lost}, tmp_path / "m/model.safetensors")
+    with pytest.raises(DataError, match=rf"no weights for {min(lost)} and {len(lost) - 1} more"):
+        models.load_causal_lm(MODELS.find(tmp_path / "m"), "float32")
+
+
+def test_a_model_of_more_layers_than_weights_is_not_begun(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "m")
+    _values(tmp_path / "m/config.json", num_hidden_layers=1 << 30)
+    with pytest.raises(DataError, match="names 1,073,741,824 layers"):
+        models.load_causal_lm(MODELS.find(tmp_path / "m"), "float32")
+
+
+@pytest.mark.parametrize(("file", "values"), [
+    ("tokenizer.json", {"model": None}),
+    ("tokenizer.json", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}}}),
+    ("tokenizer_config.json", {"model_max_length": "x"}),
+    ("tokenizer_config.json", {"chat_template": 7}),
+    ("tokenizer_config.json", {"eos_token": {"content": 7}}),
+])  # fmt: skip
+def test_a_broken_tokenizer_is_one_line(file, values, saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "m")
+    _values(tmp_path / "m" / file, **values)
+    with pytest.raises(DataError, match=r"test: model tokenizer of m does not load: .") as raised:
+        models.tokenizer_of(MODELS.find(tmp_path / "m"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_token_that_the_weights_do_not_know_is_refused(saved):
+    model = MODELS.find(saved)
+    loaded, tokenizer = models.load_causal_lm(model, "float32"), models.tokenizer_of(model)
+    models.check_ids(model, loaded, tokenizer)
+    tokenizer.add_tokens(["<|new|>"])
+    with pytest.raises(DataError, match="ids up to 384, but the weights have 384 embeddings"):
+        models.check_ids(model, loaded, tokenizer)

@@ -22,7 +22,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key, file_key
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: The name of the encoder that comes in a package.
 PACKAGED = "packaged"
@@ -132,7 +132,7 @@ class ModelFolder:
             except (ValueError, KeyError):  # of a kind that only the model's own code knows
                 found = PreTrainedConfig.from_pretrained(self.path)
             return found.get_text_config()
-        except (OSError, ValueError, KeyError) as fault:
+        except Exception as fault:  # of a broken one, whatever Python makes of its values
             raise UsageError(
                 f"{self.use} {self.path} has no readable config.json: {hub.one_line(fault, 200)}"
             ) from None
@@ -145,14 +145,17 @@ class ModelFolder:
 
     def parameters(self) -> int:
         """Count the weights from the headers of the safetensors files."""
+        return sum(math.prod(shape) for shape in self.shapes())
+
+    def shapes(self) -> list[list[int]]:
+        """Return the shapes of the weights from the headers of the safetensors files."""
         from safetensors import safe_open
 
-        total = 0
+        found: list[list[int]] = []
         for file in sorted(self.path.glob("*.safetensors")):
             with safe_open(file, framework="np") as tensors:
-                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
-            total += sum(math.prod(shape) for shape in shapes)
-        return total
+                found += [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+        return found
 
 
 def takes_all(model: ModelFolder) -> None:
@@ -263,19 +266,81 @@ def load_causal_lm(
     """Return a language model with its weights in a precision, on the CPU.
 
     `options` are further ones of `from_pretrained`.
+
+    Raises
+    ------
+    DataError
+        If it does not load, or a weight is missing, which transformers would draw at random.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     with loading(model):
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        _check_layers(model)
+        result: Any = AutoModelForCausalLM.from_pretrained(
             model.path,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             **options,
+            output_loading_info=True,
         )
+        loaded: PreTrainedModel = result[0]
+        missing = sorted(result[1]["missing_keys"])
+        if missing:
+            more = f" and {len(missing) - 1:,} more" if missing[1:] else ""
+            raise ValueError(f"its files hold no weights for {missing[0]}{more}")
     return loaded
+
+
+def _check_layers(model: ModelFolder) -> None:
+    """Refuse a config that names more layers than there are weights: it would take all memory."""
+    base = model.base or model
+    layers, weights = getattr(base.config, "num_hidden_layers", 0), len(base.shapes())
+    if isinstance(layers, int) and layers > weights:
+        raise ValueError(f"config.json names {layers:,} layers, the files hold {weights:,} weights")
+
+
+def tokenizer_of(model: ModelFolder, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Return a model's tokenizer.
+
+    Raises
+    ------
+    DataError
+        If it does not load, or its settings are of a type that no tokenizer works with.
+    """
+    from transformers import AutoTokenizer
+
+    with loading(model, "tokenizer"):
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            model.path, trust_remote_code=trust_remote_code
+        )
+        check_settings(found)
+    return found
+
+
+def check_settings(tokenizer: Any) -> None:
+    """Raise TypeError for settings that transformers takes unseen and fails at when used."""
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise TypeError(f"model_max_length is {tokenizer.model_max_length!r}, which is no number")
+    if not isinstance(tokenizer.chat_template, str | dict | None):
+        raise TypeError("its chat template is no text")
+
+
+def check_ids(model: ModelFolder, loaded: PreTrainedModel, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose ids reach beyond the rows of a model's embeddings.
+
+    Raises
+    ------
+    DataError
+    """
+    embeddings: Any = loaded.get_input_embeddings()
+    rows, highest = embeddings.weight.shape[0], len(tokenizer) - 1
+    if highest >= rows:
+        raise DataError(
+            f"{model.use} {model.name}: its tokenizer has ids up to {highest:,}, but the weights "
+            f"have {rows:,} embeddings; the two belong to different models, or a token was added"
+        )
 
 
 #: transformers switches weight tying off for the whole process while it loads a model, and back on
@@ -285,20 +350,21 @@ _LOADING = threading.RLock()
 
 
 @contextlib.contextmanager
-def loading(model: ModelFolder) -> Iterator[None]:
-    """Load one model at a time in this process, without bars.
+def loading(model: ModelFolder, what: str = "") -> Iterator[None]:
+    """Load one model, or `what` of it, at a time in this process, without bars and warnings.
 
     Raises
     ------
     DataError
         If it does not load; the library's reason is in the line.
     """
-    with _LOADING, without_bars():
+    with _LOADING, without_bars(), _without_warnings():
         try:
             yield
         except Exception as fault:  # torch, transformers and safetensors have kinds of their own
+            name = f"{what} of {model.name}" if what else model.name
             reason = hub.one_line(fault)
-            raise DataError(f"{model.use} {model.name} does not load: {reason}") from fault
+            raise DataError(f"{model.use} {name} does not load: {reason}") from fault
 
 
 @contextlib.contextmanager
@@ -314,6 +380,20 @@ def without_bars() -> Iterator[None]:
     finally:
         if shown:
             bars.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Hide transformers' warnings: what they warn of here is an error of ours, or nothing."""
+    from transformers.utils import logging
+
+    told: Any = logging
+    level = told.get_verbosity()
+    told.set_verbosity_error()
+    try:
+        yield
+    finally:
+        told.set_verbosity(level)
 
 
 def _here(name: str | Path | None, use: str) -> ModelFolder | None:

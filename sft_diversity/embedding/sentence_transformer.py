@@ -44,9 +44,10 @@ class SentenceTransformerEncoder:
                 f"embed: encoder {encoder.name} has no fast tokenizer; "
                 "name one that has (--encoder)"
             )
-        limit = self._model.max_seq_length or self._tokenizer.model_max_length
-        self.max_tokens = int(min(limit, self._tokenizer.model_max_length, 32_768))
-        self.dim = int(self._model.get_embedding_dimension())
+        with models.loading(encoder):  # of a broken one these are no numbers
+            most = self._tokenizer.model_max_length
+            self.max_tokens = int(min(self._model.max_seq_length or most, most, 32_768))
+            self.dim = int(self._model.get_embedding_dimension())
         backend.enable_truncation(self.max_tokens)
         backend.no_padding()
         self._backend = backend

@@ -24,6 +24,7 @@ _FILE = "tokenizer.json"
 _WAY_OUT = f"name a model folder, a {_FILE} file or a Hub id"
 #: Texts and characters that one call of the tokenizer gets: bounds the memory of its answer.
 _BATCH_TEXTS, _BATCH_CHARS = 2_048, 4_000_000
+_MAX_VOCABULARY = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Tokenizer:
         self._backend, self.revision = backend, revision
         ids = backend.get_vocab(with_added_tokens=True).values()
         self._vocabulary = max(ids, default=0) + 1
+        if self._vocabulary > _MAX_VOCABULARY:  # tables have a row for each
+            raise UsageError(
+                f"index: the tokenizer has an id of {self._vocabulary - 1:,}, more than any "
+                f"vocabulary is large (limit {_MAX_VOCABULARY:,}); {_WAY_OUT}"
+            )
         added = backend.get_added_tokens_decoder().values()
         special = sorted((token.content for token in added if token.special), key=len, reverse=True)
         self._special = re.compile(f"({'|'.join(map(re.escape, special)) or '(?!)'})")
@@ -192,7 +198,7 @@ def _loaded(name: str, known: str | None) -> Tokenizer:
 
     try:
         loaded = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as fault:
+    except Exception as fault:  # of a broken one, whatever Python makes of its values
         reason = str(fault).strip().split("\n", 1)[0][:200]
         raise UsageError(f"index: no tokenizer {name!r} ({reason}); {_WAY_OUT}") from None
     backend = getattr(loaded, "backend_tokenizer", None)

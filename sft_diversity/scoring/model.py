@@ -82,13 +82,11 @@ def load_model(
     model: ModelFolder, device: str, dtype: str, trust_remote_code: bool
 ) -> tuple[Any, Any]:
     """Return (model in eval mode, tokenizer with a chat template)."""
-    from transformers import AutoTokenizer
-
     from sft_diversity.core.chat import ensure_template
 
-    with models.loading(model):
-        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+    tokenizer = models.tokenizer_of(model, trust_remote_code)
     loaded: Any = models.load_causal_lm(model, dtype, trust_remote_code)
+    models.check_ids(model, loaded, tokenizer)
     ensure_template(tokenizer)
     return loaded.to(device).eval(), tokenizer
 

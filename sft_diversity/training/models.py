@@ -32,9 +32,7 @@ BASES = Finder("finetune: model", _is_whole)
 
 def load_right_padding_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
     """Load the tokenizer; padding is on the right, as training needs it."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+    tokenizer = models.tokenizer_of(base)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding never has a label

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from sft_diversity.core import machine, seeding, stopping
+from sft_diversity.core import machine, models, seeding, stopping
 from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import DataError
@@ -315,12 +315,14 @@ def build_trainer(
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
     arguments = blocks.made(SFTConfig, "trainer", ours | config.trainer)
+    weights = _model(base, seed, config, dtype)
+    models.check_ids(base, weights, tokenizer)
     trainer = Trainer(
         rendered=run.rendered,
         batches=run.batches,
         factor=run.factor,
         box=config.optimizer.startswith("lion"),
-        model=_model(base, seed, config, dtype),
+        model=weights,
         args=arguments,
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
