@@ -27,6 +27,8 @@ from sft_diversity.core.errors import DataError
 KINDS = ("parquet", "arrow")
 _PROGRAM = "from sft_diversity.core.isolated import serve; serve()"
 _ROWS = 1024  # of a batch
+_BATCH_BYTES = 32 << 20  # of a batch, but of one row that is larger
+_REPEATED_BYTES = 512 << 20  # what a batch may take where each row repeats a long text
 _PATIENCE_S = 10  # with a process whose end of the pipe has closed
 
 
@@ -52,7 +54,9 @@ class IsolatedReader:
         self._stop()
 
     def batches(self, path: Path, kind: str) -> Iterator[pa.RecordBatch]:
-        """Yield a file's rows, some thousand at a time, valid but for texts that are not UTF-8.
+        """Yield a file's rows, valid but for texts that are not UTF-8.
+
+        A batch has up to 1,024 rows and, but of a single row, 32 MB.
 
         An Arrow file may be an IPC file or an IPC stream. Texts come in no view type and with no
         dictionary.
@@ -183,16 +187,36 @@ def _send(name: str, kind: str, answers: BinaryIO) -> None:
     with pa.ipc.new_stream(answers, sent) as stream:
         for batch in batches:
             _check(batch)
-            whole = batch if sent.equals(schema) else batch.cast(sent)
-            for start in range(0, batch.num_rows, _ROWS):
-                stream.write_batch(whole.slice(start, _ROWS))
+            for part in _cast(batch, sent):
+                for piece in _pieces(part):
+                    stream.write_batch(piece)
+
+
+def _cast(batch: pa.RecordBatch, sent: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield a batch in types without dictionaries: a row may then repeat all that one holds."""
+    if sent.equals(batch.schema):
+        yield batch
+        return
+    rows = min(max(_REPEATED_BYTES // max(batch.nbytes, 1), 1), _ROWS)
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows).cast(sent)
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    start = 0
+    while start < batch.num_rows:
+        piece = batch.slice(start, _ROWS)
+        while piece.num_rows > 1 and piece.nbytes > _BATCH_BYTES:
+            piece = piece.slice(0, piece.num_rows // 2)
+        yield piece
+        start += piece.num_rows
 
 
 def _opened(name: str, kind: str) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     """Return the schema and the batches of a file; nothing is mapped: it may change meanwhile."""
     if kind == "parquet":
         table = pq.ParquetFile(name, page_checksum_verification=True)
-        return table.schema_arrow, table.iter_batches(batch_size=_ROWS)
+        return table.schema_arrow, _parquet_batches(table)
     source = pa.OSFile(name)
     is_file = source.read(6) == b"ARROW1"
     source.seek(0)
@@ -201,6 +225,30 @@ def _opened(name: str, kind: str) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
         return stream.schema, stream
     file = pa.ipc.open_file(source)
     return file.schema, map(file.get_batch, range(file.num_record_batches))
+
+
+def _parquet_batches(table: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    for number in range(table.num_row_groups):
+        rows = _rows_at_once(table.metadata.row_group(number))
+        yield from table.iter_batches(batch_size=rows, row_groups=[number])
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """Return how many rows of a group are decoded at once, by what its metadata says of them.
+
+    Each row may repeat the longest text of a dictionary, whose size is not said: it is taken from
+    that of its page as stored and from how far the column's pages are compressed.
+    """
+    row = repeated = 0
+    for number in range(group.num_columns):
+        column = group.column(number)
+        row += column.total_uncompressed_size // max(group.num_rows, 1)
+        if column.has_dictionary_page:
+            stored = max(column.data_page_offset - (column.dictionary_page_offset or 0), 0)
+            larger = column.total_uncompressed_size / max(column.total_compressed_size, 1)
+            repeated += int(stored * larger)
+    most = min(_BATCH_BYTES // max(row, 1), _REPEATED_BYTES // max(repeated, 1), _ROWS)
+    return max(most, 1)
 
 
 def _check(batch: pa.RecordBatch) -> None:

@@ -135,3 +135,36 @@ def test_random_damage_is_one_line_or_rows(tmp_path, name):
                     batch.validate()
             except DataError as told:
                 assert "\n" not in str(told)  # noqa: PT017  (either is right)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_batches_of_large_rows_are_of_few_rows(tmp_path, name, repeated):
+    """32 MB at a time, whatever a row of the file takes: a batch of 1,024 took 1,024 times as much.
+
+    Also of texts that a dictionary holds once.
+    """
+    texts = [chr(97 + (0 if repeated else i % 26)) * (1 << 20) for i in range(70)]
+    column = pa.array(texts)
+    table = pa.table({"text": column.dictionary_encode() if repeated else column})
+    path = write(tmp_path / name, table, compression="zstd")
+    with IsolatedReader("test") as reader:
+        batches = list(reader.batches(path, path.suffix[1:]))
+    assert max(batch.nbytes for batch in batches) <= 32 << 20
+    assert [text for batch in batches for text in batch["text"].to_pylist()] == texts
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_large_rows_are_decoded_few_at_once(tmp_path, dictionary):
+    """What Parquet says of a group's columns bounds the rows before they are decoded."""
+    texts = (
+        ["x" * (1 << 20)] * 70 if dictionary else [random.Random(0).randbytes(1 << 19).hex()] * 70
+    )
+    write(tmp_path / "large.parquet", pa.table({"text": texts}), use_dictionary=dictionary)
+    write(tmp_path / "small.parquet", use_dictionary=dictionary)
+    large, small = (
+        isolated._rows_at_once(pq.read_metadata(tmp_path / f"{size}.parquet").row_group(0))
+        for size in ("large", "small")
+    )
+    assert large <= (512 if dictionary else 32)
+    assert small == 1024
