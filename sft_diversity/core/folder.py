@@ -11,6 +11,7 @@ import glob
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -55,6 +56,28 @@ def writing(final: Path, stage: str) -> Iterator[Path]:
         raise disk_fault(stage, final, fault) from fault
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def sweep(place: Path) -> None:
+    """Remove what killed processes of this host left half written in a folder that many write to.
+
+    Of another host nobody knows here whether it still writes.
+    """
+    mark = re.compile(rf"\.{re.escape(platform.node())}-([0-9]+){re.escape(SCRATCH)}")
+    for left in place.glob(f".*{SCRATCH}"):
+        found = mark.search(left.name)
+        if found is not None and not _alive(int(found[1])):
+            left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 @contextlib.contextmanager

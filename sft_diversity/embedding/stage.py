@@ -285,6 +285,7 @@ def fill_cache(
     say: Callable[[str], None],
 ) -> int:
     """Embed what the cache lacks of these rows; return how many texts that were."""
+    folder.sweep(cache.folder)
     if batches.complete(slices, config.components, cache):
         say("embed: every text is in the cache")
         return 0

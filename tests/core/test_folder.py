@@ -191,6 +191,27 @@ def test_rows_must_add_up():
         rows_account(5, 2, {"empty": 1})
 
 
+def test_what_killed_writers_of_a_shared_folder_left_is_swept_and_no_other_scratch(tmp_path):
+    """What lives, and what another host writes, stays: of that nobody here knows."""
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os, platform; print(f'{platform.node()}-{os.getpid()}')"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    here = dead.rpartition("-")[0]
+    for name in (dead, f"{here}-{os.getpid()}", "elsewhere-999999999"):
+        (tmp_path / f".a.arrow.{name}.writing").write_text("half")
+    (tmp_path / "a.arrow").write_text("whole")
+    folder.sweep(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted(
+        [
+            f".a.arrow.{here}-{os.getpid()}.writing",
+            ".a.arrow.elsewhere-999999999.writing",
+            "a.arrow",
+        ]
+    )
+
+
 def test_kill_during_a_write_never_leaves_half_a_file(tmp_path):
     code = f"""
 import os, signal
