@@ -86,7 +86,7 @@ def _import(heavy: bool) -> None:
     if heavy:
         names += ["sft_diversity.verbs.training", "sft_diversity.studies.stage", "openai"]
         names += ["torch", "transformers", "sentence_transformers", "faiss", "matplotlib.pyplot"]
-        names += ["sft_diversity.training.trainer", "sft_diversity.scoring.heldout"]
+        names += ["sft_diversity.training.trainer", "sft_diversity.scoring.heldout", "lm_eval"]
     for name in names:
         import_module(name)
 

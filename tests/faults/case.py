@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from sft_diversity.core import folder, locks
 from tests.faults import processes
 from tests.faults.processes import Ended, Running
@@ -137,15 +139,32 @@ def nothing_left(home: Path) -> None:
 
 
 def tree(*places: Path) -> dict[str, bytes]:
-    """Return the files of some folders or files; of manifests without what differs by nature."""
+    """Return the files of some folders or files; of manifests without what differs by nature.
+
+    Of cached vectors each text's: how they are cut into files is up to who embedded what.
+    """
     found: dict[str, bytes] = {}
     for place in places:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         for path in files:
             name = f"{place.name}/{path.relative_to(place).as_posix()}"
             if path.is_file() and not _CACHE.search(name) and not path.name.startswith("."):
-                found[name] = _plain(path)
+                vectors = _vectors(path) if "/vectors/" in name else None
+                found |= {name: _plain(path)} if vectors is None else vectors
     return found
+
+
+def _vectors(path: Path) -> dict[str, bytes] | None:
+    """Return the vector of each text in a file of the cache; None where it is none."""
+    try:
+        table = pa.ipc.open_file(path.read_bytes()).read_all()
+        rows = table.select(["key", "embedding", "cut"]).to_pylist()
+    except (pa.ArrowException, OSError, KeyError):
+        return None
+    return {
+        f"{path.parent.name}/{row['key'].decode()}": repr((row["embedding"], row["cut"])).encode()
+        for row in rows
+    }
 
 
 #: Answers lie in a file a run, and logs speak of time.

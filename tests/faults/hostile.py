@@ -8,6 +8,8 @@ import json
 import os
 import pickle
 import random
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -28,6 +30,7 @@ from tests.faults.world import World, rows
 Harm = Callable[[Path], object]
 CODES = (0, 1, 2, 3)
 LIMIT_S = 45.0
+_MEMORY = 12 << 30  # bytes of addresses; torch alone takes some
 _PWNED = "pwned"
 _CODE = f"import pathlib; pathlib.Path({_PWNED!r}).touch()\n"
 KEY = "sk-very-secret-0123456789"
@@ -48,6 +51,11 @@ def groups(world: World) -> dict[str, Group]:
         "endpoints": partial(_endpoints, world),
         "data": partial(_data, world),
     }
+
+
+def _small() -> None:
+    """Bound the memory of this process: what would take all of it is to fail here."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
 
 def _unharmed(place: Place, ended: Ended) -> Ended:
@@ -117,6 +125,15 @@ def _half(model: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _some(model: Path) -> None:
+    """Take weights away; transformers would draw them at random."""
+    from safetensors.numpy import load_file, save_file
+
+    path = model / "model.safetensors"
+    weights = load_file(path)
+    save_file({name: weights[name] for name in sorted(weights)[::2]}, path)
+
+
 _F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 MODELS: Mapping[str, Harm] = {
     "pickle": _pickled,
@@ -149,6 +166,7 @@ MODELS: Mapping[str, Harm] = {
     "size-huge": _config(hidden_size=1 << 40),
     "size-text": _config(hidden_size="x"),
     "size-negative": _config(hidden_size=-8),
+    "half-of-the-weights": _some,
     "heads-zero": _config(num_attention_heads=0),
     "layers-many": _config(num_hidden_layers=1 << 30),
     "vocabulary-zero": _config(vocab_size=0),
@@ -160,7 +178,10 @@ MODELS: Mapping[str, Harm] = {
     "text-config": _config(text_config=7),
     "tokens-odd": _config(bos_token_id="x", eos_token_id=[1, "y"], pad_token_id=1 << 40),
 }
-_MANY = {"layers-many", "size-huge"}  # would take all memory, were it tried
+#: What is said where a model loads, and what it then says of the data is no use.
+_LOADED = re.compile(
+    r"no token type is held|the tokenizer has no eos|at hidden size -8|has an id of"
+)
 
 
 def _models(world: World, dice: random.Random) -> Iterator[Case]:
@@ -181,9 +202,10 @@ def _model(world: World, harm: Harm, command: str, place: Place, of: str = "mode
     options = json.loads(json.dumps({"steps": 1, "batch_size": 4, "max_length": 128}))
     (place.home / "c.yaml").write_text(json.dumps(options | {"model": "evil"}))
     argv = command.replace("MODEL", "evil").split()
-    ended = _unharmed(place, place.run(*argv, limit_s=LIMIT_S))
+    ended = _unharmed(place, place.run(*argv, limit_s=LIMIT_S, before=_small))
     if ended.code:
-        require("evil" in ended.errors[0], "the model is not named", ended)
+        named = "evil" in ended.errors[0] or _LOADED.search(ended.errors[0])
+        require(bool(named), "the model is not named", ended)
         require(not (place.home / "out").exists(), "refused, but there is an output", ended)
     else:
         sound(place.home)
@@ -317,7 +339,8 @@ def _template(world: World, harm: Harm, command: str, place: Place) -> None:
     harm(_copy(world, "model", place))
     options = {"steps": 1, "batch_size": 4, "max_length": 128, "model": "evil"}
     (place.home / "c.yaml").write_text(json.dumps(options))
-    _unharmed(place, place.run(*command.replace("MODEL", "evil").split(), limit_s=LIMIT_S))
+    argv = command.replace("MODEL", "evil").split()
+    _unharmed(place, place.run(*argv, limit_s=LIMIT_S, before=_small))
 
 
 # ---- encoders ---------------------------------------------------------------------------------

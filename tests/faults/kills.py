@@ -17,7 +17,10 @@ from tests.faults.world import COMMANDS, World, made
 
 #: Steps and moments of each command at which it is killed; fewer of those that take seconds.
 STEPS, MOMENTS = 9, 3
-FEW = {"finetune": (6, 3), "study": (5, 3), "measure": (6, 2), "quality": (6, 2), "clean": (6, 2)}
+FEW = {
+    "finetune": (6, 3), "study": (5, 3), "measure": (6, 2), "quality": (6, 2), "clean": (6, 2),
+    "harness": (5, 2),
+}  # fmt: skip
 _CHANGES = {
     "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate",
 }  # fmt: skip

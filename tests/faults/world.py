@@ -22,11 +22,13 @@ from tests.faults.case import Place, nothing_left, sound, tree, well
 from tests.faults.processes import Ended
 
 SELECT = "--tokenizer given/tokenizer.json --work work"
+TASKS = Path(__file__).parents[1] / "scoring/harness/tasks"
 TAGS = {"extractor": "llm", "merge": "none", "min_samples": 1}
 #: Command lines by name; URL stands for the scripted endpoint. What they make lies in `out*`.
 COMMANDS = {
     "ingest": "ingest given/raw --out out",
     "clean": "clean given/corpus --config given/clean.yaml --out out --work work",
+    "clean-report": "clean given/corpus --report-only --out out --work work",
     "tokens": "index given/corpus --strategy micro-response --tokenizer given/tokenizer.json "
     "--out out --work work",
     "words": "index given/corpus --strategy meso-instruction --config given/words.yaml --out out "
@@ -45,6 +47,7 @@ COMMANDS = {
     f"strategy=micro-response,meso-instruction,diversity=0,100,size=9 --out out {SELECT}",
     "measure": "measure given/subset --config given/measure.yaml --out out --work work",
     "score": "score given/model --config given/score.yaml --out out --work work",
+    "harness": "score given/model --config given/harness.yaml --out out --work work",
     "pairwise": "score URL --config given/pairwise.yaml --judge-url URL --out out --work work",
     "fit": "fit given/results.csv --draws 200 --out out",
     "report": "report given/subset --corpus given/corpus --layout pca --no-measure "
@@ -280,6 +283,10 @@ def _configs(given: Path, url: str) -> dict[str, dict[str, Any]]:
         "judge": {"judge": {"model": model, "max_length": 64}},
         "measure": {"tokenizer": str(given / "tokenizer.json"), "encoder": encoder},
         "score": score,
+        "harness": {
+            "suite": "harness", "tasks": "capitals", "include_path": str(TASKS),
+            "batch_size": 4, "dtype": "float32",
+        },
         "pairwise": {
             "suite": "pairwise", "judge_model": "judge", "model_name": "big", "draws": 100,
             "eval_dir": str(given / "eval"), "sets": prompts,
