@@ -120,7 +120,9 @@ def test_an_adapter_is_keyed_with_its_base_and_reads_as_far(saved, tmp_path):
 @pytest.mark.parametrize("name", ["./nope", "/no/where", "../nope", "a/b/c"])
 def test_what_can_be_no_hub_id_is_refused_without_asking_for_it(name):
     for find in (MODELS.find, MODELS.at_hand):
-        with pytest.raises(UsageError, match=r"test: model .*no such folder; name a folder or"):
+        with pytest.raises(
+            UsageError, match=r"test: model .*no such folder; name a folder, a GGUF"
+        ):
             find(name)
 
 

@@ -13,6 +13,7 @@ EXTRAS = {
     "fast_hdbscan": ("fast-hdbscan", "hdbscan"),
     "openvino": ("openvino", "openvino"),
     "bitsandbytes": ("bitsandbytes", "8bit"),
+    "gguf": ("gguf", "gguf"),
     "tensorboard": ("tensorboard", "reporters"),
     "trackio": ("trackio", "reporters"),
     "wandb": ("wandb", "reporters"),

@@ -12,13 +12,13 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_diversity.core import folder, hub, resources
-from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core import folder, gguf, hub, resources
+from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key, file_key
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ class Finder:
         Parameters
         ----------
         name : path or str or None
-            A folder, or a Hub id, which may say its revision (`NAME@REVISION`); None is the offline
-            base model, `packaged` the encoder that comes in a package.
+            A folder, a GGUF file, or a Hub id, which may say its revision (`NAME@REVISION`); None
+            is the offline base model, `packaged` the encoder that comes in a package.
         revision : str, optional
             Branch, tag or commit on the Hub; default: its main branch.
 
@@ -196,6 +196,10 @@ class Finder:
             If the Hub does not give it.
         """
         found = _here(name, self.use)
+        if found is None and gguf.is_file(name):
+            file = ModelFolder(Path(str(name)), Path(str(name)).stem, self.use)
+            with loading(file):
+                found = replace(file, path=gguf.unpack(file.path, self.use))
         if found is None:
             try:
                 path = _snapshot(str(name), revision)
@@ -217,6 +221,11 @@ class Finder:
             Also if the Hub does not know it, or cannot be asked.
         """
         found = _here(name, self.use)
+        if found is None and gguf.is_file(name):
+            path = gguf.unpacked(str(name))
+            if path is None:
+                return None
+            found = ModelFolder(path, Path(str(name)).stem, self.use)
         if found is None:
             path = check_on_hub(str(name), self.use, revision)
             if path is None or not any(path.rglob("*.safetensors")):  # its tokenizer alone
@@ -361,6 +370,8 @@ def loading(model: ModelFolder, what: str = "") -> Iterator[None]:
     with _LOADING, without_bars(), _without_warnings():
         try:
             yield
+        except SftdivError:
+            raise
         except Exception as fault:  # torch, transformers and safetensors have kinds of their own
             name = f"{what} of {model.name}" if what else model.name
             reason = hub.one_line(fault)
@@ -402,8 +413,8 @@ def _here(name: str | Path | None, use: str) -> ModelFolder | None:
     path = resources.tiny_base() if name is None else Path(name).expanduser()
     if path.is_dir():
         return ModelFolder(path, path.resolve().name, use)
-    if not is_hub_id(str(name)):
-        raise UsageError(f"{use} `{name}`: no such folder; name a folder or a Hub id")
+    if not gguf.is_file(name) and (path.suffix == ".gguf" or not is_hub_id(str(name))):
+        raise UsageError(f"{use} `{name}`: no such folder; name a folder, a GGUF file or a Hub id")
     return None
 
 

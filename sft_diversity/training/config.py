@@ -15,7 +15,8 @@ class FinetuneConfig(Config):
     """How a model is trained on a subset."""
 
     model: str | None = Field(
-        None, description="model folder or Hub id; default: the offline base model tiny-base"
+        None,
+        description="model folder, GGUF file or Hub id; default: the offline base model tiny-base",
     )
     revision: str | None = Field(None, description="revision of a Hub model")
     epochs: float | None = Field(
