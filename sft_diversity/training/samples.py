@@ -121,12 +121,27 @@ def find_samples(subset: Path) -> Source:
     return Source(files, key, stage or "folder")
 
 
+def is_raw(subset: str | Path) -> bool:
+    """Whether samples are to be ingested first: a file, a Hub id, or columns of another format."""
+    path = Path(subset)
+    if not path.is_dir():
+        return path.exists() or str(subset).startswith("hub:")
+    if folder.stage_of(path) is not None:
+        return False
+    files = [file for at in _places(path) for file in sorted(at.glob("*.parquet"))]
+    names = set(parquet.schema(files[0]).names) if files else set[str]()
+    return "messages" not in names and not names.issuperset(("prompt", "completion"))
+
+
+def _places(subset: Path) -> list[Path]:
+    return [subset / "samples", subset / "data", subset]
+
+
 def root_of(subset: Path) -> Path:
     """Return the folder that the sample files lie in; raise as `find_samples` does."""
     if not subset.is_dir():
         raise UsageError(f"finetune: {subset} is not a folder; name the output of `sftdiv select`")
-    roots = [subset / "samples", subset / "data", subset]
-    root = next((path for path in roots if any(path.glob("*.parquet"))), None)
+    root = next((path for path in _places(subset) if any(path.glob("*.parquet"))), None)
     if root is None:
         raise UsageError(
             f"finetune: {subset} has no Parquet files (looked in samples/, data/ and itself); "

@@ -14,11 +14,12 @@ from sft_diversity.fitting import stage as fitting
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.scoring import suites
 from sft_diversity.stages import store
-from sft_diversity.training import curves
+from sft_diversity.training import curves, samples
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.verbs.options import WORK, ConfigFile, DryRun, Out, OutOrNone, Phases, Work
 from sft_diversity.verbs.results import Result, made, options_from
+from sft_diversity.verbs.sources import corpus_of
 
 
 def schedule(
@@ -36,9 +37,13 @@ def schedule(
 
 
 def finetune(
-    subset: Annotated[str | Path, typer.Argument(help="A subset, corpus or exported folder.")],
+    subset: Annotated[
+        str | Path,
+        typer.Argument(help="A subset, corpus or exported folder, raw files or hub:org/name."),
+    ],
     *,
     out: OutOrNone = None,
+    work: Work = WORK,
     show_masks: Annotated[
         int | None,
         typer.Option(min=1, help="Show what is trained of so many samples, train nothing."),
@@ -51,16 +56,29 @@ def finetune(
     dry_run: DryRun = False,
     **options: Any,
 ) -> Result:
-    """Fine-tune a model on a subset; options are those of `FinetuneConfig`."""
+    """Fine-tune a model on a subset; options are those of `FinetuneConfig`.
+
+    Raw data (a file of JSON lines, a folder of `datasets`, Alpaca's columns) is ingested first, all
+    rows of it, also those that are there twice.
+    """
     options |= {"phases": phases, "report_to": report_to}
     asked = options_from(FinetuneConfig, config, options)
+    if out is None and show_masks is None:
+        raise UsageError("finetune: name the folder to write with --out")
+    plan: list[dict[str, Any]] = []
+    if samples.is_raw(subset):
+        kept = store(work, dry_run)
+        corpus = corpus_of(kept, [subset], {"dedup": "none"})
+        subset, plan = corpus.path, kept.plan
+        if not corpus.there:
+            step = {"stage": "finetune", "rows": corpus.rows, "seconds": None, "bytes": None}
+            return {"plan": [*plan, {"state": "to do", **step, "out": str(out)}]}
     if show_masks is not None:
         return {"masks": finetuning.show_masks(Path(subset), asked, show_masks)}
-    if out is None:
-        raise UsageError("finetune: name the folder to write with --out")
+    assert out is not None
     if dry_run:
         step = finetuning.plan(Path(subset), Path(out), asked)
-        return {"plan": [{"state": "cached" if step["cached"] else "to do", **step}]}
+        return {"plan": [*plan, {"state": "cached" if step["cached"] else "to do", **step}]}
     return folder.figures(finetuning.finetune(Path(subset), Path(out), asked, say), out)
 
 
