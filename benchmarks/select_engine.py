@@ -27,7 +27,7 @@ from sft_diversity.core import incidence
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.numbers import evenness
 from sft_diversity.selection.config import Fill
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import Selection, choose_at
 from sft_diversity.selection.entropy import EntropySelection, choose_by_entropy, make_entropy_dial
 from sft_diversity.selection.peeling import peel
@@ -47,7 +47,7 @@ def by_kinds(
         f"  {peeling.kinds_total:,} kinds, {peeling.no_kind:,} hold none, peeled in {seconds:.3f} s"
     )
     for size in sizes:
-        dial, seconds = timed(partial(make_dial, peeling, size))
+        dial, seconds = timed(partial(Dial, peeling, size))
         say(f"  N = {size:,}: k from {dial.k_min:,} to {dial.k_max:,}, found in {seconds:.3f} s")
         for fill in fills:
             for level in LEVELS:
@@ -135,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     tiny = Incidence(np.arange(5), np.zeros(4, np.int32), np.full(4, 16, np.int32), 1)
     for fill in ("draws", "balance", "uniform"):
-        choose_at(make_dial(tiny, 2), 50, fill=fill)
+        choose_at(Dial(tiny, 2), 50, fill=fill)
     make_entropy_dial(tiny, 2)
     start = time.perf_counter(), time.process_time()
     kinds, bits = {}, {}

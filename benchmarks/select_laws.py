@@ -22,7 +22,7 @@ from select_grid import DIVERSITIES, ROOT, open_all
 
 from sft_diversity.core import folder, machine
 from sft_diversity.selection.config import Fill
-from sft_diversity.selection.dial import Dial, make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.grid import STRATEGIES
@@ -64,7 +64,7 @@ def main() -> None:
 def checked(peeling: Peeling, size: int) -> dict[str, Any]:
     """Return the range of one dial, what it is held against, and the promises that it breaks."""
     started = time.process_time()
-    dial = make_dial(peeling, size)
+    dial = Dial(peeling, size)
     dial.place(100)
     seconds = time.process_time() - started
     everyone = dial.problem(0)

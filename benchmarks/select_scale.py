@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from sft_diversity.core import folder, incidence, machine
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.numbers import evenness
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.peeling import peel
 
@@ -138,7 +138,7 @@ def measure(made: Path, n: int) -> dict[str, Any]:
     size = max(1, round(n * 10_000 / 117_000))
     record: dict[str, Any] = {"kinds": source.n_kinds, "entries": len(source.indices), "N": size}
     peeling = step(record, "peel", partial(peel, source))
-    dial = step(record, "dial", partial(make_dial, peeling, size))
+    dial = step(record, "dial", partial(Dial, peeling, size))
     record |= {"eligible": peeling.eligible, "k_min": dial.k_min, "k_max": dial.k_max}
     for fill in ("draws", "balance"):
         for diversity in (50, 100):
@@ -150,7 +150,7 @@ def measure(made: Path, n: int) -> dict[str, Any]:
                 "target": made_of.place.target,
                 "evenness": round(evenness(made_of.held), 4),
             }
-    small = step(record, "dial of 2,000", partial(make_dial, peeling, 2_000))  # k_max is searched
+    small = step(record, "dial of 2,000", partial(Dial, peeling, 2_000))  # k_max is searched
     record["dial of 2,000"] |= {"k_min": small.k_min, "k_max": small.k_max}
     return record
 
@@ -158,7 +158,7 @@ def measure(made: Path, n: int) -> dict[str, Any]:
 def warm_up() -> None:
     """Compile, or load, every kernel."""
     tiny = Incidence(np.arange(5), np.zeros(4, np.int32), np.ones(4, np.int32), 1)
-    dial = make_dial(tiny, 2)
+    dial = Dial(tiny, 2)
     for fill in ("draws", "balance"):
         choose_at(dial, 50, fill=fill)
 

@@ -39,7 +39,7 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Floats, Rows
 from sft_diversity.core.vectors import read_component
 from sft_diversity.selection.deita import repr_filter
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.facility_location import (
     Graph,
@@ -312,7 +312,7 @@ COMPONENTS = ("instruction", "response")
 
 def rows_of(source: incidence.Incidence, size: int, level: float) -> npt.NDArray[np.int64]:
     """Return the rows of one selection."""
-    return choose_at(make_dial(source, size), level).rows
+    return choose_at(Dial(source, size), level).rows
 
 
 def table(records: list[dict[str, Any]]) -> list[str]:

@@ -26,7 +26,7 @@ from sft_diversity.core.kernels import Rows
 from sft_diversity.core.numbers import evenness
 from sft_diversity.core.seeding import generator
 from sft_diversity.selection.choices import describe_picks
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.draws import draw_by_kind
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.greedy import cover
@@ -83,7 +83,7 @@ def chosen(made: Incidence, size: int) -> Iterator[tuple[str, int, Rows]]:
         "all, random kind": by_times(made, earliest(made, order)),
     }
     for name, peeling in peelings.items():
-        dial = make_dial(peeling, size)
+        dial = Dial(peeling, size)
         for fill in ("draws", "balance", "uniform") if peeling is ours else ("draws",):
             for diversity in DIVERSITIES:
                 picks = choose_at(dial, diversity, fill=fill, seed=0).rows

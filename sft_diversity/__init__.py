@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sft_diversity.cluster.stage import cancel, retry, status, submit
     from sft_diversity.library import clean, fit, ingest, measure, select
     from sft_diversity.results import Cleaned, Corpus, Fit, Measures, Selection, Subset
+    from sft_diversity.selection.dial import Dial
+    from sft_diversity.selection.estimator import DiversitySelector
     from sft_diversity.studies.stage import study
     from sft_diversity.training.lr_scheduler import UBALR
     from sft_diversity.training.schedules import Phase
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "library": ("clean", "fit", "ingest", "measure", "select"),
     "results": ("Cleaned", "Corpus", "Fit", "Measures", "Selection", "Subset"),
+    "selection.dial": ("Dial",),
+    "selection.estimator": ("DiversitySelector",),
     "training.lr_scheduler": ("UBALR",),
     "training.schedules": ("Phase",),
     "training.uba": ("uba_factor",),
@@ -38,6 +42,8 @@ __all__ = [
     "UBALR",
     "Cleaned",
     "Corpus",
+    "Dial",
+    "DiversitySelector",
     "Fit",
     "Measures",
     "Phase",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -15,10 +17,13 @@ import pytest
 import scipy.sparse as sp
 
 import sft_diversity as sd
+from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.verbs.data import ingest
 from sft_diversity.verbs.selecting import select as select_to_folder
+from tests import command
 
+ROOT = Path(__file__).resolve().parents[1]
 WORDS = [
     "red",
     "green",
@@ -186,3 +191,60 @@ def test_what_cannot_be_is_said_in_one_line(rows, given, said):
     with pytest.raises(UsageError, match=said) as fault:
         sd.select(given.pop("data", rows), size=3, **given)
     assert "\n" not in str(fault.value)
+
+
+SIX = [f"{level}-{part}" for level in ("macro", "meso", "micro") for part in COMPONENTS]
+
+
+def four_ways(rows, place, strategy, **options):
+    """Return the ids that each way in leads to: a Dataset, a frame, a corpus, the command line."""
+    if not (place / "corpus").exists():
+        (place / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        ingest(place / "rows.jsonl", out=place / "corpus")
+    asked = {"strategy": strategy, **options}
+    datasets_ids, frame_ids, folder_ids = (
+        list(sd.select(data, work=place / work, **asked).ids)
+        for data, work in (
+            (datasets.Dataset.from_list(rows), "memory"),
+            (pl.DataFrame(rows), "memory"),
+            (place / "corpus", "files"),
+        )
+    )
+    flags = [word for name, value in asked.items() for word in (f"--{name}", value)]
+    said = command.sftdiv(
+        "select", place / "rows.jsonl", *flags, "--work", place / "shell", "--out",
+        place / strategy,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return datasets_ids, frame_ids, folder_ids, list(sd.Subset(place / strategy).ids)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Real exchanges, in the format that they were published in."""
+    packed = ROOT / "data/sample/alpaca_en_demo/alpaca_en_demo.json.gz"
+    found = json.loads(gzip.decompress(packed.read_bytes()))
+    return [{name: row[name] for name in ("instruction", "input", "output")} for row in found]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("four")
+
+
+@pytest.mark.parametrize("strategy", SIX)
+def test_all_ways_in_lead_to_the_same_samples(sample, place, tiny, strategy):
+    reads_encoder = {} if strategy.startswith("micro") else {"encoder": str(tiny)}
+    ways = four_ways(sample[:160], place, strategy, size=40, diversity=67, **reads_encoder)
+    assert len(set(ways[0])) == 40
+    assert ways[0] == ways[1] == ways[2] == ways[3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", SIX)
+def test_so_they_do_with_the_packaged_encoder(sample, tmp_path_factory, strategy):
+    place = tmp_path_factory.getbasetemp() / "packaged"
+    place.mkdir(exist_ok=True)
+    ways = four_ways(sample, place, strategy, size=100, diversity=67)
+    assert len(set(ways[0])) == 100
+    assert ways[0] == ways[1] == ways[2] == ways[3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft_diversity.core import parquet
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,37 @@ class Incidence:
         indptr = np.concatenate([[0], np.cumsum(np.where(mask, sizes, 0))]).astype(np.int64)
         flat = np.repeat(mask, sizes)
         return Incidence(indptr, self.indices[flat], self.counts[flat], self.n_kinds)
+
+
+def of_matrix(given: Any) -> Incidence:
+    """Return the incidence of a scipy sparse matrix or array; an incidence is returned as it is.
+
+    Entries that are not 0 are kinds held, whole numbers their counts; where one is a fraction (of
+    weights, such as tf-idf), every count is 1.
+
+    Raises
+    ------
+    UsageError
+        If it is no sparse matrix, or an entry is negative or not finite.
+    """
+    if isinstance(given, Incidence):
+        return given
+    if not hasattr(given, "tocsr") or len(given.shape) != 2:
+        raise UsageError(
+            f"select: an incidence is a scipy sparse matrix of samples × kinds, not a "
+            f"{type(given).__name__}; give scipy.sparse.csr_array(…)"
+        )
+    rows = given.tocsr(copy=True)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    values = rows.data.astype(np.float64)
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise UsageError("select: an incidence has entries below 0, or not finite; give counts")
+    counts = rows.data if (values % 1 == 0).all() else np.ones(len(values))
+    return Incidence(
+        rows.indptr.astype(np.int64), rows.indices.astype(np.int32), counts.astype(np.int32),
+        int(rows.shape[1]),
+    )  # fmt: skip
 
 
 def save(folder: Path, incidence: Incidence, ids: pa.Array, kinds: pa.Table) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from sft_diversity.core import incidence as incidences
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Ints, Rows
@@ -43,6 +45,21 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
+class Setting:
+    """What a dial gives at some percent.
+
+    Attributes
+    ----------
+    kinds : int
+        Kinds that a subset holds there, exactly.
+    pool : int64 array
+        Rows that it is picked from, ascending.
+    """
+
+    kinds: int
+    pool: Rows
+
+
 class Dial:
     """The range of kinds for one incidence, size and limits; diversities, fills, seeds share it.
 
@@ -50,24 +67,62 @@ class Dial:
     within the limits. Where it is all kinds of the pool, that pool is drawn from freely; in larger
     pools c goes on growing, with small dips, up to what 100 % means.
 
-    Attributes
+    Parameters
     ----------
-    peeling : Peeling
+    source : Incidence, Peeling, or scipy sparse matrix or array, shape (n, kinds)
+        Which kinds each sample holds: entries that are not 0. A peeling may be shared by several
+        sizes and limits.
     size : int
-        N.
+        N, at least 1.
     limits : PickLimits
         What the range and every subset keep to.
-    free : Dial or None
-        The dial without the limits; None where these are none, or where without them fewer than N
-        samples hold a kind.
+    free : Dial, optional
+        The dial without the limits, for its range; made of `source` by default. None where there
+        are no limits, or where without them fewer than N samples hold a kind.
+
+    Raises
+    ------
+    UsageError
+        If `size` or the cap is below 1, or the matrix is none of kinds.
+    DataError
+        If fewer than `size` samples hold a kind, or the limits cannot be met; the message names
+        what lacks, or the smallest feasible cap.
+
+    Notes
+    -----
+    Peeling is linear in the entries (`peel`). About `PROBES` greedy covers, one where N samples
+    hold all kinds; a position between the ends where they do not costs about ten more.
     """
 
-    peeling: Peeling
-    size: int
-    limits: PickLimits = FREE
-    free: Dial | None = None
-    _covered: dict[int, int] = field(default_factory=dict)
-    _exact: dict[int, Place | None] = field(default_factory=dict)
+    def __init__(
+        self,
+        source: Incidence | Peeling | Any,
+        size: int,
+        *,
+        limits: PickLimits = FREE,
+        free: Dial | None = None,
+    ) -> None:
+        peeling = source if isinstance(source, Peeling) else peel(incidences.of_matrix(source))
+        if limits is not FREE and free is None and 0 < size <= peeling.eligible:
+            free = Dial(peeling, size)
+        self.peeling, self.size, self.limits, self.free = peeling, size, limits, free
+        self._covered: dict[int, int] = {}
+        self._exact: dict[int, Place | None] = {}
+        refuse_infeasible(self.problem(0), peeling.eligible)
+        _ = self.low_step  # found now, so that what cannot be made is refused here
+
+    def pool(self, k: int) -> Rows:
+        """Return the samples whose kinds all survive when `k` kinds are left, ascending.
+
+        Not every k occurs: of those that do the nearest counts, of two the larger.
+        """
+        steps = np.flatnonzero(self.peeling.pool_sizes)
+        return self.peeling.pool(int(steps[np.abs(self.peeling.kinds_after[steps] - k).argmin()]))
+
+    def at(self, percent: float) -> Setting:
+        """Return the kinds held at `percent`, 0 to 100, and the pool picked from; see `place`."""
+        place = self.place(percent)
+        return Setting(place.target, self.peeling.pool(place.step))
 
     @cached_property
     def kinds_of_steps(self) -> Ints:
@@ -298,48 +353,6 @@ class Dial:
         if target < k and near > 0 and not self.whole(near - 1):
             return None
         return Place(near, target, True)
-
-
-def make_dial(
-    source: Incidence | Peeling, size: int, *, limits: PickLimits = FREE, free: Dial | None = None
-) -> Dial:
-    """Find the range of the dial for subsets of `size` samples.
-
-    Parameters
-    ----------
-    source : Incidence or Peeling
-        A peeling may be shared by several sizes and limits.
-    size : int
-        N, at least 1.
-    limits : PickLimits
-        What every subset keeps to.
-    free : Dial, optional
-        The dial without limits, for its range; made of `source` by default.
-
-    Returns
-    -------
-    Dial
-
-    Raises
-    ------
-    UsageError
-        If `size` or the cap is below 1.
-    DataError
-        If fewer than `size` samples hold a kind, or the limits cannot be met; the message names
-        what lacks, or the smallest feasible cap.
-
-    Notes
-    -----
-    About `PROBES` greedy covers, one where N samples hold all kinds; a position between the ends
-    where they do not costs about ten more.
-    """
-    peeling = source if isinstance(source, Peeling) else peel(source)
-    if limits is not FREE and free is None and 0 < size <= peeling.eligible:
-        free = Dial(peeling, size)
-    dial = Dial(peeling, size, limits, free)
-    refuse_infeasible(dial.problem(0), peeling.eligible)
-    _ = dial.low_step  # found now, so that what cannot be made is refused here
-    return dial
 
 
 def _bisect(holds: Callable[[int], bool], works: int, fails: int) -> int:

@@ -19,7 +19,7 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Ints, Rows
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.selection.constraints import rows_named
-from sft_diversity.selection.dial import Dial, make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.pick_state import row_sums
 from sft_diversity.selection.problem import FREE, PickLimits, Problem
 from sft_diversity.selection.stage import STAGE
@@ -115,7 +115,7 @@ def _left_out(by: PickedBy, config: Told, result: Told, row: int) -> Told:
         return {"reason": "constrained", "limits": limits, "nearest_by_kinds": nearest}
     cap, beside = config["max_per_kind"], result.get("no_kind_picks", 0)
     capped = FREE if cap is None else PickLimits(cap=cap)
-    dial = make_dial(by.incidence, config["size"] - beside, limits=capped)
+    dial = Dial(by.incidence, config["size"] - beside, limits=capped)
     holding = by.picks[np.diff(by.incidence.indptr)[by.picks] > 0]
     told = explain_rejected(
         PickedBy(by.incidence, by.names, holding), dial, config["diversity"], row

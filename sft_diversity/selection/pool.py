@@ -25,7 +25,7 @@ from sft_diversity.selection.constraints import (
     make_eligible,
     make_limits,
 )
-from sft_diversity.selection.dial import Dial, make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.entropy import EntropyDial, make_entropy_dial
 from sft_diversity.selection.no_kind import draw_without_kind
 from sft_diversity.selection.peeling import Peeling, peel
@@ -187,9 +187,7 @@ class Pool:
         size = config.size - len(drawn)
 
         def free() -> Dial:
-            return self._once(
-                ("dial", size), lambda: make_dial(self.peeling(config, free=True), size)
-            )
+            return self._once(("dial", size), lambda: Dial(self.peeling(config, free=True), size))
 
         names = ("size", "max_per_kind", *LIMITS, "no_kind")
         asked = tuple(getattr(config, name) for name in names)
@@ -203,7 +201,7 @@ class Pool:
             peeling, limits = self.peeling(config), whole.after(drawn)
             if limits.quotas is not None:  # peeled so that every pool can serve them
                 peeling = peel(peeling.incidence, limits.quotas, limits.kept)
-            return make_dial(peeling, size, limits=limits, free=free()), said
+            return Dial(peeling, size, limits=limits, free=free()), said
 
         return self._once(("dial", *asked, *config.eligibility), limited)
 

@@ -32,7 +32,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import incidence, machine
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.selection.config import Fill
-from sft_diversity.selection.dial import Dial, make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.peeling import peel
 from sft_diversity.selection.problem import FREE, PickLimits
@@ -106,7 +106,7 @@ def by_kinds(strategy: str, source: Incidence) -> Iterator[Step]:
         started = time.perf_counter()
         key = (size, limits.cap)
         if key not in dials:
-            dials[key] = make_dial(peeling, size, limits=limits)
+            dials[key] = Dial(peeling, size, limits=limits)
         picked = choose_at(dials[key], percent, fill=fill)
         said = {name: value for name, value in picked.figures().items() if name in FIGURES}
         found = said | {"rows": digest(picked.rows.astype(np.int64).tobytes())}

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.greedy import cover
 from sft_diversity.selection.problem import NO_CAP, PickLimits
@@ -21,7 +21,7 @@ LEVELS = (0, 17, 33, 50, 67, 83, 100)
 def test_every_subset_is_exact_and_its_figures_are_true(drawn, size, level, fill, cap, seed):
     rows, n_kinds = drawn
     try:
-        dial = make_dial(incidence(rows, n_kinds), size, limits=PickLimits(cap=cap))
+        dial = Dial(incidence(rows, n_kinds), size, limits=PickLimits(cap=cap))
     except DataError:
         return
     chosen = choose_at(dial, level, fill=fill, seed=seed)
@@ -50,7 +50,7 @@ def test_every_subset_is_exact_and_its_figures_are_true(drawn, size, level, fill
 @pytest.mark.parametrize("fill", ["draws", "balance"])
 def test_kinds_covered_equal_the_target_and_rise_with_the_dial(fill):
     made = incidence(random_rows(3000, 200, seed=6), 200)
-    dial = make_dial(made, 300)
+    dial = Dial(made, 300)
     reached = [choose_at(dial, level, fill=fill) for level in LEVELS]
     assert [one.kinds_covered for one in reached] == [one.place.target for one in reached]
     assert (np.diff([one.kinds_covered for one in reached]) > 0).all()
@@ -61,7 +61,7 @@ def test_kinds_covered_equal_the_target_and_rise_with_the_dial(fill):
 def test_the_same_seed_gives_the_same_rows_another_seed_others(fill):
     # every kind in several samples of equal shape, so that there is something to choose
     made = incidence([{i % 10, 10 + i % 7} for i in range(700)], 17)
-    dial = make_dial(made, 70)
+    dial = Dial(made, 70)
     one, same, other = (choose_at(dial, 100, fill=fill, seed=seed) for seed in (1, 1, 2))
     assert one.rows.tolist() == same.rows.tolist()
     assert set(one.rows.tolist()) != set(other.rows.tolist())
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_rows_another_seed_others(fill):
 @pytest.mark.parametrize("size", [5, 20, 60])
 def test_where_n_is_small_kinds_are_exact_rise_and_end_at_plain_greedy_or_above(fill, size):
     made = incidence(random_rows(3000, 800, seed=9), 800)
-    dial = make_dial(made, size)
+    dial = Dial(made, size)
     everyone = dial.problem(0)
     plain = everyone.kinds(cover(everyone))
     reached = [choose_at(dial, level, fill=fill, seed=4) for level in LEVELS]
@@ -83,16 +83,16 @@ def test_where_n_is_small_kinds_are_exact_rise_and_end_at_plain_greedy_or_above(
 
 def test_random_is_placed_on_the_dial_without_clipping():
     made = incidence([{i % 10, 10 + i % 7} for i in range(700)], 17)
-    dial = make_dial(made, 70)
+    dial = Dial(made, 70)
     share = (dial.chance.mean - dial.k_min) / (dial.k_max - dial.k_min)
     assert choose_at(dial, 0).figures()["random_percent"] == round(100 * share, 1)
-    no_range = make_dial(incidence([{0}] * 5, 1), 2)
+    no_range = Dial(incidence([{0}] * 5, 1), 2)
     assert choose_at(no_range, 0).figures()["random_percent"] is None
 
 
 def test_a_cap_of_one_picks_no_unit_twice():
     rows = random_rows(2000, 400, seed=8)
-    chosen = choose_at(make_dial(incidence(rows, 400), 60, limits=PickLimits(cap=1)), 100)
+    chosen = choose_at(Dial(incidence(rows, 400), 60, limits=PickLimits(cap=1)), 100)
     units = [kind for i in chosen.rows for kind in rows[i]]
     assert len(chosen.rows) == 60
     assert len(units) == len(set(units))
@@ -101,4 +101,4 @@ def test_a_cap_of_one_picks_no_unit_twice():
 @pytest.mark.parametrize(("options", "says"), [({"fill": "best"}, "fill"), ({"seed": -1}, "seed")])
 def test_unknown_fills_and_negative_seeds_are_wrong_usage(options, says):
     with pytest.raises(UsageError, match=says):
-        choose_at(make_dial(incidence([{0}], 1), 1), 0, **options)
+        choose_at(Dial(incidence([{0}], 1), 1), 0, **options)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.explain import (
     PickedBy,
@@ -23,7 +23,7 @@ def test_every_sample_is_explained_as_it_was_chosen(drawn, size, level, seed):
     made = incidence(rows, n_kinds)
     names = [f"k{i}" for i in range(n_kinds)]
     try:
-        dial = make_dial(made, size)
+        dial = Dial(made, size)
     except DataError:
         return
     chosen = choose_at(dial, level, seed=seed)

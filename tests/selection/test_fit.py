@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.fit import complete_capped, fits, smallest_cap
 from sft_diversity.selection.problem import PickLimits
 from tests.selection.small import incidence, problem, row_lists
@@ -23,7 +23,7 @@ def test_the_named_cap_is_feasible_and_every_smaller_one_is_not(drawn, size):
 def test_an_infeasible_cap_is_an_error_that_names_the_smallest_feasible_one():
     rows = [{0}] * 9 + [{1}] * 2
     with pytest.raises(DataError, match=r"smallest feasible max per kind is 6,"):
-        make_dial(incidence(rows, 2), 8, limits=PickLimits(cap=1))
+        Dial(incidence(rows, 2), 8, limits=PickLimits(cap=1))
 
 
 @given(row_lists(), st.integers(1, 4), st.integers(1, 9), st.randoms(use_true_random=False))

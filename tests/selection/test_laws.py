@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sft_diversity.selection.bounds import balance_bound, coverage_bound
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.entropy_greedy import maximise_entropy
 from sft_diversity.selection.greedy import FIRST_ONLY, balance, cover, greedy
@@ -104,7 +104,7 @@ def test_kinds_are_exact_rise_with_the_dial_and_end_where_greedy_does():
         if not pool:
             continue
         size = int(rng.integers(1, len(pool) + 1))
-        dial = make_dial(incidence(rows, n_kinds), size)
+        dial = Dial(incidence(rows, n_kinds), size)
         plain = covered(rows, greedy_plainly(rows, pool, size, FIRST_ONLY))
         fill = str(rng.choice(["draws", "balance"]))
         chosen = [choose_at(dial, p, fill=fill, seed=seed) for p in (0, 17, 33, 50, 67, 83, 100)]
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_rows():
         if not holding(rows):
             continue
         size = int(rng.integers(1, len(holding(rows)) + 1))
-        dial = make_dial(incidence(rows, n_kinds), size)
+        dial = Dial(incidence(rows, n_kinds), size)
         level, fill = float(rng.integers(0, 101)), str(rng.choice(["draws", "balance", "uniform"]))
         made, again = (choose_at(dial, level, fill=fill, seed=seed) for _ in range(2))
         assert made.rows.tolist() == again.rows.tolist(), seed

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.selection.bounds import balance_bound, coverage_bound
-from sft_diversity.selection.dial import make_dial
+from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
 from sft_diversity.selection.peeling import peel
 from sft_diversity.selection.problem import NO_CAP, PickLimits, Quotas, Total
@@ -58,7 +58,7 @@ def feasible(rows, pool, size, limits):
 def test_constraints_are_never_broken_and_bounds_never_passed(drawn, level, fill, seed):
     rows, n_kinds, size, limits = drawn
     try:
-        dial = make_dial(incidence(rows, n_kinds), size, limits=limits)
+        dial = Dial(incidence(rows, n_kinds), size, limits=limits)
     except DataError:
         every = [i for i in range(len(rows)) if rows[i]]
         spread = [len(s) for s in feasible(rows, every, size, limits)]
@@ -109,7 +109,7 @@ def test_the_low_end_is_the_smallest_pool_that_serves_the_quotas(drawn):
     rows, n_kinds, size, limits = drawn
     limits = PickLimits(quotas=limits.quotas)
     try:
-        dial = make_dial(incidence(rows, n_kinds), size, limits=limits)
+        dial = Dial(incidence(rows, n_kinds), size, limits=limits)
     except DataError:
         return
     steps = dial.low_step + 1
@@ -127,7 +127,7 @@ def test_a_total_is_met_on_a_pool_with_room(level, fill):
     lengths = np.array([3 * len(row) for row in rows]) + rng.integers(1, 20, size=3000)
     target = int(lengths.mean() * 200)
     limits = PickLimits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
-    dial = make_dial(incidence(rows, 200), 200, limits=limits)
+    dial = Dial(incidence(rows, 200), 200, limits=limits)
     chosen = choose_at(dial, level, fill=fill, seed=1)
     assert abs(lengths[chosen.rows].sum() / target - 1) <= 0.0025
     if fill != "uniform":
@@ -141,7 +141,7 @@ def test_under_a_total_kinds_are_exact_and_never_fall():
     )
     target = int(lengths.mean() * 40)
     limits = PickLimits(total=Total(lengths, int(np.ceil(target * 0.9975)), int(target * 1.0025)))
-    dial = make_dial(incidence(rows, 600), 40, limits=limits)
+    dial = Dial(incidence(rows, 600), 40, limits=limits)
     reached = [choose_at(dial, level, seed=2) for level in range(0, 101, 10)]
     kinds = [one.kinds_covered for one in reached]
     assert kinds == [one.place.target for one in reached] == sorted(kinds)
@@ -188,7 +188,7 @@ def test_largest_remainder_is_within_one_of_the_exact_share(amounts, size):
 def test_bounds_hold_on_larger_incidences():
     rows = random_rows(400, 120, seed=9)
     for size in (3, 10, 40):
-        greedy = choose_at(make_dial(incidence(rows, 120), size), 100, fill="balance")
+        greedy = choose_at(Dial(incidence(rows, 120), size), 100, fill="balance")
         reached, bound = greedy.objective
         assert reached >= (1 - 1 / np.e) * bound
         everyone = problem(rows, 120, size)
