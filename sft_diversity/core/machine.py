@@ -141,6 +141,13 @@ def keep_freed_memory() -> None:
         mallopt(_M_TOP_PAD, 64 << 20)
 
 
+def memory_bytes() -> float:
+    """Return the machine's memory; without end where it is not told."""
+    if not hasattr(os, "sysconf"):
+        return float("inf")
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
 def measured_on() -> dict[str, object]:
     """Return what a benchmark's figures depend on: date, processor, cores, memory, versions."""
     lines = _cpuinfo().splitlines()
@@ -150,6 +157,6 @@ def measured_on() -> dict[str, object]:
         "processor": names[0] if names else platform.processor(),
         "cores": cores(),
         "bf16": has_bf16(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "memory_gb": round(memory_bytes() / 1e9),
         "versions": versions(),
     }

@@ -145,17 +145,24 @@ class ModelFolder:
 
     def parameters(self) -> int:
         """Count the weights from the headers of the safetensors files."""
-        return sum(math.prod(shape) for shape in self.shapes())
+        return sum(math.prod(shape) for shape in self.shapes().values())
 
-    def shapes(self) -> list[list[int]]:
-        """Return the shapes of the weights from the headers of the safetensors files."""
+    def matrices(self) -> list[tuple[int, int]]:
+        """Return the shapes of the linear layers, those at the vocabulary aside."""
+        ends = ("embed_tokens.weight", "wte.weight", "wpe.weight", "lm_head.weight")
+        shapes = {name: shape for name, shape in self.shapes().items() if not name.endswith(ends)}
+        return [(shape[0], shape[1]) for shape in shapes.values() if len(shape) == 2]
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Return the shape of each tensor from the headers of the safetensors files."""
         from safetensors import safe_open
 
-        found: list[list[int]] = []
+        shapes = {}
         for file in sorted(self.path.glob("*.safetensors")):
             with safe_open(file, framework="np") as tensors:
-                found += [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
-        return found
+                for name in tensors.keys():  # noqa: SIM118
+                    shapes[name] = list(tensors.get_slice(name).get_shape())
+        return shapes
 
 
 def takes_all(model: ModelFolder) -> None:

@@ -59,6 +59,12 @@ def plan_text(result: dict[str, Any]) -> str:
         for step in result["plan"]
         if "tokens_in" in step
     ]
+    asked += [
+        f"{step['stage']}: about {step['steps']:,} steps, {step['tokens']:,} tokens, "
+        f"{step['memory'] / 1e9:,.1f} GB of memory"
+        for step in result["plan"]
+        if step.get("memory") and step["state"] != "cached"
+    ]
     return "\n".join([columns(rows), *asked, "nothing was written (--dry-run)"])
 
 

@@ -94,7 +94,7 @@ def lay_out(
         rendered.response_tokens, config.batch_size, config.train_seed, **config.budget
     )
     steps = -(-len(order) // config.batch_size)
-    micro = min(config.micro_batch_size or (8 if on_cpu else config.batch_size), config.batch_size)
+    micro = micro_batch_size(config, on_cpu)
     settings, factor = _schedule(config, settings, steps)
     return Course(
         rendered=rendered,
@@ -106,6 +106,11 @@ def lay_out(
         settings=settings,
         factor=factor,
     )
+
+
+def micro_batch_size(config: FinetuneConfig, on_cpu: bool) -> int:
+    """Return the samples of a forward pass."""
+    return min(config.micro_batch_size or (8 if on_cpu else config.batch_size), config.batch_size)
 
 
 def resolve_settings(base: ModelFolder, config: FinetuneConfig) -> optimizers.Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from sft_diversity.training import (
     blocks,
     checkpoints,
     course,
+    memory,
     optimizers,
     output,
     reporters,
@@ -95,6 +97,8 @@ def finetune(
     run = course.lay_out(rendered, base, config, not machine.gpus(), crew.size)
     shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
     say(_description(run, base, config, dtype) + shared)
+    if short := memory.warning(_memory(base, config, dtype, int(rendered.lengths.max()))):
+        say(short)
 
     folder = draft.path / "checkpoints"
     checkpoint = crew.by_leader(lambda: checkpoints.last_complete(folder))
@@ -184,9 +188,10 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     Returns
     -------
     dict
-        `stage, out, cached, checkpoint, rows, seconds, bytes`: `checkpoint` is the step it would
-        resume at, or None; seconds and bytes are estimates, None where the model would be fetched
-        first, as `reason` then says.
+        `stage, out, cached, checkpoint, rows, seconds, bytes, steps, tokens, memory`: `checkpoint`
+        is the step it would resume at, or None; the others are estimates (`bytes` on the disk,
+        `memory` of the device that trains), None where the model would be fetched first, as
+        `reason` then says.
     """
     check_finetune(subset, out, config)
     source, base = samples.find_samples(subset), BASES.at_hand(config.model, config.revision)
@@ -194,7 +199,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     tokens = samples.estimate_tokens(source, config.max_length)
     planned = {"stage": "finetune", "out": str(out), "rows": len(tokens)}
     if base is None:
-        unknown = {"checkpoint": None, "seconds": None, "bytes": None}
+        unknown = dict.fromkeys(("checkpoint", "seconds", "bytes", "steps", "tokens", "memory"))
         why = "the model would be downloaded first"
         return planned | {"cached": False, **unknown, "reason": why}
     course.resolve_settings(base, config)
@@ -204,13 +209,22 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key
     partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
     mean = float(tokens.mean())
-    seconds = START_S + training_seconds(base, mean * config.samples_read(len(tokens), mean))
+    read = config.samples_read(len(tokens), mean)
+    seconds = START_S + training_seconds(base, mean * read)
     return planned | {
         "cached": cached,
         "checkpoint": None if cached else partial,
         "seconds": 0.0 if cached else round(seconds, 1),
         "bytes": 0 if cached else 4 * base.parameters(),
+        "steps": math.ceil(read / config.batch_size),
+        "tokens": round(mean * read),
+        "memory": round(_memory(base, config, str(work.config["dtype"]), int(tokens.max()))),
     }
+
+
+def _memory(base: ModelFolder, config: FinetuneConfig, dtype: str, longest: int) -> float:
+    micro = course.micro_batch_size(config, not machine.gpus())
+    return memory.needed_bytes(base, config, dtype, micro * longest)
 
 
 # For estimates alone: loading, measured with tiny-base on cores without bfloat16, and operations a

@@ -56,7 +56,7 @@ def _python() -> dict[str, str]:
 
 def _machine() -> dict[str, str]:
     bf16 = "with bf16" if machine.has_bf16() else "no bf16: float32 is used"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GB
+    memory = machine.memory_bytes() / _GB
     return _check("machine", "ok", f"{machine.cores()} cores ({bf16}), {memory:.0f} GB of memory")
 
 

@@ -1,0 +1,72 @@
+"""How much memory a run will need, before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sft_diversity.core import machine
+
+if TYPE_CHECKING:
+    from sft_diversity.core.models import ModelFolder
+    from sft_diversity.training.config import FinetuneConfig
+
+# Bytes of optimizer state a trained weight: moments in 32 or 8 bits.
+_STATE = {"adamw": 8, "lion": 4, "sgd": 4, "adamw-8bit": 2, "lion-8bit": 1}
+# Bytes of a frozen weight; 4 bits with the scales of their blocks.
+_FROZEN = {"4bit": 0.55, "8bit": 1.1, "float32": 4.0, "bfloat16": 2.0}
+# What a layer keeps of each token for the backward pass, in hidden sizes of two bytes: Korthikanti
+# et al. 2022 (arXiv:2205.05198), eq. 1 without its attention scores, which no kernel here keeps.
+_KEPT = 17
+# Libraries, buffers and what allocators hold back; measured with models that are small beside it.
+_BESIDES = 1.2e9
+
+
+def needed_bytes(base: ModelFolder, config: FinetuneConfig, dtype: str, tokens: int) -> float:
+    """Return about how many bytes a run takes: weights, gradients, optimizer, activations.
+
+    Parameters
+    ----------
+    dtype : str
+        Precision of products.
+    tokens : int
+        Of the largest forward pass.
+    """
+    whole = base.parameters()
+    if config.lora:
+        rank = config.lora_rank
+        trained = rank * sum(m + n for m, n in base.matrices())
+        frozen = whole * _FROZEN[config.quantization or dtype]
+    else:
+        trained, frozen = whole, 0.0
+    held = frozen + trained * (4 + 4 + _STATE[config.optimizer])
+    return held + _activations(base.config, config, dtype, tokens) + _BESIDES
+
+
+def _activations(shape: Any, config: FinetuneConfig, dtype: str, tokens: int) -> float:
+    size = 2 if dtype == "bfloat16" else 4
+    hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)
+    kept = _KEPT * tokens * hidden * size
+    layers_kept = tokens * hidden * size * layers if config.gradient_checkpointing else 0
+    inner = layers_kept + kept if config.gradient_checkpointing else kept * layers
+    return inner + 2 * 4 * tokens * int(shape.vocab_size)  # logits and their gradient
+
+
+def available_bytes() -> float:
+    """Return the memory of the device that trains: the first GPU's, or the machine's."""
+    if machine.gpus():
+        import torch
+
+        if torch.cuda.is_available():
+            return float(torch.cuda.get_device_properties(0).total_memory)
+    return machine.memory_bytes()
+
+
+def warning(needed: float) -> str | None:
+    """Return a line about memory that will not do, and what takes less; None where it will."""
+    there = available_bytes()
+    if needed <= there:
+        return None
+    return (
+        f"finetune: this run takes about {needed / 1e9:,.1f} GB of memory, and {there / 1e9:,.1f} "
+        "are there; less do lora, quantization, gradient_checkpointing, a lower micro_batch_size"
+    )
