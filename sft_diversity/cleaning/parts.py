@@ -14,7 +14,7 @@ from sft_diversity.cleaning import minhash, overlap
 from sft_diversity.cleaning.compiled import Bounds, Hashes
 from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, parquet, progress, stopping
+from sft_diversity.core import drafts, numbers, parquet, progress, stopping
 
 FOLDER = ".parts"
 
@@ -104,8 +104,8 @@ def forget(draft: drafts.Draft) -> None:
 
 def store(draft: drafts.Draft, name: str, array: npt.NDArray[Any]) -> None:
     """Write a plain array, whole or not at all."""
-    with draft.writing(name) as path, path.open("wb") as handle:
-        np.save(handle, array, allow_pickle=False)
+    with draft.writing(name) as path:
+        numbers.save_array(path, array)
 
 
 def load(path: Path) -> npt.NDArray[Any]:

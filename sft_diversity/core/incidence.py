@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft_diversity.core import parquet
+from sft_diversity.core import numbers, parquet
 from sft_diversity.core.errors import DataError, UsageError
 
 
@@ -98,9 +98,9 @@ def save(folder: Path, incidence: Incidence, ids: pa.Array, kinds: pa.Table) -> 
             f"{incidence.n_samples} samples and {incidence.n_kinds} kinds"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "indptr.npy", incidence.indptr.astype(np.int64, copy=False))
-    np.save(folder / "indices.npy", incidence.indices.astype(np.int32, copy=False))
-    np.save(folder / "counts.npy", incidence.counts.astype(np.int32, copy=False))
+    numbers.save_array(folder / "indptr.npy", incidence.indptr.astype(np.int64, copy=False))
+    numbers.save_array(folder / "indices.npy", incidence.indices.astype(np.int32, copy=False))
+    numbers.save_array(folder / "counts.npy", incidence.counts.astype(np.int32, copy=False))
     pq.write_table(pa.table({"id": ids}), folder / "ids.parquet", compression="zstd")
     pq.write_table(kinds, folder / "kinds.parquet", compression="zstd")
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, numbers
 from sft_diversity.core.errors import UsageError
 
 #: In the work folder.
@@ -206,8 +206,7 @@ def _file_of(
     if not path.exists():
         with _writing(path) as scratch:
             if ids is None:
-                with scratch.open("wb") as handle:
-                    np.save(handle, array, allow_pickle=False)
+                numbers.save_array(scratch, array)
             else:
                 flat = pa.array(array.reshape(-1))
                 lists = pa.FixedSizeListArray.from_arrays(flat, array.shape[1])

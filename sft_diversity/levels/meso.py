@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sft_diversity.core import drafts, progress, stopping
+from sft_diversity.core import drafts, numbers, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.stage import Ask, Job
@@ -195,8 +195,8 @@ def encode_units(
             name = f"{PARTS}/vectors-{start:08d}.npy"
             if not draft.has(name):
                 block = np.asarray(encode(part), dtype=np.float32)
-                with draft.writing(name) as path, path.open("wb") as handle:
-                    np.save(handle, block)
+                with draft.writing(name) as path:
+                    numbers.save_array(path, block)
             blocks.append(np.load(draft.path / name, allow_pickle=False))
             bar.advance(len(part))
     vectors: npt.NDArray[np.float32] = np.concatenate(blocks)

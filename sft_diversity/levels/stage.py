@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence
+from sft_diversity.core import folder, incidence, numbers
 from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
@@ -112,8 +112,8 @@ def join(job: Job[IndexConfig]) -> Result:
         job.say(f"{job.label}: {line}")
     incidence.save(job.draft.path, made.incidence, made.ids, made.kinds)
     for name, array in made.files.items():
-        with job.writing(name) as path, path.open("wb") as handle:
-            np.save(handle, array)
+        with job.writing(name) as path:
+            numbers.save_array(path, array)
     shutil.rmtree(job.draft.path / PARTS, ignore_errors=True)
     sizes = np.diff(made.incidence.indptr)
     rows = made.incidence.n_samples

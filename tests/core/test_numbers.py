@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sft_diversity.core.numbers import entropy, evenness, interval, student_p, student_reach
+from sft_diversity.core.numbers import (
+    entropy,
+    evenness,
+    interval,
+    save_array,
+    student_p,
+    student_reach,
+)
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30))
@@ -42,3 +52,32 @@ def test_an_interval_leaves_out_what_is_not_finite():
 def test_students_law_is_that_of_scipy_stats(t, df):
     assert student_p(t, df) == pytest.approx(2 * stats.t.sf(abs(t), df), rel=1e-12)
     assert student_reach(0.95, df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-12)
+
+
+@pytest.mark.parametrize("array", [np.arange(9.0), np.ones((3, 2), np.float16), np.array([], int)])
+def test_a_saved_array_is_numpys_file(array, tmp_path):
+    save_array(tmp_path / "a.npy", array)
+    np.save(tmp_path / "b.npy", array)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_an_array_that_the_disk_does_not_take_is_an_error(tmp_path):
+    """Not a file that is too short: `numpy.save` writes one here, and returns."""
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from sft_diversity.core.numbers import save_array
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))  # the head of 128 bytes fits
+np.save(sys.argv[1], np.zeros(100))
+print(Path(sys.argv[1]).stat().st_size)
+save_array(Path(sys.argv[1]), np.zeros(100))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.npy"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert int(done.stdout) < 928
+    assert "OSError: [Errno 27]" in done.stderr
