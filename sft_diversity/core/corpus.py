@@ -14,6 +14,8 @@ from sft_diversity.core import folder, parquet, schema
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.numbers import Ints
 
+_SHARD_BYTES = 256 << 20
+
 Component = Literal["instruction", "response"]
 COMPONENTS: tuple[Component, ...] = ("instruction", "response")
 
@@ -144,9 +146,13 @@ def rows_among(ids: pa.Array, known: pa.Array, whose: str, what: str) -> Ints:
     return np.asarray(rows.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
-def bucket_digits(rows: int) -> int:
-    """Return how many hex digits of the id name a bucket: shards of some thousand rows."""
+def bucket_digits(rows: int, size: int = 0) -> int:
+    """Return how many hex digits of the id name a bucket: shards of some thousand rows.
+
+    Of fewer where the `size` bytes of all rows are many: a shard is made in memory, and the texts
+    of a table's column have at most 2 GB.
+    """
     digits = 0
-    while rows / 16**digits > 20_000:
+    while rows / 16**digits > 20_000 or size / 16**digits > _SHARD_BYTES:
         digits += 1
     return digits

@@ -321,7 +321,8 @@ def _second_pass(
     names = [config.sources[file.source].name for file in prepared.files]
     verdicts = assemble.judge(runs, [file.source for file in prepared.files], config)
     kept = sum(count["kept"] for count in verdicts.counts)
-    shards = assemble.Shards(runs, verdicts, labels, names, corpus.bucket_digits(kept))
+    size = sum(run.nbytes for run in runs) * kept // len(verdicts.rows)
+    shards = assemble.Shards(runs, verdicts, labels, names, corpus.bucket_digits(kept, size))
 
     def write(bucket: int) -> None:
         name = f"samples/{shards.name(bucket)}.parquet"

@@ -321,3 +321,11 @@ def test_a_file_is_never_said_to_have_fewer_rows_than_it_has(tmp_path, ending):
     check_rows(resolve([path], IngestConfig()), 9)
     with pytest.raises(DataError, match=r"size is 40 but the sources have (9|11|18) rows at most"):
         check_rows(resolve([path], IngestConfig()), 40)
+
+
+def test_shards_are_of_fewer_rows_where_texts_are_long():
+    """A shard is made in memory, and the texts of a column are 2 GB at most."""
+    assert corpus.bucket_digits(20_000, 200 << 20) == 0
+    assert corpus.bucket_digits(20_001, 200 << 20) == 1
+    assert corpus.bucket_digits(64, 1 << 30) == 1
+    assert corpus.bucket_digits(200_000, 300 << 30) == 3
