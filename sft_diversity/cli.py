@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -120,6 +121,13 @@ _WAYS_OUT: dict[int | None, str] = {
 }
 
 
+#: As libraries written in Rust and C say it.
+_OS_ERROR = re.compile(r"\(os error ([0-9]{1,3})\)")
+_OUT_OF_MEMORY = re.compile(
+    r"failed to map segment|[Cc]annot allocate memory|can't start new thread|\(os error 12\)"
+)
+
+
 def main() -> None:
     """Run the command line; what is no bug of ours becomes one line and an exit code."""
     stopping.install()
@@ -139,6 +147,20 @@ def main() -> None:
         place = "" if fault.filename is None else f"{os.fsdecode(fault.filename)}: "
         way_out = _WAYS_OUT.get(fault.errno, "free space or rights, or a file gone?")
         _fail(f"{place}{fault.strerror or fault}; {way_out}", 1)
+    except Exception as fault:
+        told = _of_the_machine(str(fault))
+        if told is None:
+            raise
+        _fail(told, 1)
+
+
+def _of_the_machine(said: str) -> str | None:
+    """Return what a library says of the machine in words of its own kinds of errors; else None."""
+    brief = printable(" ".join(said.split()))[:300]
+    if _OUT_OF_MEMORY.search(said):
+        return f"memory ran out ({brief}); free some, or ask for less at a time"
+    found = _OS_ERROR.search(said)
+    return found and f"{os.strerror(int(found[1]))} ({brief}); free space or rights?"
 
 
 def _none_empty(words: list[str]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from sft_diversity import cli
+from sft_diversity.core import stopping
 from sft_diversity.core.folder import verify
 from tests import command, tiny
 from tests.processes import Child
@@ -268,3 +271,37 @@ def test_schedule_prints_draws_and_refuses(place):
     refused = sftdiv(place, "schedule", "--phi", "0")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: schedule: phi is 0.0, but must be above 0")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (RuntimeError("I/O error: gone (os error 28) at path x"), "error: No space left on device"),
+        (RuntimeError("can't start new thread"), "error: memory ran out"),
+        (ImportError("a.so: failed to map segment from shared object"), "error: memory ran out"),
+        (MemoryError(), "error: memory ran out"),
+    ],
+)
+def test_what_libraries_say_of_the_machine_is_one_line(fault, told, monkeypatch, capfd):
+    def failing():
+        raise fault
+
+    monkeypatch.setattr(cli, "app", failing)
+    monkeypatch.setattr(sys, "argv", ["sftdiv"])
+    monkeypatch.setattr(cli, "_leave", sys.exit)
+    monkeypatch.setattr(stopping, "install", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capfd.readouterr().err.startswith(told)
+
+
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch):
+    def failing():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "app", failing)
+    monkeypatch.setattr(sys, "argv", ["sftdiv"])
+    monkeypatch.setattr(stopping, "install", lambda: None)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main()

@@ -154,8 +154,8 @@ class Client:
             self._asked[key] = outcome
         if len(self._threads) < self._config.concurrency:
             thread = threading.Thread(target=self._work, daemon=True)
+            thread.start()  # where there is no memory for it, it is none to be waited for
             self._threads.append(thread)
-            thread.start()
         self._waiting.put((outcome, key, messages))
         return outcome
 
