@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core.errors import DataError
@@ -26,6 +30,7 @@ Span = tuple[int, int]  # characters of the rendered text, end excluded
 # transformers writes them around a control token that is to be text
 _MARK, _MARK_END = "\U000f0000", "\U000f0001"
 _ANSWER = "\U000f0002"  # stands for an answer, to see what a template writes around any
+_LARGE = 3  # exit code of a template that wants too much
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
 
 # Turns are `<|role|>\n...\n`; the token that ends an assistant turn is the tokenizer's own eos, so
@@ -48,7 +53,8 @@ def ensure_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     Raises
     ------
     DataError
-        If there is no eos token: without it the end of a turn cannot be trained.
+        If there is no eos token: without it the end of a turn cannot be trained. If its template
+        does not come to an end with a short dialogue: it is somebody's program.
     """
     if tokenizer.eos_token is None:
         raise DataError(
@@ -56,9 +62,51 @@ def ensure_template(tokenizer: PreTrainedTokenizerBase) -> bool:
             "set `eos_token` in its tokenizer_config.json"
         )
     if tokenizer.chat_template is not None:
+        _try_out(str(tokenizer.chat_template))
         return False
     tokenizer.chat_template = TEMPLATE
     return True
+
+
+#: Limits for a template and three short turns: seconds of processor, bytes, characters.
+_TEMPLATE_S, _TEMPLATE_MEMORY, _TEMPLATE_LENGTH = 2, 1 << 30, 16 << 20
+_TRIAL = f"""
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_CPU, ({_TEMPLATE_S}, {_TEMPLATE_S}))
+resource.setrlimit(resource.RLIMIT_AS, ({_TEMPLATE_MEMORY}, {_TEMPLATE_MEMORY}))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+template, turns = json.load(sys.stdin)
+written = 0
+try:
+    made = ImmutableSandboxedEnvironment().from_string(template)
+    for piece in made.generate(messages=turns, bos_token="", eos_token="", pad_token=""):
+        written += len(piece)
+        if written > {_TEMPLATE_LENGTH}:
+            sys.exit({_LARGE})
+except MemoryError:
+    sys.exit({_LARGE})
+except Exception:
+    pass  # the library has more to offer than this; it says itself what is wrong
+"""
+
+
+@cache
+def _try_out(template: str) -> None:
+    """Render a short dialogue in a process of few means, so that an endless template ends there."""
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
+    given = json.dumps([_TAGS.sub("", template), turns])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _TRIAL], input=given.encode(), capture_output=True, check=False
+    )
+    if done.returncode == _LARGE or done.returncode < 0:
+        raise DataError(
+            "chat: the tokenizer's chat template takes more than "
+            f"{_TEMPLATE_S} s or {_TEMPLATE_MEMORY >> 30} GB for three short turns; mend it"
+        )
+
+
+_TAGS = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
 
 
 def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -250,12 +298,11 @@ _KNOWN: dict[str, str | None] = {}
 
 
 def _of_trl(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    import jinja2
     from trl.chat_template_utils import get_training_chat_template
 
     try:  # it first renders some dialogue of its own
         return get_training_chat_template(tokenizer)  # type: ignore[no-any-return]
-    except (ValueError, TypeError, jinja2.TemplateError):
+    except Exception:  # as in `_text`; ours says it then
         return None
 
 
@@ -264,21 +311,20 @@ def _text(
     tokenizer: PreTrainedTokenizerBase,
     add_generation_prompt: bool = False,
 ) -> str:
-    import jinja2
-
     try:
         return str(
             tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         )
-    except jinja2.TemplateError as fault:
+    except Exception as fault:  # of jinja2, or of what the template's expressions do
         raise _refused(fault) from None
 
 
 def _refused(fault: Exception) -> DataError:
+    why = " ".join(str(fault).split())[:300] or type(fault).__name__
     return DataError(
-        f"chat: the tokenizer's chat template refuses the dialogue: {fault}; drop such rows, "
+        f"chat: the tokenizer's chat template refuses the dialogue: {why}; drop such rows, "
         "or use a tokenizer without a template (it gets ours, which takes any order of roles)"
     )
 
@@ -291,7 +337,6 @@ def _spans_by_tags(
     What it marks behind the token that ends a turn (a line break, a second such token) is left
     out: nobody generates on.
     """
-    import jinja2
     from transformers.utils.chat_template_utils import render_jinja_template
 
     options: dict[str, Any] = dict(tokenizer.special_tokens_map)
@@ -303,7 +348,7 @@ def _spans_by_tags(
             return_assistant_tokens_mask=True,
             **options,
         )
-    except jinja2.TemplateError as fault:
+    except Exception as fault:  # as in `_text`
         raise _refused(fault) from None
     text, control = str(texts[0]), tuple(_control_tokens(tokenizer))
     kept: list[Span] = []

@@ -261,3 +261,32 @@ def test_a_template_that_writes_an_answer_twice_is_refused():
     tokenizer.chat_template = "{% for m in messages %}{{ m.content + m.content }}{% endfor %}"
     with pytest.raises(DataError, match="writes an answer 2 times"):
         chat.reference(TALK[1:3], tokenizer)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(9999) %}{% for j in range(9999) %}{% for k in range(9999) %}{% endfor %}"
+        "{% endfor %}{% endfor %}",
+        "{{ 'x' * 10**10 }}",
+        "{% for i in range(10000) %}{{ 'x' * 10000 }}{% endfor %}",
+    ],
+)
+def test_a_template_without_end_is_refused_before_it_is_used(template):
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(DataError, match="takes more than 2 s or 1 GB for three short turns"):
+        chat.ensure_template(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ 1 / 0 }}", "{{ messages + 1 }}", "{% for i in range(10**15) %}{% endfor %}", "{% for %}"],
+)
+def test_whatever_fails_in_a_template_is_one_line(template):
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    chat.ensure_template(tokenizer)
+    with pytest.raises(DataError, match=r"chat template refuses the dialogue: .") as told:
+        chat.render([{"role": "assistant", "content": "x"}], tokenizer)
+    assert "\n" not in str(told.value)
