@@ -31,12 +31,14 @@ class Target:
     """A folder that is damaged, who made it, and who reads it then.
 
     `maker` is a command, run before; none where the folder is given to all cases. A reader is a
-    command of the table, whose bytes are known, or a command line.
+    command of the table, whose bytes are known, or a command line. `unread` is how files begin
+    that lie in an output and that its maker never reads again.
     """
 
     folder: str
     readers: tuple[str, ...]
     maker: str = ""
+    unread: str = "-"
 
 
 TARGETS = {
@@ -66,6 +68,7 @@ TARGETS = {
     "cache-of-meso": Target("work", ("words",), "words"),
     "cache-of-embed": Target("work", ("embed", "macro", "measure"), "embed-part"),
     "cache-of-answers": Target("work", ("rewrite",), "rewrite"),
+    "cache-of-quality": Target("work", ("quality",), "quality"),
     "output-of-index": Target("out", ("tokens",), "tokens"),
     "output-of-ingest": Target("out", ("ingest",), "ingest"),
     "output-of-select": Target("out", ("select",), "select"),
@@ -76,7 +79,13 @@ TARGETS = {
     "output-of-score": Target("out", ("score",), "score"),
     "output-of-study": Target("out", (
         "study", "fit out --draws 200", "report out --no-measure --out out.html --work work",
-    ), "study"),
+    ), "study", "out/models/"),  # a record of each run is all that a study needs
+} | {
+    f"output-of-{name}": Target("out", (name,), name)
+    for name in (
+        "clean", "clean-report", "words", "tags", "macro", "embed", "measure", "pages", "rewrite",
+        "pairwise", "harness", "export-model", "quality",
+    )
 }  # fmt: skip
 
 
@@ -121,7 +130,7 @@ def _check(world: World, target: Target, reader: str, harm: str, place: Place) -
         require(named or flipped, f"{about}; not named", ended)
     elif " " not in reader and not harm.startswith(("flipped", "noise", "manifest")):
         wanted, found = world.reference(reader).files, made(place.home)
-        out = [name for name in wanted if name.startswith("out")]
+        out = [n for n in wanted if n.startswith("out") and not n.startswith(target.unread)]
         same({n: found[n] for n in out if n in found}, {n: wanted[n] for n in out})
     unseen = path in given and _meaning(path) == given[path]
     if _state(damaged) == before and not unseen:  # nobody has made it anew

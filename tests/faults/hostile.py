@@ -293,7 +293,7 @@ TEMPLATES: Mapping[str, str] = {
     "huge-slowly": "{% for i in range(100000) %}{{ 'x' * 100000 }}{% endfor %}",
     "doubling": "{% set n = namespace(t='x') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}"
     "{% endfor %}{{ n.t }}",
-    "power": "{{ 9 ** 9 ** 9 }}",
+    "power": "{{ 9 ** (9 ** 9) }}",
     "format": "{{ '%1000000000d' % 1 }}",
     "macro": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "syntax": "{% for %}",

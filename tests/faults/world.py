@@ -61,6 +61,14 @@ COMMANDS = {
     "finetune": "finetune given/subset --config given/finetune.yaml --out out",
     "study": "study given/study.yaml --out out --jobs 1",
 }
+#: The command by which each stage is tried.
+STAGES = {
+    "clean": "clean", "clean-report": "clean-report", "embed": "embed", "export": "export",
+    "fit": "fit", "ingest": "ingest", "index": "macro", "measure": "measure",
+    "quality": "quality", "report": "pages", "rewrite": "rewrite", "select": "select",
+    "score harness": "harness", "score heldout": "score", "score pairwise": "pairwise",
+    "tokens": "tokens", "words": "words",
+}  # fmt: skip
 #: What comes after a command: parts are for the whole.
 THEN = {"embed-part": "embed given/corpus --encoder given/encoder --work work"}
 
@@ -250,11 +258,13 @@ def _tokenizer(path: Path) -> None:
 
 def _models(given: Path) -> None:
     import torch
+    from transformers.utils import logging
 
     from tests import tiny
     from tests.embedding import make
     from tests.scoring import fixtures
 
+    logging.disable_progress_bar()
     torch.set_num_threads(1)
     make.encoder(given / "encoder")
     tiny.save(given / "model")
