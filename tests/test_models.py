@@ -215,3 +215,10 @@ def test_a_token_that_the_weights_do_not_know_is_refused(saved):
     tokenizer.add_tokens(["<|new|>"])
     with pytest.raises(DataError, match="ids up to 384, but the weights have 384 embeddings"):
         models.check_ids(model, loaded, tokenizer)
+
+
+def test_a_damaged_header_is_one_line_where_weights_are_only_counted(saved, tmp_path):
+    broken = shutil.copytree(saved, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(DataError, match=r"test: model broken does not load: model\.safetensors: "):
+        MODELS.find(broken).parameters()

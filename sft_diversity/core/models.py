@@ -154,14 +154,26 @@ class ModelFolder:
         return [(shape[0], shape[1]) for shape in shapes.values() if len(shape) == 2]
 
     def shapes(self) -> dict[str, list[int]]:
-        """Return the shape of each tensor from the headers of the safetensors files."""
-        from safetensors import safe_open
+        """Return the shape of each tensor from the headers of the safetensors files.
+
+        Raises
+        ------
+        DataError
+            If one of them is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
 
         shapes = {}
         for file in sorted(self.path.glob("*.safetensors")):
-            with safe_open(file, framework="np") as tensors:
-                for name in tensors.keys():  # noqa: SIM118
-                    shapes[name] = list(tensors.get_slice(name).get_shape())
+            try:
+                with safe_open(file, framework="np") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118
+                        shapes[name] = list(tensors.get_slice(name).get_shape())
+            except SafetensorError as fault:
+                why = hub.one_line(fault)
+                raise DataError(
+                    f"{self.use} {self.name} does not load: {file.name}: {why}"
+                ) from None
         return shapes
 
 
@@ -313,7 +325,7 @@ def _check_layers(model: ModelFolder) -> None:
     """Refuse a config that names more layers than there are weights: it would take all memory."""
     base = model.base or model
     layers, weights = getattr(base.config, "num_hidden_layers", 0), len(base.shapes())
-    if isinstance(layers, int) and layers > weights:
+    if weights and isinstance(layers, int) and layers > weights:
         raise ValueError(f"config.json names {layers:,} layers, the files hold {weights:,} weights")
 
 
@@ -378,6 +390,8 @@ def loading(model: ModelFolder, what: str = "") -> Iterator[None]:
         try:
             yield
         except SftdivError:
+            raise
+        except DataError:
             raise
         except Exception as fault:  # torch, transformers and safetensors have kinds of their own
             name = f"{what} of {model.name}" if what else model.name
