@@ -16,8 +16,16 @@ ROLES = ["<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 
 def tokenizer(vocabulary: int = 384, roles: bool = True):
     """Return a byte-level BPE; without `roles` their headers are plain text to it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bare(vocabulary, roles), bos_token=EOS, eos_token=EOS, pad_token=PAD
+    )
+
+
+def bare(vocabulary: int = 384, roles: bool = True):
+    """Return it as `tokenizers` has it, which is imported sooner."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -29,9 +37,7 @@ def tokenizer(vocabulary: int = 384, roles: bool = True):
         show_progress=False,
     )
     bpe.train_from_iterator([TEXT], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token=EOS, eos_token=EOS, pad_token=PAD
-    )
+    return bpe
 
 
 def model(vocabulary: int, hidden: int = 32, layers: int = 2, seed: int = 0):

@@ -54,7 +54,7 @@ def main() -> int:
     families = [name for name in FAMILIES if not asked.only or _any(name, asked.only)]
     heavy = not asked.core and not LIGHT.issuperset(families)
     try:
-        _import(heavy)
+        _import(heavy, asked.core)
         world.make(heavy)
         counts = _run(world, asked, lambda: time.monotonic() - started > 60 * asked.minutes)
     finally:
@@ -78,11 +78,13 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
-def _import(heavy: bool) -> None:
+def _import(heavy: bool, core: bool) -> None:
     """Import what commands import, so that those forked from here need not."""
     names = ["sft_diversity.cli", "sft_diversity.verbs.options", "orjson", "polars", "yaml"]
-    names += [f"sft_diversity.verbs.{name}" for name in ("data", "measuring", "selecting")]
-    names += ["sft_diversity.selection.engine", "numba", "scipy.stats"]
+    names += ["sft_diversity.verbs.data", "sft_diversity.verbs.selecting"]
+    names += ["sft_diversity.selection.engine", "numba"]
+    if not core:
+        names += ["sft_diversity.verbs.measuring", "scipy.stats"]
     if heavy:
         names += ["sft_diversity.verbs.training", "sft_diversity.studies.stage", "openai"]
         names += ["torch", "transformers", "sentence_transformers", "faiss", "matplotlib.pyplot"]

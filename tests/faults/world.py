@@ -251,9 +251,9 @@ def _results() -> str:
 
 
 def _tokenizer(path: Path) -> None:
-    from tests.levels import making
+    from tests import tiny
 
-    making.tokenizer_file(path)
+    tiny.bare(400).save(str(path))
 
 
 def _models(given: Path) -> None:
