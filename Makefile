@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
-	$(BIN)/pip install -q -c constraints.txt -e '.[cpu,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[all,cpu,dev]'
 	touch $@
 
 demo: $(VENV)/.ready

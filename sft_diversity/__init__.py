@@ -78,12 +78,18 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from sft_diversity.verbs import VERBS
 
-    if name in _HOME_OF:
-        value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    elif name in VERBS:
-        value = VERBS[name].function()
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        if name in _HOME_OF:
+            value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        elif name in VERBS:
+            value = VERBS[name].function()
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ModuleNotFoundError as fault:
+        from sft_diversity.core import extras
+
+        why = extras.explained(fault)
+        raise ImportError(f"{name} needs {why}") if why else fault from None
     globals()[name] = value
     return value
 

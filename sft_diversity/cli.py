@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sft_diversity.core import progress, stopping
+from sft_diversity.core import extras, progress, stopping
 from sft_diversity.core.errors import Interrupted, SftdivError, UsageError, printable
 from sft_diversity.verbs import VERBS, Verb
 
@@ -143,6 +143,11 @@ def main() -> None:
     except MemoryError as fault:
         why = f" ({fault})" if str(fault) else ""
         _fail(f"memory ran out{why}; free some, or ask for less at a time", 1)
+    except ModuleNotFoundError as fault:
+        lacking = extras.explained(fault)
+        if lacking is None:
+            raise
+        _fail(f"this needs {lacking}", UsageError.exit_code)
     except OSError as fault:  # the machine's doing, wherever it was met
         place = "" if fault.filename is None else f"{os.fsdecode(fault.filename)}: "
         way_out = _WAYS_OUT.get(fault.errno, "free space or rights, or a file gone?")

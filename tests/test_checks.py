@@ -140,7 +140,7 @@ def _samples(corpus: Path):
 @pytest.mark.parametrize(
     ("missing", "options", "way_out"),
     [
-        ("faiss", MACRO, r"pip install 'sft-diversity\[cpu\]', or 'sft-diversity\[gpu\]'"),
+        ("faiss", MACRO, r"'sft-diversity\[embed,cpu\]', or 'sft-diversity\[embed,gpu\]'"),
         ("umap", {**MACRO, "index": {"macro": {"method": "hdbscan"}}}, r"sft-diversity\[hdbscan\]"),
         ("openvino", {**MACRO, "embed": {"backend": "openvino"}}, r"\[openvino\]', or use backend"),
     ],

@@ -25,8 +25,7 @@ from sft_diversity.core import children, locks, stopping
 from sft_diversity.core.errors import Interrupted, SftdivError
 
 STOPPED = Interrupted.exit_code
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-_BY_SIGNAL = {-int(number) for number in _SIGNALS} | {128 + int(number) for number in _SIGNALS}
+_BY_SIGNAL = {sign for number in stopping.SIGNALS for sign in (-int(number), 128 + int(number))}
 #: A launcher must not end training on a signal, but let it write a checkpoint; see `_deaf`.
 _LAUNCHED = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"}
 _POLL_S = 0.2

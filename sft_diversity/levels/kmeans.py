@@ -132,7 +132,7 @@ def load_faiss() -> Any:
 
 def require_faiss() -> None:
     """Refuse where FAISS is not installed."""
-    gpu = "'sft-diversity[gpu]' on a machine with an NVIDIA GPU (never both)"
+    gpu = "'sft-diversity[embed,gpu]' on a machine with an NVIDIA GPU (never both)"
     extras.require("faiss", "index: macro", gpu)
 
 

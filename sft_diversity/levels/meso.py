@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sft_diversity.core import drafts, numbers, progress, stopping
+from sft_diversity.core import drafts, extras, numbers, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.stage import Ask, Job
@@ -29,6 +29,11 @@ _STAGE = "index"
 _ENCODE_BLOCK = 4_096
 _OF_PHRASES = frozenset({"max_share", "least_score"})
 _OF_TAGS = frozenset({"extractor", "endpoint", "tags"})
+
+
+def _merge_here() -> Literal["encoder", "none"]:
+    """Return how near-synonyms merge where nobody says: it counts in keys as it comes out."""
+    return "encoder" if extras.has("sentence_transformers") else "none"
 
 
 class MesoOptions(Config):
@@ -65,7 +70,9 @@ class MesoOptions(Config):
         description="least score of a unit, as a share of its sample's best",
     )
     merge: Literal["encoder", "none"] = Field(
-        default="encoder", description="merge near-synonyms by the encoder's cosine, or not"
+        default_factory=_merge_here,
+        description="merge near-synonyms by the encoder's cosine, or not; "
+        "default: encoder, none where the extra `embed` is not installed",
     )
     threshold: float = Field(
         default=0.88, gt=0, le=1, description="least cosine at which two units are one kind"
@@ -114,6 +121,11 @@ class Meso:
         def encode(names: Sequence[str]) -> npt.NDArray[np.float32]:
             return encode_units(job.draft, names, job.tools["encoder"])
 
+        if "none" == options.merge == _merge_here():
+            job.say(
+                f"{job.label}: near-synonyms stay kinds of their own (meso.merge: none); with "
+                f"{extras.install('embed')} they merge"
+            )
         if options.extractor == "llm":
             return make_from_tags(job, encode)
         from sft_diversity.levels import passes  # numba takes its time to load

@@ -6,6 +6,7 @@ tokens as training cuts it (`core.chat`).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core import models
+from sft_diversity.core import extras, models
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
 
@@ -175,13 +176,16 @@ def check_tokenizer(name: str) -> None:
 def load_tokenizer(name: str) -> Tokenizer:
     """Return the tokenizer in a folder, of a `tokenizer.json` file, or of a Hub id.
 
-    A model folder is loaded the way training loads it (transformers' AutoTokenizer, the fast kind);
-    code that a model brings along is never run.
+    Its ids are those of transformers' AutoTokenizer (the fast kind), through which training reads.
+    Where that would take `tokenizer.json` as it is, the file is read without transformers and
+    torch; where it would build its own from the file and transformers is not installed, the file
+    counts as it is. Code that a model brings along is never run.
 
     Raises
     ------
     UsageError
-        If there is no such tokenizer, or it has no fast (Rust) form.
+        If there is no such tokenizer, it has no fast (Rust) form, or it has no `tokenizer.json` and
+        transformers is not installed.
     """
     return _loaded(name, _file_revision(name))
 
@@ -192,12 +196,18 @@ def _loaded(name: str, known: str | None) -> Tokenizer:
     path = Path(name)
     if path.is_file():
         return Tokenizer(_read_file(path), file_key(path))
-    if path.is_dir() and (path / _FILE).is_file() and not (path / "tokenizer_config.json").exists():
-        return Tokenizer(_read_file(path / _FILE), file_key(path / _FILE))
+    if not path.is_dir():
+        path = models.fetch_tokenizer(name, "index: tokenizer")
+    file = path / _FILE
+    if file.is_file():
+        backend = _read_file(file)
+        if not extras.has("transformers") or _is_whole(path, backend):
+            return Tokenizer(backend, file_key(file))
+    extras.require("transformers", f"index: the tokenizer {name!r} has no {_FILE}: it")
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+        loaded = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False)
     except Exception as fault:  # of a broken one, whatever Python makes of its values
         reason = str(fault).strip().split("\n", 1)[0][:200]
         raise UsageError(f"index: no tokenizer {name!r} ({reason}); {_WAY_OUT}") from None
@@ -206,7 +216,73 @@ def _loaded(name: str, known: str | None) -> Tokenizer:
         raise UsageError(
             f"index: the tokenizer {name!r} has no fast form; save it as {_FILE} and name that"
         )
-    return Tokenizer(backend, known or content_key(backend.to_str()))
+    return Tokenizer(backend, known or _file_revision(str(path)) or content_key(backend.to_str()))
+
+
+def _is_whole(path: Path, backend: Any) -> bool:
+    """Whether transformers takes the `tokenizer.json` of a folder as it is, and adds nothing.
+
+    That is so without further settings, and where they name no class with a reading of its own and
+    no token that the file lacks.
+    """
+    if not (path / "tokenizer_config.json").exists():
+        return True
+    settings, model = _json(path / "tokenizer_config.json"), _json(path / "config.json")
+    if settings.get("tokenizer_class") not in _PLAIN_CLASSES or "auto_map" in settings:
+        return False
+    if model.get("model_type") in _READ_OTHERWISE or "fix_mistral_regex" in settings:
+        return False
+    if any((path / name).exists() for name in _MORE_TOKENS) and (
+        "added_tokens_decoder" not in settings
+    ):
+        return False
+    known = {repr(token) for token in backend.get_added_tokens_decoder().values()}
+    special = {t.content for t in backend.get_added_tokens_decoder().values() if t.special}
+    for token in settings.get("added_tokens_decoder", {}).values():
+        if not isinstance(token, dict) or repr(_added(token)) not in known:
+            return False
+    return all(token in special for token in _named(settings))
+
+
+#: Classes of transformers that read `tokenizer.json`, and models for which it puts another in their
+#: place (5.24, `MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS` of models/auto/tokenization_auto.py).
+_PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_READ_OTHERWISE = (
+    "hyperclovax_vision_v2", "qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen4_exp",
+    "siglip2",
+)  # fmt: skip
+#: Files that hold tokens besides, read where the settings have no `added_tokens_decoder`.
+_MORE_TOKENS = ("added_tokens.json", "special_tokens_map.json")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _added(token: dict[str, Any]) -> Any:
+    from tokenizers import AddedToken
+
+    try:
+        return AddedToken(**{name: value for name, value in token.items() if name != "__type"})
+    except TypeError:
+        return None
+
+
+def _named(settings: dict[str, Any]) -> Iterator[str]:
+    """Yield the special tokens that settings name: `bos_token`, extra ones, and the like."""
+    for name, value in settings.items():
+        several = name in ("extra_special_tokens", "additional_special_tokens")
+        if not several and not name.endswith("_token"):
+            continue
+        values = value.values() if isinstance(value, dict) and several else value
+        for one in values if several and not isinstance(values, str | None) else [values]:
+            content = one.get("content") if isinstance(one, dict) else one
+            if isinstance(content, str):
+                yield content
 
 
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenCounts:

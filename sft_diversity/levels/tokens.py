@@ -31,8 +31,8 @@ class TokensConfig(Config):
 
     @property
     def name(self) -> str:
-        """The tokenizer to load: the named one, else the offline base model's folder."""
-        return self.tokenizer or str(resources.tiny_base())
+        """The tokenizer to load: the named one, else the offline base model's."""
+        return self.tokenizer or str(resources.tokenizer())
 
 
 def needs(config: TokensConfig, ask: Ask) -> None:

@@ -44,6 +44,7 @@ class Dataset:
         Content key of the files; None: they are still to be made.
     tokens : mapping of component to token pass
     embeddings : mapping of component to output of `embed`
+        Empty: the metrics of embeddings are not measured.
     reference : mapping of component to output of `embed`
         The corpus whose density NovelSum reads.
     indexes : mapping of strategy to incidence
@@ -64,13 +65,13 @@ class Dataset:
     def contents(self) -> str | None:
         """Return a key of all that is read of it, or None where part of that is to be made."""
         read = [self.tokens, self.embeddings, self.reference]
-        if self.key is None or None in (stage_of(at[c]) for at in read for c in COMPONENTS):
+        if self.key is None or None in (stage_of(place) for at in read for place in at.values()):
             return None
         keys = {
             "samples": self.key,
             "tokens": [_key(self.tokens[c]) for c in COMPONENTS],
-            "embeddings": [core_vectors.key(self.embeddings[c], c) for c in COMPONENTS],
-            "reference": [core_vectors.key(self.reference[c], c) for c in COMPONENTS],
+            "embeddings": [core_vectors.key(at, c) for c, at in self.embeddings.items()],
+            "reference": [core_vectors.key(at, c) for c, at in self.reference.items()],
             "indexes": {name: _key(place) for name, place in sorted(self.indexes.items())},
         }
         return content_key([self.name, keys])
@@ -165,7 +166,9 @@ def component_data(dataset: Dataset, component: Component, config: MeasureConfig
     passed = TokenPass(dataset.tokens[component])
     rows = rows_among(ids, passed.ids, f"measure: {dataset.name}", "the token pass of its corpus")
     counted = passed.incidence.take(rows)
-    vectors, reference = _vectors(dataset, component, ids, config)
+    vectors = reference = None
+    if component in dataset.embeddings:
+        vectors, reference = _vectors(dataset, component, ids, config)
     return ComponentData(
         texts=table[component].to_pylist(),
         token_lengths=passed.lengths[rows],

@@ -55,9 +55,9 @@ class ComponentData:
         Tokens of each text, by the tokenizer of the model to be trained.
     token_occurrences : int array, shape (types,)
         How often the data set holds each token type.
-    vectors : float32 array, shape (n, d)
+    vectors : float32 array, shape (n, d), or None
         Unit length.
-    reference : float32 array, shape (m, d)
+    reference : float32 array, shape (m, d), or None
         Unit vectors of the corpus whose density NovelSum reads; without one, the data set's own.
     incidences : mapping of level to Incidence over the n samples
     """
@@ -65,8 +65,8 @@ class ComponentData:
     texts: Sequence[str]
     token_lengths: npt.NDArray[np.integer]
     token_occurrences: npt.NDArray[np.integer]
-    vectors: Vectors
-    reference: Vectors
+    vectors: Vectors | None
+    reference: Vectors | None
     incidences: Mapping[str, Incidence] = field(default_factory=dict)
 
 
@@ -91,26 +91,27 @@ def measure_table(part: ComponentData, config: MeasureConfig) -> dict[str, Figur
     compared = rows_drawn(n, config.self_bleu_sample, config.seed, "measure", "self-bleu")
     found["self_bleu"] = float(texts.self_bleu(words.take(compared)).mean()) if n > 1 else None
     found["token_entropy_bits"] = entropy(part.token_occurrences)
-    found |= _spread(part, config)
+    if part.vectors is not None and part.reference is not None:
+        found |= _spread(part.vectors, part.reference, config)
     for level, incidence in part.incidences.items():
         for name, value in coverage(incidence).items():
             found[f"{level}_{name}"] = value
     return {name: round(v, _DIGITS) if v is not None else None for name, v in found.items()}
 
 
-def _spread(part: ComponentData, config: MeasureConfig) -> dict[str, Figure]:
+def _spread(embedded: Vectors, reference: Vectors, config: MeasureConfig) -> dict[str, Figure]:
     """Return the metrics of embeddings."""
-    n = len(part.vectors)
+    n = len(embedded)
     if n < 2:
         return {"embedding_distance": None, "vendi_score": 1.0, "novelsum": None}
     rows = rows_drawn(n, config.novelsum_sample, config.seed, "measure", "novelsum")
-    among, most = len(part.reference), config.reference_sample
+    among, most = len(reference), config.reference_sample
     known = rows_drawn(among, most, config.seed, "measure", "reference")
-    vectors = part.vectors[rows]
-    factors = density_factors(vectors, part.reference[known])
+    vectors = embedded[rows]
+    factors = density_factors(vectors, reference[known])
     return {
-        "embedding_distance": mean_pairwise_distance(part.vectors),
-        "vendi_score": vendi_score(part.vectors),
+        "embedding_distance": mean_pairwise_distance(embedded),
+        "vendi_score": vendi_score(embedded),
         "novelsum": novelsum(vectors, factors),
     }
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from sft_diversity.core import machine, models
+from sft_diversity.core import extras, machine, models
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import ADAPTER, Finder, ModelFolder
 from sft_diversity.endpoint.config import completions_url, is_url
@@ -57,6 +57,7 @@ def needed(model: Path | str | None, dry: bool) -> ModelFolder | None:
             f"score: {model} is an endpoint, which gives no likelihoods of texts; name a model "
             "folder or a Hub id, or score its answers with --suite pairwise or harness"
         )
+    extras.require("transformers", "score: a model of one's own")
     return MODELS.at_hand(model) if dry else MODELS.find(model)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import chat, machine, stopping
+from sft_diversity.core import chat, extras, machine, stopping
 from sft_diversity.core import progress as talk
 from sft_diversity.core.drafts import Draft, Work, check_out, open_draft, unfinished
 from sft_diversity.core.errors import Interrupted, UsageError
@@ -176,6 +176,8 @@ def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:
 
 def check_options(config: FinetuneConfig) -> None:
     """Refuse options whose model, packages or GPU are not there; nothing is fetched."""
+    for module in ("torch", "transformers", "trl", "peft", "pytorch_optimizer"):
+        extras.require(module, "finetune: training")
     blocks.check(config)
     reporters.check_reporters(config.report_to)
     optimizers.check_optimizer(config.optimizer)

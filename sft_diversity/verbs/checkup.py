@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -30,7 +31,7 @@ def doctor(work: Path = Path(".sftdiv")) -> dict[str, Any]:
         _faiss(),
         _extras(),
         _resource("encoder", resources.packaged_encoder, "needed by macro and meso"),
-        _resource("base model", resources.tiny_base, "needed where no --model or --tokenizer"),
+        _resource("base model", resources.tiny_base, "needed where no --model is named"),
         _disk(work),
         _hub(),
     ]
@@ -42,16 +43,12 @@ def _check(name: str, state: str, found: str, way_out: str = "") -> dict[str, st
 
 
 def _python() -> dict[str, str]:
-    names = ("sft-diversity", "torch", "transformers", "trl", "polars", "pyarrow")
+    names = ("sft-diversity", "polars", "pyarrow", "torch", "transformers", "trl")
     found = [f"Python {platform.python_version()}"]
-    missing = []
-    for name in names:
-        try:
+    for name in names:  # the last three come with extras
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    way_out = f"pip install {' '.join(missing)}" if missing else ""
-    return _check("packages", "missing" if missing else "ok", ", ".join(found), way_out)
+    return _check("packages", "ok", ", ".join(found))
 
 
 def _machine() -> dict[str, str]:
@@ -91,21 +88,19 @@ def _faiss() -> dict[str, str]:
             "faiss", "missing", " and ".join(found), "uninstall one: they overwrite each other"
         )
     if not found:
-        return _check(
-            "faiss", "missing", "none", "pip install 'sft-diversity[cpu]' or [gpu]; macro needs it"
-        )
+        return _check("faiss", "note", "none", f"{extras.install('cpu')} or [gpu]; macro needs it")
     return _check("faiss", "ok", found[0])
 
 
 def _extras() -> dict[str, str]:
-    """Say which further extras are whole; none is needed until an option asks for it."""
+    """Say which extras are whole; none is needed until a verb or an option asks for it."""
     modules: dict[str, list[str]] = {}
     for module, (_, extra) in extras.EXTRAS.items():
         if module != "faiss":
             modules.setdefault(extra, []).append(module)
     lacking = [name for name, every in modules.items() if not all(map(extras.has, every))]
     there = ", ".join(name for name in modules if name not in lacking) or "none"
-    way_out = f"pip install 'sft-diversity[{','.join(lacking)}]', or what of it you use"
+    way_out = f"{extras.install(','.join(lacking))}, or what of it you use"
     return _check("extras", "note" if lacking else "ok", there, way_out if lacking else "")
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, folder, lineage, parquet
+from sft_diversity.core import drafts, extras, folder, lineage, parquet
 from sft_diversity.core.config import ENCODER, TOKENIZER
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.stage import Made
@@ -146,9 +146,18 @@ def describe(
         EmbedConfig, options.embed, "key `embed`", {"encoder": options.encoder}
     )
     wanted: Wanted = {}
+    embedded = extras.has("sentence_transformers")
+    if not embedded and (options.encoder or options.reference or options.embed):
+        extras.require("sentence_transformers", "measure: an encoder")
+    if not embedded:
+        kept.say(
+            "measure: no metrics of embeddings (distance, Vendi, NovelSum); with "
+            f"{extras.install('embed')} they are measured too"
+        )
     for part in COMPONENTS:
         wanted["tokens", part] = {"component": part, "tokenizer": options.tokenizer}
-        wanted["embed", part] = encoding.model_copy(update={"components": (part,)})
+        if embedded:
+            wanted["embed", part] = encoding.model_copy(update={"components": (part,)})
     for (stage, _), asked in wanted.items():
         kept.check(stage, asked, Made(Path(), None, there=False))
     against = None if options.reference is None else Path(options.reference)
@@ -192,7 +201,8 @@ def _described(kept: Store, path: Path, wanted: Wanted, ingest: Mapping[str, Any
     for what in [what for what, one in read.items() if not one.there]:
         read[what] = kept.get(what[0], wanted[what], corpus)
     tokens, embeddings = (
-        {part: read[stage, part].path for part in COMPONENTS} for stage in ("tokens", "embed")
+        {part: read[stage, part].path for part in COMPONENTS if (stage, part) in read}
+        for stage in ("tokens", "embed")
     )
     inputs = {"corpus": pool, "incidence": chosen_by}
     indexed = [place for place, _ in kept.finished("index")]

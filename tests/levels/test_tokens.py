@@ -1,4 +1,7 @@
+import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -9,6 +12,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.core.tokens import TokenPass
+from sft_diversity.levels import tokenizing
 from sft_diversity.levels.tokenizing import count_tokens, load_tokenizer
 from tests import tiny
 from tests.levels import making
@@ -134,6 +138,68 @@ def test_a_model_folder_its_file_and_transformers_agree(tmp_path):
         load_tokenizer(str(model)).revision
         == load_tokenizer(str(model / "tokenizer.json")).revision
     )
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "as saved": {},
+    "a token that the file lacks": {"pad_token": "<|pad|>"},
+    "extra tokens that the file lacks": {"extra_special_tokens": ["<|new|>", "rain"]},
+    "a token of other flags": {
+        "added_tokens_decoder": {
+            "2": {"content": "<|im_end|>", "lstrip": True, "rstrip": True, "special": True,
+                  "single_word": False, "normalized": False}
+        }
+    },
+    "a class of its own": {"tokenizer_class": "GPT2TokenizerFast"},
+    "a class that is none": {"tokenizer_class": None},
+}  # fmt: skip
+MORE = ["Rain <|pad|> taps", "<|new|>rain rain", "a <|endoftext|> b", "  two  spaces\n\n"]
+
+
+KINDS = ["byte-level BPE", "Unigram", "WordPiece"]
+READ = [
+    pytest.param(kind, changed, id=f"{kind}-{name}")
+    for kind in KINDS
+    for name, changed in SETTINGS.items()
+    if kind == KINDS[0] or not changed.get("tokenizer_class")  # GPT-2's takes no other vocabulary
+]
+
+
+@pytest.mark.parametrize(("kind", "changed"), READ)
+def test_a_folder_is_read_as_transformers_reads_it_whatever_its_settings(kind, changed, tmp_path):
+    from transformers import AutoTokenizer
+
+    trained(kind).save_pretrained(tmp_path)
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | changed), "utf-8")
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    texts = [*SPELT, *MORE]
+    encoded = [ids.tolist() for ids in load_tokenizer(str(tmp_path)).encode(texts)]
+    assert encoded == [as_training_reads(text, reference) for text in texts]
+
+
+def test_the_packaged_encoders_tokenizer_is_read_as_its_own_class_reads_it(monkeypatch):
+    from transformers import AutoTokenizer
+
+    place = str(resources.packaged_encoder())  # BERT's class, with a vocabulary of 30,522
+    texts = [*(text for text in SPELT if "[SEP]" not in text), *MORE, "Grüße, 東京 \u00e9\u0301!"]
+    reference = AutoTokenizer.from_pretrained(place)
+    expected = [reference(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert [ids.tolist() for ids in load_tokenizer(place).encode(texts)] == expected
+    monkeypatch.setattr(tokenizing.extras, "has", lambda module: module != "transformers")
+    tokenizing._loaded.cache_clear()
+    assert [ids.tolist() for ids in load_tokenizer(place).encode(texts)] == expected
+    tokenizing._loaded.cache_clear()
+
+
+def test_a_model_folder_of_the_plain_kind_costs_no_transformers(tmp_path):
+    tiny.tokenizer().save_pretrained(tmp_path)
+    code = (
+        "import sys; from sft_diversity.levels.tokenizing import load_tokenizer as load; "
+        f"load({str(tmp_path)!r}); load({str(resources.tiny_base())!r}); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"transformers", "torch"} & set(run.stdout.split())
 
 
 def test_saved_truncation_and_padding_take_no_part():

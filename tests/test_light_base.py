@@ -1,0 +1,183 @@
+"""The base install: what needs no neural network works without the packages of the extras."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import sft_diversity
+from sft_diversity.core import extras, folder, resources
+from sft_diversity.verbs import selecting
+
+ROOT = Path(__file__).resolve().parents[1]
+POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
+#: Pieces of training loops: torch's own classes are their bases.
+OF_TORCH = {f"sft_diversity.training.{name}" for name in ("lr_scheduler", "theory", "trainer")}
+WITHOUT = f"""
+import json, os, signal, sys
+sys.modules.update(dict.fromkeys({[*extras.EXTRAS, *POSIX]!r}))
+del signal.SIGUSR1
+import sft_diversity as sd
+"""
+
+
+def without_extras(code: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process in which no extra is installed, and no module of Unix alone."""
+    command = [sys.executable, "-c", WITHOUT + code]
+    env = {**os.environ, "SFTDIV_DATA": str(ROOT / "nowhere"), **more}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+
+
+def answer(code: str) -> Any:
+    done = without_extras(code)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(sft_diversity.__path__, "sft_diversity.")
+    return sorted(one.name for one in found if not one.name.endswith("__main__"))
+
+
+def test_all_modules_but_those_of_torch_import_without_extras_and_without_unix():
+    said = answer(f"""
+from importlib import import_module
+failed = {{}}
+for name in {modules()!r}:
+    try:
+        import_module(name)
+    except ModuleNotFoundError as fault:
+        failed[name] = str(fault.name)
+print(json.dumps(failed))
+""")
+    assert set(said) == OF_TORCH
+    assert {name.partition(".")[0] for name in said.values()} <= extras.EXTRAS.keys()
+
+
+def test_micro_picks_the_same_samples_and_meso_says_that_it_does_not_merge(
+    topical, tokenizer, tmp_path
+):
+    asked = {"size": 12, "strategy": "micro-response", "tokenizer": str(tokenizer)}
+    here = tmp_path / "here"
+    selecting.select(topical, out=here, work=tmp_path / "work", **asked)
+    said = answer(f"""
+out = {str(tmp_path / "there")!r}
+micro = sd.select({str(topical)!r}, out=out, **{asked!r})
+from sft_diversity.verbs.data import index
+from sft_diversity.verbs.measuring import measure
+made = index({str(topical)!r}, strategy="meso-response", work={str(tmp_path / "w")!r})
+figures = measure({str(topical)!r}, work={str(tmp_path / "w")!r}, tokenizer={str(tokenizer)!r})
+print(json.dumps([made, figures]))
+""")
+    assert folder.contents_key(folder.read_manifest(here)) == folder.contents_key(
+        folder.read_manifest(tmp_path / "there")
+    )
+    index, figures = said
+    manifest = folder.read_manifest(Path(index["out"]))
+    assert manifest["config"]["merge"] == "none"
+    assert "encoder" not in manifest["inputs"]
+    metrics = figures["datasets"][0]["response"]
+    assert {"distinct_2", "self_bleu", "token_entropy_bits"} <= set(metrics)
+    assert not {"novelsum", "vendi_score", "embedding_distance"} & set(metrics)
+
+
+COMMANDS = [
+    ("finetune subset --out m", "finetune: training needs PyTorch", "train"),
+    ("score m --out s --eval-dir .", "score: a model of one's own needs transformers", "train"),
+    ("embed {corpus}", "embed: an encoder needs sentence-transformers", "embed"),
+    ("select {corpus} --strategy macro-response --size 9 --out o", "needs FAISS", "embed,cpu"),
+    ("select {corpus} --strategy k-center --size 9 --out o", "needs sentence-tr", "embed"),
+    (
+        "select {corpus} --strategy random --quality ifd --size 9 --out o",
+        "score: a model of one's own needs transformers",
+        "train",
+    ),
+    ("index {corpus} --tokenizer {slow}", "no tokenizer.json: it needs transformers", "train"),
+]
+
+
+@pytest.mark.parametrize(("command", "why", "extra"), COMMANDS, ids=[c[0] for c in COMMANDS])
+def test_what_needs_an_extra_names_the_command_that_installs_it(
+    topical, tmp_path, command, why, extra
+):
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "vocab.txt").write_text("[UNK]\na\n", "utf-8")
+    words = command.format(corpus=topical, slow=tmp_path / "slow").split()
+    done = without_extras(
+        f"sys.argv = ['sftdiv', *{words!r}]; os.chdir({str(tmp_path)!r})\n"
+        "from sft_diversity.cli import main; main()"
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert why in last
+    assert f"pip install 'sft-diversity[{extra}]'" in last
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_of_the_package_that_needs_torch_says_so_where_it_is_asked_for():
+    done = without_extras("sd.UBALR")
+    assert "ImportError: UBALR needs PyTorch, which is not installed; pip" in done.stderr
+    assert extras.explained(ModuleNotFoundError(name="nosuch")) is None
+
+
+def test_other_weights_in_place_of_the_packaged_encoder_are_refused(monkeypatch):
+    assert resources.packaged_encoder().name == "model"
+    monkeypatch.setattr(resources, "ENCODER_SHA256", "0" * 64)
+    with pytest.raises(resources.UsageError, match=r"SHA-256.*\[embed\]"):
+        resources.packaged_encoder()
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_fresh_environment_from_the_wheel_selects_and_says_what_training_needs(tmp_path):
+    """Downloads the base's packages from the index that pip is set to: some 250 MB."""
+    pip = [sys.executable, "-m", "pip", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        packed = archive.read("sft_diversity/_files/tokenizer.json")
+    assert "sft_diversity/py.typed" in names
+    assert packed == (ROOT / "data/models/tiny-base/tokenizer.json").read_bytes()
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    bin = tmp_path / "venv" / "bin"
+    subprocess.run([bin / "pip", "install", "-q", wheel], check=True)
+    listed = subprocess.run([bin / "pip", "list"], capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "faiss-cpu", "sentence-transformers", "trl", "peft"}
+    assert not heavy & {line.split()[0].lower() for line in listed.stdout.splitlines() if line}
+    shutil.copytree(ROOT / "data/sample/dolly_3k", tmp_path / "dolly_3k")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, cwd=tmp_path, env=env
+        )
+
+    picked = run(
+        f"{bin}/sftdiv", "select", "dolly_3k", "--strategy", "micro-response", "--size", "50",
+        "--out", "subset",
+    )  # fmt: skip
+    assert picked.returncode == 0, picked.stderr
+    table = pq.read_table(tmp_path / "subset" / "samples")
+    assert table.num_rows == 50
+    code = (
+        "import sft_diversity as sd\n"
+        "rows = [{'instruction': f'Name {i}', 'output': 'wren ' * i} for i in range(1, 200)]\n"
+        "print(len(sd.select(rows, size=20, strategy='micro-response').to_dataset()))"
+    )
+    told = run(f"{bin}/python", "-c", code)
+    assert told.stdout == "20\n", told.stderr
+    refused = run(f"{bin}/sftdiv", "finetune", "subset", "--out", "model")
+    assert refused.returncode == 2
+    assert "pip install 'sft-diversity[train]'" in refused.stderr
