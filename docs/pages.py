@@ -30,9 +30,9 @@ _COMMANDS = """\
 # Commands
 
 Most commands take `--config FILE.yaml` (flags go over it), `--dry-run` (print the plan, touch
-nothing) and `--json` (one object on stdout). In Python each is a function of the same name and
-options: `sft_diversity.measure("subset", out="measures")`. What a YAML file can say besides is
-listed below a command's options, with dots for keys inside keys.
+nothing) and `--json` (one object on stdout): [what every command has](cli.md). In Python each is a
+function of the same name and options: `sft_diversity.measure("subset", out="measures")`. What a
+YAML file can say besides is listed below a command's options, with dots for keys inside keys.
 
 """
 _SELECT = """\

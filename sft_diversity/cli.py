@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import json
 import os
@@ -15,14 +16,14 @@ import typer
 
 from sft_diversity.core import extras, progress, stopping
 from sft_diversity.core.errors import Interrupted, SftdivError, UsageError, printable
-from sft_diversity.verbs import VERBS, Verb
+from sft_diversity.verbs import PANELS, VERBS, Verb
 
 
 class _Verbs(typer.core.TyperGroup):
     """The verbs by name; one is imported when it is called, none for the list of all."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*VERBS, "run"]
+        return [name for names in PANELS.values() for name in names]
 
     def get_command(self, ctx: Any, name: str) -> Any:
         if name not in VERBS:
@@ -31,35 +32,44 @@ class _Verbs(typer.core.TyperGroup):
 
         return command(VERBS[name], _finish)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(args[0], known, n=1)
+            way_out = f"did you mean `{near[0]}`?" if near else "see `sftdiv --help`"
+            raise UsageError(f"there is no verb `{args[0]}`; {way_out}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        rows = [
-            (name, _short(VERBS[name].help if name in VERBS else _RUN, formatter, self, ctx))
-            for name in self.list_commands(ctx)
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        widest = max(map(len, self.list_commands(ctx)))
+        for panel, names in PANELS.items():
+            with formatter.section(panel):
+                formatter.write_dl([(f"{name:{widest}}", _said_of(name)) for name in names])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        if incomplete[:1] == "-":
+            return super().shell_complete(ctx, incomplete)
+        from typer.core import CompletionItem  # type: ignore[attr-defined]
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=_said_of(name)) for name in names]
 
 
 _RUN = "Run a recipe; further arguments are its own (`sftdiv run reference --help`)."
 app = typer.Typer(
     cls=_Verbs,
     help="Select, fine-tune on, score and export diverse subsets of SFT data.",
+    epilog="Every option of a verb's config has a variable too, SFTDIV_SELECT_SEED=3; flags go "
+    "before --config, that before variables. `sftdiv VERB -h` tells of a verb.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _short(text: str, formatter: Any, group: Any, ctx: Any) -> str:
-    """Return the beginning of a text that fits beside the longest name, as click cuts it."""
-    limit = formatter.width - 6 - max(map(len, group.list_commands(ctx)))
-    words, taken = text.split(), ""
-    for word in words:
-        if len(taken) + len(word) + (3 if word != words[-1] else 0) > limit:
-            return f"{taken.rstrip()}..."
-        taken += f"{word} "
-    return taken.rstrip()
+def _said_of(name: str) -> str:
+    return VERBS[name].help if name in VERBS else _RUN
 
 
 def _finish(verb: Verb, result: Any, as_json: bool) -> None:
@@ -86,13 +96,32 @@ def _shown(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"sftdiv {version('sft-diversity')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _callback() -> None:
+def _callback(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
     """Select, fine-tune on, score and export diverse subsets of SFT data."""
 
 
 @app.command(
-    "run", help=_RUN, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+    "run",
+    help=_RUN,
+    context_settings={  # what comes behind the recipe is its own, -h too
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
 )
 def run_command(
     context: typer.Context,
@@ -133,9 +162,13 @@ def main() -> None:
     stopping.install()
     try:
         _none_empty(sys.argv[1:])
-        app()
+        sys.exit(app(standalone_mode=False))  # what it gives back is an exit code, or None
     except SftdivError as fault:
         _fail(str(fault), fault.exit_code)
+    except typer.TyperException as fault:
+        _refuse(fault)
+    except typer.Abort:
+        _leave(1)
     except KeyboardInterrupt:
         _fail("interrupted; run the same command to resume", Interrupted.exit_code)
     except BrokenPipeError:  # of stdout: whoever read it has seen enough
@@ -166,6 +199,17 @@ def _of_the_machine(said: str) -> str | None:
         return f"memory ran out ({brief}); free some, or ask for less at a time"
     found = _OS_ERROR.search(said)
     return found and f"{os.strerror(int(found[1]))} ({brief}); free space or rights?"
+
+
+def _refuse(fault: typer.TyperException) -> NoReturn:
+    """Say in a line what the parser found wrong, and of which verb; without arguments show help."""
+    context = getattr(fault, "ctx", None)
+    if type(fault).__name__ == "NoArgsIsHelpError":
+        typer.echo(fault.format_message(), err=True)
+        _leave(fault.exit_code)
+    verb = "" if context is None or context.parent is None else f"{context.info_name}: "
+    why = " ".join(fault.format_message().replace("Value error, ", "").split())
+    _fail(f"{verb}{why[:1].lower()}{why[1:].rstrip('.')}; see `sftdiv {verb[:-2]} -h`", 2)
 
 
 def _none_empty(words: list[str]) -> None:

@@ -110,7 +110,7 @@ def test_dry_run_plans_and_touches_nothing(place):
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (("--strategy", "micro-respons"), 2, "`strategy` is 'micro-respons'"),
+        (("--strategy", "micro-respons"), 2, "'micro-respons' is not one of 'macro-"),
         (("--size", "500"), 1, "size is 500 but the "),
         (("--diversity", "130"), 2, "less than or equal to 100"),
         (("--objective", "entropy", "--max-per-kind", "2"), 2, "max_per_kind works with"),
@@ -283,7 +283,7 @@ def test_schedule_prints_draws_and_refuses(place):
     ],
 )
 def test_what_libraries_say_of_the_machine_is_one_line(fault, told, monkeypatch, capfd):
-    def failing():
+    def failing(standalone_mode):
         raise fault
 
     monkeypatch.setattr(cli, "app", failing)
@@ -297,7 +297,7 @@ def test_what_libraries_say_of_the_machine_is_one_line(fault, told, monkeypatch,
 
 
 def test_a_bug_of_ours_keeps_its_traceback(monkeypatch):
-    def failing():
+    def failing(standalone_mode):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(cli, "app", failing)

@@ -24,8 +24,16 @@ POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
 #: Pieces of training loops: torch's own classes are their bases.
 OF_TORCH = {f"sft_diversity.training.{name}" for name in ("lr_scheduler", "theory", "trainer")}
 WITHOUT = f"""
-import json, os, signal, sys
-sys.modules.update(dict.fromkeys({[*extras.EXTRAS, *POSIX]!r}))
+import importlib.util, json, os, signal, sys
+absent, found = {[*extras.EXTRAS, *POSIX]!r}, importlib.util.find_spec
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(name, name=name)
+importlib.util.find_spec = lambda name, *at: None if name in absent else found(name, *at)
+sys.meta_path.insert(0, Absent)
+for name in absent:
+    sys.modules.pop(name, None)
 del signal.SIGUSR1
 import sft_diversity as sd
 """

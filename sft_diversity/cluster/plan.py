@@ -24,7 +24,7 @@ from sft_diversity.cluster.jobs import Step, Task
 from sft_diversity.cluster.profile import SUBMITTED, Profile
 from sft_diversity.core import machine, resources
 from sft_diversity.core.errors import UsageError
-from sft_diversity.verbs import VERBS
+from sft_diversity.verbs import VERBS, settings
 from sft_diversity.verbs.options import command as command_of
 
 _OURS = ("--collect", "--dry-run", "--help", "--part", "--prepare", "--run")
@@ -52,7 +52,7 @@ class Call:
         verb = VERBS[self.verb].function() if self.verb in VERBS else None
         if verb is None or "dry_run" not in inspect.signature(verb).parameters:
             return None
-        options = {name: value for name, value in self.options.items() if name != "json"}
+        options = settings.settled(VERBS[self.verb], self.options)
         found: dict[str, Any] = verb(*self.arguments, **options, dry_run=True)
         return found
 
@@ -112,7 +112,7 @@ def parse(argv: Sequence[str]) -> Call:
     given = {
         "json" if parameter.name == "as_json" else parameter.name: context.params[parameter.name]
         for parameter in parser.params
-        if context.get_parameter_source(parameter.name).name == "COMMANDLINE"
+        if context.get_parameter_source(parameter.name).name in ("COMMANDLINE", "ENVIRONMENT")
     }
     arguments: list[Any] = []
     for parameter in parser.params:

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -31,7 +31,8 @@ def submit(
     *,
     profile: Annotated[str | Path | None, typer.Option(help="A file of configs/cluster/.")] = None,
     executor: Annotated[
-        str | None, typer.Option(help="local or slurm; default: the profile's, or what is here.")
+        Literal["local", "slurm"] | None,
+        typer.Option(help="Default: the profile's, or what is here."),
     ] = None,
     work: Work = WORK,
     dry_run: DryRun = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import itertools
 import re
@@ -9,7 +10,7 @@ import reprlib
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -34,6 +35,10 @@ BAND = (
 )
 
 
+#: Heads under which help lists a config's options, and the options under each: `Config.GROUPS`.
+OptionGroups: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+
+
 class Config(BaseModel):
     """Base of every stage's config: unknown keys are refused, values never change.
 
@@ -43,6 +48,7 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+    GROUPS: ClassVar[OptionGroups] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -112,21 +118,52 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"config {path}: not UTF-8 text") from None
     except ValueError as fault:  # of the path
         raise UsageError(f"config {path}: {fault}") from None
-    try:
-        loaded = _loaded(text)
-    except RecursionError:
-        raise UsageError(f"config {path}: not valid YAML: nested too deep") from None
-    except yaml.YAMLError as fault:
-        reason = " ".join(str(fault).split())
-        raise UsageError(f"config {path}: not valid YAML: {reason:.500}") from None
-    except Exception as fault:  # whatever Python makes of a 13th month, or of !!int before a word
-        why = f"a date, number or tagged value that is none ({_plainly(fault)})"
-        raise UsageError(f"config {path}: not valid YAML: {why:.500}") from None
+    loaded = _parsed(text, f"config {path}")
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise UsageError(f"config {path}: must be a mapping of option names to values")
     return loaded
+
+
+def read_value(text: str, where: str) -> Any:
+    """Return what a value on a command line means: YAML, but for what no option means by it.
+
+    `10:50` is no number of minutes, `no` no truth value and `2026-01-01` no date here: they are
+    texts.
+
+    Raises
+    ------
+    UsageError
+        If it is no YAML.
+    """
+    value = _parsed(text, where)
+    said = text.strip()
+    odd = isinstance(value, datetime.date) or (isinstance(value, int | float) and ":" in said)
+    return said if odd or (isinstance(value, bool) and said.lower() not in _TRUTH) else value
+
+
+_TRUTH = ("true", "false")
+
+
+def _parsed(text: str, where: str) -> Any:
+    """Return what a YAML text holds.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    try:
+        return _loaded(text)
+    except RecursionError:
+        raise UsageError(f"{where}: not valid YAML: nested too deep") from None
+    except yaml.YAMLError as fault:
+        reason = " ".join(str(fault).split())
+        raise UsageError(f"{where}: not valid YAML: {reason:.500}") from None
+    except Exception as fault:  # whatever Python makes of a 13th month, or of !!int before a word
+        why = f"a date, number or tagged value that is none ({_plainly(fault)})"
+        raise UsageError(f"{where}: not valid YAML: {why:.500}") from None
 
 
 def _loaded(text: str) -> Any:
@@ -236,9 +273,7 @@ def _said(key: str, errors: Sequence[ErrorDetails], model: type[BaseModel], told
     if error["type"] == "missing":
         return f"`{key}` is required"
     if error["type"] == "extra_forbidden":
-        known = sorted(_fields_at(model, error["loc"][:-1]))
-        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.5)
-        hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
+        hint = _near(key, _fields_at(model, error["loc"][:-1]))
         if hint in told:
             hint = ""
         told.add(hint)
@@ -249,6 +284,17 @@ def _said(key: str, errors: Sequence[ErrorDetails], model: type[BaseModel], told
     if isinstance(error["input"], dict | list | BaseModel) and error["type"] == "value_error":
         return f"`{key}`: {reason}" if key else reason
     return f"`{key}` is {_VALUES.repr(error['input'])}: {reason}"
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Say that a key is unknown, with the nearest known one, or all."""
+    return f"unknown key `{key}`{_near(key, known)}"
+
+
+def _near(key: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(key.rpartition(".")[2], names, n=1, cutoff=0.5)
+    return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(names)}"
 
 
 class _Values(reprlib.Repr):

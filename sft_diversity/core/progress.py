@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -12,24 +13,47 @@ from sft_diversity.core.errors import printable
 
 _PLAIN_EVERY_S = 10.0
 
-_quiet = False
+#: Its level is how much is said: INFO lines and bars, WARNING nothing but errors, DEBUG the keys of
+#: outputs too, with the time.
+LOG = logging.getLogger("sft_diversity")
+
+
+class _Lines(logging.Handler):
+    """Prints records on stderr, as it is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        timed = LOG.isEnabledFor(logging.DEBUG)
+        lead = time.strftime("%H:%M:%S ", time.localtime(record.created)) if timed else ""
+        tell(lead + record.getMessage())
+
+
+if not LOG.handlers:
+    LOG.addHandler(_Lines())
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
+@contextmanager
+def level(at: int) -> Iterator[None]:
+    """Say what has this level of `logging` or a higher one meanwhile."""
+    before = LOG.level
+    LOG.setLevel(at)
+    try:
+        yield
+    finally:
+        LOG.setLevel(before)
 
 
 @contextmanager
 def quiet(silent: bool = True) -> Iterator[None]:
     """Say nothing meanwhile, where `silent`: what a person did not ask for at a terminal."""
-    global _quiet
-    before, _quiet = _quiet, silent or _quiet
-    try:
+    with level(max(LOG.level, logging.WARNING) if silent else LOG.level):
         yield
-    finally:
-        _quiet = before
 
 
 def say(line: str) -> None:
     """Print one line on stderr; stdout is for machines."""
-    if not _quiet:
-        tell(line)
+    LOG.info("%s", line)
 
 
 def tell(line: str) -> None:
@@ -73,7 +97,7 @@ class Progress:
             self._print(now, end="\n")
 
     def _print(self, now: float, end: str) -> None:
-        if self._silent or _quiet:
+        if self._silent or not LOG.isEnabledFor(logging.INFO):
             return
         seconds = max(now - self._start, 1e-9)
         rate = (self._done - self._before) / seconds

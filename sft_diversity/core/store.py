@@ -253,6 +253,7 @@ class Store:
         found = self.resolve(request, out)
         if self.dry:
             return self._note(found)
+        progress.LOG.debug("%s: key %s", request.stage.said(request.config), found.made.key)
         if found.made.key in self._got and out is None:
             return self._got[found.made.key]
         if not found.made.there or out is not None:

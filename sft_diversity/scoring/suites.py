@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, create_model
 
@@ -15,6 +15,7 @@ from sft_diversity.scoring.harness.running import HarnessConfig
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
 from sft_diversity.scoring.stage import ScoreConfig
 
+Suite: TypeAlias = Literal["heldout", "pairwise", "harness"]
 AnyConfig: TypeAlias = ScoreConfig | PairwiseConfig | HarnessConfig
 CONFIGS: dict[str, type[AnyConfig]] = {
     "heldout": ScoreConfig,
@@ -50,8 +51,9 @@ def config_of(file: Path | None, options: Mapping[str, Any]) -> AnyConfig:
 def _options() -> type[Config]:
     """Return one model with the options of all suites, for a command's flags."""
     fields: dict[str, Any] = {
-        "suite": (str, Field(default="heldout", description=", ".join(CONFIGS)))
+        "suite": (Suite, Field(default="heldout", description="what the model is asked"))
     }
+    groups: dict[str, list[str]] = {}
     names = dict.fromkeys(name for model in CONFIGS.values() for name in model.model_fields)
     for name in (name for name in names if name != "suite"):
         holders = {s: m.model_fields[name] for s, m in CONFIGS.items() if name in m.model_fields}
@@ -59,12 +61,17 @@ def _options() -> type[Config]:
         kind: Any = str if name == "tasks" else first.annotation  # commas on the command line
         said = dict.fromkeys(one.description for one in holders.values())
         text = "; ".join(str(one) for one in said)
-        if len(holders) < len(CONFIGS):
+        if len(holders) == 1:
+            groups.setdefault(f"Suite {next(iter(holders))}", []).append(name)
+        elif len(holders) < len(CONFIGS):
             text = f"{', '.join(holders)}: {text}"
         defaults = {repr(one.default) for one in holders.values()}
         default = first.default if len(defaults) == 1 and first.default != () else None
         fields[name] = (kind | None, Field(default=default, description=text))
-    return create_model("ScoreOptions", __base__=Config, **fields)
+    made = create_model("ScoreOptions", __base__=Config, **fields)
+    heads = sorted(groups.items())
+    made.GROUPS = tuple((head, tuple(names)) for head, names in heads)
+    return made
 
 
 ScoreOptions = _options()

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
+from sft_diversity.core.config import (
+    BAND,
+    EMBEDDINGS,
+    ENCODER,
+    TOKENIZER,
+    Config,
+    OptionGroups,
+)
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.errors import DataError
 
@@ -107,18 +114,39 @@ class LimitOptions(Config):
 class SelectConfig(LimitOptions):
     """Which samples to keep, how many, and (the last nine) what they are chosen by."""
 
+    GROUPS: ClassVar[OptionGroups] = (
+        (
+            "The pick",
+            (
+                "size", "strategy", "diversity", "seed", "objective", "fill", "no_kind",
+                "min_tokens",
+            ),
+        ),
+        (
+            "Limits",
+            (
+                "max_per_kind", "match_length", "token_budget", "quota", "must_include",
+                "exclude", "quality", "quality_floor",
+            ),
+        ),
+        (
+            "What it is picked by",
+            (
+                "band", "tokenizer", "encoder", "embeddings", "kinds_column", "embedded",
+                "threshold",
+            ),
+        ),
+    )  # fmt: skip
+
     strategy: Strategy = Field(
-        description="macro|meso|micro-instruction|response, own (--kinds-column), or a baseline: "
-        "random, longest, k-center, facility-location, deita"
+        description="level and component, own (--kinds-column), or a baseline"
     )
     diversity: float = Field(default=100.0, ge=0, le=100, description="percent of the dial's range")
     seed: int = Field(default=0, ge=0, description="redraws what the pool leaves free")
     objective: Literal["kinds", "entropy"] = Field(
         default="kinds", description="kinds covered, or (micro) the token entropy of the subset"
     )
-    fill: Fill = Field(
-        default="draws", description="how the pool is drawn from: draws, balance or uniform"
-    )
+    fill: Fill = Field(default="draws", description="how the pool is drawn from")
     no_kind: Literal["out", "fill"] = Field(
         default="out",
         description="samples that hold no kind: out, or fill, their share of the subset drawn at "

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from sft_diversity.core import machine
-from sft_diversity.core.config import Config
+from sft_diversity.core.config import Config, OptionGroups
 from sft_diversity.training import optimizers, reporters, samples, schedules
 
 
 class FinetuneConfig(Config):
     """How a model is trained on a subset."""
+
+    GROUPS: ClassVar[OptionGroups] = (
+        (
+            "Model",
+            (
+                "model", "revision", "quantization", "lora", "lora_rank", "lora_alpha",
+                "lora_dropout", "merge_adapter",
+            ),
+        ),
+        (
+            "Budget",
+            (
+                "epochs", "steps", "tokens", "batch_size", "micro_batch_size", "max_length",
+                "on_truncation", "max_bad_fraction",
+            ),
+        ),
+        (
+            "Optimizer and schedule",
+            (
+                "optimizer", "lr", "weight_decay", "max_grad_norm", "schedule", "phi", "warmup",
+                "lr_min", "phases", "equal_area", "train_seed",
+            ),
+        ),
+        (
+            "Machine and log",
+            (
+                "dtype", "gradient_checkpointing", "checkpoint_steps", "report_to", "run_name",
+            ),
+        ),
+    )  # fmt: skip
 
     model: str | None = Field(
         None,
@@ -42,9 +72,7 @@ class FinetuneConfig(Config):
     max_bad_fraction: float = Field(
         0.05, ge=0, le=1, description="share of samples that may be left out as unusable"
     )
-    optimizer: optimizers.Name = Field(
-        "adamw", description="adamw, lion, sgd, and on CUDA adamw-8bit, lion-8bit"
-    )
+    optimizer: optimizers.Name = Field("adamw", description="the 8-bit ones need CUDA")
     lr: float | None = Field(
         None, gt=0, description="peak learning rate; default: by optimizer, width and LoRA"
     )

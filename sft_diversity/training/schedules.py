@@ -61,7 +61,7 @@ def _parsed(phases: Any) -> Any:
 
 
 # What options that several commands have say of themselves; phases are mappings, or one line.
-KindOption = Annotated[Kind, Field(description="uba, cosine, linear, wsd, step or constant")]
+KindOption = Annotated[Kind, Field(description="shape of the rates over the run")]
 Phi = Annotated[float, Field(description="UBA's φ: 2 is the cosine, larger decays sooner")]
 WarmUp = Annotated[float, Field(ge=0, description="linear warm-up: a share below 1, else steps")]
 Phases = Annotated[

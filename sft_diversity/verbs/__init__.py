@@ -6,6 +6,7 @@ the function is, in which order people meet it, and how its result is shown.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -45,6 +46,11 @@ class Verb:
         """Return the function."""
         found: Callable[..., Any] = _load(self.home)
         return found
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return the names of the function's own arguments, without its config's options."""
+        parameters = inspect.signature(self.function()).parameters.values()
+        return tuple(one.name for one in parameters if one.kind is not one.VAR_KEYWORD)
 
     def config(self) -> Any:
         """Return the class of its further options, or None."""
@@ -142,6 +148,12 @@ _ROWS = (
         "verbs.serving:mcp", "",
     ),
     Verb(
+        "config",
+        "Print the options of a verb as files, variables and settings make them, or the schema of "
+        "its config files.",
+        "verbs.configuring:config", "verbs.configuring:shown",
+    ),
+    Verb(
         "verify", "Check a folder against its manifest; exit code 1 if anything differs.",
         "verbs.data:verify", "core.show:verified", failed=lambda result: bool(result["faults"]),
     ),
@@ -168,5 +180,15 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-#: By name, in the order in which help lists them.
+#: The verbs under the heads of help, in the order in which it lists them.
+PANELS = {
+    "Data": ("ingest", "clean", "rewrite", "embed", "index", "export"),
+    "Select": ("select", "explain", "diff", "measure"),
+    "Train": ("schedule", "finetune"),
+    "Judge": ("score", "study", "fit", "report"),
+    "Batch": ("run", "submit", "status", "cancel", "retry"),
+    "House": ("config", "verify", "doctor", "mcp"),
+}
+
+#: By name.
 VERBS = {verb.name: verb for verb in _ROWS}

@@ -21,7 +21,7 @@ _GB = 1e9
 def doctor(work: Path = Path(".sftdiv")) -> dict[str, Any]:
     """Return `checks`, a list of `name, state (ok | note | missing), found, way_out`, and `ok`.
 
-    Nothing is written or downloaded, and no token is read: only whether one is set.
+    Nothing is written or downloaded, and of a token it is only said whether one is set.
     """
     checks = [
         _python(),
@@ -123,14 +123,12 @@ def _disk(work: Path) -> dict[str, str]:
 
 
 def _hub() -> dict[str, str]:
-    token = bool(os.environ.get("HF_TOKEN")) or (Path.home() / ".cache/huggingface/token").exists()
-    offline = os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "ON", "YES")
-    found = f"token {'set' if token else 'not set'}" + (
-        ", offline by HF_HUB_OFFLINE" if offline else ""
-    )
-    return _check(
-        "Hub",
-        "ok",
-        found,
-        "" if token else "needed only to push or for gated models: hf auth login",
-    )
+    """Say whether a token is set, by `HF_TOKEN` or `hf auth login`, and where the cache is."""
+    from huggingface_hub import constants, get_token
+
+    token = get_token() is not None  # it goes no further
+    found = f"token {'set' if token else 'not set'}, cache {constants.HF_HUB_CACHE}"
+    if constants.HF_HUB_OFFLINE:
+        found += ", offline by HF_HUB_OFFLINE"
+    way_out = "" if token else "needed only to push or for gated models: hf auth login"
+    return _check("Hub", "ok", found, way_out)

@@ -5,9 +5,12 @@ A command's options are the fields of its config: name, type and help stand ther
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
+import logging
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -15,9 +18,12 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sft_diversity.verbs import Verb
+from sft_diversity.core import progress
+from sft_diversity.core.errors import UsageError
+from sft_diversity.verbs import Verb, settings
 
 WORK = Path(".sftdiv")
+_SCALARS = (int, float, str)
 
 # What verbs' arguments are called and do, where several have them.
 ConfigFile: TypeAlias = Annotated[
@@ -27,6 +33,16 @@ DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say keys and times too, and what libraries log.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="As in a --config file, or KEY.SUB=VALUE; repeatable."
+    ),
+]
 Work: TypeAlias = Annotated[
     str | Path, typer.Option(help="Folder for what is made on the way and reused.")
 ]
@@ -60,21 +76,34 @@ def command(verb: Verb, finish: Callable[[Verb, Any, bool], None]) -> Any:
     ]
     names = [parameter.name for parameter in parameters]
     at = names.index("dry_run") + 1 if "dry_run" in names else len(names)
-    parameters.insert(at, _keyword("as_json", AsJson, False))
     config = verb.config()
+    of_shell: dict[str, Any] = {
+        "as_json": (AsJson, False),
+        "quiet": (Quiet, False),
+        "verbose": (Verbose, False),
+    }
+    if config is not None:
+        of_shell = {"set": (Set, None), **of_shell}
+    parameters[at:at] = [_keyword(name, *what) for name, what in of_shell.items()]
     fields = {} if config is None else config.model_fields
+    heads = () if config is None else config.GROUPS
+    group_of = {name: head for head, several in heads for name in several}
     parameters += [
         parameter
         for name, field in fields.items()
         if name not in names and (parameter := _option(name, field))
     ]
+    parameters = [_named(one, verb, group_of) for one in parameters]
     sources = next((p for p in names if _is_sources(function, p)), None)
 
-    def call(*, as_json: bool, **given: Any) -> None:
+    def call(**given: Any) -> None:
         given = {name: None if value == [] else value for name, value in given.items()}
-        several = [] if sources is None else given.pop(sources) or []
-        first = [given.pop(name) for name in positional if name in given]
-        finish(verb, function(*first, *several, **given), as_json)
+        as_json = given["as_json"]
+        with _loudness(given["quiet"], given["verbose"]):
+            asked = settings.settled(verb, given)
+            several = [] if sources is None else asked.pop(sources) or []
+            first = [asked.pop(name) for name in positional if name in asked]
+            finish(verb, function(*first, *several, **asked), as_json)
 
     positional = [
         p.name
@@ -83,9 +112,79 @@ def command(verb: Verb, finish: Callable[[Verb, Any, bool], None]) -> Any:
     ]
     call.__name__, call.__doc__ = verb.name, verb.help
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(verb.name)(call)
-    return typer.main.get_command(app)
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=HELP,
+    )
+    app.command(verb.name, cls=_Grouped)(call)
+    made: Any = typer.main.get_command(app)
+    made.heads = [head for head, _ in heads]
+    return made
+
+
+#: How help is asked for.
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+_LONGEST_CHOICE = 40  # characters; longer lists of choices stand in the text
+
+
+class _Grouped(typer.core.TyperCommand):
+    """A command whose help has its options under heads, in their order."""
+
+    heads: Sequence[str] = ()
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        heads: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if parameter.param_type_name == "argument":
+                head = "Arguments"
+            else:
+                head = getattr(parameter, "rich_help_panel", None) or "Options"
+            if record is not None:
+                heads.setdefault(head, []).append(record)
+        for head in ["Arguments", "Options", *self.heads]:
+            if head in heads:
+                with formatter.section(head):
+                    formatter.write_dl(heads[head])
+
+
+def _named(
+    parameter: inspect.Parameter, verb: Verb, group_of: Mapping[str, str]
+) -> inspect.Parameter:
+    """Give an option its head in help, and its variable where the function takes it itself."""
+    kind, *told = get_args(parameter.annotation) or (parameter.annotation,)
+    if get_origin(parameter.annotation) is not Annotated:
+        kind, told = parameter.annotation, [typer.Option()]
+    if not any(isinstance(one, typer.models.OptionInfo) for one in told):
+        return parameter
+    (info,) = [copy.copy(one) for one in told if isinstance(one, typer.models.OptionInfo)]
+    info.rich_help_panel = group_of.get(parameter.name)
+    if parameter.name in verb.arguments():
+        info.envvar, info.show_envvar = settings.variable(verb.name, parameter.name), False
+    return parameter.replace(annotation=Annotated[kind, info])
+
+
+@contextlib.contextmanager
+def _loudness(quiet: bool, verbose: bool) -> Iterator[None]:
+    """Let this package say as much as is asked for; libraries speak where `verbose`."""
+    if not (quiet or verbose):
+        yield
+        return
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose contradict; give one")
+    root, handler = logging.getLogger(), logging.StreamHandler()
+    before = root.level
+    if verbose:
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+    try:
+        with progress.level(logging.WARNING if quiet else logging.DEBUG):
+            yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
 
 
 def _is_sources(function: Callable[..., Any], name: str) -> bool:
@@ -128,29 +227,39 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter | None:
     if kind is None:
         return None
     text = (field.description or name).rstrip(".")
-    if field.default not in (None, PydanticUndefined):
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    hidden = len("|".join(choices)) > _LONGEST_CHOICE
+    if hidden:
+        text += f"; one of {', '.join(choices)}"
+    if field.default not in (None, "", PydanticUndefined):
         text += f" [default: {str(field.default).lower() if kind is bool else field.default}]"
     flag = "--" + name.replace("_", "-")
     names = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
-    annotation = Annotated[kind | None, typer.Option(*names, help=text, show_default=False)]  # type: ignore[valid-type]
+    metavar = "<name>" if hidden else None
+    annotation = Annotated[
+        kind | None,  # type: ignore[valid-type]
+        typer.Option(*names, help=text, show_default=False, metavar=metavar),
+    ]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
 
 
-def _plain_type(annotation: Any) -> type | None:
-    """Return int, float, bool or str for a field one flag can hold, else None."""
+def _plain_type(annotation: Any) -> Any:
+    """Return int, float, bool, str or its choices for a field one flag can hold, else None."""
     options = [a for a in get_args(annotation) if a is not type(None)]
     if get_origin(annotation) is Literal:
         kinds = {type(value) for value in get_args(annotation)}
-        return kinds.pop() if len(kinds) == 1 else str
+        return annotation if kinds == {str} else str
     if annotation in (int, float, bool, str):
-        return annotation  # type: ignore[no-any-return]
+        return annotation
     if annotation is Path:
         return str
     if get_origin(annotation) is Annotated:
         return _plain_type(get_args(annotation)[0])
     if options and get_origin(annotation) not in (list, dict, tuple):
         inner = {_plain_type(option) for option in options}
-        return inner.pop() if len(inner) == 1 else (str if inner <= {int, float, str} else None)
+        if len(inner) == 1:
+            return inner.pop()
+        return str if all(get_origin(one) is Literal or one in _SCALARS for one in inner) else None
     return None

@@ -114,14 +114,8 @@ def helps() -> dict[str, str]:
     """Return the help of the command line and of every verb."""
     code, text, _ = run("--help")
     assert code == 0
-    listed = text[text.index("Commands") :].splitlines()
-    verbs = [line.split()[1 if line.startswith("│") else 0] for line in listed if _names(line)]
+    verbs = re.findall(r"^  ([a-z]+) {2,}\S", text[text.index("Data:") :], re.MULTILINE)
     return {"": text} | {verb: run(verb, "--help")[1] for verb in verbs}
-
-
-def _names(line: str) -> bool:
-    words = line.replace("│", " ").split()
-    return bool(words) and words[0].isalpha() and words[0].islower() and line[:4].strip(" │") != ""
 
 
 def corpus(home: Path) -> Path:
