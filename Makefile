@@ -36,7 +36,8 @@ docs: $(VENV)/.ready
 # What is promised of bad input, machines and neighbours, tried: SEED=3 for other cases, MINUTES=5 to
 # begin none after that, ONLY=kills/select for some. Mounts small disks where root runs it.
 faults: $(VENV)/.ready
-	$(BIN)/python -m tests.faults --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60) --only "$(ONLY)"
+	$(BIN)/python -m tests.faults --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60) \
+	    --jobs 2 --only "$(ONLY)"
 
 # On a Slurm of one node that the tests install and start: Debian's packages, as root.
 slurm: $(VENV)/.ready

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks/results/worst_inputs.json"
 MB = 1 << 20
 LONG = 15 * MB  # characters of a row that is still read
-ROWS = 64
+ROWS = 24
 _LOOK_EVERY_S = 0.02
 
 
@@ -105,10 +105,10 @@ def _parquet(path: Path) -> None:
 
 
 def _repeated(path: Path) -> None:
-    """A text of 15 MB once, and 200 rows that mean it."""
+    """A text of 15 MB once, and 100 rows that mean it."""
     given = next(rows(1))["output"]
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array([given]))
-    table = pa.table({"instruction": [f"Say {i}" for i in range(200)], "output": column})
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), pa.array([given]))
+    table = pa.table({"instruction": [f"Say {i}" for i in range(100)], "output": column})
     _table(path, table, use_dictionary=["output"])
 
 
@@ -157,9 +157,9 @@ INPUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "rows.csv": (f"{ROWS} fields of 15 MB with quotes and line breaks", _separated),
     "quotes.csv": ("300,000 lines that open a quote and never close it", _quotes),
     "rows.parquet": (f"{ROWS} rows of 15 MB in one group", _parquet),
-    "repeated.parquet": ("200 rows that repeat a text of 15 MB", _repeated),
+    "repeated.parquet": ("100 rows that repeat a text of 15 MB", _repeated),
     "rows.arrow": (f"{ROWS} rows of 15 MB in one batch", _parquet),
-    "repeated.arrow": ("200 rows that repeat a text of 15 MB", _repeated),
+    "repeated.arrow": ("100 rows that repeat a text of 15 MB", _repeated),
     "line.jsonl.gz": ("one line of 1,000 MB", _packed(_one_line)),
     "line.jsonl.zst": ("one line of 1,000 MB", _packed(_one_line)),
     "rows.jsonl.zst": (f"{ROWS} rows of 15 MB, a window of 128 MB", _wide),

@@ -8,7 +8,10 @@ Exit code 1 if a case fails. `--core` is the small part that the default suite r
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
+import os
 import random
 import shutil
 import sys
@@ -16,12 +19,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 
+from sft_diversity.core import children
 from tests.faults.case import Case, Fault, Group, Place, Skipped
-from tests.faults.world import World
+from tests.faults.world import COMMANDS, World
 
 FAMILIES = ("inputs", "configs", "hostile", "machine", "kills", "writers", "damage")
 #: Families whose cases need no model.
@@ -56,7 +60,7 @@ def main() -> int:
     try:
         _import(heavy, asked.core)
         world.make(heavy)
-        counts = _run(world, asked, lambda: time.monotonic() - started > 60 * asked.minutes)
+        counts = _by_jobs(world, asked, lambda: time.monotonic() - started > 60 * asked.minutes)
     finally:
         world.close()
         if not asked.keep:
@@ -71,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60, help="begin no case after so many")
     parser.add_argument("--only", default="", help="families, groups or cases: names, by commas")
     parser.add_argument("--core", action="store_true", help="the part that the default suite runs")
+    parser.add_argument("--jobs", type=int, default=1, help="cases at a time")
     parser.add_argument("--json", type=Path, help="file for the counts")
     parser.add_argument("--keep", action="store_true", help="keep the folders of failed cases")
     asked = parser.parse_args()
@@ -93,16 +98,64 @@ def _import(heavy: bool, core: bool) -> None:
         import_module(name)
 
 
-def _run(world: World, asked: argparse.Namespace, over: Callable[[], bool]) -> dict[str, Count]:
-    """Take turns between the families until all cases are done, or the time is over."""
+def _by_jobs(world: World, asked: argparse.Namespace, over: Callable[[], bool]) -> dict[str, Count]:
+    """Run the cases, in as many forked processes as there are to be jobs."""
+    if asked.jobs == 1:
+        return _run(world, asked, over)
+    if not asked.only:
+        for name in COMMANDS:  # what all of them compare with
+            with contextlib.suppress(Exception):  # said by the cases that need it
+                world.reference(name)
+    parent, running = os.getpid(), []
+    for number in range(asked.jobs):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                children.end_with(parent)
+                _write(_run(world, asked, over, number), world.root / f"counts-{number}.json")
+                code = 0
+            finally:
+                os._exit(code)
+        running.append(pid)
+    codes = [os.waitpid(pid, 0)[1] for pid in running]
+    if any(codes):
+        raise RuntimeError("a job of the campaign has ended; see above")
+    return _joined([world.root / f"counts-{number}.json" for number in range(asked.jobs)])
+
+
+def _write(counts: dict[str, Count], path: Path) -> None:
+    path.write_text(json.dumps({name: asdict(count) for name, count in counts.items()}))
+
+
+def _joined(paths: list[Path]) -> dict[str, Count]:
+    whole: dict[str, Count] = {}
+    for path in paths:
+        for name, found in json.loads(path.read_text()).items():
+            count = whole.setdefault(name, Count())
+            count.passed += found["passed"]
+            count.skipped += found["skipped"]
+            count.seconds += found["seconds"]
+            count.failed += found["failed"]
+    return whole
+
+
+def _run(
+    world: World, asked: argparse.Namespace, over: Callable[[], bool], job: int = 0
+) -> dict[str, Count]:
+    """Take turns between the families until all cases are done, or the time is over.
+
+    Of the cases in their order every `jobs`-th is this job's.
+    """
     counts: dict[str, Count] = {}
     waiting = {family: _cases(world, family, asked) for family in FAMILIES}
+    number = itertools.count()
     while waiting and not over():
         for family, cases in list(waiting.items()):
             found = next(cases, None)
             if found is None:
                 del waiting[family]
-            else:
+            elif next(number) % asked.jobs == job:
                 _do(world, found, asked, counts.setdefault(family, Count()))
     return counts
 

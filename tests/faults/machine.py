@@ -176,7 +176,7 @@ def _memory(world: World, name: str, place: Place) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     ended = place.run(*world.argv(name), before=before, limit_s=LIMIT_S)
-    if ended.code != -signal.SIGABRT or "memory allocation of" not in ended.err:  # of Rust: its way
+    if ended.code != -signal.SIGABRT or "alloc" not in ended.err:  # Rust, C++ and LLVM abort
         decent(ended, CODES)
     _again(world, name, place)
 

@@ -140,8 +140,8 @@ class World:
         if name not in self.references:
             from tests.faults.kills import counting
 
-            place = self.place(f"reference of {name}", 0)
-            log = self.root / f"{name}.steps"
+            place = self.place(f"reference of {name} for {os.getpid()}", 0)
+            log = place.said.with_suffix(".steps")
             ended = well(place.run(*self.argv(name), before=lambda: counting(log, place.home)))
             if name in THEN:
                 well(place.run(*THEN[name].split()))
