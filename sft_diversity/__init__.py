@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sft_diversity.selection.dial import Dial
     from sft_diversity.selection.estimator import DiversitySelector
     from sft_diversity.studies.stage import study
-    from sft_diversity.training.lr_scheduler import UBALR
+    from sft_diversity.training.callbacks import GradientTheory
+    from sft_diversity.training.lr_scheduler import UBALR, get_uba_schedule_with_warmup
     from sft_diversity.training.schedules import Phase
     from sft_diversity.training.uba import uba_factor
     from sft_diversity.verbs.data import doctor, embed, export, index, rewrite, verify
@@ -32,7 +33,8 @@ _HOMES = {
     "results": ("Cleaned", "Corpus", "Fit", "Measures", "Selection", "Subset"),
     "selection.dial": ("Dial",),
     "selection.estimator": ("DiversitySelector",),
-    "training.lr_scheduler": ("UBALR",),
+    "training.callbacks": ("GradientTheory",),
+    "training.lr_scheduler": ("UBALR", "get_uba_schedule_with_warmup"),
     "training.schedules": ("Phase",),
     "training.uba": ("uba_factor",),
 }
@@ -45,6 +47,7 @@ __all__ = [
     "Dial",
     "DiversitySelector",
     "Fit",
+    "GradientTheory",
     "Measures",
     "Phase",
     "Selection",
@@ -58,6 +61,7 @@ __all__ = [
     "export",
     "finetune",
     "fit",
+    "get_uba_schedule_with_warmup",
     "index",
     "ingest",
     "measure",

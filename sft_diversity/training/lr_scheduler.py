@@ -109,3 +109,31 @@ class UBALR(LRScheduler):
             torch.full_like(peak, rate) if isinstance(peak, torch.Tensor) else rate
             for peak, rate in zip(self.base_lrs, state_dict["_last_lr"], strict=True)
         ]
+
+
+def get_uba_schedule_with_warmup(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    phi: float = 2.0,
+    last_epoch: int = -1,
+    min_lr: float = 0.0,
+) -> UBALR:
+    """Return the UBA schedule in the form of transformers' `get_cosine_schedule_with_warmup`.
+
+    Parameters
+    ----------
+    num_warmup_steps : int
+        Of linear warm-up: step s has (s + 1)/(w + 1) of the peak, so that none is at rate 0.
+    num_training_steps : int
+        Of the whole run, warm-up included.
+    phi : float
+        Above 0; 2 is the cosine, larger decays sooner.
+    last_epoch : int
+        Step to go on from.
+    min_lr : float
+        Rate at the end.
+    """
+    return UBALR(
+        optimizer, num_training_steps, phi, int(num_warmup_steps), min_lr, last_epoch=last_epoch
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,11 @@ class GradientFigures:
     grad_ratio: float
     kkt_gap: float | None = None
     box_share: float | None = None
+
+    def scaled(self, by: float) -> GradientFigures:
+        """Return the figures of the gradient times `by`, at least 0; shares stay."""
+        gap = None if self.kkt_gap is None else by * self.kkt_gap
+        return replace(self, grad_l1=by * self.grad_l1, grad_l2=by * self.grad_l2, kkt_gap=gap)
 
     def as_log(self) -> dict[str, float]:
         """Return the figures that there are, by name."""
@@ -76,7 +81,11 @@ def gradient_figures(
     Reads gradients once, and weights once if `box`. Allocates no copy of either. With shards, one
     all-reduce of six numbers.
     """
-    parts = [_sums(p, float(g["weight_decay"]), box, shards) for g in groups for p in g["params"]]
+    parts = [
+        _sums(p, float(g.get("weight_decay", 0.0)), box, shards)
+        for g in groups
+        for p in g["params"]
+    ]
     sums = torch.stack(parts).sum(0)
     if shards or any(isinstance(p, DTensor) for g in groups for p in g["params"]):
         torch.distributed.all_reduce(sums, group=process_group)
