@@ -93,13 +93,15 @@ class Parsed(Exception):
 def check(words: list[str]) -> None:
     """Refuse a command with a program, verb, option, target or file that is not there."""
     program, *rest = words
+    rest = rest[: rest.index(">")] if ">" in rest else rest
     for word in rest:
         path = word.rpartition("=")[2]
         assert not path.startswith(OURS) or (ROOT / path).exists(), f"{path} is not there"
     if program == "sftdiv":
         check_sftdiv(rest)
     elif program == "make":
-        missing = [target for target in rest if not re.search(rf"^{target}:", MAKEFILE, re.M)]
+        targets = [word for word in rest if "=" not in word]  # the others are variables
+        missing = [target for target in targets if not re.search(rf"^{target}:", MAKEFILE, re.M)]
         assert not missing, f"make has no {missing}"
     elif program == "accelerate":
         assert rest[0] == "launch"
