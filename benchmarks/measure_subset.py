@@ -70,17 +70,20 @@ def _parts(part: ComponentData) -> dict[str, float]:
     seconds: dict[str, float] = {}
     made = texts.numbered(part.texts)
     few = made.take(rows_drawn(len(part.texts), 1_000, 0, "measure", "self-bleu"))
-    factors = spread.density_factors(part.vectors, part.reference)
+    vectors, reference = part.vectors, part.reference
+    assert vectors is not None, "the benchmark needs the extra embed"
+    assert reference is not None
+    factors = spread.density_factors(vectors, reference)
     timed: dict[str, Callable[[], object]] = {
         "words": lambda: texts.numbered(part.texts),
         "n-grams": lambda: [np.unique(grams) for grams, _ in texts.ngrams(made, 4)],
         "compression": lambda: texts.compression_ratio(part.texts),
         "self-BLEU of 1,000": lambda: texts.self_bleu(few),
         "self-BLEU of all": lambda: texts.self_bleu(made),
-        "embedding distance": lambda: spread.mean_pairwise_distance(part.vectors),
-        "Vendi score": lambda: spread.vendi_score(part.vectors),
-        "density factors": lambda: spread.density_factors(part.vectors, part.reference),
-        "NovelSum": lambda: spread.novelsum(part.vectors, factors),
+        "embedding distance": lambda: spread.mean_pairwise_distance(vectors),
+        "Vendi score": lambda: spread.vendi_score(vectors),
+        "density factors": lambda: spread.density_factors(vectors, reference),
+        "NovelSum": lambda: spread.novelsum(vectors, factors),
     }
     for name, run in timed.items():
         start = time.perf_counter()
