@@ -305,6 +305,27 @@ def manifest_or_none(folder: Path) -> dict[str, Any] | None:
     return json_or_none(folder / MANIFEST)
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of an output or a draft says.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or has not the bytes that the manifest beside it says.
+    """
+    files = (manifest_or_none(path.parent) or {}).get("files", ())
+    hashes = {entry["path"]: entry["sha256"] for entry in files}
+    try:
+        if hashes.get(path.name) not in (None, file_sha256(path)):
+            raise ValueError(f"not the bytes that {MANIFEST} says")
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as fault:
+        why = " ".join(str(fault).split())[:200]
+        raise DataError(
+            f"{path} is damaged ({why}); remove {path.parent} and make it again"
+        ) from None
+
+
 def json_or_none(path: Path) -> dict[str, Any] | None:
     try:
         loaded = json.loads(path.read_text("utf-8"))

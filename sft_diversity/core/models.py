@@ -169,7 +169,7 @@ class ModelFolder:
                 with safe_open(file, framework="np") as tensors:
                     for name in tensors.keys():  # noqa: SIM118
                         shapes[name] = list(tensors.get_slice(name).get_shape())
-            except SafetensorError as fault:
+            except (SafetensorError, OSError) as fault:
                 why = hub.one_line(fault)
                 raise DataError(
                     f"{self.use} {self.name} does not load: {file.name}: {why}"

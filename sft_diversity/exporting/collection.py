@@ -86,7 +86,7 @@ def origin(export: Path) -> dict[str, Any]:
     """Return the manifest of what an export was made from."""
     for name in ("selection.json", "corpus.json"):
         if (export / name).is_file():
-            found: dict[str, Any] = json.loads((export / name).read_text("utf-8"))
+            found: dict[str, Any] = folder.read_json(export / name)
             return found
     raise UsageError(f"export: {export} is no export of a subset or corpus")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def fit(results: Path, config: FitConfig) -> dict[str, Any]:
 
 def fitted(place: Path) -> dict[str, Any]:
     """Return the result of a finished fit, as `fit` returned it."""
-    found: dict[str, Any] = json.loads((place / _RESULT).read_text("utf-8"))
+    found: dict[str, Any] = folder.read_json(place / _RESULT)
     return found
 
 

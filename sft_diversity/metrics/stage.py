@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,10 +121,7 @@ def join(job: Job[Measurement]) -> Result:
     given = job.config.datasets
     figures = [
         {"name": dataset.name, "rows": dataset.rows}
-        | {
-            c: json.loads((job.draft.path / _file(number, c)).read_text("utf-8"))
-            for c in COMPONENTS
-        }
+        | {c: folder.read_json(job.draft.path / _file(number, c)) for c in COMPONENTS}
         for number, dataset in enumerate(given)
     ]
     rows = sum(dataset.rows for dataset in given)

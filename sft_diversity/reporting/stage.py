@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +59,7 @@ def join(job: Job[Report]) -> Result:
     """Write `report.html` and, first, the data behind it, `report.json`."""
     if not job.draft.has(DATA):
         job.draft.write_json(DATA, _gathered(job.config))
-    page = json.loads((job.draft.path / DATA).read_text("utf-8"))
+    page = folder.read_json(job.draft.path / DATA)
     text = page_html(page)
     with job.writing(PAGE) as path:
         path.write_text(text, "utf-8", newline="\n")
@@ -97,7 +96,7 @@ def put(made: Path, target: Path) -> None:
 
 def put_figures(made: Path, place: Path, which: FigureFormat) -> list[str]:
     """Write the plots of a finished report to files in `place`, for papers; return their names."""
-    return write_figures(json.loads((made / DATA).read_text("utf-8")), place, which)
+    return write_figures(folder.read_json(made / DATA), place, which)
 
 
 def _gathered(config: Report) -> dict[str, Any]:

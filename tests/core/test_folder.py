@@ -234,3 +234,17 @@ with draft.writing("two.json") as path:
     again.write_json("two.json", [2])
     again.commit()
     assert verify(tmp_path / "x")["faults"] == []
+
+
+@pytest.mark.parametrize("change", [(b'"size"', b'"sixe"'), (b"{", b"\xee"), (b"{", b"[")])
+def test_a_json_file_of_other_bytes_is_named_by_who_reads_it(change, tmp_path):
+    """Also where it still is JSON: a key of other letters would be a traceback later."""
+    draft = open_draft(tmp_path / "x", WORK)
+    draft.write_json("fit.json", {"size": 3})
+    assert folder.read_json(draft.path / "fit.json") == {"size": 3}
+    draft.commit()
+    path = tmp_path / "x/fit.json"
+    assert folder.read_json(path) == {"size": 3}
+    path.write_bytes(path.read_bytes().replace(*change))
+    with pytest.raises(DataError, match=r"fit\.json is damaged"):
+        folder.read_json(path)

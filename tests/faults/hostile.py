@@ -180,7 +180,7 @@ MODELS: Mapping[str, Harm] = {
 }
 #: What is said where a model loads, and what it then says of the data is no use.
 _LOADED = re.compile(
-    r"no token type is held|the tokenizer has no eos|at hidden size -8|has an id of"
+    r"no token type is held|the tokenizer has no eos|at hidden size -8|has an id of|writes none of"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ def _tokenizer_key(name: str | None) -> Any:
 def _result(draft: drafts.Draft, names: list[str], config: HarnessConfig, model: str) -> Result:
     tasks: dict[str, Any] = {}
     for name in names:
-        tasks |= json.loads((draft.path / f"tasks/{name}.json").read_text("utf-8"))["tasks"]
+        tasks |= folder.read_json(draft.path / f"tasks/{name}.json")["tasks"]
     documents = sum(
         one["documents"] or 0
         for name, one in tasks.items()

@@ -170,5 +170,8 @@ def write_answers(path: Path, prompts: Sequence[Prompt], said: Sequence[Said]) -
 
 def read_answers(path: Path) -> list[Said]:
     """Return the answers that `write_answers` put there, in their order."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-    return [Said(row["response"], row["status"], row["cut"], row["tokens"]) for row in rows]
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+        return [Said(row["response"], row["status"], row["cut"], row["tokens"]) for row in rows]
+    except (ValueError, LookupError, TypeError) as fault:
+        raise DataError(f"score: {path} is damaged ({fault}); remove {path.parent}") from None
