@@ -27,6 +27,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/deptry sft_diversity pipelines
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The documentation site, into build/site: `python -m http.server -d build/site` shows it.

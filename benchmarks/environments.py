@@ -18,8 +18,8 @@ RESULTS = Path(__file__).with_name("results") / "environments"
 LOWEST = ["--resolution", "lowest-direct"]
 #: Name: extras of ours, packages of others, options of uv.
 ENVIRONMENTS: dict[str, tuple[list[str], list[str], list[str]]] = {
-    "vllm": ([], ["vllm"], []),
-    "vllm-train": (["train"], ["vllm"], []),
+    "vllm": ([], ["vllm>=0.33"], []),
+    "vllm-train": (["train"], ["vllm>=0.33"], []),
     "train-lm-eval": (["train", "harness"], ["lm-eval[hf]"], []),
     "all-cpu": (["all", "cpu"], [], []),
     "floors-base": ([], [], LOWEST),

@@ -92,7 +92,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as fault:
         from sft_diversity.core import extras
 
-        why = extras.explained(fault)
+        why = extras.missing_package(fault)
         raise ImportError(f"{name} needs {why}") if why else fault from None
     globals()[name] = value
     return value

@@ -177,7 +177,7 @@ def main() -> None:
         why = f" ({fault})" if str(fault) else ""
         _fail(f"memory ran out{why}; free some, or ask for less at a time", 1)
     except ModuleNotFoundError as fault:
-        lacking = extras.explained(fault)
+        lacking = extras.missing_package(fault)
         if lacking is None:
             raise
         _fail(f"this needs {lacking}", UsageError.exit_code)

@@ -136,7 +136,7 @@ def test_what_needs_an_extra_names_the_command_that_installs_it(
 def test_a_name_of_the_package_that_needs_torch_says_so_where_it_is_asked_for():
     done = without_extras("sd.UBALR")
     assert "ImportError: UBALR needs PyTorch, which is not installed; pip" in done.stderr
-    assert extras.explained(ModuleNotFoundError(name="nosuch")) is None
+    assert extras.missing_package(ModuleNotFoundError(name="nosuch")) is None
 
 
 def test_other_weights_in_place_of_the_packaged_encoder_are_refused(monkeypatch):

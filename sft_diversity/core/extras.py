@@ -69,7 +69,7 @@ def lacking(module: str) -> str:
     return f"{package}, which is not installed; {install(extra)}"
 
 
-def explained(fault: ModuleNotFoundError) -> str | None:
+def missing_package(fault: ModuleNotFoundError) -> str | None:
     """Say `lacking` of the module that was not found; None where no extra brings it."""
     module = (fault.name or "").partition(".")[0]
     return lacking(module) if module in EXTRAS else None

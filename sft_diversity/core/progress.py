@@ -34,7 +34,7 @@ if not LOG.handlers:
 
 
 @contextmanager
-def level(at: int) -> Iterator[None]:
+def loudness(at: int) -> Iterator[None]:
     """Say what has this level of `logging` or a higher one meanwhile."""
     before = LOG.level
     LOG.setLevel(at)
@@ -47,7 +47,7 @@ def level(at: int) -> Iterator[None]:
 @contextmanager
 def quiet(silent: bool = True) -> Iterator[None]:
     """Say nothing meanwhile, where `silent`: what a person did not ask for at a terminal."""
-    with level(max(LOG.level, logging.WARNING) if silent else LOG.level):
+    with loudness(max(LOG.level, logging.WARNING) if silent else LOG.level):
         yield
 
 

@@ -272,6 +272,14 @@ class Watch(TrainerCallback):
             )
 
 
+#: transformers 5.23 gave it another name.
+_CHECKPOINTING = (
+    "activation_checkpointing"
+    if "activation_checkpointing" in SFTConfig.__dataclass_fields__
+    else "gradient_checkpointing"
+)
+
+
 def build_trainer(
     run: Course,
     base: ModelFolder,
@@ -297,7 +305,7 @@ def build_trainer(
         "max_grad_norm": config.max_grad_norm,
         "weight_decay": run.settings.weight_decay,
         "bf16": dtype == "bfloat16",
-        "activation_checkpointing": config.gradient_checkpointing,
+        _CHECKPOINTING: config.gradient_checkpointing,
         "use_cpu": not machine.gpus(),
         "seed": seed,
         "logging_steps": 1,  # so that the log is the same wherever a run was stopped

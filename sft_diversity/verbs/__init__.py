@@ -151,7 +151,7 @@ _ROWS = (
         "config",
         "Print the options of a verb as files, variables and settings make them, or the schema of "
         "its config files.",
-        "verbs.configuring:config", "verbs.configuring:shown",
+        "verbs.configuring:config", "verbs.configuring:options_shown",
     ),
     Verb(
         "verify", "Check a folder against its manifest; exit code 1 if anything differs.",

@@ -72,7 +72,7 @@ def resolved(model: Any, file: Mapping[str, Any], given: Mapping[str, Any]) -> d
     return {**plain, **merged}
 
 
-def shown(result: Mapping[str, Any]) -> str:
+def options_shown(result: Mapping[str, Any]) -> str:
     """Return what `config` prints: a YAML file of the options, or the schema."""
     if "options" not in result:
         return json.dumps(result, indent=2, ensure_ascii=False)

@@ -180,7 +180,7 @@ def _loudness(quiet: bool, verbose: bool) -> Iterator[None]:
         root.addHandler(handler)
         root.setLevel(logging.INFO)
     try:
-        with progress.level(logging.WARNING if quiet else logging.DEBUG):
+        with progress.loudness(logging.WARNING if quiet else logging.DEBUG):
             yield
     finally:
         root.removeHandler(handler)
