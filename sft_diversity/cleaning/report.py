@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from sft_diversity.cleaning.overlap import Grams, Overlaps
 from sft_diversity.cleaning.pairs import MINHASH, jaccard, lower_cosine
 from sft_diversity.cleaning.settle import Alike, Verdicts
+from sft_diversity.core import parquet
 
 CONTAMINATED, NEAR, NEAR_VECTOR = "contaminated", "near_duplicate", "near_embedding"
 TEXT_HEAD = 400  # characters of a text that the readable report shows
@@ -121,9 +121,9 @@ def figures(
     corpus: pa.Table, removed: pa.Table, found: pa.Table, licences: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return counts: rows a source and reason, clusters, samples an evaluation file."""
-    rows = Counter(corpus["source"].to_pylist())
-    gone = Counter(zip(removed["source"].to_pylist(), removed["reason"].to_pylist(), strict=True))
-    reasons = sorted(set(removed["reason"].to_pylist()))
+    rows = parquet.counts(corpus, "source")
+    gone = parquet.counts(removed, "source", "reason")
+    reasons = sorted({reason for _, reason in gone})
     sources = []
     for name, number in sorted(rows.items()):
         dropped = {reason: gone[name, reason] for reason in reasons if gone[name, reason]}

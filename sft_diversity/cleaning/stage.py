@@ -79,7 +79,7 @@ def join(job: Job[CleanConfig]) -> Result:
         _write_samples(corpus, draft, removed["id"])
     parts.forget(draft)
     rows = sum(source["rows"]["in"] for source in result["sources"])
-    dropped = Counter(removed["reason"].to_pylist())
+    dropped = parquet.counts(removed, "reason")
     return Result(
         rows=folder.rows_account(rows, rows - len(removed), dropped),
         seeds={"minhash": config.seed},
@@ -274,14 +274,8 @@ def _texts(corpus: Path, removed: pa.Table) -> dict[str, tuple[str, str]]:
 
 def _hit_by_file(evals: list[Opened], removed: pa.Table) -> list[dict[str, Any]]:
     """Return, for every evaluation file, its rows, those hit, and the samples that went for it."""
-    samples = Counter(removed["eval_file"].drop_null().to_pylist())
-    hit = Counter(
-        file
-        for file, _ in set(
-            zip(removed["eval_file"].to_pylist(), removed["eval_row"].to_pylist(), strict=True)
-        )
-        if file is not None
-    )
+    samples = parquet.counts(removed, "eval_file")
+    hit = Counter(file for file, _ in parquet.counts(removed, "eval_file", "eval_row"))
     return [
         {
             "file": opened.label,

@@ -7,8 +7,10 @@ that was changed in its place. `verify` reads every byte.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +41,15 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def join(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
     """Return the rows of one or more files, one after the other."""
     return pa.concat_tables([read(path, columns) for path in paths])
+
+
+def counts(table: pa.Table, *columns: str) -> Counter[Any]:
+    """Return how many rows have each value of a column, or each tuple of several, in order."""
+    found = table.group_by(list(columns), use_threads=False).aggregate([([], "count_all")])
+    numbers = found["count_all"].to_pylist()
+    values = [found[name].to_pylist() for name in columns]
+    keys = values[0] if len(columns) == 1 else zip(*values, strict=True)
+    return Counter(dict(zip(keys, numbers, strict=True)))
 
 
 def rows(path: Path) -> int:

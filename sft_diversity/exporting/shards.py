@@ -35,8 +35,8 @@ class Statistics:
     def add(self, rows: pa.Table) -> None:
         """Count the rows of an exported table."""
         self.rows += rows.num_rows
-        for source in rows["source"].to_pylist():
-            self.sources[source or "(not named)"] += 1
+        for source, number in parquet.counts(rows, "source").items():
+            self.sources[source or "(not named)"] += number
         for turns in rows["messages"].to_pylist():
             self.dialogues += formats.is_dialogue(turns)
             self.with_system += turns[0]["role"] == "system"

@@ -173,7 +173,8 @@ def _ask(found: _Source, draft: drafts.Draft, config: RewriteConfig, client: Cli
             if not draft.has(name):
                 table = parquet.read(path)
                 made = rewritten(table, ask, config.way, config.system, config.model)
-                left = sum(reason in NOT_ASKED for reason in made["reason"].to_pylist())
+                counts = parquet.counts(made, "reason")
+                left = sum(counts[reason] for reason in NOT_ASKED)
                 with draft.writing(name) as scratch:  # small groups, so that buckets read few
                     pq.write_table(
                         made.sort_by("id"), scratch, compression="zstd", row_group_size=_GROUP_ROWS
@@ -229,7 +230,7 @@ def _assemble(
         bucket, _ = _sorted_out(whole.to_table(filter=here), drop)
         if bucket.num_rows:
             draft.write_table(name, schema.check(bucket, schema.SAMPLES, STAGE))
-    return Counter(wanted["source"].to_pylist()), Counter(gone["reason"].to_pylist())
+    return parquet.counts(wanted, "source"), parquet.counts(gone, "reason")
 
 
 def _sorted_out(table: pa.Table, drop: bool) -> tuple[pa.Table, pa.Table]:

@@ -10,7 +10,6 @@ first 64 tokens, or only sets of short references, and the rest is shown by refe
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sft_diversity.core import schema, seeding
+from sft_diversity.core import parquet, schema, seeding
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.numbers import Floats, draw, interval
 
@@ -164,7 +163,7 @@ def _by_length(figures: Figures, rows: Bools) -> list[dict[str, Any]]:
 
 def _domains(figures: Figures) -> dict[str, Any]:
     in_mix = figures.where("kind", "in-mix")
-    counts = Counter(figures.table.filter(pa.array(in_mix))["domain"].to_pylist())
+    counts = parquet.counts(figures.table.filter(pa.array(in_mix)), "domain")
     small = sorted(name for name, count in counts.items() if count < SMALL_DOMAIN)
     groups = {
         name: in_mix & figures.where("domain", name) for name in sorted(counts.keys() - set(small))
@@ -196,7 +195,7 @@ def _sets(figures: Figures, records: pa.Table) -> dict[str, Any]:
 
 
 def _skipped(records: pa.Table) -> dict[str, int]:
-    counts = Counter(records["status"].to_pylist())
+    counts = parquet.counts(records, "status")
     return {status: count for status, count in sorted(counts.items()) if status != SCORED}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sft_diversity.core import parquet
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import Rows
@@ -157,6 +158,5 @@ def describe_picks(
 
 def source_mix(samples: pa.Table) -> dict[str, int]:
     """Return how many samples each source gave, most first."""
-    counted = samples["source"].value_counts().to_pylist()
-    pairs = [(entry["values"], entry["counts"]) for entry in counted]
+    pairs = parquet.counts(samples, "source").items()
     return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))

@@ -1,5 +1,6 @@
 import os
 import signal
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.core import hashing, incidence, progress, schema, seeding, stopping
+from sft_diversity.core import (
+    hashing,
+    incidence,
+    parquet,
+    progress,
+    schema,
+    seeding,
+    stopping,
+)
 from sft_diversity.core.errors import DataError, Interrupted
 
 
@@ -78,3 +87,12 @@ def test_a_signal_stops_at_the_next_safe_point():
         signal.signal(signal.SIGUSR1, before[0])
         signal.signal(signal.SIGTERM, before[1])
         signal.signal(signal.SIGINT, interrupt)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 2))))
+def test_rows_are_counted_by_one_column_or_by_several(rows):
+    names, numbers = ([row[i] for row in rows] for i in (0, 1))
+    table = pa.table({"name": pa.array(names, pa.string()), "n": pa.array(numbers, pa.int64())})
+    assert parquet.counts(table, "name") == Counter(names)
+    assert list(parquet.counts(table, "name")) == list(dict.fromkeys(names))
+    assert parquet.counts(table, "name", "n") == Counter(rows)
