@@ -29,7 +29,7 @@ from sft_diversity.core import folder, machine, seeding
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding import pool
-from sft_diversity.embedding.base import Encoder, Placement
+from sft_diversity.embedding.base import Placement, SteppedEncoder, WholeEncoder
 from sft_diversity.embedding.batches import Batch, cut
 from sft_diversity.embedding.encoders import ENCODERS
 from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place_encoder
@@ -53,6 +53,7 @@ def main() -> None:
     files = ENCODERS.find(asked.encoder)
     placement = place_encoder(config)
     ours = load_encoder(files, config, placement.precision, placement.device)
+    assert not isinstance(ours, WholeEncoder)
     texts = _texts(asked.corpus, asked.texts, asked.seed)
     context = multiprocessing.get_context("spawn")
     theirs = ProcessPoolExecutor(1, context, initializer=_load_peer, initargs=(str(files.path),))
@@ -137,7 +138,7 @@ def _texts(corpus: Path, count: int, seed: int) -> list[str]:
     return [text for c in corpora.COMPONENTS for text in taken[c].to_pylist()]
 
 
-def _embed(encoder: Encoder, placement: Placement, texts: list[str]) -> Any:
+def _embed(encoder: SteppedEncoder, placement: Placement, texts: list[str]) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         keys = caches.text_keys(texts)
         distinct = dict(zip(keys.tolist(), texts, strict=True))
@@ -150,7 +151,7 @@ def _embed(encoder: Encoder, placement: Placement, texts: list[str]) -> Any:
 
 
 def _figures(
-    texts: list[str], encoder: Encoder, timed: dict[str, tuple[float, float, Any]]
+    texts: list[str], encoder: SteppedEncoder, timed: dict[str, tuple[float, float, Any]]
 ) -> dict[str, float]:
     tokens = sum(map(len, encoder.tokenize(texts)[0]))
     figures: dict[str, float] = {

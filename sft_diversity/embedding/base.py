@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,16 @@ class Placement:
         return 512 if self.device == "cpu" else 16_384
 
 
-class Encoder(Protocol):
+@runtime_checkable
+class WholeEncoder(Protocol):
+    """Texts to vectors in one step: a model that the stage's own loop cannot run."""
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the vectors of texts, shape (n, dim), not yet unit length."""
+        ...
+
+
+class SteppedEncoder(Protocol):
     """Texts to vectors, in two steps, so that the stage can batch by token length."""
 
     dim: int
@@ -66,3 +75,6 @@ class Encoder(Protocol):
         are dummies, so that a text's vector does not depend on its neighbours.
         """
         ...
+
+
+Encoder: TypeAlias = SteppedEncoder | WholeEncoder

@@ -15,7 +15,7 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.parts import Slice
 from sft_diversity.embedding import cache as caches
-from sft_diversity.embedding.base import Encoder
+from sft_diversity.embedding.base import Encoder, WholeEncoder
 
 #: Characters of a batch: half a minute of one core's work with the packaged encoder, which is what
 #: a kill may lose. Smaller corpora are cut finer, so that all workers have some.
@@ -135,8 +135,13 @@ def encode(
     """Return the raw vectors of `texts`, shape (n, d), and which texts were cut.
 
     Texts are grouped by padded length, and a length always has the same batch shape: the last
-    batch is filled up with dummies. So a text's vector does not depend on the other texts.
+    batch is filled up with dummies. So a text's vector does not depend on the other texts. A model
+    that takes texts whole is left to do as it does.
     """
+    if isinstance(encoder, WholeEncoder):
+        whole = encoder.encode(texts)
+        advance(len(texts))
+        return whole, np.zeros(len(texts), np.bool_)
     ids, cut = encoder.tokenize(texts)
     lengths = np.array([len(text) for text in ids])
     widths = np.minimum(-(-lengths // WIDTH_STEP) * WIDTH_STEP, encoder.max_tokens)

@@ -30,12 +30,19 @@ class SentenceTransformerEncoder:
         `float32` or `bfloat16`, of the weights.
     prompt_name : str or None
         Which of the model's own prompts goes before every text; None: none.
+    model : SentenceTransformer, optional
+        The encoder, where it is loaded already.
     """
 
     def __init__(
-        self, encoder: ModelFolder, device: str, precision: str, prompt_name: str | None
+        self,
+        encoder: ModelFolder,
+        device: str,
+        precision: str,
+        prompt_name: str | None,
+        model: Any = None,
     ) -> None:
-        self._model = _load(encoder, device, precision)
+        self._model = _load(encoder, device, precision) if model is None else model
         self._device = device
         self._tokenizer = self._model.tokenizer
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -100,6 +107,34 @@ class SentenceTransformerEncoder:
             return 0
         ids = self._backend.encode(self._prompt).ids
         return len(ids) - int(bool(ids) and ids[-1] in self._tokenizer.all_special_ids)
+
+
+class LibraryEncoder:
+    """A model that the library's own `encode` runs, as it has no fast tokenizer of transformers.
+
+    Static embeddings are such (`StaticEmbedding`, model2vec's): a table of vectors, whose mean a
+    text has. They read whole texts, so none is cut.
+    """
+
+    def __init__(self, model: Any, prompt_name: str | None) -> None:
+        self._model, self._prompt = model, _prompt(model, prompt_name)
+        self._one_at_a_time = threading.Lock()
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the vectors of texts, shape (n, d)."""
+        with self._one_at_a_time:
+            made = self._model.encode(list(texts), prompt=self._prompt, show_progress_bar=False)
+        return np.asarray(made, dtype=np.float32)
+
+
+def open_encoder(
+    encoder: ModelFolder, device: str, precision: str, prompt_name: str | None
+) -> SentenceTransformerEncoder | LibraryEncoder:
+    """Load a model and say who runs it: our loop, or the library."""
+    model = _load(encoder, device, precision)
+    if getattr(model.tokenizer, "backend_tokenizer", None) is None:
+        return LibraryEncoder(model, prompt_name)
+    return SentenceTransformerEncoder(encoder, device, precision, prompt_name, model)
 
 
 def padded(

@@ -272,9 +272,9 @@ def load_encoder(encoder: ModelFolder, config: EmbedConfig, precision: str, devi
         from sft_diversity.embedding.openvino import OpenVinoEncoder
 
         return OpenVinoEncoder(encoder, precision, config.prompt_name)
-    from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder
+    from sft_diversity.embedding.sentence_transformer import open_encoder
 
-    return SentenceTransformerEncoder(encoder, device, precision, config.prompt_name)
+    return open_encoder(encoder, device, precision, config.prompt_name)
 
 
 def fill_cache(

@@ -64,15 +64,16 @@ def _lent(
         if not loaded:
             where = placement.first_device
             loaded.append(load_encoder(encoder, config, placement.precision, where))
-        out = np.empty((len(texts), loaded[0].dim), np.float32)
+        share = min(placement.threads, len(texts))
 
-        def work(first: int) -> None:
-            part = list(texts[first :: placement.threads])
-            if part:
-                out[first :: placement.threads] = encode(loaded[0], part, placement.batch_tokens)[0]
+        def work(first: int) -> Vectors:
+            return encode(loaded[0], list(texts[first::share]), placement.batch_tokens)[0]
 
         with threads(placement) as executor:
-            list(executor.map(work, range(placement.threads)))
+            parts = list(executor.map(work, range(share)))
+        out = np.empty((len(texts), parts[0].shape[1]), np.float32)
+        for first, part in enumerate(parts):
+            out[first::share] = part
         return core_vectors.unit(out)
 
     return vectors_of

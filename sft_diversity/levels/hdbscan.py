@@ -13,6 +13,7 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.levels.kmeans import Clusters, assign, compact
 
+Library = Literal["hdbscan", "hdbscan-sklearn"]  # fast-hdbscan, or scikit-learn's
 Reduce = Literal["umap", "pca"]
 Noise = Literal["nearest", "own-kind", "drop"]
 #: UMAP keeps groups apart in few dimensions; PCA needs more to keep them at all.
@@ -20,7 +21,12 @@ DIMENSIONS: dict[Reduce, int] = {"umap": 5, "pca": 30}
 
 
 def hdbscan(
-    vectors: Vectors, min_cluster_size: int, reduce: Reduce, dimensions: int | None, seed: int
+    vectors: Vectors,
+    min_cluster_size: int,
+    reduce: Reduce,
+    dimensions: int | None,
+    seed: int,
+    library: Library = "hdbscan",
 ) -> npt.NDArray[np.int32]:
     """Return the cluster of each row, -1 for noise, shape (n,).
 
@@ -35,6 +41,8 @@ def hdbscan(
         To reduce to; None: 5 with UMAP, 30 with PCA.
     seed : int
         Of the reduction.
+    library : str
+        `hdbscan` is fast-hdbscan, `hdbscan-sklearn` scikit-learn's; they differ in details.
 
     Raises
     ------
@@ -49,11 +57,17 @@ def hdbscan(
     Campello, Moulavi & Sander 2013, doi:10.1007/978-3-642-37456-2_14; McInnes, Healy & Melville
     2018, arXiv:1802.03426.
     """
-    require_hdbscan(reduce)
-    from fast_hdbscan import HDBSCAN
-
+    require_hdbscan(reduce, library)
     points = reduced(vectors, reduce, dimensions or DIMENSIONS[reduce], seed)
-    model = HDBSCAN(min_cluster_size=min_cluster_size)
+    model: Any
+    if library == "hdbscan":
+        from fast_hdbscan import HDBSCAN
+
+        model = HDBSCAN(min_cluster_size=min_cluster_size)
+    else:
+        from sklearn import cluster
+
+        model = cluster.HDBSCAN(min_cluster_size=min_cluster_size, copy=True)
     labels: npt.NDArray[np.int32] = model.fit_predict(points).astype(np.int32)
     if labels.max(initial=-1) < 0:
         raise DataError(
@@ -63,9 +77,10 @@ def hdbscan(
     return labels
 
 
-def require_hdbscan(reduce: Reduce) -> None:
+def require_hdbscan(reduce: Reduce, library: Library) -> None:
     """Refuse where a package of the extra `hdbscan` is not installed."""
-    for module in ("fast_hdbscan", *(("umap",) if reduce == "umap" else ())):
+    needed = {"fast_hdbscan": library == "hdbscan", "umap": reduce == "umap"}
+    for module in (name for name, there in needed.items() if there):
         extras.require(module, "index: macro by hdbscan", "use method kmeans")
 
 

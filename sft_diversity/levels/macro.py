@@ -17,7 +17,14 @@ from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.stage import Ask, Job
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.levels.base import Indexed
-from sft_diversity.levels.hdbscan import Noise, Reduce, hdbscan, require_hdbscan, settle_noise
+from sft_diversity.levels.hdbscan import (
+    Library,
+    Noise,
+    Reduce,
+    hdbscan,
+    require_hdbscan,
+    settle_noise,
+)
 from sft_diversity.levels.kmeans import Clusters, default_k, require_faiss, spherical_kmeans
 
 if TYPE_CHECKING:
@@ -29,9 +36,10 @@ _EXAMPLES = 3
 class MacroOptions(Config):
     """How the embeddings are clustered."""
 
-    method: Literal["kmeans", "hdbscan"] = Field(
+    method: Literal["kmeans"] | Library = Field(
         default="kmeans",
-        description="kmeans: spherical, exact, reproducible; hdbscan: the study's, extra `hdbscan`",
+        description="kmeans: spherical, exact, reproducible; hdbscan: the study's, by fast-hdbscan "
+        "(extra `hdbscan`); hdbscan-sklearn: scikit-learn's, slower, with reduce pca no extra",
     )
     k: int | None = Field(
         default=None, ge=1, description="clusters of kmeans; default: round(√samples)"
@@ -57,8 +65,8 @@ class MacroOptions(Config):
 
 def check(options: MacroOptions, rows: int | None) -> None:
     """Refuse a clustering whose package is not installed, or of more clusters than `rows`."""
-    if options.method == "hdbscan":
-        require_hdbscan(options.reduce)
+    if options.method != "kmeans":
+        require_hdbscan(options.reduce, options.method)
         return
     require_faiss()
     if options.k is not None and rows is not None and options.k > rows:
@@ -114,8 +122,9 @@ def macro(vectors: Vectors, options: MacroOptions) -> tuple[Clusters, dict[str, 
         )
     else:
         labels = hdbscan(
-            vectors, options.min_cluster_size, options.reduce, options.dimensions, options.seed
-        )
+            vectors, options.min_cluster_size, options.reduce, options.dimensions, options.seed,
+            options.method,
+        )  # fmt: skip
         figures["noise_samples"] = int((labels < 0).sum())
         clusters = settle_noise(vectors, labels, options.noise)
     held = clusters.assignment >= 0

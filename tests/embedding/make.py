@@ -87,6 +87,22 @@ def encoder(out: Path, pooling: str = "mean", prompts: dict[str, str] | None = N
     return out
 
 
+def static(out: Path) -> Path:
+    """Save a table of random vectors, of which a text has the mean: no transformer."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(0)
+    words = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["[UNK]", *WORDS])}, unk_token="[UNK]")
+    )
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=16)]).save(str(out))
+    return out
+
+
 def modules(path: Path, entries: list[dict[str, object]]) -> None:
     """Write a modules.json by hand."""
     path.mkdir(parents=True, exist_ok=True)

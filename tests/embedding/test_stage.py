@@ -16,6 +16,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.embedding import batches
 from sft_diversity.embedding.base import Placement
 from sft_diversity.embedding.stage import EmbedConfig, place_encoder
+from sft_diversity.embedding.texts import text_encoder
 from tests import making
 from tests.embedding import make
 from tests.processes import Child
@@ -55,6 +56,23 @@ def test_vectors_equal_those_of_the_library_and_equal_texts_are_embedded_once(
     )
     _, vectors = core_vectors.read_component(tmp_path / "out", "instruction")
     assert np.einsum("nd,nd->n", vectors, expected).min() > cosine
+
+
+def test_a_model_without_a_fast_tokenizer_is_run_by_its_library(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    static = make.static(tmp_path / "static")
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(30))
+    run(corpus, tmp_path / "out", static, tmp_path / "work", precision="float32")
+    texts = corpora.read(corpus, ["response"])["response"].to_pylist()
+    expected = SentenceTransformer(str(static), device="cpu").encode(
+        texts, normalize_embeddings=True, show_progress_bar=False
+    )
+    _, vectors = core_vectors.read_component(tmp_path / "out", "response")
+    np.testing.assert_allclose(vectors, expected, atol=1e-3)
+    lent = text_encoder(EmbedConfig(encoder=str(static), precision="float32")).load()
+    np.testing.assert_allclose(lent(texts[:5]), expected[:5], atol=1e-6)
+    assert lent(texts[:1]).shape == (1, 16)
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(0, "float32"), (1, "bfloat16")])

@@ -151,16 +151,18 @@ def test_noise_policies(noise, expected):
     assert settled.assignment.tolist() == expected
 
 
-def test_hdbscan_after_pca_finds_planted_clusters_and_marks_strays():
-    pytest.importorskip("fast_hdbscan")
+@pytest.mark.parametrize("library", ["hdbscan", "hdbscan-sklearn"])
+def test_hdbscan_after_pca_finds_planted_clusters_and_marks_strays(library):
+    if library == "hdbscan":
+        pytest.importorskip("fast_hdbscan")
     vectors, truth = planted(6, 80, dim=32, spread=0.1)
     strays = core_vectors.unit(np.random.default_rng(5).normal(size=(10, 32)))
     everything = np.concatenate([vectors, strays])
-    labels = hd.hdbscan(everything, 15, "pca", 8, seed=0)
+    labels = hd.hdbscan(everything, 15, "pca", 8, seed=0, library=library)
     held = labels[: len(truth)] >= 0
     assert held.mean() > 0.9
     assert adjusted_rand_score(truth[held], labels[: len(truth)][held]) > 0.98
-    options = MacroOptions(method="hdbscan", reduce="pca", dimensions=8, noise="drop")
+    options = MacroOptions(method=library, reduce="pca", dimensions=8, noise="drop")
     clusters, figures = macro(everything, options)
     assert figures["noise_samples"] == int((clusters.assignment < 0).sum())
 
@@ -174,10 +176,9 @@ def test_hdbscan_after_umap_finds_planted_clusters():
 
 
 def test_no_cluster_at_all_is_an_error_that_names_the_way_out():
-    pytest.importorskip("fast_hdbscan")
     points = core_vectors.unit(np.random.default_rng(0).normal(size=(40, 16)))
     with pytest.raises(DataError, match="lower `min_cluster_size`"):
-        hd.hdbscan(points, 30, "pca", 4, seed=0)
+        hd.hdbscan(points, 30, "pca", 4, seed=0, library="hdbscan-sklearn")
 
 
 def test_too_few_dimensions_to_reduce_from_is_an_error():
