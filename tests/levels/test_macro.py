@@ -188,7 +188,7 @@ def test_too_few_dimensions_to_reduce_from_is_an_error():
 
 def test_without_faiss_the_error_names_the_extras(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    with pytest.raises(Exception, match=r"sft-diversity\[cpu\]"):
+    with pytest.raises(Exception, match=r"sft-diversity\[embed,cpu\]"):
         spherical_kmeans(np.eye(4, dtype=np.float32), 2, seed=0)
 
 
