@@ -44,11 +44,16 @@ def needed_bytes(base: ModelFolder, config: FinetuneConfig, dtype: str, tokens: 
 
 def _activations(shape: Any, config: FinetuneConfig, dtype: str, tokens: int) -> float:
     size = 2 if dtype == "bfloat16" else 4
-    hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)
+    try:
+        hidden, layers, words = (
+            int(getattr(shape, name)) for name in ("hidden_size", "num_hidden_layers", "vocab_size")
+        )
+    except (AttributeError, TypeError, ValueError):  # nothing known: loading it says what is wrong
+        return 0.0
     kept = _KEPT * tokens * hidden * size
     layers_kept = tokens * hidden * size * layers if config.gradient_checkpointing else 0
     inner = layers_kept + kept if config.gradient_checkpointing else kept * layers
-    return inner + 2 * 4 * tokens * int(shape.vocab_size)  # logits and their gradient
+    return inner + 2 * 4 * tokens * words  # logits and their gradient
 
 
 def available_bytes() -> float:

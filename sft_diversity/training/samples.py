@@ -114,6 +114,9 @@ def find_samples(subset: Path) -> Source:
     """
     root, stage = root_of(subset), folder.stage_of(subset)
     files = sorted(root.glob("*.parquet"))
+    if stage is not None:
+        files = folder.listed(subset, folder.read_input(subset), suffix=".parquet")
+        files = [file for file in files if file.parent == root]
     if stage in ("select", *corpora.MAKERS):
         key = folder.contents_key(folder.read_manifest(subset), "samples/")
     else:

@@ -52,7 +52,7 @@ TARGETS = {
         "ingest given/subset --out out2", "rewrite given/subset --endpoint URL --model big "
         "--out out2 --work work",
         f"select given/corpus --strategy random --size 9 --exclude given/subset {_CHECKED}",
-        f"select given/corpus --strategy random --size 9 --match-length given/subset {_CHECKED}",
+        f"select given/corpus --strategy random --size 12 --match-length given/subset {_CHECKED}",
     )),
     "export": Target("given/exported", (
         "ingest given/exported --out out2", f"finetune given/exported {_TUNE}",
