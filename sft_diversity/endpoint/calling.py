@@ -214,7 +214,8 @@ class Caller:
 
     def overdue(self) -> bool:
         """Whether a call takes longer than any answer may: its head has not come, bit by bit."""
-        late = time.monotonic() - self._config.answer_s - _GRACE_S
+        allowed = self._config.answer_s
+        late = time.monotonic() - allowed - min(_GRACE_S, allowed)
         with self._counting:
             return any(since < late for since in self._since.values())
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import chat, drafts
+from sft_diversity.core import chat, drafts, folder
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.training import samples
 from tests import tiny
@@ -130,11 +130,13 @@ def test_what_fits_is_kept_whole(mixed, tokenizer):
 
 
 def test_a_subset_is_read_in_pick_order(tmp_path, tokenizer):
-    out = write_subset(tmp_path / "s", [dialogue(i) for i in range(5)])
-    table = pq.read_table(out / "samples" / "all.parquet")
-    (out / "samples" / "all.parquet").unlink()
-    pq.write_table(table.take([3, 1, 4]), out / "samples" / "0.parquet")
-    pq.write_table(table.take([0, 2]), out / "samples" / "1.parquet")
+    whole = write_subset(tmp_path / "s", [dialogue(i) for i in range(5)])
+    table = pq.read_table(whole / "samples" / "all.parquet")
+    draft = drafts.open_draft(tmp_path / "t", drafts.Work("select", 0, {}, {}))
+    draft.write_table("samples/0.parquet", table.take([3, 1, 4]))
+    draft.write_table("samples/1.parquet", table.take([0, 2]))
+    draft.commit()
+    out = tmp_path / "t"
     got = samples.render_samples(samples.find_samples(out), tokenizer, 512, "keep")
     expected = [chat.render(dialogue(i), tokenizer)[0] for i in range(5)]
     assert [ids.tolist() for ids in got.input_ids] == expected
@@ -182,3 +184,16 @@ def test_folders_without_samples_are_refused(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="neither `messages` nor"):
         list(samples._dialogues(samples.find_samples(tmp_path)))
+
+
+def test_a_file_that_the_manifest_does_not_list_is_not_trained_on(tmp_path):
+    """The key is that of the manifest's files: with another one it would be a wrong one."""
+    subset = write_subset(tmp_path / "subset", [dialogue(i) for i in range(4)])
+    before = samples.find_samples(subset)
+    file = before.files[0]
+    (file.parent / "zz.parquet").write_bytes(file.read_bytes())
+    assert samples.find_samples(subset) == before
+    file.write_bytes(b"")
+    folder._sound.clear()
+    with pytest.raises(DataError, match="has 0 bytes"):
+        samples.find_samples(subset)
