@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from sft_diversity.levels.tokenizing import TokenCounts, count_tokens, load_toke
 
 _ROWS_PER_S = 6_000  # a guess for plans: two cores, texts of some 300 characters
 _BYTES_A_ROW = 8 * 60
+_AHEAD = 2  # units that are read and tokenised while others are written
 
 
 class TokensConfig(Config):
@@ -52,11 +55,33 @@ def count(job: Job[TokensConfig]) -> None:
     """Write ids, lengths, and token ids with counts of each slice."""
     if not job.left():
         return
-    tokenizer = load_tokenizer(job.config.name)
-    for unit in job.todo():
-        table = unit.what.read(["id", job.config.component])
-        counted = count_tokens(tokenizer, table[job.config.component].to_pylist())
-        job.write_table(unit.name, _table(table["id"], counted))
+    tokenizer, component = load_tokenizer(job.config.name), job.config.component
+
+    def counted(unit: Unit) -> pa.Table:
+        table = unit.what.read(["id", component])
+        return _table(table["id"], count_tokens(tokenizer, table[component].to_pylist()))
+
+    with ThreadPoolExecutor(_AHEAD, thread_name_prefix=passes.STAGE) as executor:
+        for unit, table in _ahead(executor, counted, job.todo()):
+            job.write_table(unit.name, table)
+
+
+def _ahead(
+    executor: ThreadPoolExecutor, work: Callable[[Unit], pa.Table], units: Iterator[Unit]
+) -> Iterator[tuple[Unit, pa.Table]]:
+    """Yield units with what they come to, in order, some being worked on ahead.
+
+    The tokenizer uses all cores and frees the interpreter, so what is Python's of one unit is done
+    beside it.
+    """
+    waiting: deque[tuple[Unit, Future[pa.Table]]] = deque()
+    for unit in units:
+        waiting.append((unit, executor.submit(work, unit)))
+        if len(waiting) > _AHEAD:
+            first, made = waiting.popleft()
+            yield first, made.result()
+    for first, made in waiting:
+        yield first, made.result()
 
 
 def _table(ids: pa.ChunkedArray, counted: TokenCounts) -> pa.Table:
