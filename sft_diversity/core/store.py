@@ -448,7 +448,7 @@ class Store:
         """Say why an output is made anew that another version of its stage had made."""
         for _, manifest in self._known(work.stage).values():
             other = Work(work.stage, manifest["version"], work.inputs, work.config)
-            if manifest["key"] == other.key:
+            if manifest["key"] == other.key != work.key:
                 return f"recomputed because {work.difference(manifest)}"
         return drafts.STARTING
 

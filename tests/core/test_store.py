@@ -91,6 +91,13 @@ def test_a_new_version_of_a_stage_makes_anew_says_why_and_leaves_the_old(root):
     assert folder.read_manifest(new.path)["version"] == 2
 
 
+def test_what_the_work_folder_has_too_is_made_at_another_place_for_no_cause(root, tmp_path):
+    store(root).get("count", {}, CORPUS)
+    said: list[str] = []
+    store(root, say=said.append).get("count", {}, CORPUS, out=tmp_path / "mine")
+    assert said[0] == "count: new, starting"
+
+
 def test_a_place_of_ones_own_is_filled_and_filled_anew(root, tmp_path):
     said: list[str] = []
     kept, out = store(root, say=said.append), tmp_path / "mine"
