@@ -94,8 +94,8 @@ def select(
         Kinds of your own, for strategy `own`.
     embeddings : array, shape (rows, d), or a .npy or .parquet file
         Vectors of your own, for macro strategies, `k-center`, `facility-location` and `deita`: a
-        row each of the data (of a path: of the one file that it is), or in Parquet columns `id` and
-        `embedding`. They are made unit vectors, kept as float16.
+        row each of the data (of a raw file: of its rows, dropped ones included), or a file, see
+        docs/python.md. They are made unit vectors, kept as float16.
     tokenizer : str, Path, or a tokenizer of transformers or tokenizers
         Of the model to be trained; default: that of the packaged base model.
     ingest : mapping
@@ -136,7 +136,7 @@ def select(
         "quality": quality if quality is None or isinstance(quality, str) else _MADE_QUALITY,
         "kinds_column": None if kinds is None else _KINDS,
         "tokenizer": memory.tokenizer_at(tokenizer, root), "encoder": encoder,
-        "embeddings": memory.vectors_at(embeddings, data, root),
+        "embeddings": memory.vectors_at(embeddings, *_rows_of_vectors(data), root),
         "ingest": None if ingest is None else dict(ingest), **options,
     }  # fmt: skip
     in_memory = _in_memory(data)
@@ -359,6 +359,21 @@ def _in_memory(data: Any) -> bool:
 def _given(data: Data) -> Any:
     """Return what rows are taken of: the data, where it is in memory."""
     return data if _in_memory(data) else None
+
+
+def _rows_of_vectors(data: Data) -> tuple[int | None, Sequence[str] | None]:
+    """Return how many rows an array must have and, of samples that have some, their ids in order.
+
+    Of a raw file neither: its rows are counted when it is read.
+    """
+    if _in_memory(data):
+        return memory.length(data), None
+    ids: Sequence[str] | None = None
+    if isinstance(data, Folder | Chosen):
+        ids = data.ids
+    elif corpora.is_corpus(Path(data)):  # type: ignore[arg-type]
+        ids = corpora.ids(Path(data)).to_pylist()  # type: ignore[arg-type]
+    return (None if ids is None else len(ids)), ids
 
 
 def _source(data: Data, root: Path, extra: Mapping[str, Any] | None = None) -> str | Path:

@@ -57,6 +57,13 @@ def shape(data: Any) -> Shape:
     return SHAPES[name]
 
 
+def length(data: Any) -> int:
+    """Return how many rows the data has."""
+    if not isinstance(data, Sequence):
+        shape(data)
+    return len(data)
+
+
 def names(data: Any) -> set[str]:
     """Return the names of the columns."""
     if isinstance(data, Sequence):
@@ -162,13 +169,13 @@ def csv_at(data: Any, root: Path, name: str) -> Path:
     return kept_as(text.getvalue().encode(), f"{name}.csv", root)
 
 
-def vectors_at(given: Any, data: Any, root: Path) -> str | None:
-    """Return a file of vectors; an array, a row each of the data or of a path's file, is written.
+def vectors_at(given: Any, rows: int | None, ids: Sequence[str] | None, root: Path) -> str | None:
+    """Return a file of vectors; an array is written, with the ids of its rows where they are known.
 
     Raises
     ------
     UsageError
-        If it is no matrix of numbers, or the data has not as many rows.
+        If it is no matrix of numbers, or has not as many `rows` as the data.
     """
     if given is None or isinstance(given, str | Path):
         return None if given is None else str(given)
@@ -181,28 +188,25 @@ def vectors_at(given: Any, data: Any, root: Path) -> str | None:
             f"select: embeddings are of shape {array.shape} and type {array.dtype}; give an array "
             "of numbers of shape (rows, dimensions), or a file"
         )
-    if not isinstance(data, str | Path) and len(array) != len(data):
+    if rows is not None and len(array) != rows:
         raise UsageError(
-            f"select: embeddings has {len(array):,} rows and data {len(data):,}; give one each"
+            f"select: embeddings has {len(array):,} rows and data {rows:,}; give one each"
         )
-    return str(_file_of(array, [str(array.dtype), str(array.shape)], "embeddings.npy", root))
+    return str(_file_of(array, ids, root))
 
 
 def vectors_by_id(at: str, samples: pa.Table, data: Any, root: Path) -> str:
     """Return a file of the vectors of samples by their ids, out of one in the data's order."""
     array = np.load(at, mmap_mode="r", allow_pickle=False)[rows_of(samples, data)]
-    ids = samples["id"].to_pylist()
-    return str(_file_of(array, ids, "embeddings.parquet", root, samples["id"]))
+    return str(_file_of(array, samples["id"].to_pylist(), root))
 
 
-def _file_of(
-    array: npt.NDArray[Any], facts: Sequence[str], name: str, root: Path, ids: Any = None
-) -> Path:
-    """Write vectors under a hash of them and the facts, if they are not there."""
+def _file_of(array: npt.NDArray[Any], ids: Sequence[str] | None, root: Path) -> Path:
+    """Write vectors, with the ids of their rows if given, under a hash of both."""
     hashed = _Hashed()
-    hashed.write("\n".join(facts).encode())
+    hashed.write("\n".join([str(array.dtype), str(array.shape), *(ids or ())]).encode())
     hashed.write(array.data)
-    path = root / FOLDER / hashed.key / name
+    path = root / FOLDER / hashed.key / f"embeddings.{'npy' if ids is None else 'parquet'}"
     if not path.exists():
         with _writing(path) as scratch:
             if ids is None:
@@ -210,7 +214,7 @@ def _file_of(
             else:
                 flat = pa.array(array.reshape(-1))
                 lists = pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
-                pq.write_table(pa.table({"id": ids, "embedding": lists}), scratch)
+                pq.write_table(pa.table({"id": list(ids), "embedding": lists}), scratch)
     return path
 
 

@@ -102,6 +102,21 @@ def test_samples_that_were_shuffled_keep_their_own_vectors(made):
     assert picked.ids == wanted.ids
 
 
+def test_of_a_corpus_an_array_has_a_row_a_sample(made):
+    options = {"size": 9, "strategy": "k-center"}
+    vectors = np.load(made / "rows.npy")
+    wanted = sd.select(made / "rows.jsonl", embeddings=vectors, **options)
+    corpus = sd.ingest(made / "rows.jsonl")
+    in_its_order = vectors[corpus.to_polars()["source_row"].to_numpy()]
+    for given in (corpus, corpus.folder, sd.Corpus(made / "corpus")):
+        assert sd.select(given, embeddings=in_its_order, **options).ids == wanted.ids
+    with pytest.raises(SftdivError, match="has 60 rows and data 59"):
+        sd.select(corpus, embeddings=vectors, **options)
+    some = sd.select(corpus, size=30, strategy="random")
+    again = sd.select(some, embeddings=np.eye(30, dtype=np.float32)[::-1], **options)
+    assert set(again.ids) <= set(some.ids)
+
+
 def spoilt(name, tmp_path, made):
     vectors = np.load(made / "rows.npy")
     place = tmp_path / ("given.npy" if "npy" in name else "given.parquet")
