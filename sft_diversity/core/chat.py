@@ -9,6 +9,7 @@ along (`<|endoftext|>` in a scraped answer) are text, not control.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import itertools
 import json
 import re
@@ -235,10 +236,20 @@ def prompt(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     if _MARK in text:
-        from transformers.utils.chat_template_utils import encode_marked_chat
-
-        return list(encode_marked_chat(tokenizer, text))
+        return _encode_marked(text, tokenizer)
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _encode_marked(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids of a text with marked control tokens; ValueError if one cannot be text."""
+    from transformers.utils import chat_template_utils as utils
+
+    encode: Any = utils.encode_marked_chat
+    if "markers_re" not in inspect.signature(encode).parameters:
+        return list(encode(tokenizer, text))
+    patterns: Any = utils._get_control_token_patterns  # before transformers 5.23
+    _, marks = patterns(tuple(tokenizer.added_tokens_encoder))
+    return list(encode(tokenizer, text, markers_re=marks))
 
 
 def _disarmed(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str]]:
@@ -258,11 +269,9 @@ def _spelt(token: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
     A Unigram vocabulary holds control tokens among its pieces.
     """
-    from transformers.utils.chat_template_utils import encode_marked_chat
-
     marked = f"{_MARK}{token}{_MARK_END}"
     try:
-        encode_marked_chat(tokenizer, marked)
+        _encode_marked(marked, tokenizer)
     except ValueError:
         return f"{token[0]}{_MARK}{token[1:]}"
     return marked
