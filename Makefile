@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test core check docs faults slurm bench clean
+.PHONY: demo test core check docs notebooks faults slurm bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ check: $(VENV)/.ready
 # The documentation site, into build/site: `python -m http.server -d build/site` shows it.
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Runs the notebooks of docs/notebooks and writes their outputs into them.
+notebooks: $(VENV)/.ready
+	$(BIN)/python -m tests.test_notebooks
 
 # What is promised of bad input, machines and neighbours, tried: SEED=3 for other cases, MINUTES=5 to
 # begin none after that, ONLY=kills/select for some. Mounts small disks where root runs it.

@@ -27,16 +27,26 @@ from sft_diversity.selection.choices import choose_rows
 from sft_diversity.selection.config import SelectConfig
 from sft_diversity.selection.pool import Pool
 
+RESULTS = ROOT / "benchmarks/results/select_limits.json"
+PAGE = ROOT / "docs/selection-limits.md"
+
 
 def main() -> None:
     """Select every cell, check it, write figures and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--table", action="store_true", help="write the page of the last results")
     parser.add_argument("--sizes", type=int, nargs="+", default=[2_000, 10_000])
     parser.add_argument("--strategy", default="micro-response")
     parser.add_argument("--tokenizer")
     asked = parser.parse_args()
+    if asked.table:
+        last = json.loads(RESULTS.read_text("utf-8"))
+        PAGE.write_text(table(last["strategy"], last["cells"]), "utf-8")
+        return
+    if asked.corpus is None or asked.work is None:
+        parser.error("name --corpus and --work, or --table")
     pool = open_all(asked.corpus, asked.work, asked.tokenizer)[asked.strategy]
     sources = corpora.read(asked.corpus, ["source"])["source"].combine_chunks()
     names = sources.dictionary_encode()
@@ -56,8 +66,8 @@ def main() -> None:
         "faults": faults,
         "cells": rows,
     }
-    (ROOT / "benchmarks/results/select_limits.json").write_text(folder.dump_json(report), "utf-8")
-    (ROOT / "docs/selection-limits.md").write_text(table(asked.strategy, rows), "utf-8")
+    RESULTS.write_text(folder.dump_json(report), "utf-8")
+    PAGE.write_text(table(asked.strategy, rows), "utf-8")
     print(json.dumps(faults, indent=1))
 
 
@@ -165,7 +175,8 @@ def table(strategy: str, rows: list[dict[str, Any]]) -> str:
         "every constraint in every subset. Mean tokens are of responses; the seconds of 0 % hold",
         "the search for the dial's ends. Named in and out: N/10 random samples each; longer half:",
         "`--quality length --quality-floor 50`. Random at: where as many random samples within the",
-        "same constraints stand on the dial.",
+        "same constraints stand on the dial. What each flag does is in [limits](limits.md).",
+        "`--table` writes this page anew from `benchmarks/results/select_limits.json`.",
     ]
     for size in sorted({row["size"] for row in rows}):
         lines += ["", f"## N = {size:,}", ""]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from sft_diversity.verbs import VERBS, Verb
 from sft_diversity.verbs.options import command
 
 ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "docs/notebooks"
 _OUTSIDE = re.compile(
     r"\[([^\]]+)\]\((?:\.\./)+((?:benchmarks|configs|data|tests|pipelines|README|AGENTS)[^)]*)\)"
 )
@@ -90,6 +92,10 @@ def on_files(files: Files, config: Any) -> Files:
         "commands.md": _COMMANDS + "\n".join(map(_verb, VERBS.values())),
         "changes.md": _changes(),
         **_python(),
+        **{
+            f"notebooks/{path.stem}.md": _notebook(path)
+            for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+        },
     }
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
@@ -109,6 +115,30 @@ def _python() -> dict[str, str]:
         page = "training" if ".training." in home else "select"
         pages["verbs" if name in VERBS and name != "select" else page] += f"::: {home}.{name}\n"
     return {f"api/{page}.md": text for page, text in pages.items()}
+
+
+def _notebook(path: Path) -> str:
+    """Return a notebook as a page: its text, its code, and what it showed."""
+    parts = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            parts.append(_shown(output.get("data", {"text/plain": output.get("text", "")})))
+    title, _, rest = "\n\n".join(part for part in parts if part).partition("\n\n")
+    return f"{title}\n\n*The notebook is `docs/notebooks/{path.name}`.*\n\n{rest}\n"
+
+
+def _shown(data: dict[str, Any]) -> str:
+    """Return what a cell showed, the richest form of it."""
+    if "image/png" in data:
+        return f"![What the cell drew](data:image/png;base64,{''.join(data['image/png']).strip()})"
+    if "text/html" in data:
+        table = "".join(data["text/html"]).replace("\n", "")
+        table = re.sub(r"<style.*?</style>|<small>.*?</small>|(?<=<table) [^>]*", "", table)
+        return re.sub(r"(<thead>.*?</tr>).*?</thead>", r"\1</thead>", table).replace("&quot;", "")
+    text = "".join(data.get("text/plain", "")).rstrip()
+    return f"```text\n{text}\n```" if text else ""
 
 
 def _changes() -> str:

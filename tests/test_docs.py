@@ -1,35 +1,29 @@
-"""What README and docs say to type works: README's blocks run, commands are parsed, code compiles.
+"""What README and docs say to type is right: commands are parsed, code compiles, imports resolve.
 
 A block's language says what is in it: `bash` holds commands, `console` a transcript with commands
-behind `$ `, `python` code, `yaml` a config; anything else is only read.
+behind `$ `, `python` code, `yaml` a config; anything else is only read. `test_blocks.py` runs them.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import glob
-import gzip
 import importlib
-import json
 import re
 import runpy
 import shlex
 import textwrap
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sft_diversity.cluster import plan
 from sft_diversity.core.errors import SftdivError
-from sft_diversity.core.folder import verify
 from sft_diversity.verbs import VERBS
 from sft_diversity.verbs.options import command
-from tests.command import sftdiv
-from tests.scoring import fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -50,6 +44,7 @@ class Block:
     at: str
     language: str
     text: str
+    info: str = ""  # what stands behind the language
 
 
 def blocks(page: Path) -> list[Block]:
@@ -63,9 +58,9 @@ def blocks(page: Path) -> list[Block]:
             opened = number
         else:
             at = f"{page.relative_to(ROOT)}:{opened + 1}"
-            language = lines[opened].strip("` ").partition(" ")[0]
+            language, _, info = lines[opened].strip("` ").partition(" ")
             text = textwrap.dedent("\n".join(lines[opened + 1 : number]))
-            found.append(Block(at, language, text))
+            found.append(Block(at, language, text, info))
             opened = None
     assert opened is None, f"{page}:{opened} opens a block that nothing closes"
     return found
@@ -197,60 +192,3 @@ def test_python_compiles_and_imports_what_is_there(block):
         elif isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module or "")
             assert [name.name for name in node.names if not hasattr(module, name.name)] == []
-
-
-# --- README runs ---------------------------------------------------------------------------------
-
-#: What is too large for a test, or not on every machine, and what stands for it.
-STANDS_FOR = {
-    "meta-llama/Llama-3.2-1B": "llama",
-    "10000": "40",
-    "10_000": "40",
-    "hub:my-org/my-subset": "shared",
-    "--out scores": "--config score.yaml --out scores",
-}
-#: What makes environments, or runs this very test, is left at what is checked of all pages.
-CHECKED = {"make", "pip"}
-#: These would take minutes, or another machine; `configs/` holds what is made for real use.
-PLANNED = ("configs/", "hub:", "http:")
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch, llama):
-    """The folder in which README's reader sits: raw files, a model, and small held-out sets."""
-    with gzip.open(ROOT / "data/sample/alpaca_en_demo/alpaca_en_demo.json.gz") as file:
-        rows = json.load(file)
-    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows[:80])), "utf-8")
-    (tmp_path / "more").mkdir()
-    packed = gzip.compress(json.dumps(rows[80:120]).encode())
-    (tmp_path / "more/some.json.gz").write_bytes(packed)
-    for name, there in (("llama", llama), ("configs", ROOT / "configs"), ("data", ROOT / "data")):
-        (tmp_path / name).symlink_to(there)
-    sets = {"eval_dir": str(fixtures.write(tmp_path / "eval")),
-            "sets": [fixtures.ALPACA.model_dump(mode="json")]}  # fmt: skip
-    (tmp_path / "score.yaml").write_text(json.dumps(sets), "utf-8")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_readme_runs_from_top_to_bottom(desk):
-    ran = []
-    for block in blocks(README):
-        for large, small in STANDS_FOR.items():
-            block = replace(block, text=block.text.replace(large, small))
-        if block.language == "python":
-            exec(compile(block.text, block.at, "exec"), {})
-            continue
-        for program, verb, *rest in commands(block):
-            if program in CHECKED:
-                continue
-            assert program == "sftdiv", f"{block.at}: what to do with {program}?"
-            planned = verb in ("submit", "rewrite") or any(w.startswith(PLANNED) for w in rest)
-            rest = [path for word in rest for path in sorted(glob.glob(word)) or [word]]  # noqa: PTH207
-            at = 1 if verb == "run" else 0
-            rest[at:at] = ["--dry-run"] if planned else []
-            done = sftdiv(verb, *rest)
-            assert done.returncode == 0, (block.at, verb, rest, done.stderr)
-            ran += [] if planned else [verb]
-    assert {"ingest", "select", "finetune", "score", "export"} <= {*ran}
-    assert verify(desk / "shared")["faults"] == []

@@ -196,7 +196,7 @@ def export(
         typer.Argument(help="Subset, corpus or model folders; several for hub: only."),
         Path,
     ],
-    to: Annotated[str, typer.Option(help="Folder, or hub:org/name.")],
+    to: Annotated[str | Path, typer.Option(help="Folder, or hub:org/name."), str],
     config: ConfigFile = None,
     dry_run: DryRun = False,
     **options: Any,
@@ -206,6 +206,7 @@ def export(
     A Hub repository takes several subsets and corpora at once, a folder one.
     """
     asked = options_from(exporting.ExportConfig, config, options)
+    to = str(to)
     sources, repository = [Path(one) for one in source], hub.repository(to)
     exporting.check(sources, to)
     kept = store(asked.work, dry_run)
