@@ -34,6 +34,8 @@ from tests.scoring import fixtures
 from tests.studies import making as studies
 from tests.test_docs import EVERY, README, ROOT, Block, blocks, commands
 
+#: PEFT asks transformers by a name that it will drop.
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 #: A word of a command, or a number of Python code, and what stands for it.
 WORDS = {
     "10000": "40", "2000": "40", "1000": "40", "500": "40", "10_000": "40",

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 
 BOOKS = Path(__file__).resolve().parents[1] / "docs/notebooks"
 #: Cells that must print or draw something, by notebook.
-SHOWN = {"pick-a-subset": 6}
+SHOWN = {"pick-a-subset": 6, "which-diversity-pays": 6}
 
 
 def executed(name: str) -> nbformat.NotebookNode:
@@ -38,8 +38,11 @@ def shown(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in book.cells if cell.cell_type == "code" and cell.outputs]
 
 
-@pytest.mark.parametrize("name", ["pick-a-subset"])
-def test_a_notebook_runs_and_shows_what_it_promises(name):
+@pytest.mark.parametrize(
+    "name", ["pick-a-subset", pytest.param("which-diversity-pays", marks=pytest.mark.slow)]
+)
+def test_a_notebook_runs_and_shows_what_it_promises(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     book = executed(name)
     assert len(shown(book)) >= SHOWN[name]
     kinds = {key for cell in shown(book) for out in cell.outputs for key in out.get("data", {})}
