@@ -134,7 +134,7 @@ def nothing_left(home: Path) -> None:
         if path.name.endswith(".lock"):
             guarded = path.with_name(path.name.removeprefix(".").removesuffix(".lock"))
             require(not locks.held(guarded), f"{path} is held")
-        elif path.name.strip(".") and "given" not in path.relative_to(home).parts[:1]:
+        elif not path.name.startswith("...") and "given" not in path.relative_to(home).parts[:1]:
             raise Fault(f"left behind: {path.relative_to(home)}")
 
 
