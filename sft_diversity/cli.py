@@ -154,6 +154,7 @@ _WAYS_OUT: dict[int | None, str] = {
 _OS_ERROR = re.compile(r"\(os error ([0-9]{1,3})\)")
 _OUT_OF_MEMORY = re.compile(
     r"failed to map segment|[Cc]annot allocate memory|can't start new thread|\(os error 12\)"
+    r"|Failed to launch worker thread"
 )
 
 

@@ -279,6 +279,7 @@ def test_schedule_prints_draws_and_refuses(place):
         (RuntimeError("I/O error: gone (os error 28) at path x"), "error: No space left on device"),
         (RuntimeError("can't start new thread"), "error: memory ran out"),
         (ImportError("a.so: failed to map segment from shared object"), "error: memory ran out"),
+        (RuntimeError("Failed to launch worker thread: again"), "error: memory ran out"),
         (MemoryError(), "error: memory ran out"),
     ],
 )

@@ -207,7 +207,7 @@ _sound: set[tuple[Path, str]] = set()
 def figures(manifest: Mapping[str, Any], out: str | Path) -> dict[str, Any]:
     """Return the figures of a manifest that `--json` prints."""
     account = {"accounting": manifest["rows"]} if manifest["rows"] else {}
-    seconds = manifest["run"].get("seconds")
+    seconds = manifest.get("run", {}).get("seconds")
     return {**manifest["result"], **account, "seconds": seconds, "out": str(out)}
 
 

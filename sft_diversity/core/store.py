@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, folder, lineage, progress
+from sft_diversity.core import drafts, folder, lineage, locks, progress
 from sft_diversity.core.drafts import Draft, Work
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
@@ -307,8 +307,14 @@ class Store:
             lineage={**self._lineage(found), **result.lineage},
             recipe=result.recipe,
         )
-        if in_work != draft.out:
+        if in_work != draft.out and not self._parts_begun(found.request):
             drafts.discard(in_work, draft.work)
+
+    def _parts_begun(self, request: Request) -> bool:
+        """Whether a process makes a part now: of a unit that it is at, files would be lost."""
+        records = self.part_folder(request, Part(1, 1)).parent
+        names = (path.name[1 : -len(".lock")] for path in records.glob(".*.lock"))
+        return any(locks.held(records / name) for name in names)
 
     def _job(self, found: Resolved, draft: Draft, part: Part | None = None) -> Job[Any]:
         request, inputs = found.request, found.asked.inputs

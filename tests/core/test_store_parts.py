@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, locks
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
+from sft_diversity.core.store import PARTS
 from tests.core import making
 from tests.core.making import CORPUS, UNITS, Task, noted, store
 from tests.making import contents, left_behind, outputs
@@ -148,3 +149,14 @@ def test_what_cannot_be_split_says_so(root):
         store(root).get_part("lone", {}, CORPUS, Part(1, 2))
     assert store(root).get("lone", {"number": 1}).there
     assert store(root).get("lone", {"number": 1}).rows == 0
+
+
+def test_a_draft_in_which_a_part_is_under_way_is_not_removed(root, tmp_path, alone):
+    """Of the unit that it is at some files are there already; the others would come alone."""
+    store(root).get_part("count", {}, CORPUS, Part(1, 3))
+    record = next((root / PARTS).glob("*/*"))
+    with locks.alone(record.with_name("2-of-3"), "count"):
+        store(root).get("count", {}, CORPUS, out=tmp_path / "mine")
+        assert list((root / "count").glob(".*.partial"))
+    store(root).get("total", {}, CORPUS)
+    assert outputs(root) == alone
