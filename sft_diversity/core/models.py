@@ -365,11 +365,14 @@ def tokenizer_of(model: ModelFolder, trust_remote_code: bool = False) -> PreTrai
 
 
 def check_settings(tokenizer: Any) -> None:
-    """Raise TypeError for settings that transformers takes unseen and fails at when used."""
+    """Raise TypeError or ValueError for what transformers takes unseen and fails at when used."""
     if not isinstance(tokenizer.model_max_length, int | float):
         raise TypeError(f"model_max_length is {tokenizer.model_max_length!r}, which is no number")
     if not isinstance(tokenizer.chat_template, str | dict | None):
         raise TypeError("its chat template is no text")
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= 1 << 31:
+        raise ValueError(f"it has an id of {highest:,}, which no vocabulary reaches")
 
 
 def check_ids(model: ModelFolder, loaded: PreTrainedModel, tokenizer: Any) -> None:

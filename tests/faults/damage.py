@@ -38,7 +38,7 @@ class Target:
     folder: str
     readers: tuple[str, ...]
     maker: str = ""
-    unread: str = "-"
+    unread: tuple[str, ...] = ()
 
 
 TARGETS = {
@@ -79,7 +79,7 @@ TARGETS = {
     "output-of-score": Target("out", ("score",), "score"),
     "output-of-study": Target("out", (
         "study", "fit out --draws 200", "report out --no-measure --out out.html --work work",
-    ), "study", "out/models/"),  # a record of each run is all that a study needs
+    ), "study", ("out/models/", "out/scores/")),  # a record of each run is all that a study needs
 } | {
     f"output-of-{name}": Target("out", (name,), name)
     for name in (
