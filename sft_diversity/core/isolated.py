@@ -89,13 +89,19 @@ class IsolatedReader:
     def _asked(self, what: str, path: Path, kind: str) -> BinaryIO:
         """Ask for a file; return the pipe behind a first answer that is no fault."""
         if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a signal to the terminal's group is the caller's
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _PROGRAM],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # a signal to the terminal's group is the caller's
+                )
+            except OSError as fault:  # of the machine, not of the file
+                raise DataError(
+                    f"{self._stage}: no process can be begun to read {path.name} in: "
+                    f"{fault.strerror}; end others, or raise `ulimit -n`"
+                ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([what, os.fsdecode(path), kind]).encode() + b"\n")

@@ -168,3 +168,13 @@ def test_large_rows_are_decoded_few_at_once(tmp_path, dictionary):
     )
     assert large <= (512 if dictionary else 32)
     assert small == 1024
+
+
+def test_where_no_process_can_be_begun_it_is_one_line(tmp_path, monkeypatch):
+    def failing(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    path = write(tmp_path / "a.parquet")
+    monkeypatch.setattr(isolated.subprocess, "Popen", failing)
+    with IsolatedReader("test") as reader, pytest.raises(DataError, match="Too many open files"):
+        next(reader.batches(path, "parquet"))
