@@ -40,6 +40,12 @@ class _Verbs(typer.core.TyperGroup):
             raise UsageError(f"there is no verb `{args[0]}`; {way_out}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # which click would call "Aborted!"
+            raise Interrupted("interrupted; run the same command to resume") from None
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         widest = max(map(len, self.list_commands(ctx)))
         for panel, names in PANELS.items():

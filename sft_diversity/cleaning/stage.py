@@ -53,6 +53,7 @@ def needs(config: CleanConfig, ask: Ask) -> None:
         ask.stage(f"embeddings {name}", "embed", config.encoding | {"components": (name,)})
 
 
+@stopping.at_once(STAGE)
 def join(job: Job[CleanConfig]) -> Result:
     """Write the corpus without its near-duplicates and contaminated samples.
 

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, stopping
 from sft_diversity.core.hashing import file_key
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.fitting.config import FitConfig
@@ -15,6 +15,7 @@ from sft_diversity.fitting.reading import draws_of, read_csv, there
 from sft_diversity.fitting.table import fit_table
 
 VERSION = 3
+STAGE = "fit"
 _RESULT = "fit.json"
 _SLOPES = (
     "regime", "strategy", "size", "n", "slope", "ci_low", "ci_high", "ci_kind", "p", "p_adjusted",
@@ -22,6 +23,7 @@ _SLOPES = (
 )  # fmt: skip
 
 
+@stopping.at_once(STAGE)
 def fit(results: Path, config: FitConfig) -> dict[str, Any]:
     """Fit a CSV of scores, or the `results.csv` and `metrics.csv` of a study's folder.
 
@@ -97,6 +99,6 @@ def _cost(config: FitConfig, ask: Ask) -> dict[str, Any]:
 
 
 FIT = Stage(
-    "fit", VERSION, FitConfig, needs=needs, join=join, cost=_cost,
+    STAGE, VERSION, FitConfig, needs=needs, join=join, cost=_cost,
     options=lambda config: config.model_dump(mode="json", exclude={"metrics"}),
 )  # fmt: skip

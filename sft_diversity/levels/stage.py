@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, numbers
+from sft_diversity.core import folder, incidence, numbers, stopping
 from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
@@ -107,7 +108,9 @@ def needs(config: IndexConfig, ask: Ask) -> None:
 def join(job: Job[IndexConfig]) -> Result:
     """Make the incidence of the strategy."""
     config = job.config
-    made = LEVELS[config.level].make(job)
+    asks = config.level == "meso" and config.meso.endpoint is not None  # answers are waited for
+    with contextlib.nullcontext() if asks else stopping.at_once(job.label):
+        made = LEVELS[config.level].make(job)
     for line in made.lines:
         job.say(f"{job.label}: {line}")
     incidence.save(job.draft.path, made.incidence, made.ids, made.kinds)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft_diversity.core import folder, incidence, parquet
+from sft_diversity.core import folder, incidence, parquet, stopping
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.corpus import COMPONENTS, Component, rows_among
 from sft_diversity.core.errors import DataError, UsageError
@@ -109,8 +109,9 @@ def each(job: Job[Measurement]) -> None:
     """
     for unit in job.todo("components"):
         dataset, component = unit.what
-        part = component_data(dataset, component, job.config)
-        job.draft.write_json(unit.name, measure_table(part, job.config))
+        with stopping.at_once(job.label):
+            part = component_data(dataset, component, job.config)
+            job.draft.write_json(unit.name, measure_table(part, job.config))
 
 
 def join(job: Job[Measurement]) -> Result:

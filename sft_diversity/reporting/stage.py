@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, folder
+from sft_diversity.core import drafts, folder, stopping
 from sft_diversity.core.config import part_of
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
@@ -55,6 +55,7 @@ def needs(config: Report, ask: Ask) -> None:
         ask.key("measures", content_key(_measures(config)) if measured else None)
 
 
+@stopping.at_once("report")
 def join(job: Job[Report]) -> Result:
     """Write `report.html` and, first, the data behind it, `report.json`."""
     if not job.draft.has(DATA):

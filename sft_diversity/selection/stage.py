@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, lineage, quality, schema
+from sft_diversity.core import folder, incidence, lineage, quality, schema, stopping
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.quality import JUDGED
@@ -66,6 +66,7 @@ def _check_limits(config: SelectConfig, ask: Ask, corpus: Made) -> None:
         ask.key(option, content_of(named))
 
 
+@stopping.at_once(STAGE)
 def join(job: Job[SelectConfig]) -> Result:
     """Choose the samples; write `samples/*.parquet` (schema SUBSET, in pick order).
 

@@ -15,7 +15,7 @@ import typer
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, folder, lineage
+from sft_diversity.core import drafts, folder, lineage, stopping
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import progress, say
@@ -75,9 +75,10 @@ def select(
         return made[""] | seconds
     from sft_diversity.selection.constraints import rows_named
 
-    ids = corpora.ids(corpus.path)
-    picks = {n: rows_named(str(Path(out) / n), ids, "grid") for n in asked}
-    shared = grids.grid_overlaps(picks, cells) | {"samples": corpus.rows}
+    with stopping.at_once(STAGE):
+        ids = corpora.ids(corpus.path)
+        picks = {n: rows_named(str(Path(out) / n), ids, "grid") for n in asked}
+        shared = grids.grid_overlaps(picks, cells) | {"samples": corpus.rows}
     return {"subsets": made, "overlap": shared, "out": str(out)} | seconds
 
 
