@@ -738,7 +738,7 @@ def write_model(draft: Draft, model: Any, tokenizer: Any) -> Any:
         "utf-8",
     )
     (draft.path / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
-    loaded: Any = AutoModelForCausalLM.from_pretrained(draft.path)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(draft.path, trust_remote_code=False)
     return loaded.eval()
 
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sft_diversity.core.errors import DataError
+from sft_diversity.core import templates
+from sft_diversity.core.errors import DataError, SftdivError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -309,8 +310,11 @@ _KNOWN: dict[str, str | None] = {}
 def _of_trl(tokenizer: PreTrainedTokenizerBase) -> str | None:
     from trl.chat_template_utils import get_training_chat_template
 
+    templates.bound()
     try:  # it first renders some dialogue of its own
         return get_training_chat_template(tokenizer)  # type: ignore[no-any-return]
+    except templates.TooDear:
+        raise
     except Exception:  # as in `_text`; ours says it then
         return None
 
@@ -320,6 +324,7 @@ def _text(
     tokenizer: PreTrainedTokenizerBase,
     add_generation_prompt: bool = False,
 ) -> str:
+    templates.bound()
     try:
         return str(
             tokenizer.apply_chat_template(
@@ -330,7 +335,9 @@ def _text(
         raise _refused(fault) from None
 
 
-def _refused(fault: Exception) -> DataError:
+def _refused(fault: Exception) -> SftdivError:
+    if isinstance(fault, templates.TooDear):
+        return fault
     why = " ".join(str(fault).split())[:300] or type(fault).__name__
     return DataError(
         f"chat: the tokenizer's chat template refuses the dialogue: {why}; drop such rows, "
@@ -348,6 +355,7 @@ def _spans_by_tags(
     """
     from transformers.utils.chat_template_utils import render_jinja_template
 
+    templates.bound()
     options: dict[str, Any] = dict(tokenizer.special_tokens_map)
     render: Any = render_jinja_template  # annotated as returning a text, it returns two lists
     try:

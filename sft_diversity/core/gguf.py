@@ -65,7 +65,8 @@ def _save(file: Path, out: Path) -> None:
     # Left packed, the weights would need kernels, which are code from the Hub.
     whole: Any = GgufConfig(dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(
-        file.parent, dtype=dtype, quantization_config=whole, **where
+        file.parent, dtype=dtype, quantization_config=whole, trust_remote_code=False, **where
     )
     model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(file.parent, **where).save_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **where)
+    tokenizer.save_pretrained(out)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from sft_diversity.core import extras, machine, models
+from sft_diversity.core import extras, machine, models, templates
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import ADAPTER, Finder, ModelFolder
 from sft_diversity.endpoint.config import completions_url, is_url
@@ -85,6 +85,7 @@ def load_model(
     """Return (model in eval mode, tokenizer with a chat template)."""
     from sft_diversity.core.chat import ensure_template
 
+    templates.bound()  # lm-eval renders by itself
     tokenizer = models.tokenizer_of(model, trust_remote_code)
     loaded: Any = models.load_causal_lm(model, dtype, trust_remote_code)
     models.check_ids(model, loaded, tokenizer)
