@@ -188,12 +188,14 @@ def create(work: Path, job: Job) -> Job:
         If it cannot be written.
     """
     root = (work / FOLDER).absolute()
+    if not str(root).isprintable():  # it stands in batch scripts
+        raise UsageError(f"submit: {root} has a control character; name another --work")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with locks.alone(root, "submit"):  # two submitters never get the same number
             taken = [int(path.name[:4]) for path in root.glob("[0-9][0-9][0-9][0-9]-*")]
             place = root / f"{max(taken, default=0) + 1:04}-{job.command[0]}"
-            place.mkdir()
+            place.mkdir(mode=0o700)
         for folder in ("scripts", *(f"tasks/{step.name}" for step in job.steps)):
             (place / folder).mkdir(parents=True)
         body = _SHAPE.dump_python(job, mode="json", exclude_unset=True, exclude={"place"})
@@ -256,7 +258,10 @@ def changing(job: Job, verb: str) -> Iterator[None]:
     try:
         with locks.alone(job.lock, verb, wait=False) as got:
             if not got:
-                raise DataError(f"{verb}: another process is at {job.name}; try again later")
+                raise DataError(
+                    f"{verb}: {locks.holder(job.lock)} is at {job.name}, handing in or running its "
+                    "tasks; wait for its end, or interrupt it"
+                )
             yield
     except OSError as fault:
         raise DataError(
@@ -265,11 +270,16 @@ def changing(job: Job, verb: str) -> Iterator[None]:
         ) from None
 
 
+def private(path: str | Path, flags: int) -> int:
+    """Open a file that is its owner's alone, where it is made; an `opener` for `open`."""
+    return os.open(path, flags, 0o600)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8") as handle:
+        with open(scratch, "w", encoding="utf-8", opener=private) as handle:
             handle.write(dump_json(value))
             handle.flush()
             os.fsync(handle.fileno())

@@ -21,8 +21,8 @@ STEPS = (SUBMITTED - {"study"}) | {"collect", "parts", "prepare", "runs"}
 
 
 def _line(given: Any) -> Any:
-    if "\n" in str(given):
-        raise ValueError("must be one line")
+    if not str(given).replace("\t", " ").isprintable():
+        raise ValueError("must be one line, without control characters")
     return given
 
 
@@ -107,8 +107,8 @@ class Profile(Resources):
     )
     modules: tuple[Line, ...] = Field((), description="environment modules to load in a job")
     setup: tuple[Line, ...] = Field((), description="shell lines before a job's command")
-    environment: dict[Variable, str] = Field({}, description="environment variables of a job")
-    python: str | None = Field(None, description="interpreter in jobs; default: this one")
+    environment: dict[Variable, Line] = Field({}, description="environment variables of a job")
+    python: Line | None = Field(None, description="interpreter in jobs; default: this one")
     offline: bool = Field(
         False, description="jobs have no internet: models are fetched before, the Hub is not asked"
     )

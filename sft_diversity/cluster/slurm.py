@@ -14,9 +14,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sft_diversity.cluster import secrets
-from sft_diversity.cluster.jobs import Job, Seen, Step, Submission, Task
+from sft_diversity.cluster.jobs import Job, Seen, Step, Submission, Task, private
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core.errors import DataError, UsageError
 
@@ -91,12 +92,26 @@ def script(
         loader=PackageLoader("sft_diversity.cluster"), undefined=StrictUndefined, trim_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # shell, not HTML: `quote` is for that
     )  # fmt: skip
-    environment.filters["quote"] = lambda value: shlex.quote(str(value))
+    environment.filters["quote"] = _quoted
     asked = job.profile.of(step.name)
     return environment.get_template("array.sbatch").render(
         job=job, step=step, asked=asked, numbers=numbers, after=after,
         at_a_time=asked.concurrency and max(asked.concurrency // arrays, 1),
     )  # fmt: skip
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as one word of a shell or of an `#SBATCH` line, which a line break would end.
+
+    Raises
+    ------
+    UsageError
+        If it has a control character; profiles and the names of jobs have none.
+    """
+    text = str(value)
+    if not text.replace("\t", " ").isprintable():
+        raise UsageError(f"submit: {text!r:.200} has a control character; no batch script holds it")
+    return shlex.quote(text)
 
 
 def _submit(job: Job, step: Step, numbers: Sequence[int], after: Sequence[str], arrays: int) -> str:
@@ -106,7 +121,8 @@ def _submit(job: Job, step: Step, numbers: Sequence[int], after: Sequence[str], 
     knows the number by the script's path.
     """
     path = job.place / "scripts" / f"{len(job.submissions()):04}-{step.name}.sbatch"
-    path.write_text(script(job, step, numbers, after, arrays), "utf-8")
+    with open(path, "w", encoding="utf-8", opener=private) as handle:
+        handle.write(script(job, step, numbers, after, arrays))
     what = Submission(path, step.name, list(numbers))
     job.note_submission(what)
     number = sbatch(path)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_diversity.cluster import jobs, outputs, slurm
-from sft_diversity.cluster.jobs import Job, Step, Task
+from sft_diversity.cluster.jobs import Job, Step, Task, private
 from sft_diversity.core import children, locks, stopping
 from sft_diversity.core.errors import Interrupted, SftdivError
 
@@ -141,7 +141,7 @@ def _run(job: Job, task: Task) -> tuple[int, bool]:
     if here:  # what a batch script does before a task
         command = ["bash", "-c", "\n".join([*job.setup(step), 'exec "$@"']), "task", *command]
     with (
-        job.file(task, "log").open("ab") as log,
+        open(job.file(task, "log"), "ab", opener=private) as log,
         _deaf() if step.launch else contextlib.nullcontext(),
     ):
         process = subprocess.Popen(

@@ -85,7 +85,7 @@ def acquire(
         if not wait:
             return None
         if not said:
-            say(f"{stage}: waiting for {holder(path)}, which writes {out}")
+            say(f"{stage}: waiting for {holder(out)}, which writes {out}")
             said = True
         stopping.safe_point(stage)
         time.sleep(_LOOK_EVERY_S)
@@ -117,10 +117,10 @@ def held(out: Path) -> bool:
     return False
 
 
-def holder(path: Path) -> str:
-    """Say who holds the lock of the file `path`, as it wrote there itself."""
+def holder(out: Path) -> str:
+    """Say who holds the lock of an output, as it wrote into the lock's file itself."""
     try:
-        host, pid = path.read_text("utf-8").split()
+        host, pid = _file_of(out).read_text("utf-8").split()
     except (OSError, ValueError):
         return "another process"
     return f"process {pid}" + ("" if host == platform.node() else f" on {host}")

@@ -14,6 +14,7 @@ import polars as pl
 
 from sft_diversity.core.cells import BASE, BASELINES, KEYS
 from sft_diversity.core.errors import DataError, UsageError
+from sft_diversity.core.spreadsheet import unquoted
 from sft_diversity.fitting.config import FitConfig
 
 NEEDED = KEYS[1:]
@@ -103,7 +104,7 @@ def read_csv(path: Path) -> pl.DataFrame:
         raise DataError(f"fit: {path} is no readable CSV: {fault}") from None
     if not rows:
         raise DataError(f"fit: {path} is empty; it needs a header and one row a run")
-    head, *body = [[cell.strip() for cell in row] for row in rows]
+    head, *body = [[unquoted(cell.strip()) for cell in row] for row in rows]
     _check_shape(path, head, body)
     columns = {
         name: pl.Series([row[i] or None for row in body], dtype=pl.String)

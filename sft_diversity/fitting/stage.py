@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder, stopping
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import file_key
+from sft_diversity.core.spreadsheet import quoted
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import metrics_of
 from sft_diversity.fitting.reading import draws_of, read_csv, there
 from sft_diversity.fitting.table import fit_table
 
-VERSION = 3
+VERSION = 4
 STAGE = "fit"
 _RESULT = "fit.json"
 _SLOPES = (
@@ -46,7 +50,24 @@ def fit(results: Path, config: FitConfig) -> dict[str, Any]:
         If a table cannot be read as one of scores or metrics.
     """
     table, metrics = _files(results, config)
-    return fit_table(read_csv(table), config, None if metrics is None else read_csv(metrics))
+    measured = None if metrics is None else read_csv(metrics)
+    if measured is not None:
+        with _named(metrics):
+            metrics_of(measured)
+    with _named(table):
+        return fit_table(read_csv(table), config, measured)
+
+
+@contextlib.contextmanager
+def _named(path: Path | None) -> Iterator[None]:
+    """Name the file in what is said of a table."""
+    try:
+        yield
+    except (DataError, UsageError) as fault:
+        said = fault.args[0]
+        if str(path) in said:
+            raise
+        raise type(fault)(said.replace("fit: ", f"fit: {path}: ", 1)) from None
 
 
 def fitted(place: Path) -> dict[str, Any]:
@@ -59,10 +80,12 @@ def needs(config: FitConfig, ask: Ask) -> None:
     """Read one or two tables, and refuse faulty ones: of those no draft is begun."""
     table, metrics = _files(Path(ask.subject), config)
     ask.key("results", file_key(there(table)))
-    draws_of(read_csv(table), config.score)
+    with _named(table):
+        draws_of(read_csv(table), config.score)
     if metrics is not None:
         ask.key("metrics", file_key(there(metrics)))
-        metrics_of(read_csv(metrics))
+        with _named(metrics):
+            metrics_of(read_csv(metrics))
 
 
 def join(job: Job[FitConfig]) -> Result:
@@ -72,7 +95,7 @@ def join(job: Job[FitConfig]) -> Result:
     with job.writing("slopes.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_SLOPES)
-        writer.writerows([row[name] for name in _SLOPES] for row in found["slopes"])
+        writer.writerows([quoted(row[name]) for name in _SLOPES] for row in found["slopes"])
     with job.writing("verdict.txt") as path:
         path.write_text("\n".join([*found["verdict"], *found["notes"]]) + "\n", "utf-8")
     rows = found["rows"]

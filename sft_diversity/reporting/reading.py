@@ -23,6 +23,7 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.lineage import Found, found_among
 from sft_diversity.core.numbers import Ints
+from sft_diversity.core.spreadsheet import unquoted
 from sft_diversity.core.tokens import TokenPass
 
 Row = dict[str, Any]
@@ -208,7 +209,11 @@ def csv_rows(path: Path) -> list[Row]:
         why = str(fault).partition("\n")[0]
         raise DataError(f"report: {path.name} is no table: {why}; make it anew") from None
     finite = pl.when(pl.selectors.float().is_finite()).then(pl.selectors.float())
-    return frame.with_columns(finite).to_dicts()
+    rows = frame.with_columns(finite).to_dicts()
+    return [
+        {unquoted(k): unquoted(v) if isinstance(v, str) else v for k, v in row.items()}
+        for row in rows
+    ]
 
 
 def json_of(path: Path) -> Row:

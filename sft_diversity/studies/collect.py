@@ -10,6 +10,7 @@ from typing import Any
 
 from sft_diversity.core import folder
 from sft_diversity.core.cells import BASE, KEYS, Cell, Run
+from sft_diversity.core.spreadsheet import quoted
 from sft_diversity.studies import runs
 from sft_diversity.studies.config import STAGE
 
@@ -95,9 +96,9 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
         folder.writing(path, STAGE) as scratch,
         scratch.open("w", newline="", encoding="utf-8") as handle,
     ):
-        writer = csv.DictWriter(handle, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: row.get(name) for name in names} for row in rows)
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(map(quoted, names))
+        writer.writerows([quoted(row.get(name)) for name in names] for row in rows)
 
 
 def write_lines(path: Path, rows: Sequence[Row]) -> None:

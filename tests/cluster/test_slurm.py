@@ -85,6 +85,12 @@ def test_a_long_step_is_split_into_arrays_and_the_next_waits_for_all(tmp_path, m
         ({"sbatch": {"x=1 --wrap": "y"}}, "no option of sbatch"),
         ({"sbatch": {"comment": "a\nrm -rf"}}, "must be one line"),
         ({"partition": "p\n#SBATCH --uid=0"}, "must be one line"),
+        ({"account": "a\r#SBATCH --uid=0"}, "must be one line, without control characters"),
+        ({"sbatch": {"comment": "\x1b[31m"}}, "must be one line, without control characters"),
+        ({"environment": {"A": "1\n#SBATCH --uid=0"}}, "must be one line"),
+        ({"python": "python\n#SBATCH --uid=0"}, "must be one line"),
+        ({"setup": ["a\u2028b"]}, "must be one line"),
+        ({"steps": {"runs": {"qos": "a\nb"}}}, "must be one line"),
         ({"steps": {"prepair": {"cpus": 2}}}, "did you mean 'prepare'"),
         ({"environment": {"A B": "1"}}, "no name of a variable"),
     ],
@@ -92,3 +98,30 @@ def test_a_long_step_is_split_into_arrays_and_the_next_waits_for_all(tmp_path, m
 def test_a_profile_that_would_break_the_script_is_refused(options, reason):
     with pytest.raises(UsageError, match=reason):
         configs.build(Profile, options, "profile")
+
+
+def test_a_place_with_a_line_break_gets_into_no_script(tmp_path):
+    step = making.step("select", making.task("select", "select", "pool", "--size", "9"))
+    with pytest.raises(UsageError, match="has a control character"):
+        slurm.script(making.job(Path("/a\n#SBATCH --uid=0"), step), step, [0], [])
+    with pytest.raises(UsageError, match="has a control character; name another --work"):
+        making.create(tmp_path / "a\n#SBATCH --uid=0", step)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_job_writes_is_its_owners_alone(tmp_path, monkeypatch):
+    fake = tmp_path / "sbatch"
+    fake.write_text("#!/bin/sh\necho 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    step = making.step("runs", *RUNS)
+    before = os.umask(0)
+    try:
+        job = making.create(tmp_path / "work", step, executor="slurm", array_size=9)
+        slurm.start(job, job.tasks)
+    finally:
+        os.umask(before)
+    files = [path for path in job.place.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".sbatch"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert job.place.stat().st_mode & 0o777 == 0o700

@@ -7,6 +7,8 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import training_noise
 from sft_diversity.fitting.reading import draws_of, read_csv, score_kind
+from sft_diversity.reporting.reading import csv_rows
+from sft_diversity.studies.collect import write_csv
 
 HEAD = "strategy,size,diversity,seed,score\n"
 
@@ -146,3 +148,15 @@ def test_a_loss_that_is_fitted_says_whether_it_was_turned():
 def test_a_kind_that_is_given_stands():
     assert kind(score="acc") == "column acc, of a kind not given"
     assert kind(score="acc", score_kind="GSM8K, share right") == "GSM8K, share right"
+
+
+def test_what_a_study_writes_for_a_spreadsheet_is_read_as_it_was(tmp_path):
+    names = ["=cmd|' /C calc'!A0", "'+1+1", "@x", "-y", "plain"]
+    rows = [{"strategy": name, "size": 10, "-m": -0.5, "score": -1.5e-3} for name in names]
+    write_csv(tmp_path / "results.csv", rows)
+    lines = (tmp_path / "results.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "strategy,size,'-m,score"
+    assert all(line[0] in "'\"p" for line in lines[1:])
+    assert all(line.endswith(",10,-0.5,-0.0015") for line in lines[1:])
+    assert read_csv(tmp_path / "results.csv")["strategy"].to_list() == names
+    assert csv_rows(tmp_path / "results.csv") == rows
