@@ -131,6 +131,33 @@ def test_a_size_above_the_samples_that_may_be_picked_is_refused_with_the_reason(
     assert not (here / "work").exists()
 
 
+def test_a_damaged_subset_is_no_raw_data_to_anyone(here, tmp_path):
+    """Also not to those who read any folder of Parquet files."""
+    subset = select(here, strategy="random", size=9)["out"]
+    (Path(subset) / "manifest.json").write_text("{", "utf-8")
+    out = {"out": tmp_path / "never"}
+    for call in (
+        lambda: training.finetune(subset, **out),
+        lambda: measuring.report(subset, **out),
+        lambda: data.rewrite(subset, endpoint="http://127.0.0.1:9/v1", model="m", **out),
+        lambda: data.export(subset, to=str(tmp_path / "never")),
+        lambda: data.ingest(subset, **out),
+        lambda: data.clean(subset, work=tmp_path / "work", **out),
+        lambda: data.verify(subset),
+        lambda: selecting.explain(subset, "x"),
+        lambda: select(here, exclude=subset),
+    ):
+        with pytest.raises(SftdivError, match=r"manifest\.json is damaged") as told:
+            call()
+        assert "\n" not in str(told.value)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_profile_that_is_not_there_is_called_a_profile(here):
+    with pytest.raises(UsageError, match=r"^profile nope: No such file"):
+        batch.submit(["verify", "corpus"], profile="nope", work=here / "work")
+
+
 def _samples(corpus: Path):
     from sft_diversity.core import corpus as corpora
 

@@ -165,7 +165,12 @@ def _report(
     near = report.twins(info, verdicts, alike)
     removed = pa.concat_tables([near, report.contaminated(info, found, sought)]).sort_by("id")
     if len(removed) == len(info):
-        raise DataError("clean: no sample would be left; raise `jaccard` or `cosine`, or `ngram`")
+        counted = Counter(removed["reason"].to_pylist())
+        why = ", ".join(f"{number:,} {reason}" for reason, number in counted.items())
+        raise DataError(
+            f"clean: no sample would be left of {len(info):,} ({why}); raise `jaccard`, `cosine` "
+            "or `ngram`, or look at what `against` names"
+        )
     draft.write_table("removed.parquet", removed)
     with draft.writing("removed.jsonl") as path, path.open("wb") as handle:
         handle.writelines(report.readable(removed, _texts(corpus, removed), sought))

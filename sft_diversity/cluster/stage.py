@@ -63,7 +63,9 @@ def submit(
     Interrupted
         If a signal came while tasks ran here.
     """
-    asked = configs.load(Path(profile) if profile else None, Profile, {"executor": executor})
+    asked = configs.load(
+        Path(profile) if profile else None, Profile, {"executor": executor}, "profile"
+    )
     chosen = asked.executor
     if chosen == "auto":
         chosen = "slurm" if shutil.which("sbatch") else "local"

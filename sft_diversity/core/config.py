@@ -95,8 +95,8 @@ def _mapping_once(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any,
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_once)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping that a YAML file holds.
+def read_yaml(path: Path, what: str = "config") -> dict[str, Any]:
+    """Return the mapping that a YAML file holds; `what` it is, errors say.
 
     Raises
     ------
@@ -106,23 +106,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"config {path}: no regular file; name a YAML file")
+            raise UsageError(f"{what} {path}: no regular file; name a YAML file")
         if found.st_size > _MAX_CONFIG_BYTES:
             raise UsageError(
-                f"config {path}: over {_MAX_CONFIG_BYTES >> 20} MB; is it a data file?"
+                f"{what} {path}: over {_MAX_CONFIG_BYTES >> 20} MB; is it a data file?"
             )
         text = path.read_text("utf-8")
     except OSError as fault:
-        raise UsageError(f"config {path}: {fault.strerror or fault}") from None
+        raise UsageError(f"{what} {path}: {fault.strerror or fault}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"config {path}: not UTF-8 text") from None
+        raise UsageError(f"{what} {path}: not UTF-8 text") from None
     except ValueError as fault:  # of the path
-        raise UsageError(f"config {path}: {fault}") from None
-    loaded = _parsed(text, f"config {path}")
+        raise UsageError(f"{what} {path}: {fault}") from None
+    loaded = _parsed(text, f"{what} {path}")
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise UsageError(f"config {path}: must be a mapping of option names to values")
+        raise UsageError(f"{what} {path}: must be a mapping of option names to values")
     return loaded
 
 
@@ -222,11 +222,16 @@ def build(
         raise UsageError(f"{where}: {faults_of(fault, model, merged)}") from None
 
 
-def load(path: Path | None, model: type[C], overrides: Mapping[str, Any] | None = None) -> C:
+def load(
+    path: Path | None,
+    model: type[C],
+    overrides: Mapping[str, Any] | None = None,
+    what: str = "config",
+) -> C:
     """Return `model` from a YAML file (or from defaults), options overriding the file."""
     if path is None:
         return build(model, {}, "options", overrides)
-    return build(model, read_yaml(path), f"config {path}", overrides)
+    return build(model, read_yaml(path, what), f"{what} {path}", overrides)
 
 
 def part_of(model: type[C], asked: Config, **further: Any) -> C:

@@ -211,6 +211,7 @@ def _check_place(out: Path, stage: str, sources: Iterable[str | Path]) -> None:
     way_out = "name another folder or remove it"
     if out.is_symlink() and not out.exists():
         raise UsageError(f"{stage}: {out} is a link to nothing; {way_out}")
+    folder.refuse_damaged(out)
     if out.exists() and folder.stage_of(out) != stage and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{stage}: {out} exists and is no output of `{stage}`; {way_out}")
     real = out.resolve()

@@ -25,6 +25,7 @@ from sft_diversity.core.errors import DataError, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key, file_sha256
 
 MANIFEST = "manifest.json"
+_AGAIN = "remove the folder and make it again (in a work folder the next run does)"
 #: What the draft of an output is drafted for.
 WORK = "work.json"
 #: The end of the names of files that are being written.
@@ -138,11 +139,12 @@ def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
     """
     manifest = manifest_or_none(folder)
     if manifest is None:
+        refuse_damaged(folder)
         raise UsageError(f"{folder}: no finished output (no readable {MANIFEST}); make it first")
     if not _is_as_written(manifest):
         raise DataError(
             f"{folder}: {MANIFEST} was changed after it was written, so that nothing says what the "
-            "folder holds; put it back as it was, or remove the folder and make it again"
+            f"folder holds; put it back as it was, or {_AGAIN}"
         )
     if stage is not None and manifest.get("stage") != stage:
         raise UsageError(f"{folder}: is an output of `{manifest.get('stage')}`, not of `{stage}`")
@@ -196,7 +198,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             what = "is missing" if size is None else f"has {size:,} bytes, not {listed['bytes']:,}"
             raise DataError(
                 f"{folder}: {listed['path']} {what}, so the folder is not what its {MANIFEST} "
-                "says; remove it and make it again"
+                f"says; {_AGAIN}"
             )
     _sound.add(seen)
 
@@ -230,6 +232,15 @@ def stage_of(folder: Path) -> str | None:
 def is_damaged(folder: Path) -> bool:
     """Whether a folder has a manifest that cannot be read: what it holds is then not known."""
     return (folder / MANIFEST).exists() and manifest_or_none(folder) is None
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raise DataError for a folder with a manifest that cannot be read: it is no raw data."""
+    if is_damaged(folder):
+        raise DataError(
+            f"{folder}: {MANIFEST} is damaged, so what the folder holds is not known; put it back "
+            f"as it was, or {_AGAIN}"
+        )
 
 
 def verify(folder: Path) -> dict[str, Any]:

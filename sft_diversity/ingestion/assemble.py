@@ -66,8 +66,9 @@ def judge(
                 twin=pl.coalesce("twin", "twin_new"),
             ).drop("twin_new")
     if not rows["reason"].is_null().any():
+        why = f"all {len(rows):,} rows lack an instruction or a response"
         raise DataError(
-            f"ingest: no sample is left: {len(rows):,} rows were read that are not bad, all empty; "
+            f"ingest: no sample is left: {why if len(rows) else 'the sources hold no good row'}; "
             "name other sources"
         )
     rows = _taken(rows, config)

@@ -128,6 +128,7 @@ def checked(sources: Sequence[Path]) -> list[Path]:
     if not 1 <= len(sources) <= 2:
         raise UsageError(f"report: {len(sources)} folders; name a study, a subset, or two subsets")
     for source in sources:
+        folder.refuse_damaged(source)
         subset = folder.stage_of(source) == "select" or corpora.is_corpus(source)
         if not subset and not (len(sources) == 1 and is_study(source)):
             wanted = "a subset" if len(sources) == 2 else "a study, a subset or a corpus"

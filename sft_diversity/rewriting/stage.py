@@ -86,7 +86,8 @@ class _Source:
 
 
 def check(source: Path, out: Path) -> None:
-    """Refuse a place that cannot be written to."""
+    """Refuse a place that cannot be written to, and a source that is damaged."""
+    folder.refuse_damaged(source)
     drafts.check_out(out, STAGE, [source])
 
 

@@ -144,6 +144,7 @@ def root_of(subset: Path) -> Path:
     """Return the folder that the sample files lie in; raise as `find_samples` does."""
     if not subset.is_dir():
         raise UsageError(f"finetune: {subset} is not a folder; name the output of `sftdiv select`")
+    folder.refuse_damaged(subset)
     root = next((path for path in _places(subset) if any(path.glob("*.parquet"))), None)
     if root is None:
         raise UsageError(

@@ -36,6 +36,14 @@ def test_a_folder_without_one_of_its_files_is_neither_read_nor_reused(made, harm
         open_draft(made, WORK)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\0"])
+def test_a_damaged_manifest_is_named_and_taken_for_nothing_else(made, text):
+    (made / "manifest.json").write_text(text)
+    for read in (folder.read_manifest, folder.verify, lambda place: open_draft(place, WORK)):
+        with pytest.raises(DataError, match=r"x: manifest\.json is damaged, .* make it again"):
+            read(made)
+
+
 @pytest.mark.parametrize(
     ("name", "array", "what"),
     [

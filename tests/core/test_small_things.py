@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from collections import Counter
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sft_diversity import cli
 from sft_diversity.core import (
     hashing,
     incidence,
@@ -96,3 +98,15 @@ def test_rows_are_counted_by_one_column_or_by_several(rows):
     assert parquet.counts(table, "name") == Counter(names)
     assert list(parquet.counts(table, "name")) == list(dict.fromkeys(names))
     assert parquet.counts(table, "name", "n") == Counter(rows)
+
+
+STEERING = "a\x1b[31m\x07\x9b1m\u202eb\r"
+SHOWN = r"a\x1b[31m\x07\x9b1m\u202eb\r"
+
+
+def test_no_text_of_data_steers_a_terminal():
+    assert str(DataError(f"{STEERING}\n{STEERING}")) == rf"{SHOWN}\n{SHOWN}"
+    assert cli._shown(f"{STEERING}\nplain") == f"{SHOWN}\nplain"
+    said = cli._json({"text": STEERING})
+    assert said.isprintable()
+    assert json.loads(said) == {"text": STEERING}

@@ -84,3 +84,23 @@ def test_a_faulty_table_leaves_no_folder(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"results.csv", "good.csv"}
     with pytest.raises(UsageError, match="no file"):
         fit(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a,b\n1,2\n", "the table lacks the column strategy, size"),
+        ("strategy,size,diversity,seed,score\nm,1,x,0,1\n", "row 1: diversity is 'x'"),
+        ("strategy,size,diversity,seed,score\n", "the table has a header but no rows"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_with_its_name(tmp_path, results, text, reason):
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(text, "utf-8")
+    with pytest.raises(DataError, match=rf"^fit: .*/wrong\.csv: {reason}"):
+        fit(wrong)
+    with pytest.raises(DataError, match=rf"^fit: .*/wrong\.csv: {reason}"):
+        fit(wrong, out=tmp_path / "out")
+    if "lacks" in reason:
+        with pytest.raises(DataError, match=r"^fit: .*/wrong\.csv: the table of metrics lacks"):
+            fit(results, metrics=wrong)

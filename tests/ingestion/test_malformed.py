@@ -251,7 +251,7 @@ def test_an_empty_file_has_no_rows(tmp_path, name, content):
 
 def test_nothing_but_empty_files_is_an_error(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"")
-    with pytest.raises(DataError, match="no sample is left"):
+    with pytest.raises(DataError, match="no sample is left: the sources hold no good"):
         run(tmp_path / "a.jsonl", tmp_path / "out")
 
 
