@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
+import io
 import json
 import os
 import pickle
@@ -661,9 +663,9 @@ def _results(world: World, text: str, place: Place) -> None:
     if ended.code:
         return
     table = (place.home / "out/slopes.csv").read_text("utf-8")
-    for line in table.splitlines()[1:]:
-        for cell in line.split(","):
-            plain = cell.strip('"').strip()
+    for line in csv.reader(io.StringIO(table, newline="")):
+        for cell in line:
+            plain = cell.strip()
             formula = plain[:1] in ("=", "+", "-", "@") and not _is_number(plain)
             require(not formula, f"a formula is in slopes.csv: {cell!r}", ended)
 
