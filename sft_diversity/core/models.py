@@ -129,7 +129,7 @@ class ModelFolder:
         try:
             try:
                 found: Any = AutoConfig.from_pretrained(self.path, trust_remote_code=False)
-            except Exception:  # of a kind that only the model's own code knows
+            except (ValueError, KeyError):  # of a kind that only the model's own code knows
                 found = PreTrainedConfig.from_pretrained(self.path)
             return found.get_text_config()
         except Exception as fault:  # of a broken one, whatever Python makes of its values

@@ -138,7 +138,7 @@ def test_damage_of_what_is_read_is_named(root):
         with pytest.raises(DataError, match=r"1.txt has 5 bytes, not 2.*make it again"):
             store(root).get(stage, {}, CORPUS)
     (made.path / "manifest.json").write_text("{")
-    with pytest.raises(UsageError, match="is no output of `count`; name another folder or remove"):
+    with pytest.raises(DataError, match=r"manifest.json is damaged, .*remove the folder and make"):
         store(root).get("total", {}, CORPUS)
 
 
