@@ -65,6 +65,9 @@ def main() -> int:
         world.close()
         if not asked.keep:
             shutil.rmtree(root, ignore_errors=True)
+    if not any(count.cases or count.skipped for count in counts.values()):
+        print(f"no case was run; families are {', '.join(FAMILIES)}", file=sys.stderr)
+        return 2
     _show(counts, asked, time.monotonic() - started)
     return 1 if any(count.failed for count in counts.values()) else 0
 
