@@ -111,8 +111,9 @@ def _files(results: Path, config: FitConfig) -> tuple[Path, Path | None]:
     """Return the two files; a folder stands for those it holds."""
     if not results.is_dir():
         return results, config.metrics
-    beside = results / "metrics.csv"
-    return results / "results.csv", config.metrics or (beside if beside.is_file() else None)
+    beside = results / "metrics.csv"  # without a column where a study measured nothing
+    measured = beside.is_file() and beside.stat().st_size > 1
+    return results / "results.csv", config.metrics or (beside if measured else None)
 
 
 def _cost(config: FitConfig, ask: Ask) -> dict[str, Any]:

@@ -104,3 +104,9 @@ def test_what_is_wrong_with_a_table_is_said_with_its_name(tmp_path, results, tex
     if "lacks" in reason:
         with pytest.raises(DataError, match=r"^fit: .*/wrong\.csv: the table of metrics lacks"):
             fit(results, metrics=wrong)
+
+
+def test_a_study_that_measured_nothing_is_fitted_all_the_same(results):
+    (results.parent / "metrics.csv").write_text("\n")
+    found = fit(results.parent, draws=200)
+    assert found["metrics"] == fit(results, draws=200)["metrics"]
