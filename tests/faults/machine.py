@@ -28,6 +28,7 @@ from tests.faults.case import (
     same,
     sound,
 )  # fmt: skip
+from tests.faults.processes import Ended
 from tests.faults.world import World, made
 
 #: Commands that meet each fault, and how often.
@@ -178,9 +179,17 @@ def _memory(world: World, name: str, place: Place) -> None:
     ended = place.run(*world.argv(name), before=before, limit_s=LIMIT_S)
     if ended.late:
         raise Skipped("Python waits for ever for a thread that had no memory to begin with")
-    if ended.code != -signal.SIGABRT or "alloc" not in ended.err:  # Rust, C++ and LLVM abort
+    if not _ended_natively(ended):
         decent(ended, CODES)
     _again(world, name, place)
+
+
+def _ended_natively(ended: Ended) -> bool:
+    """Whether native code ended the process for want of memory: nobody can catch that."""
+    if ended.code == -signal.SIGABRT:  # Rust, C++, LLVM
+        return "alloc" in ended.err
+    last = (ended.err.strip().splitlines() or [""])[-1]
+    return last.startswith(("libgomp: Thread creation failed", "cannot allocate memory for thread"))
 
 
 def _signal(world: World, name: str, place: Place) -> None:
