@@ -14,8 +14,8 @@ from tests.faults.world import COMMANDS, THEN, World, made
 
 #: Pairs at one output, of each command.
 PAIRS = 2
-#: Pairs of commands that need the same of one work folder; the second's output is another. `measure`
-#: of a subset is not beside what embeds its corpus: it reads these vectors where they are there.
+#: Pairs of commands that need the same of one work folder; the second's output is another.
+#: `measure` of a subset is not beside what embeds its corpus: it reads these vectors if there.
 SHARING = (
     ("select", "select"), ("select", "tokens"), ("select", "grid"), ("grid", "words"),
     ("embed", "measure"), ("embed", "macro"), ("macro", "macro"), ("measure", "measure"),
