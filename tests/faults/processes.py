@@ -131,6 +131,7 @@ def start(
     sys.stderr.flush()
     pid = os.fork()
     if not pid:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command listens
         code = TRACEBACK
         try:
             os.setsid()
