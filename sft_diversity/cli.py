@@ -181,8 +181,7 @@ def main() -> None:
     except BrokenPipeError:  # of stdout: whoever read it has seen enough
         _leave(1)
     except MemoryError as fault:
-        why = f" ({fault})" if str(fault) else ""
-        _fail(f"memory ran out{why}; free some, or ask for less at a time", 1)
+        _out_of_memory(fault)
     except ModuleNotFoundError as fault:
         lacking = extras.missing_package(fault)
         if lacking is None:
@@ -226,6 +225,18 @@ def _none_empty(words: list[str]) -> None:
             at = word or before
             what = f"the value of {at.rstrip('=')}" if at.startswith("--") else "an argument"
             raise UsageError(f"{what} is empty; give one, or leave it out")
+
+
+def _out_of_memory(fault: MemoryError) -> NoReturn:
+    try:
+        why = f" ({fault})" if str(fault) else ""
+        _fail(f"memory ran out{why}; free some, or ask for less at a time", 1)
+    except MemoryError:  # there is none for the words either
+        os.write(2, _NO_MEMORY)
+        os._exit(1)
+
+
+_NO_MEMORY = b"error: memory ran out; free some, or ask for less at a time\n"
 
 
 def _fail(why: str, code: int) -> NoReturn:

@@ -189,7 +189,9 @@ def _ended_natively(ended: Ended) -> bool:
     if ended.code == -signal.SIGABRT:  # Rust, C++, LLVM
         return "alloc" in ended.err
     last = (ended.err.strip().splitlines() or [""])[-1]
-    return last.startswith(("libgomp: Thread creation failed", "cannot allocate memory for thread"))
+    return last.startswith(
+        ("libgomp: Thread creation failed", "cannot allocate memory for thread", "OpenBLAS error:")
+    )
 
 
 def _signal(world: World, name: str, place: Place) -> None:
