@@ -11,13 +11,9 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import itertools
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core import templates
@@ -32,7 +28,6 @@ Span = tuple[int, int]  # characters of the rendered text, end excluded
 # transformers writes them around a control token that is to be text
 _MARK, _MARK_END = "\U000f0000", "\U000f0001"
 _ANSWER = "\U000f0002"  # stands for an answer, to see what a template writes around any
-_LARGE = 3  # exit code of a template that wants too much
 IGNORED = -100  # the label of a position without loss, as torch's cross-entropy has it
 
 # Turns are `<|role|>\n...\n`; the token that ends an assistant turn is the tokenizer's own eos, so
@@ -64,51 +59,10 @@ def ensure_template(tokenizer: PreTrainedTokenizerBase) -> bool:
             "set `eos_token` in its tokenizer_config.json"
         )
     if tokenizer.chat_template is not None:
-        _try_out(str(tokenizer.chat_template))
+        templates.try_out(str(tokenizer.chat_template))
         return False
     tokenizer.chat_template = TEMPLATE
     return True
-
-
-#: Limits for a template and three short turns: seconds of processor, bytes, characters.
-_TEMPLATE_S, _TEMPLATE_MEMORY, _TEMPLATE_LENGTH = 2, 1 << 30, 16 << 20
-_TRIAL = f"""
-import json, resource, sys
-resource.setrlimit(resource.RLIMIT_CPU, ({_TEMPLATE_S}, {_TEMPLATE_S}))
-resource.setrlimit(resource.RLIMIT_AS, ({_TEMPLATE_MEMORY}, {_TEMPLATE_MEMORY}))
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-template, turns = json.load(sys.stdin)
-written = 0
-try:
-    made = ImmutableSandboxedEnvironment().from_string(template)
-    for piece in made.generate(messages=turns, bos_token="", eos_token="", pad_token=""):
-        written += len(piece)
-        if written > {_TEMPLATE_LENGTH}:
-            sys.exit({_LARGE})
-except MemoryError:
-    sys.exit({_LARGE})
-except Exception:
-    pass  # the library has more to offer than this; it says itself what is wrong
-"""
-
-
-@cache
-def _try_out(template: str) -> None:
-    """Render a short dialogue in a process of few means, so that an endless template ends there."""
-    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
-    given = json.dumps([_TAGS.sub("", template), turns])
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _TRIAL], input=given.encode(), capture_output=True, check=False
-    )
-    if done.returncode == _LARGE or done.returncode < 0:
-        raise DataError(
-            "chat: the tokenizer's chat template takes more than "
-            f"{_TEMPLATE_S} s or {_TEMPLATE_MEMORY >> 30} GB for three short turns; mend it"
-        )
-
-
-_TAGS = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
 
 
 def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -7,13 +7,16 @@ they take and how much they make it does not bound. Nothing here changes what is
 from __future__ import annotations
 
 import functools
+import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sft_diversity.core.errors import SftdivError
+from sft_diversity.core.errors import DataError, SftdivError
 
 #: Seconds that one dialogue may take, and characters that it, and any value on the way, may have.
 LIMIT_S, LIMIT_CHARACTERS = 10.0, 1 << 26
@@ -165,3 +168,53 @@ def _filter(plain: Callable[..., Any]) -> Callable[..., Any]:
         return _check(plain(*given, **named))
 
     return filtered
+
+
+_LARGE = 3  # exit code of a template that wants too much
+#: Limits for a template and three short turns: seconds of processor, bytes, characters.
+_TEMPLATE_S, _TEMPLATE_MEMORY, _TEMPLATE_LENGTH = 2, 1 << 30, 16 << 20
+_TRIAL = f"""
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_CPU, ({_TEMPLATE_S}, {_TEMPLATE_S}))
+resource.setrlimit(resource.RLIMIT_AS, ({_TEMPLATE_MEMORY}, {_TEMPLATE_MEMORY}))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+template, turns = json.load(sys.stdin)
+written = 0
+try:
+    made = ImmutableSandboxedEnvironment().from_string(template)
+    for piece in made.generate(messages=turns, bos_token="", eos_token="", pad_token=""):
+        written += len(piece)
+        if written > {_TEMPLATE_LENGTH}:
+            sys.exit({_LARGE})
+except MemoryError:
+    sys.exit({_LARGE})
+except Exception:
+    pass  # the library has more to offer than this; it says itself what is wrong
+"""
+
+
+@functools.cache
+def try_out(template: str) -> None:
+    """Render a short dialogue in a process of few means, so that an endless template ends there.
+
+    `bound` sees no loop that does nothing; this does. Costs a process, once for each template.
+
+    Raises
+    ------
+    DataError
+        If the template takes more than these means.
+    """
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
+    given = json.dumps([_TAGS.sub("", template), turns])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _TRIAL], input=given.encode(), capture_output=True, check=False
+    )
+    if done.returncode == _LARGE or done.returncode < 0:
+        raise DataError(
+            "chat: the tokenizer's chat template takes more than "
+            f"{_TEMPLATE_S} s or {_TEMPLATE_MEMORY >> 30} GB for three short turns; mend it"
+        )
+
+
+_TAGS = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
