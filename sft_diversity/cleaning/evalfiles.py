@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import orjson
-import zstandard
 
 from sft_diversity.cleaning.config import EvalFile
 from sft_diversity.core.errors import DataError, UsageError
@@ -131,6 +130,8 @@ def _parquet(path: Path) -> list[Any]:
 
 
 def _json(path: Path) -> list[Any]:
+    import zstandard
+
     try:
         raw = _unpacked(path)
         if raw.lstrip()[:1] == b"[":
@@ -141,6 +142,8 @@ def _json(path: Path) -> list[Any]:
 
 
 def _unpacked(path: Path) -> bytes:
+    import zstandard
+
     with path.open("rb") as handle:
         stream: Any = handle
         if path.suffix == ".gz":

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.numbers import Floats
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.lines import fisher, pearson, r_p_value
 from sft_diversity.fitting.reading import NEEDED, Draw, Group, keys, need, numeric
+
+if TYPE_CHECKING:
+    import polars as pl
 
 POOLED = "pooled"
 _KEYS = {"regime", "train_seed", "draw", *NEEDED}

@@ -8,14 +8,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core.cells import BASE, BASELINES, KEYS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.spreadsheet import unquoted
 from sft_diversity.fitting.config import FitConfig
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NEEDED = KEYS[1:]
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
@@ -93,6 +94,8 @@ def read_csv(path: Path) -> pl.DataFrame:
     DataError
         If it is empty, is not UTF-8 text, or its rows do not fit its header.
     """
+    import polars as pl
+
     if there(path).stat().st_size > _MAX_BYTES:
         raise DataError(f"fit: {path} has over {_MAX_BYTES >> 20} MB; is it a table of scores?")
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core.cells import BASE, RANDOM
 from sft_diversity.fitting.baselines import comparisons
@@ -17,6 +15,9 @@ from sft_diversity.fitting.levels import Levels, group_levels, training_noise
 from sft_diversity.fitting.reading import Account, Draw, draws_of, score_kind
 from sft_diversity.fitting.slopes import PUBLISHED_UNIT, fit_slope
 from sft_diversity.fitting.verdict import verdict_sentences
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _SHOWN = 6
 _FEW = 3  # draws below which the spread of a cell is hardly known

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,13 +20,8 @@ from sft_diversity.ingestion.columns import halves, hex_ids
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.ingestion.runs import whole_messages
 
-_NO_ROWS = {
-    **dict.fromkeys(("id_high", "id_low", "key_high", "key_low"), pl.UInt64),
-    "file": pl.Int32,
-    "source": pl.Int32,
-    "row": pl.Int64,
-    "empty": pl.Boolean,
-}
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,8 @@ def judge(
     messages but another cut between instruction and input count as duplicates too: they train the
     same.
     """
+    import polars as pl
+
     rows = _frame(runs, np.asarray(source_of_file, np.int32))
     rows = rows.with_columns(reason=pl.when("empty").then(pl.lit("empty")))
     if config.dedup == "exact":
@@ -76,6 +73,8 @@ def judge(
 
 
 def _frame(runs: Sequence[pa.Table], source_of_file: npt.NDArray[np.int32]) -> pl.DataFrame:
+    import polars as pl
+
     frames = []
     for run in runs:
         id_high, id_low = halves(run["id"])
@@ -95,12 +94,22 @@ def _frame(runs: Sequence[pa.Table], source_of_file: npt.NDArray[np.int32]) -> p
                 }
             )
         )
-    whole = pl.concat(frames) if frames else pl.DataFrame(schema=_NO_ROWS)
+    if not frames:
+        schema: dict[str, type[pl.DataType]] = {
+            **dict.fromkeys(("id_high", "id_low", "key_high", "key_low"), pl.UInt64),
+            **dict.fromkeys(("file", "source"), pl.Int32),
+            "row": pl.Int64,
+            "empty": pl.Boolean,
+        }
+        frames.append(pl.DataFrame(schema=schema))
+    whole = pl.concat(frames)
     return whole.with_row_index("place").with_columns(twin=pl.lit(None, pl.UInt32))
 
 
 def _taken(rows: pl.DataFrame, config: IngestConfig) -> pl.DataFrame:
     """Draw the samples that `take`, `fill` and `size` ask for."""
+    import polars as pl
+
     kept = rows.filter(pl.col("reason").is_null())
     per_source = [len(kept.filter(pl.col("source") == i)) for i in range(len(config.sources))]
     wanted = list(per_source)
@@ -159,6 +168,8 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _counts(rows: pl.DataFrame, source: int) -> dict[str, int]:
+    import polars as pl
+
     mine = rows.filter(pl.col("source") == source)["reason"]
     return {
         "kept": int(mine.is_null().sum()),
@@ -263,6 +274,8 @@ def dropped(
     runs: Sequence[pa.Table], verdicts: Verdicts, labels: Sequence[str], sources: Sequence[str]
 ) -> pa.Table:
     """Return a table of the rows that do not stay: where they were, why, whose twin."""
+    import polars as pl
+
     ids = hex_ids(pa.chunked_array([chunk for run in runs for chunk in run["id"].chunks]))
     gone = verdicts.rows.filter(pl.col("reason").is_not_null()).sort("file", "row")
     file = gone["file"].to_numpy()

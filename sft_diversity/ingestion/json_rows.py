@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import jiter
 import orjson
 
 from sft_diversity.ingestion.json_list import list_elements
@@ -68,6 +67,8 @@ def parse_flat(raw: bytes) -> dict[str, Any] | BadRow | None:
 
 def _parse(raw: bytes) -> Any:
     """Parse JSON that nests at most 200 deep and gives no key twice."""
+    import jiter
+
     return jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
 
 

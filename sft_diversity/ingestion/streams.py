@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import zstandard
-
 from sft_diversity.core.errors import DataError
 from sft_diversity.ingestion.rows import RAW_LIMIT, Limits
 
@@ -128,6 +126,8 @@ def _gunzipped(path: Path) -> Iterator[bytes]:
 
 
 def _unzstd(path: Path) -> Iterator[bytes]:
+    import zstandard
+
     with path.open("rb") as handle:
         reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
         frame = reader.decompressobj()

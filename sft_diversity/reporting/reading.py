@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
@@ -199,6 +198,8 @@ def csv_rows(path: Path) -> list[Row]:
     DataError
         If it is not a CSV of UTF-8 text.
     """
+    import polars as pl
+
     if not path.is_file():
         return []
     try:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from sft_diversity.core import folder
 from sft_diversity.core.cells import BASE, BASELINES, KEYS, Cell, Run
 from sft_diversity.core.errors import DataError
@@ -69,6 +67,8 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 def cell_figures(rows: Sequence[Row]) -> list[Row]:
     """Return one row a cell over its seeds: runs, mean score and spread, means of the budget."""
+    import polars as pl
+
     if not rows:
         return []
     frame, score = pl.DataFrame(rows, infer_schema_length=None), pl.col("score")
@@ -81,6 +81,8 @@ def cell_figures(rows: Sequence[Row]) -> list[Row]:
 
 def metric_values(rows: Sequence[Row], regime: str | None) -> dict[str, Any] | None:
     """Return the mean of every metric by strategy, size and diversity, of one regime."""
+    import polars as pl
+
     own = [row for row in rows if row.get("regime") in (regime, None)]
     frame = pl.DataFrame(own, infer_schema_length=None)
     names = [c.name for c in frame if c.name not in KEYS and c.dtype.is_numeric() and c.count()]

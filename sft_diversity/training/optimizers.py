@@ -47,8 +47,10 @@ def check_optimizer(name: Name) -> None:
     DataError
         If an 8-bit optimizer finds no CUDA GPU.
     UsageError
-        If it finds no bitsandbytes.
+        If its package is not installed.
     """
+    if name in ("lion", "sgd"):
+        extras.require("pytorch_optimizer", f"finetune: {name}", "use adamw")
     if not name.endswith(_8BIT):
         return
     if not machine.gpus():

@@ -176,7 +176,7 @@ def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:
 
 def check_options(config: FinetuneConfig) -> None:
     """Refuse options whose model, packages or GPU are not there; nothing is fetched."""
-    for module in ("torch", "transformers", "trl", "peft", "pytorch_optimizer"):
+    for module in ("torch", "transformers", "trl", "peft"):
         extras.require(module, "finetune: training")
     blocks.check(config)
     reporters.check_reporters(config.report_to)
