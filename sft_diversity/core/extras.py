@@ -23,6 +23,7 @@ EXTRAS = {
     "openvino": ("openvino", "openvino"),
     "bitsandbytes": ("bitsandbytes", "8bit"),
     "gguf": ("gguf", "gguf"),
+    "gigatoken": ("gigatoken", "fast"),
     "tensorboard": ("tensorboard", "reporters"),
     "trackio": ("trackio", "reporters"),
     "wandb": ("wandb", "reporters"),

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ import numpy.typing as npt
 from sft_diversity.core import extras, models
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
+from sft_diversity.core.kernels import compiled
+from sft_diversity.levels.quick_tokens import Ids, quick_tokens
 
+Counts = npt.NDArray[np.int32]
 _FILE = "tokenizer.json"
 _WAY_OUT = f"name a model folder, a {_FILE} file or a Hub id"
 #: Texts and characters that one call of the tokenizer gets: bounds the memory of its answer.
@@ -42,10 +47,10 @@ class TokenCounts:
         Ids ascending within a text, and how often it holds each.
     """
 
-    lengths: npt.NDArray[np.int32]
-    sizes: npt.NDArray[np.int32]
-    ids: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.int32]
+    lengths: Counts
+    sizes: Counts
+    ids: Counts
+    counts: Counts
 
 
 class Tokenizer:
@@ -71,6 +76,16 @@ class Tokenizer:
         self._special = re.compile(f"({'|'.join(map(re.escape, special)) or '(?!)'})")
         backend.no_truncation()  # saved with some tokenizers, and wrong for counting
         backend.no_padding()
+        self._quick = quick_tokens(backend)
+
+    @property
+    def library(self) -> str:
+        """What cuts texts: gigatoken where it gives the same ids, else tokenizers; with version."""
+        return self._quick.name if self._quick else f"tokenizers {version('tokenizers')}"
+
+    def distrust(self) -> None:
+        """Cut texts with Hugging Face's tokenizer from now on."""
+        self._quick = None
 
     @property
     def vocabulary(self) -> int:
@@ -81,13 +96,30 @@ class Tokenizer:
         """Return the token's string in the vocabulary (for byte-level BPE, its byte alphabet)."""
         return str(self._backend.id_to_token(token_id))
 
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
-        """Return the token ids of each text."""
-        answers = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [
-            np.array(self._as_text(text) if self._special.search(text) else answer.ids, np.int64)
-            for text, answer in zip(texts, answers, strict=True)
-        ]
+    def encode(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        """Return the token ids of all texts, end to end, and where each begins.
+
+        Returns
+        -------
+        ids : int64 array, shape (t,)
+        begins : int64 array, shape (n + 1,)
+            Text i has `ids[begins[i]:begins[i + 1]]`.
+
+        Raises
+        ------
+        OtherIds
+            If gigatoken cuts a text of the sample otherwise: `distrust` it, and begin anew.
+        """
+        if self._quick:
+            ids, begins = self._quick.encode(texts)
+        else:
+            answers = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            ids, begins = _end_to_end([answer.ids for answer in answers])
+        spelt = {i: self._as_text(t) for i, t in enumerate(texts) if self._special.search(t)}
+        if not spelt:
+            return ids, begins
+        plain = np.split(ids, begins[1:-1])
+        return _end_to_end([spelt.get(i, plain[i]) for i in range(len(texts))])
 
     def _as_text(self, text: str) -> list[int]:
         """Return the ids of a text that spells special tokens.
@@ -293,7 +325,7 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenCounts:
     Time O(t log t) for t tokens in a batch; memory holds the ids of one batch of texts (2,048
     texts or about 4 million characters) and the result.
     """
-    parts = [_count(tokenizer.encode(batch), tokenizer.vocabulary) for batch in _batches(texts)]
+    parts = [_count(*tokenizer.encode(batch), tokenizer.vocabulary) for batch in _batches(texts)]
     if not parts:
         empty = np.empty(0, dtype=np.int32)
         return TokenCounts(empty, empty, empty, empty)
@@ -301,16 +333,37 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenCounts:
     return TokenCounts(*(np.concatenate(column) for column in columns))
 
 
-def _count(
-    encoded: list[npt.NDArray[np.int64]], vocabulary: int
-) -> tuple[npt.NDArray[np.int32], ...]:
-    """Return lengths, sizes, ids and counts of one batch."""
-    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
-    rows = np.repeat(np.arange(len(encoded), dtype=np.int64), lengths)
-    keys, counts = np.unique(rows * vocabulary + np.concatenate(encoded), return_counts=True)
-    sizes = np.bincount(keys // vocabulary, minlength=len(encoded))
-    columns = (lengths, sizes, keys % vocabulary, counts)
-    return tuple(column.astype(np.int32) for column in columns)
+def _end_to_end(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Ids]:
+    begins = np.cumsum([0, *map(len, rows)])
+    ids = np.fromiter(chain.from_iterable(rows), np.int64, begins[-1])
+    return ids, begins
+
+
+@compiled
+def _count(ids: Ids, begins: Ids, vocabulary: int) -> tuple[Counts, Counts, Counts, Counts]:
+    """Return lengths, sizes, ids and counts of one batch.
+
+    Invariant: between texts `tally` is zero everywhere.
+    """
+    lengths = (begins[1:] - begins[:-1]).astype(np.int32)
+    sizes = np.zeros(len(lengths), np.int32)
+    held = np.empty(len(ids), np.int32)
+    counts = np.empty(len(ids), np.int32)
+    tally = np.zeros(vocabulary, np.int32)
+    end = 0
+    for row in range(len(lengths)):
+        first = end
+        for one in ids[begins[row] : begins[row + 1]]:
+            if tally[one] == 0:
+                held[end] = one
+                end += 1
+            tally[one] += 1
+        held[first:end].sort()
+        for at in range(first, end):
+            counts[at] = tally[held[at]]
+            tally[held[at]] = 0
+        sizes[row] = end - first
+    return lengths, sizes, held[:end].copy(), counts[:end].copy()
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

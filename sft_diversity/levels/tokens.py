@@ -17,7 +17,8 @@ from sft_diversity.core.config import TOKENIZER, Config
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, Unit
 from sft_diversity.levels import tokenizing
-from sft_diversity.levels.tokenizing import TokenCounts, count_tokens, load_tokenizer
+from sft_diversity.levels.quick_tokens import OtherIds
+from sft_diversity.levels.tokenizing import TokenCounts, Tokenizer, count_tokens, load_tokenizer
 
 _ROWS_PER_S = 6_000  # a guess for plans: two cores, texts of some 300 characters
 _BYTES_A_ROW = 8 * 60
@@ -55,14 +56,26 @@ def count(job: Job[TokensConfig]) -> None:
     """Write ids, lengths, and token ids with counts of each slice."""
     if not job.left():
         return
-    tokenizer, component = load_tokenizer(job.config.name), job.config.component
+    tokenizer = load_tokenizer(job.config.name)
+    try:
+        _count(job, tokenizer, job.todo())
+    except OtherIds as text:  # what earlier texts came to is not trusted either
+        said = f"{tokenizer.library} cuts {str(text)[:80]!r} otherwise than the tokenizer itself"
+        job.say(f"index: {said}; all texts are counted anew with the tokenizer")
+        tokenizer.distrust()
+        _count(job, tokenizer, iter(job.own))
+    job.run["tokens_by"] = tokenizer.library
+
+
+def _count(job: Job[TokensConfig], tokenizer: Tokenizer, todo: Iterator[Unit]) -> None:
+    component = job.config.component
 
     def counted(unit: Unit) -> pa.Table:
         table = unit.what.read(["id", component])
         return _table(table["id"], count_tokens(tokenizer, table[component].to_pylist()))
 
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix=passes.STAGE) as executor:
-        for unit, table in _ahead(executor, counted, job.todo()):
+        for unit, table in _ahead(executor, counted, todo):
             job.write_table(unit.name, table)
 
 
