@@ -137,6 +137,6 @@ def export(
     """Export to a folder; return the manifest."""
     from sft_diversity.exporting.stage import check, check_licences
 
-    check([source], str(out))
+    check([source], str(out), config)
     check_licences([source], config, None, say)
     return make("export", config, Path(out), subject=source, say=say)

@@ -56,8 +56,11 @@ OTHERS = {"make", "pip", "hf", "transformers", "accelerate", "python"}
 ELSEWHERE = {"mcp", "status", "cancel", "retry"}
 #: `configs/` holds what is made for real use; the others would ask a machine that is not there.
 PLANNED = ("configs/", "http:", "hub:")
-#: Would ask the Hub or a package's tasks even for a plan, or reads sources that no checkout has.
-PARSED = ("--to hub:", "ingest hub:", "select hub:", "--suite harness", "-117k")
+#: Would ask the Hub, a bucket or a package's tasks even for a plan, or reads what no checkout has.
+PARSED = (
+    "--to hub:", "ingest hub:", "select hub:", "--suite harness", "-117k",
+    "s3://", "https://", "hf://",
+)  # fmt: skip
 #: Blocks of Python that need more than is here, and what it is.
 NOT_HERE = {"load_dataset(": "the Hub", "SFTTrainer(": "minutes; tests/training runs it"}
 

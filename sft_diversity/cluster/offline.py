@@ -1,4 +1,4 @@
-"""What a command takes from the Hub, fetched before its jobs run on nodes without internet."""
+"""What a command takes from the network, fetched before its jobs run on nodes without internet."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from sft_diversity.cluster.plan import Call
 from sft_diversity.cluster.profile import Profile
 from sft_diversity.core import config as configs
+from sft_diversity.core import urls
 from sft_diversity.core.errors import DataError, SftdivError, UsageError
 
 _KINDS = ("model", "tokenizer", "encoder")
@@ -48,7 +49,7 @@ def stage(call: Call, profile: Profile) -> list[str]:
     """
     if not profile.offline:
         return []
-    if call.verb == "export" and call.options["to"].startswith(_HUB):
+    if call.verb == "export" and _is_elsewhere(call.options["to"]):
         raise UsageError(f"submit: {_NO_NETWORK}; run it here, without submit")
     found = needs(call)
     streamed = [str(need) for need in found if need.kind == "data set"]
@@ -66,7 +67,8 @@ def needs(call: Call) -> list[Need]:
     """Return what the options of a command, and the files they name, take from the Hub."""
     words = [str(word).rpartition("=")[2] for word in call.arguments]
     given = dict(call.options) | ({"model": words[0]} if call.verb == "score" else {})
-    found = [*_needs_in(given, call.verb), *(_data_set(w) for w in words if w.startswith(_HUB))]
+    data = [word for word in words if call.verb != "score" and _is_elsewhere(word)]
+    found = [*_needs_in(given, call.verb), *map(_data_set, data)]
     named = [given.get("config"), *(words if call.verb in ("study", "run") else [])]
     for path in (Path(name) for name in named if name):
         if path.suffix in (".yaml", ".yml") and path.is_file():
@@ -86,7 +88,7 @@ def _needs_in(given: Mapping[str, Any], block: str, root: Path | None = None) ->
                 kind = "scored model" if name == "model" and block in ("score", "judge") else name
                 revision = given.get("revision") if kind in ("model", "encoder") else None
                 yield Need(kind, value, revision if isinstance(revision, str) else None)
-        elif isinstance(value, str) and value.startswith(_HUB) and block in ("ingest", "sources"):
+        elif _is_elsewhere(value) and block in ("ingest", "sources"):
             yield _data_set(value)
         elif name == "config" and isinstance(value, str) and root is not None:
             if (root / value).is_file():
@@ -99,7 +101,13 @@ def _needs_in(given: Mapping[str, Any], block: str, root: Path | None = None) ->
                     yield from _needs_in(entry, name, root)
 
 
+def _is_elsewhere(value: object) -> bool:
+    return urls.is_remote(value) or (isinstance(value, str) and value.startswith(_HUB))
+
+
 def _data_set(text: str) -> Need:
+    if urls.is_remote(text):
+        return Need("data set", urls.public_url(text))
     name, _, revision = text.removeprefix(_HUB).partition("@")
     return Need("data set", name, revision or None)
 

@@ -16,6 +16,10 @@ _VALUES = re.compile(
     r"\bhf_[A-Za-z0-9]{10,}|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bAKIA[A-Z0-9]{16}\b"
     r"|\bBearer\s+\S{8,}"
 )
+#: A password in a URL, or what signs one.
+_IN_URLS = re.compile(
+    r"://[^/\s:@]*:[^/\s@]+@|[?&](X-Amz-Signature|X-Goog-Signature|sig|signature|token)=[^&\s]+"
+)
 
 
 def without(environment: Mapping[str, str]) -> dict[str, str]:
@@ -46,7 +50,7 @@ def refuse(texts: Iterable[str], names: Iterable[str] = ()) -> None:
                 f"submit: environment.{name} looks like a token, and a profile is stored with the "
                 "job; have a `setup` line read it from a file of yours"
             )
-    if any(_VALUES.search(text) for text in texts):
+    if any(_VALUES.search(text) or _IN_URLS.search(text) for text in texts):
         raise UsageError(
             "submit: the command or the profile holds a token, and both are stored with the job; "
             "take it out (`hf auth login` keeps it in your home)"

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 PREFIX = "hub:"
@@ -31,8 +31,10 @@ class Reason:
 
 
 @contextlib.contextmanager
-def talking() -> Iterator[None]:
-    """Keep the clients quiet meanwhile, and tokens out of the log records of any library.
+def talking(hide: Callable[[str], str] | None = None) -> Iterator[None]:
+    """Keep the clients quiet meanwhile, and secrets out of the log records of any library.
+
+    `hide` takes them out of a text, by default as `scrub` does.
 
     At DEBUG, HTTP libraries log what a server echoes. Bars show on a terminal only; that a client
     tries again is not said: what comes of it is.
@@ -44,12 +46,13 @@ def talking() -> Iterator[None]:
         enable_progress_bars,
     )
 
+    hide = hide or scrub
     plain = logging.getLogRecordFactory()
     verbosity, bars = client_logging.get_verbosity(), not are_progress_bars_disabled()
 
     def factory(*args: object, **kwargs: object) -> logging.LogRecord:
         record = plain(*args, **kwargs)
-        record.msg, record.args = scrub(record.getMessage()), ()
+        record.msg, record.args = hide(record.getMessage()), ()
         return record
 
     logging.setLogRecordFactory(factory)
@@ -85,7 +88,7 @@ def reason(fault: BaseException) -> Reason:
     from huggingface_hub import get_token
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    chain = list(_causes(fault))
+    chain = list(causes(fault))
     for one in chain:
         response = getattr(one, "response", None)
         status = getattr(response, "status_code", None)
@@ -124,7 +127,8 @@ def _of_status(status: int, code: str | None, fault: BaseException, token: bool)
     return Reason(one_line(fault), "mend that, then run the command again", status)
 
 
-def _causes(fault: BaseException | None) -> Iterator[BaseException]:
+def causes(fault: BaseException | None) -> Iterator[BaseException]:
+    """Yield a fault, what it was raised from, and so on."""
     seen: set[int] = set()
     while fault is not None and id(fault) not in seen:
         seen.add(id(fault))

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder
+from sft_diversity.core import folder, urls
 
 Lineage = dict[str, dict[str, Any]]
 _CORPUS, _IDS = "corpus", "ids_key"
@@ -49,7 +49,8 @@ def of(**places: Path) -> Lineage:
 def public(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return options with paths cut to their last name, and those paths by dotted option.
 
-    A text is a path where a file or folder lies there, or where it is absolute.
+    A text is a path where a file or folder lies there, or where it is absolute. URLs lose what may
+    be a credential.
     """
     paths: dict[str, str] = {}
 
@@ -61,7 +62,7 @@ def public(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if isinstance(value, str) and _is_path(value):
             paths[name] = value
             return Path(value).name or Path(value).resolve().name
-        return value
+        return urls.public_url(value) if urls.is_remote(value) else value
 
     return cut(dict(options), ""), paths
 

@@ -108,7 +108,7 @@ class Asked:
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """See `stage.Ask`."""
-        return once(self.store.kept, key, make)
+        return self.store.once(key, make)
 
     def resolve(self, **options: Any) -> None:
         """See `stage.Ask`."""
@@ -155,6 +155,10 @@ class Store:
         self._finished: dict[str, dict[str, tuple[Path, Mapping[str, Any]]]] = {}
 
     # ---- what callers ask ----------------------------------------------------------------------
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """See `stage.Job.once`."""
+        return once(self.kept, key, make)
 
     def request(
         self, stage: str, options: Any, corpus: Path | Made | None = None, subject: str = ""

@@ -13,11 +13,21 @@ import pyarrow as pa
 from pydantic import Field
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, folder, lineage, models, parquet, progress, schema, stopping
+from sft_diversity.core import (
+    drafts,
+    folder,
+    lineage,
+    models,
+    parquet,
+    progress,
+    schema,
+    stopping,
+    urls,
+)
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
-from sft_diversity.exporting import cards, clients, formats, hub, licences
+from sft_diversity.exporting import cards, clients, formats, hub, licences, target
 from sft_diversity.exporting.shards import BATCH_ROWS, RowStream, Statistics, write_shard
 
 VERSION = 6
@@ -65,19 +75,29 @@ class ExportConfig(Config):
         default=None, description="Hub config of the rows; default: strategy and diversity"
     )
     overwrite: bool = Field(
-        default=False, description="go over what others changed in the Hub repository"
+        default=False, description="go over what others wrote in the Hub repository or the folder"
     )
-    work: Path = Field(default=Path(".sftdiv"), description="where an export for the Hub is staged")
+    work: Path = Field(
+        default=Path(".sftdiv"), description="where an export for the Hub or a URL is staged"
+    )
 
 
-def check(sources: Sequence[Path], to: str) -> None:
+def check(sources: Sequence[Path], to: str, config: ExportConfig) -> None:
     """Refuse sources that cannot be exported together, and a place that cannot be written to."""
     for source in sources:
         _exportable(source)
     if hub.repository(to) is None:
         if len(sources) > 1:
             raise UsageError(f"export: a folder takes one source, not {len(sources)}; or use hub:")
-        drafts.check_out(Path(to), "export")
+        if urls.is_remote(to):
+            place = target.place_to_write(to)
+            if (config.branch, config.tag, config.name) != (None, None, None):
+                raise UsageError(
+                    f"export: {place}: branch, tag and name are of the Hub; leave them out, or "
+                    "push to hub:org/name"
+                )
+        else:
+            drafts.check_out(Path(to), "export")
 
 
 def needs(config: ExportConfig, ask: Ask) -> None:
@@ -138,10 +158,10 @@ EXPORT = Stage(
 def check_licences(
     sources: Sequence[Path],
     config: ExportConfig,
-    repository: str | None,
+    elsewhere: str | None,
     say: Callable[[str], None],
 ) -> None:
-    """Show the licences that need a look; before a push they must be acknowledged.
+    """Show the licences that need a look; before rows leave this machine they must be acknowledged.
 
     Raises
     ------
@@ -150,7 +170,7 @@ def check_licences(
     """
     manifests = [_exportable(source) for source in sources]
     models = sum(one["stage"] == "finetune" for one in manifests)
-    if repository is not None and models and len(sources) > 1:
+    if elsewhere is not None and models and len(sources) > 1:
         raise UsageError("export: a Hub repository takes one model, or subsets and corpora")
     found: dict[str, str] = {}
     for manifest in manifests:
@@ -159,9 +179,9 @@ def check_licences(
     if not look:
         return
     said = f"{len(look)} of {len(found)} sources need a look: {'; '.join(look)}"
-    if repository is not None and not config.acknowledge_licences:
+    if elsewhere is not None and not config.acknowledge_licences:
         raise UsageError(
-            f"export: licences of {said}; may these go to {repository}? then add "
+            f"export: licences of {said}; may these go to {elsewhere}? then add "
             "--acknowledge-licences (or state them with `licences` in --config)"
         )
     say(f"export: licences of {said}")

@@ -6,10 +6,11 @@ import contextlib
 import fnmatch
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_diversity.core import urls
 from sft_diversity.core.corpus import MAKERS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import MANIFEST, is_damaged, stage_of
@@ -18,6 +19,7 @@ from sft_diversity.core.hub import PREFIX
 from sft_diversity.core.isolated import KINDS, IsolatedReader
 from sft_diversity.ingestion import hub, streams
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig
+from sft_diversity.ingestion.fetched import Fetcher
 from sft_diversity.ingestion.rows import Limits
 
 _KINDS = {
@@ -27,13 +29,20 @@ _KINDS = {
 _PACKED = (".gz", ".zst", ".zstd")
 #: Where a folder of ours has its rows.
 _ROWS = {"export": "data", "select": "samples"} | dict.fromkeys(MAKERS, "samples")
+_SPLITS, _STATE = "dataset_dict.json", "state.json"  # as `save_to_disk` names them
 _WILD = re.compile(r"[*?\[]")
 _OTHER_SPLIT = re.compile(r"(^|[-_./])(test|validation|valid|val|dev|eval)([-_.0-9]|$)")
+
+#: The kind of a file that is still to be fetched.
+REMOTE = "remote"
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of a source. `label` goes into samples and manifests; `path` never does."""
+    """One file of a source. `label` goes into samples and manifests; `path` never does.
+
+    A file behind a URL is read from its copy; `kind` is `remote` as long as there is none.
+    """
 
     source: int
     label: str
@@ -43,10 +52,13 @@ class File:
     changed: int = 0  # when it last did, in nanoseconds
     revision: str | None = None  # of a Hub data set, whose name `path` then is
 
-    def sha256(self) -> str:
-        """Return the SHA-256 of the file as it is, packed or not; for a Hub id its commit."""
-        if self.kind == "hub":
-            return str(self.revision)
+    def sha256(self) -> str | None:
+        """Return the SHA-256 of the file as it is, packed or not; for a Hub id its commit.
+
+        None where it is still to be fetched.
+        """
+        if self.kind in ("hub", REMOTE):
+            return self.revision
         with self.unchanged():
             return file_key(self.path)
 
@@ -67,7 +79,7 @@ class File:
             raise DataError(f"ingest: {self.path}: {fault.strerror or fault}") from None
 
     def _check(self) -> None:
-        found = self.path.stat() if self.kind != "hub" else None
+        found = self.path.stat() if self.kind not in ("hub", REMOTE) else None
         if found and (found.st_size, found.st_mtime_ns) != (self.bytes, self.changed):
             raise changed(self.label)
 
@@ -83,10 +95,10 @@ def sources_from(paths: list[str], format: str = "auto") -> list[SourceConfig]:
     taken: set[str] = set()
     for path in paths:
         if not path.strip():
-            raise UsageError("ingest: a source is empty; name a file, folder or hub:org/name")
+            raise UsageError("ingest: a source is empty; name a file, folder, URL or hub:org/name")
         _check_name(path)
         hub_id = hub_id_of(path, None)
-        stem = hub_id.partition("@")[0] if hub_id else stem_of(path)
+        stem = hub_id.partition("@")[0] if hub_id else stem_of(last_name(path))
         name = re.sub(r"[^\w.+-]", "_", stem).lstrip("_.+-")[:90] or "source"
         number = 2
         unique = name
@@ -107,6 +119,15 @@ def stem_of(path: str) -> str:
     return name
 
 
+def last_name(source: str) -> str:
+    """Return a path as it is, and of a URL the path on its server."""
+    return (
+        urls.public_url(source).rstrip("/").partition("://")[2]
+        if urls.is_remote(source)
+        else source
+    )
+
+
 def kind_of(path: Path) -> str | None:
     """Return what kind of file this is by its name, None if the name does not tell."""
     name = Path(path.name.lower())
@@ -117,8 +138,8 @@ def kind_of(path: Path) -> str | None:
     return None
 
 
-def files_of(config: IngestConfig, number: int) -> list[File]:
-    """Return the files of a source, ordered by label.
+def files_of(config: IngestConfig, number: int, fetcher: Fetcher) -> list[File]:
+    """Return the files of a source, ordered by label; those behind a URL are fetched first.
 
     Raises
     ------
@@ -131,6 +152,8 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
         wanted = hub.address(hub_id)
         commit = hub.commit_of(wanted)
         return [File(number, wanted.at(commit), Path(wanted.name), "hub", 0, revision=commit)]
+    if urls.is_remote(source.path):
+        return _copies(config, number, fetcher)
     root = Path(config.root) if config.root is not None else None
     named = named_by(source)
     full = root / named if root is not None and not named.is_absolute() else named
@@ -142,6 +165,34 @@ def files_of(config: IngestConfig, number: int) -> list[File]:
     except OSError as fault:
         reason = fault.strerror or str(fault)
         raise UsageError(f"ingest: source {source.name}: {full}: {reason}") from None
+
+
+def _copies(config: IngestConfig, number: int, fetcher: Fetcher) -> list[File]:
+    source = config.sources[number]
+    where = f"ingest: source {source.name}: {urls.public_url(source.path)}"
+    copy = fetcher.copy(
+        source.path, source.split, lambda names: _readable(names, source.split),
+        config.limits.expanded_bytes,
+    )  # fmt: skip
+    if not copy.files:
+        raise UsageError(f"{where}: no data file of split `{source.split or 'train'}` there")
+    if not copy.there:
+        return [
+            File(number, label, copy.root / label, REMOTE, size)
+            for label, size in copy.files.items()
+        ]
+    paths = [copy.root / label for label in sorted(copy.files)]
+    if copy.is_folder:
+        paths = _folder(copy.root / copy.name, source, where)
+    return [_file(number, path, copy.root, source) for path in paths]
+
+
+def _readable(names: Iterable[str], split: str | None) -> list[str]:
+    """Return what of a folder that is elsewhere is needed to read it."""
+    listed = sorted(names)
+    if {MANIFEST, _SPLITS, _STATE} & {*listed}:  # says itself which of its files are data
+        return [name for name in listed if _is_data(name) or Path(name).name == MANIFEST]
+    return _of_split([name for name in listed if _is_data(name)], split)
 
 
 def named_by(source: SourceConfig) -> Path:
@@ -161,6 +212,8 @@ def public_path(config: IngestConfig, number: int, files: list[File]) -> str:
     if files and files[0].kind == "hub":
         return PREFIX + files[0].label
     named = named_by(source)
+    if urls.is_remote(source.path):
+        named = Path("/", last_name(source.path))
     if config.root is not None and not named.is_absolute():
         return source.path
     wild = next((i for i, part in enumerate(named.parts) if _WILD.search(part)), None)
@@ -225,7 +278,7 @@ def _expanded(full: Path, source: SourceConfig) -> tuple[list[Path], Path]:
     """Return the files that a path, folder or glob means, and the folder labels start from."""
     where = f"ingest: source {source.name}: {full}"
     if full.is_dir():
-        return _folder(full, source), full.parent
+        return _folder(full, source, where), full.parent
     if full.exists() or full.is_symlink():
         return [full], full.parent
     if not _WILD.search(source.path):
@@ -257,34 +310,40 @@ def _finds(pattern: Sequence[str], names: Sequence[str]) -> bool:
     return fnmatch.fnmatchcase(names[0], pattern[0]) and _finds(pattern[1:], names[1:])
 
 
-def _folder(folder: Path, source: SourceConfig) -> list[Path]:
-    where = f"ingest: source {source.name}: {folder}"
-    if (folder / "dataset_dict.json").is_file():
-        splits = _names(folder / "dataset_dict.json", "splits")
+def _folder(folder: Path, source: SourceConfig, where: str) -> list[Path]:
+    if (folder / _SPLITS).is_file():
+        splits = _names(folder / _SPLITS, "splits")
         split = source.split or ("train" if "train" in splits else None)
         split = split or (splits[0] if len(splits) == 1 else None)
         if split not in splits:
             raise UsageError(f"{where}: has splits {listed(splits)}; name one with `split`")
         return _saved(folder / str(split))
-    if (folder / "state.json").is_file():
+    if (folder / _STATE).is_file():
         return _saved(folder)
     folder = _of_ours(folder, where)
-    found = sorted(
-        path
+    names = sorted(
+        path.relative_to(folder)
         for path in folder.rglob("*")
-        if kind_of(path) is not None
-        and (path.is_file() or (path.is_symlink() and not path.is_dir()))
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.name not in ("dataset_infos.json", "dataset_info.json", MANIFEST)
+        if path.is_file() or (path.is_symlink() and not path.is_dir())
     )
-    if source.split is None:
-        found = [p for p in found if not _OTHER_SPLIT.search(p.relative_to(folder).as_posix())]
-    else:
-        of_split = re.compile(rf"(^|[-_./]){re.escape(source.split)}([-_.0-9/]|$)")
-        found = [p for p in found if of_split.search(p.relative_to(folder).as_posix())]
+    found = _of_split([name.as_posix() for name in names if _is_data(name)], source.split)
     if not found:
         raise UsageError(f"{where}: no data file of split `{source.split or 'train'}` in it")
-    return found
+    return [folder / name for name in found]
+
+
+def _is_data(name: str | Path) -> bool:
+    path = Path(name)
+    hidden = any(part.startswith(".") for part in path.parts)
+    others = ("dataset_infos.json", "dataset_info.json", MANIFEST)
+    return kind_of(path) is not None and not hidden and path.name not in others
+
+
+def _of_split(names: Sequence[str], split: str | None) -> list[str]:
+    if split is None:
+        return [name for name in names if not _OTHER_SPLIT.search(name)]
+    of_split = re.compile(rf"(^|[-_./]){re.escape(split)}([-_.0-9/]|$)")
+    return [name for name in names if of_split.search(name)]
 
 
 def _of_ours(folder: Path, where: str) -> Path:
@@ -313,7 +372,7 @@ def _of_ours(folder: Path, where: str) -> Path:
 
 def _saved(folder: Path) -> list[Path]:
     """Return the Arrow files of a folder that `Dataset.save_to_disk` wrote."""
-    return [folder / name for name in _names(folder / "state.json", "_data_files", "filename")]
+    return [folder / name for name in _names(folder / _STATE, "_data_files", "filename")]
 
 
 def _names(path: Path, key: str, inner: str | None = None) -> list[str]:
@@ -354,7 +413,7 @@ def most_rows(file: File, enough: int, limits: Limits, isolated: IsolatedReader)
     try:
         if file.kind in KINDS:
             return isolated.rows(file.path, file.kind)
-        if file.kind == "hub":
+        if file.kind in ("hub", REMOTE):
             return enough
         marks = (b"{",) if file.kind == "json" else (b"\n", b"\r")
         rows = 0 if file.kind == "json" else 1
@@ -367,6 +426,11 @@ def most_rows(file: File, enough: int, limits: Limits, isolated: IsolatedReader)
         return enough
 
 
-def key_of(files: list[File], digests: list[str]) -> str:
-    """Return one content key for a source's files: their labels and bytes."""
+def key_of(files: list[File], digests: list[str | None]) -> str | None:
+    """Return one content key for a source's files: their labels and bytes; None if one is not here.
+
+    A file behind a URL counts as one of this machine does.
+    """
+    if None in digests:
+        return None
     return content_key([[f.label, d] for f, d in zip(files, digests, strict=True)])

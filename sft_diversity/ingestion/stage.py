@@ -21,6 +21,7 @@ from sft_diversity.core import (
     resources,
     schema,
     stopping,
+    urls,
 )
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
@@ -29,6 +30,7 @@ from sft_diversity.core.isolated import IsolatedReader
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.ingestion import assemble, hub, own
 from sft_diversity.ingestion.config import Format, IngestConfig, SourceConfig
+from sft_diversity.ingestion.fetched import Fetcher
 from sft_diversity.ingestion.files import (
     File,
     changed,
@@ -72,7 +74,7 @@ def resolve(
     return config
 
 
-def check_rows(config: IngestConfig, least: int = 0) -> None:
+def check_rows(config: IngestConfig, fetcher: Fetcher, least: int = 0) -> None:
     """Refuse sources that cannot hold `least` samples, as far as that shows without reading them.
 
     Raises
@@ -83,7 +85,7 @@ def check_rows(config: IngestConfig, least: int = 0) -> None:
         If they hold fewer rows, or `size` of the config is below it.
     """
     rows = 0
-    files = [file for number in range(len(config.sources)) for file in files_of(config, number)]
+    files = [file for i in range(len(config.sources)) for file in files_of(config, i, fetcher)]
     with IsolatedReader("ingest") as isolated:
         for file in files:
             if rows < least:
@@ -98,7 +100,7 @@ def check_rows(config: IngestConfig, least: int = 0) -> None:
 
 def needs(config: IngestConfig, ask: Ask) -> None:
     """Read the files of every source, each source by its content."""
-    prepared = _prepare(config)
+    prepared = _prepare(config, Fetcher(ask.work, ask.dry, ask.once))
     for name, key in prepared.keys.items():
         ask.key(name, key)
 
@@ -122,7 +124,7 @@ def join(job: Job[IngestConfig]) -> Result:
     stopped run goes on with the next part (a large file, or several small ones).
     """
     config, draft = job.config, job.draft
-    prepared = _prepare(config)
+    prepared = _prepare(config, Fetcher(job.work, False, job.once))
     if prepared.keys != dict(job.draft.work.inputs):
         raise changed("a source")
     for line in hub.moving(_on_the_hub(prepared, config)):
@@ -140,6 +142,7 @@ def join(job: Job[IngestConfig]) -> Result:
         rows=rows,
         seeds={"seed": config.seed},
         figures=result,
+        run={"fetched": fetched} if (fetched := _fetched(config)) else {},
         lineage=_lineage(prepared, config),
         recipe=_recipe(prepared, config),
     )
@@ -155,7 +158,7 @@ def _options(config: IngestConfig) -> dict[str, Any]:
 
 def _cost(config: IngestConfig, ask: Ask) -> dict[str, Any]:
     """Estimate rows, time and disk from file sizes alone."""
-    prepared = _prepare(config)
+    prepared = _prepare(config, Fetcher(ask.work, ask.dry, ask.once))
     size = sum(file.bytes for file in prepared.files)
     listed = [
         {
@@ -179,7 +182,8 @@ def check_out(out: Path, config: IngestConfig) -> None:
         Also where a source's pattern would find the corpus when it is run again.
     """
     root = Path(config.root or ".")
-    places = [root / named_by(source) for source in config.sources]
+    near = [source for source in config.sources if not urls.is_remote(source.path)]
+    places = [root / named_by(source) for source in near]
     drafts.check_out(out, "ingest", places)
     made = [out.resolve() / name for name in ("samples/0.parquet", "dropped.parquet", QUARANTINE)]
     for place in places:
@@ -199,16 +203,16 @@ class _Prepared:
     """The files of all sources, in order, and the content key of each source by its name."""
 
     files: list[File]
-    digests: list[str]
-    keys: dict[str, str]
+    digests: list[str | None]
+    keys: dict[str, str | None]
 
     def of(self, source: int) -> list[File]:
         """Return the files of a source, by its number."""
         return [file for file in self.files if file.source == source]
 
 
-def _prepare(config: IngestConfig) -> _Prepared:
-    files = [file for i in range(len(config.sources)) for file in files_of(config, i)]
+def _prepare(config: IngestConfig, fetcher: Fetcher) -> _Prepared:
+    files = [file for i in range(len(config.sources)) for file in files_of(config, i, fetcher)]
     digests = [file.sha256() for file in files]
     keys = {}
     for i, source in enumerate(config.sources):
@@ -233,6 +237,15 @@ def _recipe(prepared: _Prepared, config: IngestConfig) -> dict[str, Any]:
     for i, source in enumerate(options["sources"]):
         source["path"] = public_path(config, i, prepared.of(i))
     return options
+
+
+def _fetched(config: IngestConfig) -> dict[str, str]:
+    """Return the URL of each source that has one, without credentials."""
+    return {
+        source.name: urls.public_url(source.path)
+        for source in config.sources
+        if urls.is_remote(source.path)
+    }
 
 
 def _on_the_hub(prepared: _Prepared, config: IngestConfig) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from sft_diversity.embedding import stage as embedding
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.fetched import Fetcher
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.selection.config import SelectConfig, percent_hint
 from sft_diversity.selection.show import no_kind_warnings
@@ -64,7 +65,9 @@ def check_study(study: StudyConfig, place: Path, work: Path) -> None:
     if study.corpus is None and not is_corpus(corpus):
         ingest = configs.build(data.IngestOptions, study.ingest, "study, block `ingest`")
         plain = configs.part_of(IngestConfig, ingest)
-        ingesting.check_rows(ingesting.resolve((), plain), max(study.grid["size"]))
+        kept = store(work)
+        fetcher = Fetcher(kept.root, kept.dry, kept.once)
+        ingesting.check_rows(ingesting.resolve((), plain), fetcher, max(study.grid["size"]))
     # lengths and samples that are left out are known once the indexes are made
     asked = [
         {k: v for k, v in grid.select_options(cell, study, place).items() if k not in _FROM_INDEXES}

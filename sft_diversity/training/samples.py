@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core import chat, folder, parquet, quarantine
+from sft_diversity.core import chat, folder, parquet, quarantine, urls
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import json_lines
@@ -125,10 +125,10 @@ def find_samples(subset: Path) -> Source:
 
 
 def is_raw(subset: str | Path) -> bool:
-    """Whether samples are to be ingested first: a file, a Hub id, or columns of another format."""
+    """Whether samples are to be ingested first: a file, a Hub id, a URL, or columns unlike ours."""
     path = Path(subset)
     if not path.is_dir():
-        return path.exists() or str(subset).startswith("hub:")
+        return path.exists() or str(subset).startswith("hub:") or urls.is_remote(subset)
     if folder.stage_of(path) is not None:
         return False
     files = [file for at in _places(path) for file in sorted(at.glob("*.parquet"))]

@@ -12,7 +12,7 @@ from pydantic import Field
 from sft_diversity.cleaning import stage as cleaning
 from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder
+from sft_diversity.core import folder, urls
 from sft_diversity.core import parts as splitting
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
@@ -20,7 +20,7 @@ from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
 from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
-from sft_diversity.exporting import hub
+from sft_diversity.exporting import hub, target
 from sft_diversity.exporting import stage as exporting
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import Format, IngestConfig
@@ -53,7 +53,7 @@ class IngestOptions(IngestConfig):
 
 
 def ingest(
-    *source: Annotated[str | Path, typer.Argument(help="Files, folders, hub:org/name.")],
+    *source: Annotated[str | Path, typer.Argument(help="Files, folders, URLs, hub:org/name.")],
     out: Out,
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -196,29 +196,40 @@ def export(
         typer.Argument(help="Subset, corpus or model folders; several for hub: only."),
         Path,
     ],
-    to: Annotated[str | Path, typer.Option(help="Folder, or hub:org/name."), str],
+    to: Annotated[
+        str | Path, typer.Option(help="Folder, hub:org/name, or a URL: s3://bucket/folder."), str
+    ],
     config: ConfigFile = None,
     dry_run: DryRun = False,
     **options: Any,
 ) -> Result:
-    """Export a subset, corpus or model to a folder or `hub:org/name`; see `ExportConfig`.
+    """Export a subset, corpus or model to a folder, a URL or `hub:org/name`; see `ExportConfig`.
 
     A Hub repository takes several subsets and corpora at once, a folder one.
     """
     asked = options_from(exporting.ExportConfig, config, options)
     to = str(to)
     sources, repository = [Path(one) for one in source], hub.repository(to)
-    exporting.check(sources, to)
+    exporting.check(sources, to, asked)
     kept = store(asked.work, dry_run)
+    away = urls.public_url(to) if urls.is_remote(to) else None
     if not dry_run:
-        exporting.check_licences(sources, asked, repository, say)
+        exporting.check_licences(sources, asked, repository or away, say)
+    if away is not None:
+        staged = kept.get("export", asked, subject=sources[0]).path
+        if dry_run:
+            return {"plan": [step | {"out": away} for step in kept.plan]}
+        place = target.place_to_write(to)
+        copied = target.copy_to(staged, place, asked.overwrite, say)
+        manifest = folder.read_manifest(staged, "export")
+        return folder.figures(manifest, away) | {"copied": copied}
     if repository is None:
         return made(kept, kept.get("export", asked, subject=sources[0], out=Path(to)))
     plain = asked.model_copy(update={"title": None})  # the title is the repository's
-    staged = [kept.get("export", plain, subject=one).path for one in sources]
+    exports = [kept.get("export", plain, subject=one).path for one in sources]
     if dry_run:
         return {"plan": [step | {"repository": repository, "out": to} for step in kept.plan]}
-    return push(staged, repository, asked) | {"out": to}
+    return push(exports, repository, asked) | {"out": to}
 
 
 def push(staged: Sequence[Path], repository: str, asked: exporting.ExportConfig) -> Result:

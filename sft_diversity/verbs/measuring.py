@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, extras, folder, lineage, parquet
+from sft_diversity.core import drafts, extras, folder, lineage, parquet, urls
 from sft_diversity.core.config import ENCODER, TOKENIZER
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.stage import Made
@@ -24,6 +24,8 @@ from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.fetched import Fetcher
+from sft_diversity.ingestion.files import last_name
 from sft_diversity.metrics.stage import Dataset, Measurement
 from sft_diversity.metrics.table import MeasureConfig
 from sft_diversity.reporting import stage as reporting
@@ -163,13 +165,14 @@ def describe(
     against = None if options.reference is None else Path(options.reference)
     if against is not None:
         corpora.manifest(against)
-    paths = [Path(source) for source in sources]
     ingest = configs.build(IngestConfig, options.ingest, "key `ingest`")
-    for path in paths:
-        if folder.stage_of(path) is None:
-            ingesting.check_rows(ingesting.resolve((path,), ingest))
+    fetcher = Fetcher(kept.root, kept.dry, kept.once)
+    for source in sources:
+        if urls.is_remote(source) or folder.stage_of(Path(source)) is None:
+            ingesting.check_rows(ingesting.resolve((source,), ingest), fetcher)
+    found = [_described(kept, source, wanted, options.ingest) for source in sources]
+    paths = [Path(last_name(str(source))) for source in sources]
     names = [path.name for path in paths]
-    found = [_described(kept, path, wanted, options.ingest) for path in paths]
     for number, path in enumerate(paths):
         if names.count(path.name) > 1:
             found[number] = replace(found[number], name=f"{path.parent.name}/{path.name}")
@@ -179,16 +182,19 @@ def describe(
     return tuple(found)
 
 
-def _described(kept: Store, path: Path, wanted: Wanted, ingest: Mapping[str, Any]) -> Dataset:
+def _described(
+    kept: Store, source: str | Path, wanted: Wanted, ingest: Mapping[str, Any]
+) -> Dataset:
     corpus: Made | None = None
     chosen_by = None
-    if folder.stage_of(path) == "select":
+    path = Path(last_name(str(source)))
+    if not urls.is_remote(source) and folder.stage_of(path) == "select":
         files, manifest = parquet.listed(path, "samples"), folder.read_manifest(path)
         key: str | None = folder.contents_key(manifest, "samples/")
         rows = sum(map(parquet.rows, files))
         pool, chosen_by = manifest["inputs"]["corpus"], manifest["inputs"].get("incidence")
     else:
-        corpus = corpus_of(kept, (path,), ingest)
+        corpus = corpus_of(kept, (source,), ingest)
         files = corpora.shards(corpus.path) if corpus.there else []
         key, rows, pool = corpus.key, corpus.rows, corpus.key or "not made yet"
     # what the corpus of a subset has serves the subset too: it is known by its key alone

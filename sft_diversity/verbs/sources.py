@@ -26,13 +26,14 @@ def corpus_of(
         return corpus_at(Path(sources[0]))
     from sft_diversity.ingestion import stage as ingesting  # with polars: for raw sources alone
     from sft_diversity.ingestion.config import IngestConfig
+    from sft_diversity.ingestion.fetched import Fetcher
 
     config = ingesting.resolve(sources, configs.build(IngestConfig, options, "key `ingest`"))
     request = store.request("ingest", config, None)
     found = store.resolve(request).made
     ingesting.check_out(found.path, config)
     if not found.there:
-        ingesting.check_rows(config, least)
+        ingesting.check_rows(config, Fetcher(store.root, store.dry, store.once), least)
     made = store.get("ingest", config)
     if made.there or not store.dry:
         return corpus_at(made.path)

@@ -52,8 +52,11 @@ def test_a_data_set_that_is_streamed_and_a_push_are_refused():
     alone = Profile(offline=True)
     with pytest.raises(UsageError, match=r"data set org/data would be streamed: ingest it here"):
         stage(["ingest", "hub:org/data", "--out", "corpus"], alone)
-    with pytest.raises(UsageError, match="no internet"):
-        stage(["export", "subset", "--to", "hub:org/name"], alone)
+    with pytest.raises(UsageError, match=r"data set s3://bucket/pool would be streamed"):
+        stage(["select", "s3://bucket/pool", "--size=1", "--out", "subset"], alone)
+    for place in ("hub:org/name", "s3://bucket/folder"):
+        with pytest.raises(UsageError, match="no internet"):
+            stage(["export", "subset", "--to", place], alone)
     assert stage(["ingest", "hub:org/data", "--out", "c"], Profile(offline=False)) == []
 
 

@@ -39,6 +39,8 @@ def test_sbatch_is_called_in_such_an_environment(tmp_path, monkeypatch):
     [
         (["score", "m", "--out", "s", f"--x={TOKEN}"], "executor: local", "holds a token"),
         (["doctor"], f"setup: ['export A={TOKEN}']", "holds a token"),
+        (["ingest", f"https://kim:{TOKEN}@host/a.jsonl"], "executor: local", "holds a token"),
+        (["ingest", f"https://host/a.jsonl?sig={TOKEN}"], "executor: local", "holds a token"),
         (["doctor"], "environment: {HF_TOKEN: abc}", "environment.HF_TOKEN looks like a token"),
     ],
 )

@@ -18,6 +18,7 @@ from sft_diversity.core import corpus, folder
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.core.hashing import text_key
 from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.fetched import Fetcher
 from sft_diversity.ingestion.stage import check_rows, resolve
 from sft_diversity.ingestion.text import normalise
 from tests.ingestion.making import quarantine, responses, row, run, samples, write_lines
@@ -318,9 +319,10 @@ def test_a_file_is_never_said_to_have_fewer_rows_than_it_has(tmp_path, ending):
         text = json.dumps(table.to_pylist()) if ending == "json" else ""
         text = text or "\n".join(map(json.dumps, table.to_pylist()))
         path.write_bytes(gzip.compress(text.encode()) if ending == "jsonl.gz" else text.encode())
-    check_rows(resolve([path], IngestConfig()), 9)
+    fetcher = Fetcher(tmp_path / "work", True, lambda key, make: make())
+    check_rows(resolve([path], IngestConfig()), fetcher, 9)
     with pytest.raises(DataError, match=r"size is 40 but the sources have (9|11|18) rows at most"):
-        check_rows(resolve([path], IngestConfig()), 40)
+        check_rows(resolve([path], IngestConfig()), fetcher, 40)
 
 
 def test_shards_are_of_fewer_rows_where_texts_are_long():
