@@ -99,7 +99,7 @@ def _merged(base: ModelFolder, adapter: Path) -> PreTrainedModel:
     """Return fresh base weights with a saved adapter in them."""
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(load_base(base, 0), adapter)
+    model = PeftModel.from_pretrained(load_base(base.base or base, 0), adapter)
     return model.merge_and_unload()  # type: ignore[no-any-return]
 
 
@@ -231,7 +231,7 @@ Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistan
 | schedule | {schedule_name(config)}, warm-up {config.warmup:g} |
 | training loss | {result["first_loss"]:.3f} at first, {result["final_loss"]:.3f} at last |
 | gradient, last tenth | ‖g‖₁/(√d‖g‖₂) = {_number(result["final_grad_ratio"])}{clipped} |{box}
-| lineage | subset `{keys["subset"]}`, base model `{keys["model"]}` |
+| lineage | {", ".join(f"{name} `{key}`" for name, key in keys.items())} |
 
 `training.jsonl` has every step, `manifest.json` the whole configuration.
 """

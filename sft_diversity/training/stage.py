@@ -30,7 +30,7 @@ from sft_diversity.training import (
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.inputs import VERSION as VERSION
 from sft_diversity.training.inputs import Inputs, find_inputs
-from sft_diversity.training.models import BASES, load_right_padding_tokenizer
+from sft_diversity.training.models import BASES, at_hand, load_right_padding_tokenizer
 
 
 def finetune(
@@ -203,7 +203,7 @@ def check_options(config: FinetuneConfig) -> None:
     blocks.check(config)
     reporters.check_reporters(config.report_to)
     optimizers.check_optimizer(config.optimizer)
-    BASES.at_hand(config.model, config.revision)
+    at_hand(config.model, config.revision)
 
 
 def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         `reason` then says.
     """
     check_finetune(subset, out, config)
-    base = BASES.at_hand(config.model, config.revision)
+    base = at_hand(config.model, config.revision)
     if base is None:
         source = samples.find_samples(subset)
         rows = len(samples.estimate_tokens(source, config.max_length))

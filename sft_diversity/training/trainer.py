@@ -393,7 +393,7 @@ def build_trainer(
         args=arguments,
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
-        peft_config=_adapter(config) if config.lora else None,
+        peft_config=_adapter(config) if config.lora and base.base is None else None,
         callbacks=[Watch(bar, run, draft.path / output.LOG, team)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -419,7 +419,7 @@ def _model(base: ModelFolder, seed: int, config: FinetuneConfig, dtype: str) -> 
     options = dict(config.model_options)
     if config.quantization is not None:
         options["quantization_config"] = quantized(config.quantization, dtype)
-    return load_base(base, seed, dtype if config.lora else "float32", **options)
+    return load_base(base, seed, dtype if config.lora else "float32", config.lora, **options)
 
 
 def _adapter(config: FinetuneConfig) -> Any:
