@@ -54,7 +54,6 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/ingest_vs_datasets.py
 	$(BIN)/sftdiv ingest --config configs/ingest/reference-117k.yaml --out .bench/corpus
 	$(BIN)/python benchmarks/embed_vs_sentence_transformers.py .bench/corpus
-	$(BIN)/python benchmarks/gpu_embed.py .bench/corpus
 	$(BIN)/python benchmarks/select_grid.py --corpus .bench/corpus --work .bench/work
 	$(BIN)/python benchmarks/measure_subset.py .bench/corpus --work .bench/work
 	$(BIN)/python benchmarks/near_duplicates.py .bench/corpus

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,24 +77,45 @@ def ours(subset: Path, model: str | None, steps: int, dtype: str, grouped: bool)
 
 def theirs(subset: Path, model: str | None, steps: int, dtype: str, grouped: bool) -> Any:
     """Return TRL's trainer on the same rows in the same order."""
+    base, tokenizer, (run, _) = lay_out(subset, model, steps, grouped)
+    rows = [row for batch in run.batches for row in batch]
+    return trl_trainer(
+        run.rendered, rows, load_base(base, 0), tokenizer, steps=steps, batch=BATCH, micro=MICRO,
+        lr=LR, dtype=dtype, out=Path(tempfile.mkdtemp()),
+    )  # fmt: skip
+
+
+def trl_trainer(
+    rendered: samples.Rendered,
+    rows: Sequence[int],
+    model: Any,
+    tokenizer: Any,
+    *,
+    steps: int,
+    batch: int,
+    micro: int,
+    lr: float,
+    dtype: str,
+    out: Path,
+    peft_config: Any = None,
+) -> Any:
+    """Return TRL's trainer on rows in their order, `micro` of them a forward pass."""
     import torch
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    base, tokenizer, (run, _) = lay_out(subset, model, steps, grouped)
-    rows = [row for batch in run.batches for row in batch]
     data = Dataset.from_dict(
         {
-            "input_ids": [run.rendered.input_ids[row] for row in rows],
-            "labels": [run.rendered.labels[row] for row in rows],
+            "input_ids": [rendered.input_ids[row] for row in rows],
+            "labels": [rendered.labels[row] for row in rows],
         }
     )
     arguments = SFTConfig(
-        output_dir=tempfile.mkdtemp(),
+        output_dir=str(out),
         max_steps=steps,
-        per_device_train_batch_size=MICRO,
-        gradient_accumulation_steps=BATCH // MICRO,
-        learning_rate=LR,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=batch // micro,
+        learning_rate=lr,
         lr_scheduler_type="constant",
         optim="adamw_torch_fused",
         weight_decay=0.01,
@@ -111,8 +133,9 @@ def theirs(subset: Path, model: str | None, steps: int, dtype: str, grouped: boo
         seed=0,
     )
     return SFTTrainer(
-        model=load_base(base, 0), args=arguments, train_dataset=data, processing_class=tokenizer
-    )
+        model=model, args=arguments, train_dataset=data, processing_class=tokenizer,
+        peft_config=peft_config,
+    )  # fmt: skip
 
 
 def one(asked: argparse.Namespace) -> None:

@@ -1,268 +1,258 @@
-"""Embedding on a GPU, and k-means on faiss-gpu against faiss-cpu, in one process.
+"""Steps of `gpu_quarter_hour.py` that embed and cluster: ours and `SentenceTransformer.encode`.
 
-    python benchmarks/gpu_embed.py CORPUS [--rows 117000] [--on-cpu [--layers 2]]
-
-Two encoders embed both components of the first rows of CORPUS, an output of `sftdiv ingest`: the
-packaged MiniLM (6 layers of 384), and a model of BERT-large's shape (24 layers of 1,024, 334 M
-weights, arXiv:1810.04805) with random weights, for speed does not depend on their values. Reports
-rows and tokens a second, from raw text to stored vectors and of the forward passes alone, and both
-as a share of the card's peak. Then macro's k-means over the MiniLM vectors, for k = √n and
-k = 4,096, on the device and on the processor: seconds, mean cosine, whether assignments are exact.
-PyTorch brings CUDA 13 libraries and faiss-gpu CUDA 12 ones: a second embedding after FAISS has
-used the device must give the same bytes.
-
-Without a GPU or without faiss-gpu the result says `not run`, and why; --on-cpu with few rows and
---layers tries the script, and nothing is written.
+Encoders have MiniLM's shape (6 layers of 384) or BERT-large's (24 layers of 1,024, 334 M weights,
+arXiv:1810.04805) and random weights, for speed does not depend on their values; --encoder names
+another one. Ours runs from raw text to stored vectors, with a fresh cache. The peer is given the
+same distinct texts in a process of its own, in half precision, in batches of several sizes.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import tempfile
+import shutil
+import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from embed_vs_sentence_transformers import encode_peer, load_peer
+from gpu_steps import (
+    Figures,
+    LeftOut,
+    Request,
+    device,
+    part,
+    peak_memory_gb,
+    pool_corpus,
+    synced,
+)
 
+from sft_diversity.core import children, extras, folder, resources
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, folder, machine
-from sft_diversity.core import vectors as core_vectors
-from sft_diversity.core.resources import packaged_encoder
-from sft_diversity.core.vectors import Vectors
+from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder
-from sft_diversity.levels import kmeans
-from sft_diversity.levels.kmeans import Clusters, assign, default_k, spherical_kmeans
 from sft_diversity.stages import store
 
-RESULT = Path(__file__).parent / "results" / "gpu_embed.json"
-# Dense bfloat16 FLOP/s as the makers state them.
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
-LARGE_K = 4_096
+SHAPES = {"minilm": (384, 6, 12, 1_536), "bert-large": (1_024, 24, 16, 4_096)}
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")  # MiniLM's, for both
+_MAX_TOKENS = 256
 
 
-def main() -> None:
-    """Run what can be run here and write the result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("corpus", type=Path, nargs="?")
-    parser.add_argument("--rows", type=int, default=117_000)
-    parser.add_argument("--layers", type=int, default=24, help="of the larger encoder")
-    parser.add_argument("--on-cpu", action="store_true", help="try the script; nothing is written")
-    asked = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    reason = None if asked.on_cpu else _why_not()
-    if reason is None and asked.corpus is None:
-        parser.error("name a corpus: an output of `sftdiv ingest`")
-    told = {"status": "not run", "reason": reason} if reason else _measure(asked)
-    result = {
-        "benchmark": Path(__file__).stem,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": folder.versions(),
-        **told,
-    }
-    if not asked.on_cpu:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(folder.dump_json(result), "utf-8")
-    print(json.dumps(told, indent=1))
-
-
-def _why_not() -> str | None:
-    """Return what is missing here, or None."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return f"PyTorch {torch.__version__} sees no CUDA device: no GPU was at hand"
-    try:
-        import faiss
-    except ImportError:
-        return "FAISS is not installed"
-    if not hasattr(faiss, "StandardGpuResources"):
-        return "faiss-cpu is installed, not faiss-gpu"
-    return None if faiss.get_num_gpus() else "faiss-gpu sees no device that PyTorch sees"
-
-
-def _measure(asked: argparse.Namespace) -> dict[str, Any]:
-    """Embed with both encoders, cluster, embed again."""
-    import faiss
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    card = torch.cuda.get_device_name(0) if on_gpu else "none"
-    peak = next((flops for name, flops in PEAKS.items() if name in card), None)
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        corpus = _first_rows(asked.corpus, root / "corpus", asked.rows)
-        large = large_encoder(root / "bert-large-shape", asked.layers)
-        encoders = {"MiniLM": packaged_encoder(), f"BERT-large, {asked.layers} layers": large}
-        embedded = {
-            name: _embed(corpus, root / str(n), encoder, peak)
-            for n, (name, encoder) in enumerate(encoders.items())
-        }
-        _, vectors = core_vectors.read_component(root / "0/out", "response")
-        clustered = [
-            _cluster(vectors, k, on_gpu)
-            for k in sorted({default_k(len(vectors)), min(LARGE_K, len(vectors))})
-        ]
-        # a fresh cache: PyTorch must still work after FAISS has used the device
-        again = _embedded(corpus, root / "again", packaged_encoder())
-        same = again["digest"] == folder.read_manifest(root / "0/out")["digest"]
-    return {
-        "status": "run",
-        "device": card,
-        "torch_cuda": torch.version.cuda,
-        "faiss": faiss.__version__,
-        "faiss_gpus": kmeans.gpus_of(faiss),
-        "rows": asked.rows,
-        "embed": embedded,
-        "kmeans": clustered,
-        "second_embedding_equal": same,
-    }
-
-
-def _first_rows(corpus: Path, out: Path, rows: int) -> Path:
-    """Write the first rows by id, a random sample, as a corpus of its own."""
-    table = corpora.read(corpus).slice(0, rows)
-    work = drafts.Work("ingest", 0, {"corpus": corpora.key(corpus)}, {"rows": rows})
-    draft = drafts.open_draft(out, work)
-    draft.write_table("samples/all.parquet", table)
-    draft.commit(rows=folder.rows_account(table.num_rows, table.num_rows, {}))
-    return out
-
-
-def large_encoder(out: Path, layers: int) -> Path:
-    """Save an encoder of BERT-large's shape with random weights; MiniLM's tokenizer fits it."""
+def encoder_of(asked: Request, shape: str, layers: int | None = None) -> Path:
+    """Return the folder of an encoder: the one of the command line, or of a shape, made here."""
+    if asked.encoder and shape == "minilm":
+        return Path(asked.encoder)
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers import BertConfig, BertModel
 
+    hidden, most, heads, inner = SHAPES[shape]
+    layers = min(layers or most, most)
+    out = asked.work / f"{shape}-{layers}"
+    if out.exists():
+        return out
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=30_522, hidden_size=1_024, num_hidden_layers=layers, num_attention_heads=16,
-        intermediate_size=4_096, max_position_embeddings=512,
+        vocab_size=30_522, hidden_size=hidden, num_hidden_layers=layers, intermediate_size=inner,
+        num_attention_heads=heads, max_position_embeddings=512,
     )  # fmt: skip
-    base = out.with_name(out.name + "-base")
-    BertModel(config).save_pretrained(base)
-    AutoTokenizer.from_pretrained(packaged_encoder()).save_pretrained(base)
-    body = Transformer(str(base), max_seq_length=256)
-    SentenceTransformer(modules=[body, Pooling(1_024, pooling_mode="mean")]).save(str(out))
+    bare = asked.work / f".{out.name}"
+    model: Any = BertModel(config)
+    model.save_pretrained(bare)
+    for name in TOKENIZER:
+        shutil.copy(tokenizer_folder(asked) / name, bare)
+    body = Transformer(str(bare), max_seq_length=_MAX_TOKENS)
+    SentenceTransformer(modules=[body, Pooling(hidden, pooling_mode="mean")]).save(str(out))
+    shutil.rmtree(bare)
     return out
 
 
-def _embedded(corpus: Path, place: Path, encoder: Path) -> dict[str, Any]:
-    """Embed a corpus to `out` in a place of its own; return the manifest."""
-    options = {"encoder": str(encoder), "workers": 1}
-    made = store(place / "work").get("embed", options, corpus, out=place / "out")
-    return folder.read_manifest(made.path)
+def tokenizer_folder(asked: Request) -> Path:
+    """Return where MiniLM's tokenizer lies: carried, or in the package of the encoder."""
+    if extras.has(resources.ENCODER_PACKAGE):
+        return resources.packaged_encoder()
+    return asked.file("a/minilm")
 
 
-def _embed(corpus: Path, place: Path, encoder: Path, peak: float | None) -> dict[str, Any]:
-    """Embed a corpus with a fresh cache; return times, rates and shares of the peak."""
-    with _timed_forward() as passes:
-        clock = time.perf_counter()
-        made = _embedded(corpus, place, encoder)
-        seconds = time.perf_counter() - clock
-    rows = made["rows"]["kept"]
-    forward_s = sum(passed[0] for passed in passes)
-    flops = sum(passed[1] for passed in passes)
-    tokens = sum(passed[2] for passed in passes)
-    return {
-        "precision": made["result"]["encoder"]["precision"],
-        "dim": made["result"]["dim"],
-        "texts": made["run"]["texts_embedded"],
-        "padded_tokens": tokens,
-        "embed_s": round(seconds, 2),
-        "forward_s": round(forward_s, 2),
-        "rows_per_s": round(rows / seconds, 1),
-        "rows_per_s_forward": round(rows / forward_s, 1),
-        "tokens_per_s": round(tokens / seconds),
-        "teraflop": round(flops / 1e12, 3),
-        "teraflop_per_s_forward": round(flops / forward_s / 1e12, 4),
-        "share_of_peak": round(flops / seconds / peak, 4) if peak else None,
-        "share_of_peak_forward": round(flops / forward_s / peak, 4) if peak else None,
-        "memory_gb": _peak_memory(),
-    }
+@dataclass
+class Work:
+    """What an encoder was given while it was watched: seconds by part, tokens, operations."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    real: int = 0
+    computed: int = 0
+    flops: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def timed(self, name: str, own: Any) -> Any:
+        """Return `own`, its seconds counted; threads overlap, so parts may exceed the whole."""
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            value = own(*args, **kwargs)
+            with self.lock:
+                took = time.perf_counter() - start
+                self.seconds[name] = self.seconds.get(name, 0.0) + took
+            return value
+
+        return watched
 
 
 @contextmanager
-def _timed_forward() -> Iterator[list[tuple[float, float, int]]]:
-    """Note seconds, operations and padded tokens of every forward pass, vectors copied back."""
-    passes: list[tuple[float, float, int]] = []
-    lock, own = threading.Lock(), SentenceTransformerEncoder.forward
+def watching() -> Iterator[Work]:
+    """Count what passes through encoders: tokens as they are, and as they are computed."""
+    work, kind = Work(), SentenceTransformerEncoder
+    own = {"tokenize": kind.tokenize, "forward": kind.forward}
+    write = caches.write_part
+    tokenize, forward = (work.timed(name, function) for name, function in own.items())
 
-    def forward(
-        self: SentenceTransformerEncoder, ids: Sequence[Sequence[int]], width: int, rows: int
-    ) -> npt.NDArray[np.float32]:
-        clock = time.perf_counter()
-        vectors = own(self, ids, width, rows)
-        seconds = time.perf_counter() - clock
-        with lock:
-            passes.append((seconds, _operations(self, width, rows), width * rows))
-        return vectors
+    def counted(self: Any, texts: Any) -> Any:
+        ids, cut = tokenize(self, texts)
+        lengths = np.array([len(row) for row in ids], np.int64)
+        with work.lock:
+            work.real += int(lengths.sum())
+            work.flops += operations(self, lengths)
+        return ids, cut
 
-    setattr(SentenceTransformerEncoder, "forward", forward)  # noqa: B010 - a method to the checker
+    def passed(self: Any, ids: Any, width: int, rows: int) -> Any:
+        with work.lock:
+            work.computed += width * rows
+        return forward(self, ids, width, rows)
+
+    for name, watched in (("tokenize", counted), ("forward", passed)):
+        setattr(kind, name, watched)
+    setattr(caches, "write_part", work.timed("write", write))  # noqa: B010
     try:
-        yield passes
+        yield work
     finally:
-        setattr(SentenceTransformerEncoder, "forward", own)  # noqa: B010
+        for name, function in own.items():
+            setattr(kind, name, function)
+        setattr(caches, "write_part", write)  # noqa: B010
 
 
-def _operations(encoder: SentenceTransformerEncoder, width: int, rows: int) -> float:
-    """Return 2 operations a weight and token, tables of embeddings aside, and attention's."""
+def operations(encoder: Any, lengths: Any) -> float:
+    """Return 2 operations a weight and real token, tables of embeddings aside, and attention's."""
     body = encoder._model[0].auto_model
     weights = sum(p.numel() for name, p in body.named_parameters() if "embeddings" not in name)
-    attention = 4 * body.config.num_hidden_layers * body.config.hidden_size * width
-    return float(rows * width * (2 * weights + attention))
+    each = 4 * body.config.num_hidden_layers * body.config.hidden_size
+    return float(2 * weights * lengths.sum() + each * (lengths**2).sum())
 
 
-def _cluster(vectors: Vectors, k: int, on_gpu: bool) -> dict[str, Any]:
-    """Cluster on the processor, and on the GPU if there is one; compare."""
-    told: dict[str, Any] = {"n": len(vectors), "k": k}
-    for device in ("cuda", "cpu") if on_gpu else ("cpu",):
-        clock = time.perf_counter()
-        clusters = _on(device, vectors, k)
-        told[device] = {
-            "seconds": round(time.perf_counter() - clock, 2),
-            "mean_cosine": round(_mean_cosine(vectors, clusters), 5),
-            "exact": bool(np.array_equal(assign(vectors, clusters.centroids), clusters.assignment)),
-        }
-    return told
+def embedded(corpus: Path, place: Path, encoder: Path) -> dict[str, Any]:
+    """Embed a corpus with a fresh cache; return figures."""
+    options = {"encoder": str(encoder), "workers": 1 if device() == "cuda" else None}
+    with watching() as work:
+        start = synced()
+        made = store(place / "work").get("embed", options, corpus, out=place / "out")
+        seconds = synced() - start
+    told = folder.read_manifest(made.path)
+    return {
+        "seconds": round(seconds, 2),
+        "precision": told["result"]["encoder"]["precision"],
+        "texts": told["run"]["texts_embedded"],
+        "rows_per_s": round(told["rows"]["kept"] / seconds, 1),
+        "tokens_per_s": round(work.real / seconds),
+        "computed_share": round(work.real / max(work.computed, 1), 4),
+        "tflops": round(work.flops / seconds / 1e12, 5),
+        "seconds_of": {name: round(s, 2) for name, s in work.seconds.items()},
+        "memory_gb": peak_memory_gb(),
+    }
 
 
-def _on(device: str, vectors: Vectors, k: int) -> Clusters:
-    own = os.environ.get(machine.DETECT)
-    if device == "cpu":
-        os.environ[machine.DETECT] = "gpus=0"
-    try:
-        return spherical_kmeans(vectors, k, seed=0)
-    finally:
-        os.environ.pop(machine.DETECT, None)
-        if own is not None:
-            os.environ[machine.DETECT] = own
+def against_peer(asked: Request, figures: Figures) -> None:
+    """Embed the same rows by ours and by the peer in turns, after both have warmed up.
+
+    `computed_share` is real tokens over those that went through the model, padding included.
+    """
+    options = asked.options
+    corpus = pool_corpus(asked, options["rows"])
+    encoder = encoder_of(asked, options["shape"], options.get("layers"))
+    texts = sorted(
+        {t for c in corpora.COMPONENTS for t in corpora.read(corpus, [c])[c].to_pylist()}
+    )
+    figures(rows=options["rows"], texts=len(texts), encoder=encoder.name)
+    warm = embedded(pool_corpus(asked, min(250, options["rows"])), asked.place / "warm", encoder)
+    figures(cold=warm)
+    rounds: list[dict[str, Any]] = []
+    peers: dict[str, list[float]] = {}
+    dtype, sizes = options["peer_dtype"], options["peer_batch"]
+    with children.pool(1, load_peer, str(encoder), dtype) as peer:
+        peer.submit(encode_peer, texts[:250], sizes[0]).result()
+        for number in range(options["rounds"]):
+            for who in ["ours", *sizes] if number % 2 == 0 else [*sizes, "ours"]:
+                if who == "ours":
+                    place = asked.place / f"round-{number}"
+                    rounds.append(embedded(corpus, place, encoder))
+                    figures(ours=min(rounds, key=itemgetter("seconds")), rounds=len(rounds))
+                    shutil.rmtree(place)
+                    continue
+                part(figures, "peer_rows_per_s", partial(_peer, peer, texts, who, peers, options))
+            figures(peer=peers, ratio=_ratio(rounds, peers))
+    if not peers:
+        figures.failed("no batch size of the peer ran")
+    ids = time.perf_counter()
+    tokenise(encoder, texts)
+    figures(tokenise_alone_s=round(time.perf_counter() - ids, 2))
 
 
-def _mean_cosine(vectors: Vectors, clusters: Clusters) -> float:
-    sums = np.einsum("nd,nd->n", vectors, clusters.centroids[clusters.assignment])
-    return float(sums.mean())
+def _peer(
+    peer: ProcessPoolExecutor, texts: list[str], size: int, took: dict[str, list[float]],
+    options: dict[str, Any],
+) -> Any:  # fmt: skip
+    """Let the peer embed all texts; return its best rows a second so far."""
+    seconds, _, _ = peer.submit(encode_peer, texts, size).result()
+    took.setdefault(str(size), []).append(round(seconds, 3))
+    return round(options["rows"] / min(map(min, took.values())), 1)
 
 
-def _peak_memory() -> float | None:
-    import torch
-
-    if not torch.cuda.is_available():
+def _ratio(rounds: list[dict[str, Any]], peers: dict[str, list[float]]) -> float | None:
+    """Return the peer's seconds at its best batch size over ours, medians."""
+    if not rounds or not peers:
         return None
-    peak = torch.cuda.max_memory_allocated() / 1e9
-    torch.cuda.reset_peak_memory_stats()
-    return round(peak, 2)
+    theirs = min(statistics.median(one) for one in peers.values())
+    ours: float = statistics.median(one["seconds"] for one in rounds)
+    return round(theirs / ours, 3)
 
 
-if __name__ == "__main__":
-    main()
+def tokenise(encoder: Path, texts: list[str]) -> None:
+    """Tokenise texts as embedding does, and nothing else."""
+    from tokenizers import Tokenizer
+
+    words = Tokenizer.from_file(str(encoder / "tokenizer.json"))
+    words.enable_truncation(_MAX_TOKENS)
+    words.no_padding()
+    words.encode_batch_fast(texts)
+
+
+def cluster(asked: Request, figures: Figures) -> None:
+    """Cluster random unit vectors as macro does; check the assignment against all products."""
+    from sft_diversity.levels.kmeans import assign, spherical_kmeans
+
+    drawn = np.random.default_rng(0)
+    vectors = drawn.standard_normal((asked.options["n"], 384), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    if device() == "cpu" and not extras.has("faiss"):
+        raise LeftOut("FAISS is not installed")
+    spherical_kmeans(vectors[:1_000], 10, seed=0)
+    for k in asked.options["k"]:
+        start = synced()
+        found = spherical_kmeans(vectors, k, seed=0)
+        seconds = synced() - start
+        nearest = assign(vectors, found.centroids)
+        own = np.einsum("nd,nd->n", vectors, found.centroids[found.assignment])
+        best = np.einsum("nd,nd->n", vectors, found.centroids[nearest])
+        figures(**{
+            f"k{k}": {
+                "seconds": round(seconds, 2), "device": found.device,
+                "mean_cosine": round(float(own.mean()), 5),
+                "exact": bool((own >= best - 1e-6).all()),
+            }
+        })  # fmt: skip
