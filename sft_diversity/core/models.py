@@ -144,13 +144,14 @@ class ModelFolder:
         return most if isinstance(most, int) and most > 0 else None
 
     def parameters(self) -> int:
-        """Count the weights from the headers of the safetensors files."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
+        """Count the weights from the safetensors files' headers; an adapter's are its base's."""
+        return sum(math.prod(shape) for shape in (self.base or self).shapes().values())
 
     def matrices(self) -> list[tuple[int, int]]:
         """Return the shapes of the linear layers, those at the vocabulary aside."""
         ends = ("embed_tokens.weight", "wte.weight", "wpe.weight", "lm_head.weight")
-        shapes = {name: shape for name, shape in self.shapes().items() if not name.endswith(ends)}
+        every = (self.base or self).shapes().items()
+        shapes = {name: shape for name, shape in every if not name.endswith(ends)}
         return [(shape[0], shape[1]) for shape in shapes.values() if len(shape) == 2]
 
     def shapes(self) -> dict[str, list[int]]:

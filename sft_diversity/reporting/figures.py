@@ -19,7 +19,8 @@ Row = Mapping[str, Any]
 FORMATS = ("svg", "pdf", "png")
 FigureFormat = Literal["all", "svg", "pdf", "png"]
 CURVES = {
-    "loss": "training loss", "lr": "learning rate", "grad_ratio": "‖g‖₁ / (√d ‖g‖₂)",
+    "loss": "training loss", "eval_loss": "evaluation loss", "lr": "learning rate",
+    "grad_ratio": "‖g‖₁ / (√d ‖g‖₂)",
     "kkt_gap": "KKT gap (LION)", "box_share": "share of weights in the box (LION)",
     "grad_norm": "gradient norm",
 }  # fmt: skip

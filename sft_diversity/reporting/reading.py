@@ -27,7 +27,7 @@ from sft_diversity.core.tokens import TokenPass
 
 Row = dict[str, Any]
 _POINTS = 80  # of a training curve
-_CURVES = ("loss", "lr", "grad_norm", "grad_ratio", "kkt_gap", "box_share")
+_CURVES = ("loss", "eval_loss", "lr", "grad_norm", "grad_ratio", "kkt_gap", "box_share")
 
 
 def locate(sources: Sequence[Path], work: Path, corpus: Path | None = None) -> Found:

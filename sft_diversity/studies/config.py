@@ -139,6 +139,12 @@ class StudyConfig(Config):
             both = taken & set(getattr(self, block))
             if both:
                 raise ValueError(f"{block}.{min(both)} is the study's own; take it out")
+        unequal = {"eval_share", "early_stopping"} & set(self.finetune)
+        if unequal:
+            raise ValueError(
+                f"finetune.{min(unequal)} would let runs read unlike amounts; take it out "
+                "(eval_data may be given)"
+            )
         if self.noise is not None:
             for axis, value in (
                 ("strategy", self.noise.strategy),

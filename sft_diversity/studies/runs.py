@@ -21,6 +21,7 @@ from sft_diversity.scoring import stage as scoring
 from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import BASES
+from sft_diversity.training.samples import find_samples
 from sft_diversity.verbs import training
 from sft_diversity.verbs.measuring import measure as measure_verb
 
@@ -69,7 +70,8 @@ def run_keys(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]
     shared = {
         "version": [VERSION, finetuning.VERSION, scoring.VERSION],
         "model": BASES.find(training.model, training.revision).key,
-        "finetune": training.model_dump(mode="json", exclude={"model", "revision"}),
+        "finetune": training.model_dump(mode="json", exclude={"model", "revision", "eval_data"}),
+        "evaluation": training.eval_data and find_samples(Path(training.eval_data)).key,
         "score": score.model_dump(mode="json", exclude={"eval_dir"}),
         "eval": scoring.file_keys(*scoring.sets_of(score)),
     }

@@ -26,7 +26,8 @@ _HUB = "nothing is pushed while training; use `sftdiv export MODEL --to hub:NAME
 _CHECKPOINTS = "checkpoints are what a stopped run goes on from; say it with checkpoint_steps"
 _RATE = "the schedule is ours; say it with lr, lr_min, schedule, phi, warmup and phases"
 _BATCH = "say it with batch_size and micro_batch_size"
-_EVALUATION = "no loss is measured on the way; use `sftdiv score` on the finished model"
+_NO_PREDICTIONS = "evaluation keeps no predictions; `sftdiv score` does"
+_EVALUATION = "say it with eval_share or eval_data, eval_steps, keep_best and early_stopping"
 
 #: What may not be set in a block, and why, or how it is said here.
 REFUSED: Mapping[str, Mapping[str, str]] = {
@@ -89,6 +90,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "save_on_each_node": _CHECKPOINTS,
         "resume_from_checkpoint": "a stopped run is gone on with by the same command",
         "ignore_data_skip": _CHECKPOINTS,
+        "average_tokens_across_devices": "a step's loss is over the tokens of all processes",
         "restore_callback_states_from_checkpoint": _CHECKPOINTS,
         "load_best_model_at_end": _EVALUATION,
         "do_train": "`finetune` trains",
@@ -96,7 +98,15 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "do_predict": _EVALUATION,
         "eval_strategy": _EVALUATION,
         "eval_steps": _EVALUATION,
+        "metric_for_best_model": "the best is that of the lowest loss; `sftdiv score` has others",
+        "greater_is_better": "the best is that of the lowest loss",
         "eval_on_start": _EVALUATION,
+        "per_device_eval_batch_size": _BATCH,
+        "eval_do_concat_batches": _NO_PREDICTIONS,
+        "eval_use_gather_object": _NO_PREDICTIONS,
+        "batch_eval_metrics": _NO_PREDICTIONS,
+        "eval_accumulation_steps": _NO_PREDICTIONS,
+        "prediction_loss_only": _NO_PREDICTIONS,
         "push_to_hub": _HUB,
         "hub_model_id": _HUB,
         "hub_token": _HUB,

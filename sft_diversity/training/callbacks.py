@@ -1,14 +1,17 @@
-"""The gradient figures of `theory` in the log of a plain `Trainer` or TRL's `SFTTrainer`."""
+"""Callbacks: the gradient figures of `theory` in any trainer's log, and the best weights kept."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
+from sft_diversity.training import evaluation
 from sft_diversity.training.theory import GradientFigures, gradient_figures
 
 
@@ -79,3 +82,22 @@ def _flat_shards(model: torch.nn.Module) -> Iterator[Any]:
     for module in model.modules():
         if isinstance(module, FullyShardedDataParallel):
             yield module
+
+
+class KeepBest(EarlyStoppingCallback):
+    """transformers' early stopping, after `patience` evaluations or never, that resumes.
+
+    transformers restores neither the count nor the place of the best checkpoint where the folder
+    was moved: both follow from the history.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        super().__init__(patience or sys.maxsize)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the evaluations of before, and find the best of them."""
+        super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
+        self.early_stopping_patience_counter = evaluation.waited(state.log_history)
+        if state.best_global_step:
+            best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+            state.best_model_checkpoint = str(best)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from sft_diversity.core.folder import write_json
 
@@ -34,6 +35,15 @@ def peek(folder: Path) -> int | None:
     """Return the step of the newest whole checkpoint, touching nothing."""
     whole = (path for path in folder.glob("checkpoint-*") if _is_complete(path))
     return max(map(step_of, whole), default=None)
+
+
+def history(checkpoint: Path | None) -> list[dict[str, Any]]:
+    """Return what a run had logged when it wrote a checkpoint."""
+    if checkpoint is None:
+        return []
+    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    logged: list[dict[str, Any]] = state["log_history"]
+    return logged
 
 
 def step_of(checkpoint: Path) -> int:

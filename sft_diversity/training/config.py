@@ -37,6 +37,10 @@ class FinetuneConfig(Config):
             ),
         ),
         (
+            "Evaluation",
+            ("eval_share", "eval_data", "eval_steps", "keep_best", "early_stopping"),
+        ),
+        (
             "Machine and log",
             (
                 "dtype", "gradient_checkpointing", "checkpoint_steps", "report_to", "run_name",
@@ -89,6 +93,24 @@ class FinetuneConfig(Config):
         False, description="scale the peak so that the rates sum to those of a cosine with peak lr"
     )
     train_seed: int = Field(0, ge=0, description="seed of reading order, adapters and dropout")
+    eval_share: float = Field(
+        0.0, ge=0, lt=1, description="share of the samples that is held out, to measure the loss on"
+    )
+    eval_data: str | None = Field(
+        None, description="samples to measure the loss on, in place of a share"
+    )
+    eval_steps: int | None = Field(
+        None, gt=0, description="steps between evaluations; default: a tenth of the run"
+    )
+    keep_best: bool = Field(
+        False,
+        description="keep the weights of the best evaluation, not the last; each is a checkpoint",
+    )
+    early_stopping: int | None = Field(
+        None,
+        gt=0,
+        description="stop after so many evaluations without a better one, and keep the best",
+    )
     dtype: machine.Precision = Field(
         "auto",
         description="precision of products, auto: bfloat16 where the hardware multiplies it; "
@@ -129,10 +151,27 @@ class FinetuneConfig(Config):
             raise ValueError(f"phi is {self.phi}, but must be above 0 (2 is the cosine)")
         if self.optimizer == "sgd" and self.lr is None:
             raise ValueError("sgd has no published rate for fine-tuning; give lr")
+        if self.eval_share and self.eval_data is not None:
+            raise ValueError("give eval_share or eval_data, not both")
+        if not self.evaluates and (self.eval_steps or self.keeps_best):
+            which = next(
+                n for n in ("eval_steps", "keep_best", "early_stopping") if getattr(self, n)
+            )
+            raise ValueError(f"{which} is for evaluation; give eval_share or eval_data")
         if not self.lora and (self.peft or self.quantization):
             which = "peft" if self.peft else "quantization"
             raise ValueError(f"{which} is for adapters; set lora: true")
         return self
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether a loss is measured on samples that are not trained on."""
+        return bool(self.eval_share) or self.eval_data is not None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best evaluation are kept, not the last."""
+        return self.keep_best or self.early_stopping is not None
 
     def within(self, context: int | None) -> FinetuneConfig:
         """Return the options for a model that reads so many tokens, where `max_length` is open."""

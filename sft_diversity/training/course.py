@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ class Course:
         Peak learning rate and weight decay.
     factor : function of a step
         Share of the peak learning rate.
+    held_out : Rendered, optional
+        Samples that the loss is measured on.
     """
 
     rendered: samples.Rendered
@@ -48,6 +51,17 @@ class Course:
     micro_per_step: int
     settings: optimizers.Settings
     factor: Callable[[int], float]
+    held_out: samples.Rendered | None = None
+
+    def until(self, steps: int) -> Course:
+        """Return the run that ends after so many of its steps."""
+        if steps >= self.steps:
+            return self
+        order = self.order[: steps * self.batch_size]
+        read = list(itertools.accumulate(map(len, self.batches)))
+        return replace(
+            self, order=order, batches=self.batches[: read.index(len(order)) + 1], steps=steps
+        )
 
     @property
     def response_tokens(self) -> int:

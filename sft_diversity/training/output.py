@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sft_diversity.core import quarantine
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.folder import dump_json, json_lines
-from sft_diversity.training import samples
+from sft_diversity.training import evaluation, samples
 from sft_diversity.training.models import load_base
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sft_diversity.core.models import ModelFolder
     from sft_diversity.training.config import FinetuneConfig
     from sft_diversity.training.course import Course
+    from sft_diversity.training.inputs import Inputs
     from sft_diversity.training.trainer import Trainer
 
 # The fields of `theory.Figures`, named here so that this file loads without torch.
@@ -30,22 +31,26 @@ Log = list[dict[str, Any]]
 
 
 def training_log(history: list[dict[str, Any]], response_tokens: list[int]) -> Log:
-    """Return one record a step, without times: equal runs write equal bytes.
+    """Return a record a step and one an evaluation, no times: equal runs write equal bytes.
 
     `response_tokens` are those read up to and including each step.
     """
-    return [
-        {
-            "step": entry["step"],
-            "loss": entry["loss"],
-            "lr": entry["learning_rate"],
-            "grad_norm": entry["grad_norm"],
-            **{name: entry[name] for name in _THEORY if name in entry},
-            "response_tokens": response_tokens[entry["step"] - 1],
-        }
-        for entry in history
-        if "loss" in entry
-    ]
+    log: Log = []
+    for entry in history:
+        if evaluation.LOSS in entry:
+            log.append({"step": entry["step"], evaluation.LOSS: entry[evaluation.LOSS]})
+        elif "loss" in entry:
+            log.append(
+                {
+                    "step": entry["step"],
+                    "loss": entry["loss"],
+                    "lr": entry["learning_rate"],
+                    "grad_norm": entry["grad_norm"],
+                    **{name: entry[name] for name in _THEORY if name in entry},
+                    "response_tokens": response_tokens[entry["step"] - 1],
+                }
+            )
+    return log
 
 
 def gather_weights(trainer: Trainer) -> dict[str, Any] | None:
@@ -94,7 +99,7 @@ def _merged(base: ModelFolder, adapter: Path) -> PreTrainedModel:
     """Return fresh base weights with a saved adapter in them."""
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(load_base(base, 0), adapter)
+    model = PeftModel.from_pretrained(load_base(base.base or base, 0), adapter)
     return model.merge_and_unload()  # type: ignore[no-any-return]
 
 
@@ -110,7 +115,9 @@ def _order_adapter_targets(path: Path) -> None:
 
 def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
     """Return the run's figures; `final_...` are means over the last tenth of the steps."""
-    rendered = course.rendered
+    rendered, held_out = course.rendered, course.held_out
+    evaluated = {} if held_out is None else evaluation.figures(held_out, rendered, log, config)
+    log = [entry for entry in log if "loss" in entry]
     tail = log[-max(len(log) // 10, 1) :]
     clip = config.max_grad_norm
     return {
@@ -131,6 +138,7 @@ def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, A
         "final_loss": _mean(tail, "loss"),
         "clipped_share": sum(0 < clip < entry["grad_l2"] for entry in log) / len(log),
         **{f"final_{name}": _mean(tail, name) for name in _THEORY[2:] if name in log[0]},
+        **evaluated,
     }
 
 
@@ -142,8 +150,7 @@ def _mean(log: Log, name: str) -> float | None:
 
 def write_texts(
     draft: Draft,
-    base: ModelFolder,
-    config: FinetuneConfig,
+    inputs: Inputs,
     log: Log,
     result: dict[str, Any],
     unusable: list[samples.Unusable],
@@ -155,7 +162,7 @@ def write_texts(
     with draft.writing(LOG) as path:
         path.write_bytes(json_lines(log))
     with draft.writing("README.md") as path:
-        path.write_text(_card(draft, base, config, result), "utf-8")
+        path.write_text(_card(inputs, result), "utf-8")
 
 
 def schedule_name(config: FinetuneConfig) -> str:
@@ -175,17 +182,27 @@ def _unusable(counts: dict[str, int]) -> str:
     return f"{sum(counts.values()):,} (`{quarantine.FILE}`: {reasons})"
 
 
-def _card(draft: Draft, base: ModelFolder, config: FinetuneConfig, result: dict[str, Any]) -> str:
+def _evaluated(result: dict[str, Any]) -> str:
+    return (
+        f"loss {result['first_eval_loss']:.3f} at first, {result['final_eval_loss']:.3f} at last, "
+        f"lowest {result['best_eval_loss']:.3f} after step {result['best_step']:,}, on "
+        f"{result['eval_samples']:,} samples; these are the weights of step {result['kept_step']:,}"
+    )
+
+
+def _card(inputs: Inputs, result: dict[str, Any]) -> str:
     from huggingface_hub import ModelCardData
 
+    base, config, keys = inputs.base, inputs.config, inputs.work.inputs
     trained = f"LoRA, rank {config.lora_rank}" if config.lora else "all weights"
     adapter = config.lora and not config.merge_adapter
-    inputs = draft.work.inputs
     clipped = f", clipped in {result['clipped_share']:.0%} of steps" if config.max_grad_norm else ""
     box = ""
     if result.get("final_kkt_gap") is not None:
         gap, share = result["final_kkt_gap"], result["final_box_share"]
         box = f"\n| KKT gap, weights in LION's box | {gap:.4g}, {share:.1%} |"
+    if "eval_samples" in result:
+        box += f"\n| evaluation | {_evaluated(result)} |"
     head = ModelCardData(
         library_name="peft" if adapter else "transformers",
         base_model=base.name,
@@ -209,12 +226,12 @@ Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistan
 | left out for length | {result["dropped_share"]:.1%} |
 | unusable, left out | {_unusable(result["unusable"])} |
 | response tokens lost | {result["response_tokens_lost_share"]:.1%} |
-| trained | {trained}, {draft.work.config["dtype"]} |
+| trained | {trained}, {inputs.dtype} |
 | optimizer | {config.optimizer}, lr {result["lr"]:g}, weight decay {result["weight_decay"]:g} |
 | schedule | {schedule_name(config)}, warm-up {config.warmup:g} |
 | training loss | {result["first_loss"]:.3f} at first, {result["final_loss"]:.3f} at last |
 | gradient, last tenth | ‖g‖₁/(√d‖g‖₂) = {_number(result["final_grad_ratio"])}{clipped} |{box}
-| lineage | subset `{inputs["subset"]}`, base model `{inputs["model"]}` |
+| lineage | {", ".join(f"{name} `{key}`" for name, key in keys.items())} |
 
 `training.jsonl` has every step, `manifest.json` the whole configuration.
 """

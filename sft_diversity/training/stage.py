@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sft_diversity.training import (
     blocks,
     checkpoints,
     course,
+    evaluation,
     memory,
     optimizers,
     output,
@@ -26,15 +28,9 @@ from sft_diversity.training import (
     team,
 )
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.training.models import BASES, load_right_padding_tokenizer
-
-VERSION = 6
-
-
-#: Options that change where or how fast, but not what is made.
-_NO_RESULT = {
-    "model", "revision", "checkpoint_steps", "report_to", "run_name", "max_bad_fraction"
-}  # fmt: skip
+from sft_diversity.training.inputs import VERSION as VERSION
+from sft_diversity.training.inputs import Inputs, find_inputs
+from sft_diversity.training.models import BASES, at_hand, load_right_padding_tokenizer
 
 
 def finetune(
@@ -73,65 +69,51 @@ def finetune(
     crew.by_leader(lambda: check_finetune(subset, out, config))
     say = say if crew.leads else _silence
     crew.by_leader(lambda: BASES.find(config.model, config.revision))  # one downloads, not all
-    source, base = samples.find_samples(subset), BASES.find(config.model, config.revision)
-    config = config.within(base.context)
-    draft = crew.by_leader(lambda: _open(out, _work(source, base, config)))
+    inputs = find_inputs(subset, config)
+    draft = crew.by_leader(lambda: _open(out, inputs.work))
     say(f"finetune: {draft.reason}")
     if draft.reused:
         return read_manifest(out)
 
     machine.keep_freed_memory()
-    from sft_diversity.training import trainer as training
+    from sft_diversity.training import trainer as training  # after the line before
 
-    dtype = draft.work.config["dtype"]
-    tokenizer = load_right_padding_tokenizer(base)
+    tokenizer = load_right_padding_tokenizer(inputs.base)
     chat.ensure_template(tokenizer)
-    course.resolve_settings(base, config)  # refuses what cannot be before all is tokenised
-    blocks.check_model_options(config, base)
-    rendered = samples.render_samples(source, tokenizer, config.max_length, config.on_truncation)
-    crew.by_leader(
-        lambda: samples.check_usable(
-            rendered, config.max_length, config.max_bad_fraction, draft.out
-        )
-    )
-    run = course.lay_out(rendered, base, config, not machine.gpus(), crew.size)
+    course.resolve_settings(inputs.base, inputs.config)  # refuses before all is tokenised
+    blocks.check_model_options(config, inputs.base)
+    run = _laid_out(inputs, tokenizer, draft, crew)
     shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
-    say(_description(run, base, config, dtype) + shared)
-    if short := memory.warning(_memory(base, config, dtype, int(rendered.lengths.max()))):
+    say(_description(run, inputs) + shared)
+    if short := memory.warning(_memory(inputs, int(run.rendered.lengths.max()))):
         say(short)
 
     folder = draft.path / "checkpoints"
     checkpoint = crew.by_leader(lambda: checkpoints.last_complete(folder))
     at = checkpoints.step_of(checkpoint) if checkpoint else 0
     say(f"finetune: resumed at step {at:,}" if checkpoint else "finetune: fresh start")
+    if evaluation.stopped_early(checkpoints.history(checkpoint), config):
+        run = run.until(at)  # killed before the model was written
     with (
         without_bars(),
         talk.progress("finetune", run.steps, "steps", at, silent=not crew.leads) as bar,
     ):
-        trainer = training.build_trainer(run, base, tokenizer, config, dtype, draft, bar, crew)
+        trainer = training.build_trainer(
+            run, inputs.base, tokenizer, inputs.config, inputs.dtype, draft, bar, crew
+        )
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.state.global_step < run.steps:
-            stopping.safe_point("finetune")
-            raise Interrupted(  # the signal came to another process
-                f"finetune: stopped after step {trainer.state.global_step:,} of {run.steps:,}; "
-                "run the same command to resume"
-            )
+        run = _ended(run, trainer.state, config)
         weights = output.gather_weights(trainer)
 
     def finish() -> dict[str, Any]:
         with without_bars():
-            output.save_model(draft, base, trainer, weights, tokenizer, config.merge_adapter)
+            output.save_model(draft, inputs.base, trainer, weights, tokenizer, config.merge_adapter)
         log = output.training_log(trainer.state.log_history, run.tokens_by_step())
-        result = output.run_figures(run, config, log)
-        output.write_texts(draft, base, config, log, result, rendered.unusable)
+        result = output.run_figures(run, inputs.config, log)
+        output.write_texts(draft, inputs, log, result, run.rendered.unusable)
         shutil.rmtree(folder)
         return draft.commit(
-            rows=rows_account(
-                rendered.rows,
-                len(rendered.lengths),
-                {"too_long": rendered.dropped},
-                len(rendered.unusable),
-            ),
+            rows=_account(run, inputs),
             seeds={"train_seed": config.train_seed},
             result=result,
             run={
@@ -142,6 +124,45 @@ def finetune(
         )
 
     return crew.by_leader(finish)
+
+
+def _laid_out(inputs: Inputs, tokenizer: Any, draft: Draft, crew: team.Team) -> course.Course:
+    """Tokenise all samples, hold out those that the loss is measured on, lay out the steps."""
+    config = inputs.config
+
+    def rendered(source: samples.Source) -> samples.Rendered:
+        told = samples.render_samples(source, tokenizer, config.max_length, config.on_truncation)
+        crew.by_leader(
+            lambda: samples.check_usable(
+                told, config.max_length, config.max_bad_fraction, draft.out
+            )
+        )
+        return told
+
+    trained = rendered(inputs.source)
+    held_out = None if inputs.held_out is None else rendered(inputs.held_out)
+    if config.eval_share:
+        trained, held_out = evaluation.hold_out(trained, config.eval_share, config.train_seed)
+    run = course.lay_out(trained, inputs.base, config, not machine.gpus(), crew.size)
+    return replace(run, held_out=held_out)
+
+
+def _ended(run: course.Course, state: Any, config: FinetuneConfig) -> course.Course:
+    """Return the run as far as it went; raise Interrupted where a signal ended it."""
+    if state.global_step < run.steps and not evaluation.stopped_early(state.log_history, config):
+        stopping.safe_point("finetune")
+        raise Interrupted(  # the signal came to another process
+            f"finetune: stopped after step {state.global_step:,} of {run.steps:,}; "
+            "run the same command to resume"
+        )
+    return run.until(state.global_step)
+
+
+def _account(run: course.Course, inputs: Inputs) -> dict[str, Any]:
+    rendered, shared = run.rendered, inputs.held_out is None
+    held_out = len(run.held_out.ids) if run.held_out is not None and shared else 0
+    dropped = {"too_long": rendered.dropped, "held_out": held_out}
+    return rows_account(rendered.rows, len(rendered.ids), dropped, len(rendered.unusable))
 
 
 def show_masks(subset: Path, config: FinetuneConfig, count: int) -> list[dict[str, Any]]:
@@ -171,7 +192,8 @@ def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:
     """
     check_options(config)
     check_out(out, "finetune")
-    samples.root_of(subset)
+    for place in (subset, *([] if config.eval_data is None else [Path(config.eval_data)])):
+        samples.root_of(place)
 
 
 def check_options(config: FinetuneConfig) -> None:
@@ -181,7 +203,7 @@ def check_options(config: FinetuneConfig) -> None:
     blocks.check(config)
     reporters.check_reporters(config.report_to)
     optimizers.check_optimizer(config.optimizer)
-    BASES.at_hand(config.model, config.revision)
+    at_hand(config.model, config.revision)
 
 
 def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
@@ -196,37 +218,49 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
         `reason` then says.
     """
     check_finetune(subset, out, config)
-    source, base = samples.find_samples(subset), BASES.at_hand(config.model, config.revision)
-    config = config if base is None else config.within(base.context)
-    tokens = samples.estimate_tokens(source, config.max_length)
-    planned = {"stage": "finetune", "out": str(out), "rows": len(tokens)}
+    base = at_hand(config.model, config.revision)
     if base is None:
-        unknown = dict.fromkeys(("checkpoint", "seconds", "bytes", "steps", "tokens", "memory"))
-        why = "the model would be downloaded first"
-        return planned | {"cached": False, **unknown, "reason": why}
-    course.resolve_settings(base, config)
+        source = samples.find_samples(subset)
+        rows = len(samples.estimate_tokens(source, config.max_length))
+        names = ("checkpoint", "seconds", "bytes", "steps", "tokens", "memory")
+        told = {"stage": "finetune", "out": str(out), "rows": rows, "cached": False}
+        return told | dict.fromkeys(names) | {"reason": "the model would be downloaded first"}
+    inputs = find_inputs(subset, config, base)
+    course.resolve_settings(base, inputs.config)
     blocks.check_model_options(config, base)
-    work = _work(source, base, config)
-    _keep_other_run(out, work)
-    cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == work.key
+    _keep_other_run(out, inputs.work)
+    cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == inputs.work.key
     partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
+    tokens = samples.estimate_tokens(inputs.source, inputs.config.max_length)
     mean = float(tokens.mean())
-    read = config.samples_read(len(tokens), mean)
-    seconds = START_S + training_seconds(base, mean * read)
-    return planned | {
+    read = config.samples_read(round(len(tokens) * (1 - config.eval_share)), mean)
+    steps = math.ceil(read / config.batch_size)
+    measured = _measured_tokens(inputs, tokens) * evaluation.times(config, steps)
+    seconds = START_S + training_seconds(base, mean * read + measured / 3)  # no backward pass
+    return {
+        "stage": "finetune",
+        "out": str(out),
+        "rows": len(tokens),
         "cached": cached,
         "checkpoint": None if cached else partial,
         "seconds": 0.0 if cached else round(seconds, 1),
         "bytes": 0 if cached else 4 * base.parameters(),
-        "steps": math.ceil(read / config.batch_size),
+        "steps": steps,
         "tokens": round(mean * read),
-        "memory": round(_memory(base, config, str(work.config["dtype"]), int(tokens.max()))),
+        "memory": round(_memory(inputs, int(tokens.max()))),
     }
 
 
-def _memory(base: ModelFolder, config: FinetuneConfig, dtype: str, longest: int) -> float:
-    micro = course.micro_batch_size(config, not machine.gpus())
-    return memory.needed_bytes(base, config, dtype, micro * longest)
+def _measured_tokens(inputs: Inputs, trained: Any) -> float:
+    """Return about how many tokens an evaluation reads."""
+    if inputs.held_out is None:
+        return float(trained.sum()) * inputs.config.eval_share
+    return float(samples.estimate_tokens(inputs.held_out, inputs.config.max_length).sum())
+
+
+def _memory(inputs: Inputs, longest: int) -> float:
+    micro = course.micro_batch_size(inputs.config, not machine.gpus())
+    return memory.needed_bytes(inputs.base, inputs.config, inputs.dtype, micro * longest)
 
 
 # For estimates alone: loading, measured with tiny-base on cores without bfloat16, and operations a
@@ -238,12 +272,6 @@ def training_seconds(base: ModelFolder, tokens: float, cores: int | None = None)
     """Return about how long training on so many tokens takes, on a GPU or on `cores` (all)."""
     speed = _GPU_FLOPS if machine.gpus() else _CORE_FLOPS * (cores or machine.cores())
     return 6.0 * base.parameters() * tokens / speed
-
-
-def _work(source: samples.Source, base: ModelFolder, config: FinetuneConfig) -> Work:
-    options = config.model_dump(mode="json", exclude=_NO_RESULT)
-    options["dtype"] = machine.precision_for(config.dtype, machine.device_for("finetune"))
-    return Work("finetune", VERSION, {"subset": source.key, "model": base.key}, options)
 
 
 def _open(out: Path, work: Work) -> Draft:
@@ -266,15 +294,16 @@ def _keep_other_run(out: Path, work: Work) -> None:
         )
 
 
-def _description(run: course.Course, base: ModelFolder, config: FinetuneConfig, dtype: str) -> str:
-    rendered = run.rendered
+def _description(run: course.Course, inputs: Inputs) -> str:
+    rendered, config, held_out = run.rendered, inputs.config, run.held_out
     return (
-        f"finetune: {base.name} on {len(rendered.lengths):,} samples "
+        f"finetune: {inputs.base.name} on {len(rendered.lengths):,} samples "
         f"({rendered.truncated / rendered.rows:.1%} cut at {config.max_length} tokens, "
         f"{rendered.dropped:,} left out, {len(rendered.unusable):,} unusable, "
         f"{rendered.lost_share:.1%} of response tokens lost), "
         f"{run.steps:,} steps of {config.batch_size}, "
         f"{run.response_tokens:,} response tokens of {run.total_tokens:,}; {config.optimizer}, "
-        f"lr {run.settings.lr:g}, {output.schedule_name(config)}, {dtype}"
+        f"lr {run.settings.lr:g}, {output.schedule_name(config)}, {inputs.dtype}"
         + (", LoRA" if config.lora else "")
+        + (f"; loss of {len(held_out.ids):,} samples beside them" if held_out else "")
     )

@@ -9,12 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
 from sft_diversity.core import machine, models, seeding, stopping
@@ -24,7 +27,18 @@ from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import json_lines
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
-from sft_diversity.training import blocks, checkpoints, head, optimizers, output, reporters, theory
+from sft_diversity.training import (
+    blocks,
+    checkpoints,
+    evaluation,
+    head,
+    optimizers,
+    output,
+    reporters,
+    theory,
+)
+from sft_diversity.training.batches import micro_batches
+from sft_diversity.training.callbacks import KeepBest
 from sft_diversity.training.course import Course
 from sft_diversity.training.models import load_base, quantized
 from sft_diversity.training.samples import Rendered
@@ -95,14 +109,17 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         rendered: Rendered,
         batches: list[list[int]],
         factor: Callable[[int], float],
+        held_out: Rendered | None = None,
         box: bool = False,
         **kwargs: Any,
     ) -> None:
-        self._box = box
+        self._box, self._held_out = box, held_out
         self._samples, self._batches, self._factor = Samples(rendered), batches, factor
         # TRL looks at a few rows of a Dataset to tell text from images; it trains on our loader.
         first = {"input_ids": [rendered.input_ids[0]], "labels": [rendered.labels[0]]}
-        super().__init__(train_dataset=Dataset.from_dict(first), **kwargs)
+        rows = Dataset.from_dict(first)
+        kwargs["eval_dataset"] = None if held_out is None else rows
+        super().__init__(train_dataset=rows, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that labelled tokens of a step are counted
         base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
         # On CUDA TRL's kernel scores labelled positions alone, tile by tile: less memory than ours.
@@ -120,11 +137,46 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process's micro-batches."""
-        own = self._batches[self.args.process_index :: self.args.world_size]
+        return self._loader(self._samples, self._batches)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Return the loader of this process's share of the samples that are held out."""
+        assert self._held_out is not None
+        rows = np.arange(len(self._held_out.ids))
+        micro, crew = self.args.per_device_train_batch_size, self.args.world_size
+        cut = micro_batches(rows, self._held_out.lengths, len(rows), micro, crew)
+        # Of a generator of its own: a loader draws a number, and training must not miss it.
+        return self._loader(Samples(self._held_out), cut, torch.Generator())
+
+    def evaluation_loop(
+        self, dataloader: DataLoader[Any], *_: Any, metric_key_prefix: str = "eval", **__: Any
+    ) -> EvalLoopOutput:
+        """Return the mean loss over all labelled tokens; transformers' is a mean of batches'."""
+        model = self._wrap_model(self.model, training=False)
+        model.eval()
+        one = self.accelerator.num_processes  # so that a sum comes back
+        total, tokens = 0.0, 0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for inputs in dataloader:
+                tokens += int((inputs["labels"][:, 1:] != IGNORED).sum())
+                total += float(self.compute_loss(model, inputs, num_items_in_batch=one))
+        told = gather_object([(total, tokens)])
+        total, tokens = (sum(column) for column in zip(*told, strict=True))
+        loss = {f"{metric_key_prefix}_loss": total / tokens}
+        return EvalLoopOutput(None, None, loss, len(dataloader.dataset))  # type: ignore[arg-type]
+
+    def _loader(
+        self,
+        samples: Samples,
+        batches: list[list[int]],
+        generator: torch.Generator | None = None,
+    ) -> DataLoader[Any]:
+        own = batches[self.args.process_index :: self.args.world_size]
         loader = DataLoader(
-            self._samples,
+            samples,
             batch_sampler=FixedBatches([batch or [_NOTHING] for batch in own]),
             collate_fn=self._collate,
+            generator=generator,
             pin_memory=self.args.dataloader_pin_memory and machine.gpus() > 0,
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
@@ -257,19 +309,24 @@ class Watch(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Note and write a step; refuse to go on from a loss that is not a number."""
+        if evaluation.LOSS in (logs or {}):
+            self._write(state)
         if "loss" not in (logs or {}):
             return
         speed = self._read[state.global_step] - self._before
         speed = round(speed / max(time.monotonic() - self._start, 1e-9))
         self._bar.note = f"loss {logs['loss']:.3f}, {speed:,} tokens/s"
-        if state.is_world_process_zero:
-            with self._log.open("ab") as file:
-                file.write(json_lines(self._line(state.log_history[-1:])))
+        self._write(state)
         if not math.isfinite(logs["loss"]):
             raise DataError(
                 f"finetune: the loss is {logs['loss']} at step {state.global_step}; "
                 "lower lr or raise warmup"
             )
+
+    def _write(self, state: Any) -> None:
+        if state.is_world_process_zero:
+            with self._log.open("ab") as file:
+                file.write(json_lines(self._line(state.log_history[-1:])))
 
 
 #: transformers 5.23 gave it another name.
@@ -322,6 +379,7 @@ def build_trainer(
         "packing": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
+    ours |= _evaluation(config, run.steps)
     arguments = blocks.made(SFTConfig, "trainer", ours | config.trainer)
     weights = _model(base, seed, config, dtype)
     models.check_ids(base, weights, tokenizer)
@@ -329,16 +387,31 @@ def build_trainer(
         rendered=run.rendered,
         batches=run.batches,
         factor=run.factor,
+        held_out=run.held_out,
         box=config.optimizer.startswith("lion"),
         model=weights,
         args=arguments,
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
-        peft_config=_adapter(config) if config.lora else None,
+        peft_config=_adapter(config) if config.lora and base.base is None else None,
         callbacks=[Watch(bar, run, draft.path / output.LOG, team)],
     )
     trainer.remove_callback(PrinterCallback)
+    if config.keeps_best:
+        trainer.add_callback(KeepBest(config.early_stopping))
     return trainer
+
+
+def _evaluation(config: FinetuneConfig, steps: int) -> dict[str, Any]:
+    """Return when the loss is measured; the best can be kept where each time is a checkpoint."""
+    if not config.evaluates:
+        return {}
+    every = evaluation.steps_between(config, steps)
+    told: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": every}
+    if config.keeps_best:
+        best = {"load_best_model_at_end": True, "metric_for_best_model": evaluation.LOSS}
+        told |= best | {"save_steps": every}
+    return told
 
 
 def _model(base: ModelFolder, seed: int, config: FinetuneConfig, dtype: str) -> Any:
@@ -346,7 +419,7 @@ def _model(base: ModelFolder, seed: int, config: FinetuneConfig, dtype: str) -> 
     options = dict(config.model_options)
     if config.quantization is not None:
         options["quantization_config"] = quantized(config.quantization, dtype)
-    return load_base(base, seed, dtype if config.lora else "float32", **options)
+    return load_base(base, seed, dtype if config.lora else "float32", config.lora, **options)
 
 
 def _adapter(config: FinetuneConfig) -> Any:

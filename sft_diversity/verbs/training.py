@@ -10,6 +10,8 @@ import typer
 from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.progress import say
+from sft_diversity.core.stage import Made
+from sft_diversity.core.store import Store
 from sft_diversity.fitting import stage as fitting
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.scoring import suites
@@ -65,14 +67,16 @@ def finetune(
     asked = options_from(FinetuneConfig, config, options)
     if out is None and show_masks is None:
         raise UsageError("finetune: name the folder to write with --out")
-    plan: list[dict[str, Any]] = []
-    if samples.is_raw(subset):
-        kept = store(work, dry_run)
-        corpus = corpus_of(kept, [subset], {"dedup": "none"})
-        subset, plan = corpus.path, kept.plan
-        if not corpus.there:
-            step = {"stage": "finetune", "rows": corpus.rows, "seconds": None, "bytes": None}
-            return {"plan": [*plan, {"state": "to do", **step, "out": str(out)}]}
+    kept = store(work, dry_run)
+    trained = _samples(kept, subset)
+    measured = trained if asked.eval_data is None else _samples(kept, asked.eval_data)
+    plan = kept.plan
+    if not (trained.there and measured.there):
+        step = {"stage": "finetune", "rows": trained.rows, "seconds": None, "bytes": None}
+        return {"plan": [*plan, {"state": "to do", **step, "out": str(out)}]}
+    subset = trained.path
+    if asked.eval_data is not None:
+        asked = asked.model_copy(update={"eval_data": str(measured.path)})
     if show_masks is not None:
         return {"masks": finetuning.show_masks(Path(subset), asked, show_masks)}
     assert out is not None
@@ -80,6 +84,13 @@ def finetune(
         step = finetuning.plan(Path(subset), Path(out), asked)
         return {"plan": [*plan, {"state": "cached" if step["cached"] else "to do", **step}]}
     return folder.figures(finetuning.finetune(Path(subset), Path(out), asked, say), out)
+
+
+def _samples(kept: Store, subset: str | Path) -> Made:
+    """Return a folder of samples, raw data ingested: all rows, those that are there twice too."""
+    if samples.is_raw(subset):
+        return corpus_of(kept, [subset], {"dedup": "none"})
+    return Made(Path(subset), None)
 
 
 def check_training(**options: Any) -> None:

@@ -19,6 +19,7 @@ from sft_diversity.core import folder
 from sft_diversity.training.batches import micro_batches
 from sft_diversity.training.stage import finetune
 from tests.processes import SFTDIV, Child
+from tests.training.conftest import dialogue, write_subset
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDED = ROOT / "tests" / "training" / "fsdp_on_cpu.py"
@@ -112,8 +113,12 @@ def list_of(values):
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_two_processes_train_as_one_does(kind, subset, config, tmp_path):
-    """41 samples read: the last step has one, and one process has none."""
-    options = config(epochs=1.025, micro_batch_size=2, optimizer="lion")
+    """41 samples read: the last step has one, and one process has none; so has an evaluation."""
+    held = write_subset(tmp_path / "held", [dialogue(i) for i in range(60, 65)])
+    options = config(
+        epochs=1.025, micro_batch_size=2, optimizer="lion", eval_data=str(held), keep_best=True,
+        eval_steps=3,
+    )  # fmt: skip
     finetune(subset, tmp_path / "one", options)
     ranks = fork(kind, subset, tmp_path / "two", options)
     assert [rank.wait() for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
