@@ -12,6 +12,7 @@ from sft_diversity.core.stage import Stage, Tool
 from sft_diversity.core.store import Store
 
 _HOMES = {
+    "answers": "scoring.generate.writing:WRITTEN",
     "clean": "cleaning.stage:CLEAN",
     "clean-report": "cleaning.stage:CLEAN_REPORT",
     "embed": "embedding.stage:EMBED",
@@ -24,6 +25,7 @@ _HOMES = {
     "report": "reporting.stage:REPORT",
     "rewrite": "rewriting.stage:REWRITE",
     "select": "selection.stage:SELECT",
+    "score generate": "scoring.generate.stage:GENERATE",
     "score harness": "scoring.harness.stage:HARNESS",
     "score heldout": "scoring.stage:HELDOUT",
     "score pairwise": "scoring.pairwise.stage:PAIRWISE",

@@ -27,6 +27,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "reporters"),
     "trackio": ("trackio", "reporters"),
     "wandb": ("wandb", "reporters"),
+    "py3langid": ("py3langid", "generate"),
     "lm_eval": ("lm-eval", "harness"),
     "openai": ("openai", "llm"),
     "mcp": ("mcp", "mcp"),

@@ -204,13 +204,15 @@ class Store:
         for needed in self.resolve(self.request(stage, options, corpus)).asked.requests.values():
             self._get(needed)
 
-    def get_part(self, stage: str, options: Any, corpus: Path | Made, part: Part) -> Made:
+    def get_part(
+        self, stage: str, options: Any, corpus: Path | Made | None, part: Part, subject: str = ""
+    ) -> Made:
         """Make one part of the units of a stage, or, where it has none, of what it needs.
 
         Any number of parts may be made at once, on machines that share the work folder; `get` then
         goes on from there. Returns the folder of the part's record, whose manifest says: finished.
         """
-        request = self.request(stage, options, corpus)
+        request = self.request(stage, options, corpus, subject)
         record = self.part_folder(request, part)
         for one in self._split(request):
             self._make_part(one, part, record)

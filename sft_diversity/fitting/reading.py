@@ -28,6 +28,14 @@ _HELD_OUT = {
     "in_mix": "the corpus's own mix",
     "domain_mean": "mean over domains",
 }
+#: Shares that a study writes where its models answer, in percent of what was asked.
+_GENERATED = {
+    "instruction_strict": "instructions kept",
+    "instruction_loose": "instructions kept, loosely read",
+    "prompt_strict": "prompts with all instructions kept",
+    "prompt_loose": "prompts with all instructions kept, loosely read",
+    "exact": "right numbers",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -263,24 +271,29 @@ def _named(key: tuple[Group, float | None, str]) -> str:
 def score_kind(frame: pl.DataFrame, config: FitConfig) -> str:
     """Return the kind of score in words, its unit among them, as `score_kind` gives or names tell.
 
-    A column that is minus a known loss in every row is that loss, whatever its name.
+    A column that is minus a known loss in every row is that loss, whatever its name; one that is a
+    known share is that share.
     """
     if config.score_kind:
         return config.score_kind
     for name, over in _HELD_OUT.items():
-        turned = _negates(frame, config.score, name)
+        turned = _equals(frame, config.score, name, -1.0)
         if turned or config.score == name:
             minus = "minus " * (turned or config.lower_is_better)
             return f"{minus}held-out loss, nats a token; {over}"
+    for name, what in _GENERATED.items():
+        if config.score == name or _equals(frame, config.score, name):
+            return f"generated answers, percent; {what}"
     return f"column {config.score}, of a kind not given"
 
 
-def _negates(frame: pl.DataFrame, score: str, loss: str) -> bool:
-    if loss not in frame.columns:
+def _equals(frame: pl.DataFrame, score: str, known: str, times: float = 1.0) -> bool:
+    """Whether a column is a known one, times a factor, in every row that has both."""
+    if known not in frame.columns:
         return False
     try:
-        columns = [[numeric(cell, name, 0) for cell in frame[name]] for name in (score, loss)]
-    except DataError:  # a column of that name that is no loss
+        columns = [[numeric(cell, name, 0) for cell in frame[name]] for name in (score, known)]
+    except DataError:  # a column of that name that is something else
         return False
-    known = [(a, b) for a, b in zip(*columns, strict=True) if a is not None and b is not None]
-    return bool(known) and all(math.isclose(a, -b, rel_tol=1e-9) for a, b in known)
+    both = [(a, b) for a, b in zip(*columns, strict=True) if a is not None and b is not None]
+    return bool(both) and all(math.isclose(a, times * b, rel_tol=1e-9) for a, b in both)

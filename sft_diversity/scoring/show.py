@@ -9,7 +9,9 @@ from sft_diversity.core.show import columns
 
 def scored(result: dict[str, Any]) -> str:
     """Print what a score found, suite by suite."""
-    suite = {"pairwise": _judged, "harness": _harnessed}.get(result["suite"], _heldout)
+    suite = {"generate": _generated, "pairwise": _judged, "harness": _harnessed}.get(
+        result["suite"], _heldout
+    )
     return f"{suite(result)}\n{result['out']}"
 
 
@@ -60,6 +62,49 @@ def _harnessed(result: dict[str, Any]) -> str:
             number = "" if task["documents"] is None else f"{task['documents']:,}"
             rows.append((name, metric, value, error, number))
     return columns(rows)
+
+
+_GENERATED = {
+    "instruction_strict": "instructions kept",
+    "instruction_loose": "instructions kept, loosely",
+    "prompt_strict": "prompts with all kept",
+    "prompt_loose": "prompts with all kept, loosely",
+    "exact": "right numbers",
+    "ended": "ended by itself",
+    "looping": "said one thing over and over",
+}
+
+
+def _generated(result: dict[str, Any]) -> str:
+    rows = [("figure", "share", "95 %", "of")]
+    for name, label in _GENERATED.items():
+        one = result["headline"][name]
+        if one["value"] is not None:
+            span = "-" if one["low"] is None else f"{one['low']:.1f} to {one['high']:.1f}"
+            rows.append((label, f"{one['value']:.1f} %", span, f"{one['of']:,}"))
+    means = result["headline"]
+    said = []
+    if means["answers"]:
+        distinct = means["distinct_mean"]
+        said.append(
+            f"{means['tokens_mean']:.0f} tokens and {means['words_mean']:.0f} words an answer"
+            + ("" if distinct is None else f"; of runs of four words {distinct:.0%} are distinct")
+        )
+    if result["skipped"]:
+        said.append(f"left out: {_counted(result['skipped'])}")
+    for name, samples in result["samples"].items():
+        said += [f"{name}, record {one['record']}: {_sampled(one)}" for one in samples[:1]]
+    return "\n".join([columns(rows), *said])
+
+
+def _sampled(one: dict[str, Any]) -> str:
+    """Return the beginning of an answer, on one line, and what was found of it."""
+    text = " ".join(one["answer"].split())
+    kept = one.get("strict")
+    if kept is not None:
+        return f"{text[:160]!r}: {sum(kept)} of {len(kept)} instructions kept, {one['status']}"
+    right = {None: "", True: "right, ", False: "wrong, "}[one.get("exact")]
+    return f"{text[:160]!r}: {right}{one['status']}"
 
 
 def _heldout(result: dict[str, Any]) -> str:

@@ -11,14 +11,16 @@ from pydantic import Field, create_model
 from sft_diversity.core import config as configs
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
+from sft_diversity.scoring.generate.config import GenerateConfig
 from sft_diversity.scoring.harness.running import HarnessConfig
 from sft_diversity.scoring.pairwise.config import PairwiseConfig
 from sft_diversity.scoring.stage import ScoreConfig
 
-Suite: TypeAlias = Literal["heldout", "pairwise", "harness"]
-AnyConfig: TypeAlias = ScoreConfig | PairwiseConfig | HarnessConfig
+Suite: TypeAlias = Literal["heldout", "generate", "pairwise", "harness"]
+AnyConfig: TypeAlias = ScoreConfig | GenerateConfig | PairwiseConfig | HarnessConfig
 CONFIGS: dict[str, type[AnyConfig]] = {
     "heldout": ScoreConfig,
+    "generate": GenerateConfig,
     "pairwise": PairwiseConfig,
     "harness": HarnessConfig,
 }

@@ -61,6 +61,7 @@ def result_rows(
             cell_columns(run.cell)
             | {"train_seed": run.train_seed if run.cell else None}
             | {name: made["scores"].get(name) for name in SCORES}
+            | {n: made["scores"][n] for n in runs.GENERATED if n in made["scores"]}
             | {name: made["training"].get(name) for name in TRAINING}
             | {name: known.get(name) for name in SUBSET}
         )

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from sft_diversity.core import config as configs
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import SftdivError
+from sft_diversity.scoring.generate.config import GenerateConfig
 from sft_diversity.scoring.stage import ScoreConfig
 from sft_diversity.selection import grid as grids
 from sft_diversity.training.config import FinetuneConfig
@@ -21,7 +22,7 @@ Regime = Literal["A", "B"]
 Quantity = Literal["steps", "tokens"]
 AXES = ("strategy", "size", "diversity", "seed")
 COMMON = "common"
-_BLOCKS = ("ingest", "select", "finetune", "score", "measure")
+_BLOCKS = ("ingest", "select", "finetune", "score", "generate", "measure")
 
 
 class Baselines(Config):
@@ -56,8 +57,8 @@ class Noise(Config):
 class StudyConfig(Config):
     """Which cells, how each is trained and scored.
 
-    In the blocks `ingest`, `select`, `finetune`, `score` and `measure` the key `config` names a
-    YAML file of that stage, relative to the study's; the other keys override it.
+    In the blocks `ingest`, `select`, `finetune`, `score`, `generate` and `measure` the key `config`
+    names a YAML file of that stage, relative to the study's; the other keys override it.
     """
 
     corpus: str | None = Field(
@@ -89,6 +90,11 @@ class StudyConfig(Config):
     select: dict[str, Any] = Field({}, description="options of `select` for all subsets")
     finetune: dict[str, Any] = Field({}, description="options of `finetune` for all runs")
     score: dict[str, Any] = Field({}, description="options of `score` for all runs")
+    generate: dict[str, Any] | None = Field(
+        None,
+        description="options of `score --suite generate`: every run is also scored by what its "
+        "answers do, and fits read that",
+    )
     measure: dict[str, Any] = Field({}, description="options of `measure` for all subsets")
     metrics: bool = Field(True, description="measure every subset")
     allow_unequal: dict[Regime, tuple[Quantity, ...]] = Field(
@@ -166,6 +172,13 @@ class StudyConfig(Config):
         """The options of all scores."""
         return configs.build(ScoreConfig, self.score, "study, block `score`")
 
+    @property
+    def generating(self) -> GenerateConfig | None:
+        """The options of all scores by generation, None where there are none."""
+        if self.generate is None:
+            return None
+        return configs.build(GenerateConfig, self.generate, "study, block `generate`")
+
 
 def load_study(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
     """Return the study of a YAML file, the files that it names read and paths resolved.
@@ -186,6 +199,6 @@ def load_study(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
     if overrides.get("corpus") is not None:
         given.pop("ingest", None)
     study = configs.build(StudyConfig, given, f"config {path}", overrides)
-    _ = study.finetuning, study.scoring
+    _ = study.finetuning, study.scoring, study.generating
     configs.build(MeasureOptions, study.measure, "study, block `measure`")
     return study

@@ -12,6 +12,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import machine
 from sft_diversity.core.cells import Run
 from sft_diversity.scoring import stage as scoring
+from sft_diversity.scoring.generate import stage as generation
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.studies.costs import Cost
@@ -60,6 +61,8 @@ def estimate_study(
     training = study.finetuning
     base = BASES.find(training.model, training.revision)
     scored = scoring.estimate_heldout(study.scoring)["seconds"] * 2 / study.threads
+    if study.generating is not None:
+        scored += generation.expected_s(study.generating, base.parameters()) * 2 / study.threads
     tokens, seconds = 0.0, 0.0
     for run in left:
         seconds += finetuning.START_S + scored

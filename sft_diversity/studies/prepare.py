@@ -28,6 +28,7 @@ from sft_diversity.ingestion import stage as ingesting
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.ingestion.fetched import Fetcher
 from sft_diversity.scoring import stage as scoring
+from sft_diversity.scoring.generate import stage as generation
 from sft_diversity.selection.config import SelectConfig, percent_hint
 from sft_diversity.selection.show import no_kind_warnings
 from sft_diversity.stages import store
@@ -82,6 +83,8 @@ def check_study(study: StudyConfig, place: Path, work: Path) -> None:
         say(hint)
     finetuning.check_options(study.finetuning)
     scoring.file_keys(*scoring.sets_of(study.scoring))
+    if study.generating is not None:
+        generation.check_sets(study.generating)
 
 
 def make_corpus(study: StudyConfig, place: Path) -> Path:

@@ -18,6 +18,7 @@ from sft_diversity.core.cells import Run
 from sft_diversity.core.errors import DataError, Interrupted, SftdivError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.scoring import stage as scoring
+from sft_diversity.scoring.generate import stage as generation
 from sft_diversity.studies.config import STAGE, StudyConfig
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import BASES
@@ -26,7 +27,13 @@ from sft_diversity.verbs import training
 from sft_diversity.verbs.measuring import measure as measure_verb
 
 FROZEN = "study.json"
+#: Figures of answers that a row of results has, in percent but for the mean length.
+GENERATED = (
+    "instruction_strict", "instruction_loose", "prompt_strict", "prompt_loose", "exact", "ended",
+    "looping", "tokens_mean",
+)  # fmt: skip
 VERSION = 1
+_FROZEN = {"finetune", "score", "generate", "measure", "keep_models"}
 _MEASURE = "measure:"  # how the measuring of a subset is named among runs
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
@@ -44,7 +51,7 @@ def freeze(study: StudyConfig, runs: list[Run], work: Path, place: Path) -> dict
             for run in runs
         },
         "work": str(work.absolute()),
-        **study.model_dump(mode="json", include={"finetune", "score", "measure", "keep_models"}),
+        **study.model_dump(mode="json", include=_FROZEN),
     }
     folder.write_json(place / FROZEN, frozen, STAGE)
     return frozen
@@ -75,6 +82,8 @@ def run_keys(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]
         "score": score.model_dump(mode="json", exclude={"eval_dir"}),
         "eval": scoring.file_keys(*scoring.sets_of(score)),
     }
+    if (generate := study.generating) is not None:
+        shared["generate"] = generation.score_content(generate)
     subsets: dict[str | None, str | None] = {None: None}
     for run in runs:
         name = run.cell.name if run.cell else None
@@ -193,7 +202,14 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
     at["stage"] = "score"
     scores = training.score(model, out=place / "scores" / name, **frozen["score"])
     took["score"] = scores["seconds"]
-    made = {"key": run["key"], "run": name, "training": trained, "scores": headline(scores)}
+    figures = headline(scores)
+    if frozen.get("generate") is not None:
+        at["stage"] = "generate"
+        options = frozen["generate"] | {"suite": "generate", "work": frozen["work"]}
+        generated = training.score(model, out=place / "generated" / name, **options)
+        took["generate"] = generated["seconds"]
+        figures |= generated_figures(generated)
+    made = {"key": run["key"], "run": name, "training": trained, "scores": figures}
     folder.write_json(_seconds(place, name), took, STAGE)
     folder.write_json(place / "runs" / f"{name}.json", made, STAGE)
     _began(place, name).unlink(missing_ok=True)
@@ -235,6 +251,26 @@ def headline(scores: dict[str, Any]) -> dict[str, float | None]:
     if found["transfer_first64"] is None:
         raise DataError("study: no transfer set was scored, so there is no headline; add one")
     return {"score": -found["transfer_first64"], **found}
+
+
+def generated_figures(scores: dict[str, Any]) -> dict[str, float | None]:
+    """Return the figures of answers of a row; `score` is the share of instructions kept.
+
+    Where no set has instructions it is that of right numbers.
+
+    Raises
+    ------
+    DataError
+        If the answers of no set are checked.
+    """
+    found = {
+        name: figure["value"] if isinstance(figure, dict) else figure
+        for name, figure in scores["headline"].items()
+    }
+    for name in ("instruction_strict", "exact"):
+        if found[name] is not None:
+            return {"score": found[name], **{name: found[name] for name in GENERATED}}
+    raise DataError("study: `generate` checks no set's answers, so there is no score; add one")
 
 
 def _measure(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> dict[str, Any]:

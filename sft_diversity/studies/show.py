@@ -14,6 +14,14 @@ _HEAD = (
     "regime", "strategy", "size", "dial", "runs", "score", "± sd", "short refs", "in-mix", "steps",
     "response tokens", "mean length",
 )  # fmt: skip
+_LIKELIHOOD = (
+    "score: minus the NLL of the first 64 response tokens on transfer prompts, in nats; higher "
+    "is better; the other two are NLLs"
+)
+_GENERATED = (
+    "score: percent of the instructions that generated answers keep (of right numbers, where no "
+    "set has instructions); higher is better; the other two are NLLs"
+)
 
 
 def costs(
@@ -92,10 +100,7 @@ def results(found: Mapping[str, Any]) -> str:
             )
         )
     lines = [columns(table, "figures")]
-    lines.append(
-        "score: minus the NLL of the first 64 response tokens on transfer prompts, in nats; higher "
-        "is better; the other two are NLLs"
-    )
+    lines.append(_GENERATED if "instruction_strict" in found["results"][0] else _LIKELIHOOD)
     lines += [f"FAILED {one['run']} ({one['stage']}): {one['error']}" for one in found["failures"]]
     if found["missing"]:
         lines.append(f"{len(found['missing']):,} of {found['runs']:,} runs are not finished")

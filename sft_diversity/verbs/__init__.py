@@ -110,7 +110,7 @@ _ROWS = (
     ),
     Verb(
         "score",
-        "Score a model: likelihood of held-out references, a judge's verdicts, or lm-eval's tasks.",
+        "Score a model: likelihood of references, rules kept by answers, a judge, lm-eval's tasks.",
         "verbs.training:score", "scoring.show:scored", "scoring.suites:ScoreOptions",
     ),
     Verb(

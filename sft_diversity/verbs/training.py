@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sft_diversity.core import folder
+from sft_diversity.core import folder, parts
 from sft_diversity.core.errors import UsageError
+from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
@@ -105,14 +106,24 @@ def score(
     *,
     out: Out,
     work: Work = WORK,
+    part: Annotated[
+        str | Part | None,
+        typer.Option(help="Only the I-th of N parts of the answers of suite generate, I/N."),
+    ] = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
     **options: Any,
 ) -> Result:
-    """Score a model: suite heldout, pairwise or harness; options are those of `score.suites`."""
+    """Score a model: suite heldout, generate, pairwise or harness; options are those of its suite.
+
+    With `part`, "I/N", only the I-th of N parts of a model's answers, into the work folder; the
+    call without `part` then goes on from there.
+    """
     asked = suites.config_of(Path(config) if config else None, options)
-    kept = store(work, dry_run)
-    return made(kept, kept.get(f"score {asked.suite}", asked, subject=model, out=Path(out)))
+    kept, stage = store(work, dry_run), f"score {asked.suite}"
+    if part is not None:
+        return made(kept, kept.get_part(stage, asked, None, parts.parse(part, "score"), str(model)))
+    return made(kept, kept.get(stage, asked, subject=model, out=Path(out)))
 
 
 def fit(

@@ -145,6 +145,17 @@ def test_a_loss_that_is_fitted_says_whether_it_was_turned():
     assert kind(score="in_mix", lower_is_better=True).startswith("minus held-out loss")
 
 
+def test_a_share_of_generated_answers_is_known_by_its_column():
+    shares = {"instruction_strict": ["20", None, "40"], "exact": ["0", "5", "3"]}
+    table = FRAME.drop("score").with_columns(
+        **{name: pl.Series(values) for name, values in shares.items()},
+        score=pl.Series(["20", "30", "40"]),
+    )
+    assert kind(table) == "generated answers, percent; instructions kept"
+    assert kind(table, score="exact") == "generated answers, percent; right numbers"
+    assert kind(table, score="acc").startswith("column acc")
+
+
 def test_a_kind_that_is_given_stands():
     assert kind(score="acc") == "column acc, of a kind not given"
     assert kind(score="acc", score_kind="GSM8K, share right") == "GSM8K, share right"

@@ -134,7 +134,7 @@ def test_the_sets_of_the_default_configs_are_here_as_their_manifest_says():
         assert one["licence"]
         assert one["repository"]
     named: set[str] = set()
-    for name in ("heldout", "miniature", "pairwise", "alpaca-eval-1"):
+    for name in ("heldout", "miniature", "generate", "pairwise", "alpaca-eval-1"):
         config = yaml.safe_load((ROOT / f"configs/score/{name}.yaml").read_text("utf-8"))
         for one in config["sets"]:
             named |= {one["file"], *([one["join"]["file"]] if "join" in one else [])}

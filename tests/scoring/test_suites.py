@@ -26,7 +26,7 @@ def test_a_file_names_the_suite_and_a_flag_overrides_it(tmp_path):
 def test_an_option_of_another_suite_says_so():
     with pytest.raises(UsageError, match="judge_url is an option of suite pairwise, not of heldo"):
         suites.config_of(None, {"judge_url": "http://x"})
-    with pytest.raises(UsageError, match="must be one of heldout, pairwise, harness"):
+    with pytest.raises(UsageError, match="must be one of heldout, generate, pairwise, harness"):
         suites.config_of(None, {"suite": "pairwize"})
 
 

@@ -251,6 +251,31 @@ def test_one_run_alone_then_collect(config, tmp_path):
         study(config, out=out, run="other")
 
 
+def test_runs_are_scored_by_what_their_models_answer_where_that_is_asked_for(tmp_path):
+    rules = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    prompts = "".join(json.dumps({"prompt": f"Name {i}", **rules}) + "\n" for i in range(5))
+    ruled = {"name": "ruled", "file": "ruled.jsonl", "prompt": "prompt", "check": "constraints"}
+    options = {"eval_dir": str(tmp_path / "eval"), "max_new_tokens": 4, "sets": [ruled]}
+    config = making.write(tmp_path, generate=options)
+    (tmp_path / "eval/ruled.jsonl").write_text(prompts, "utf-8")
+    out = tmp_path / "out"
+    study(config, out=out, prepare_only=True)
+    made = study(config, out=out, run="base")["scores"]
+    kept = folder.read_json(out / "generated/base/scores.json")["headline"]["instruction_strict"]
+    assert made["score"] == made["instruction_strict"] == kept["value"]
+    study(config, out=out, collect_only=True)
+    [row] = csv.DictReader((out / "results.csv").read_text("utf-8").splitlines())
+    assert float(row["score"]) == float(row["instruction_strict"]) == kept["value"]
+    assert float(row["transfer_first64"]) > 0
+    before = folder.read_json(out / "study.json")["runs"]["base"]["key"]
+    (tmp_path / "eval/ruled.jsonl").write_text(prompts + prompts[:10], "utf-8")
+    with pytest.raises(SftdivError, match=r"ruled\.jsonl"):
+        study(config, out=out, prepare_only=True)
+    (tmp_path / "eval/ruled.jsonl").write_text(prompts * 2, "utf-8")
+    study(config, out=out, prepare_only=True)
+    assert folder.read_json(out / "study.json")["runs"]["base"]["key"] != before
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
