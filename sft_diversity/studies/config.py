@@ -145,7 +145,7 @@ class StudyConfig(Config):
             both = taken & set(getattr(self, block))
             if both:
                 raise ValueError(f"{block}.{min(both)} is the study's own; take it out")
-        unequal = {"eval_share", "early_stopping"} & set(self.finetune)
+        unequal = {"eval_share", "early_stopping", "sets", "weights"} & set(self.finetune)
         if unequal:
             raise ValueError(
                 f"finetune.{min(unequal)} would let runs read unlike amounts; take it out "

@@ -6,6 +6,9 @@ or on where the run was stopped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +25,8 @@ def reading_order(
     epochs: float | None = None,
     steps: int | None = None,
     tokens: int | None = None,
+    sets: Rows | None = None,
+    weights: Sequence[float] = (),
 ) -> Rows:
     """Return the samples of a whole run in reading order, one permutation an epoch.
 
@@ -34,6 +39,11 @@ def reading_order(
     epochs, steps, tokens : number
         The budget; exactly one is given. `tokens` counts labelled tokens: reading stops with the
         sample that reaches it.
+    sets : int array, shape (n,)
+        The set that each sample is of.
+    weights : sequence of float
+        Of the sets: shares of what is read, each set in permutations of its own. An epoch is then
+        as many samples as there are. Without weights all are read as one set.
 
     Returns
     -------
@@ -42,21 +52,45 @@ def reading_order(
         step may be short, as epochs join without a gap.
     """
     n = len(response_tokens)
-    if epochs is not None:
-        wanted = max(round(epochs * n), 1)
-    elif steps is not None:
-        wanted = steps * batch_size
+    if weights:
+        assert sets is not None
+        shares = {int(number): weights[int(number)] for number in np.unique(sets)}
+        draw = partial(_mixed, sets, shares, seed)
     else:
-        assert tokens is not None
-        rounds = tokens // max(int(response_tokens.sum()), 1) + 1
-        wanted = rounds * n
-    permutations = [
-        seeding.generator(seed, "order", epoch).permutation(n) for epoch in range(-(-wanted // n))
-    ]
-    order = np.concatenate(permutations)[:wanted].astype(np.int64)
+        draw = partial(_shuffled, np.arange(n), (seed, "order"))
     if tokens is None:
-        return order
+        return draw(max(round(epochs * n), 1) if epochs is not None else (steps or 1) * batch_size)
+    order = draw(n)
+    while response_tokens[order].sum() < tokens:
+        order = draw(2 * len(order))  # begins as the shorter one
     return order[: int(np.searchsorted(np.cumsum(response_tokens[order]), tokens)) + 1]
+
+
+def _shuffled(rows: Rows, stream: tuple[int | str, ...], wanted: int) -> Rows:
+    """Return so many of the rows, one permutation of them after the other."""
+    seed, *names = stream
+    permutations = [
+        seeding.generator(int(seed), *names, epoch).permutation(len(rows))
+        for epoch in range(-(-wanted // len(rows)))
+    ]
+    return rows[np.concatenate(permutations)[:wanted]].astype(np.int64)
+
+
+def _mixed(sets: Rows, weights: Mapping[int, float], seed: int, wanted: int) -> Rows:
+    """Return so many rows in which every stretch has the sets in the shares of their weights.
+
+    The k-th read of a set of share s is due at (k + 1/2) / s, and whatever is due first is read:
+    Webster's method, by which no set is ever far from its share.
+    """
+    whole = sum(weights.values())
+    due, rows = [], []
+    for number, weight in weights.items():
+        share = weight / whole
+        most = int((wanted + len(weights)) * share) + 1
+        rows.append(_shuffled(np.flatnonzero(sets == number), (seed, "order", "set", number), most))
+        due.append((np.arange(most) + 0.5) / share)
+    first = np.argsort(np.concatenate(due), kind="stable")[:wanted]
+    return np.concatenate(rows)[first]
 
 
 def micro_batches(

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sft_diversity.core import machine
 from sft_diversity.core.config import Config, OptionGroups
 from sft_diversity.training import optimizers, reporters, samples, schedules
+
+
+def _parsed(weights: Any) -> Any:
+    """Return weights, given as numbers or as a text of numbers with commas."""
+    return weights.split(",") if isinstance(weights, str) else weights
+
+
+Weights = Annotated[
+    tuple[Annotated[float, Field(gt=0)], ...],
+    BeforeValidator(_parsed),
+    Field(description="of several sets: shares of what is read; default: all are read as one"),
+]
+
+
+class WeightedSet(Config):
+    """A set of samples and its share of what is read."""
+
+    data: str = Field(description="folder, raw files or hub:org/name")
+    weight: float | None = Field(None, gt=0, description="its share, beside those of the others")
 
 
 class FinetuneConfig(Config):
@@ -53,6 +72,10 @@ class FinetuneConfig(Config):
         description="model folder, GGUF file or Hub id; default: the offline base model tiny-base",
     )
     revision: str | None = Field(None, description="revision of a Hub model")
+    sets: tuple[WeightedSet, ...] = Field(
+        (), description="of several sets, in a file: [{data: A, weight: 0.7}, {data: B, …}]"
+    )
+    weights: Weights = ()
     epochs: float | None = Field(
         None, gt=0, description="budget: passes over the subset (1 where no budget is given)"
     )
@@ -151,6 +174,10 @@ class FinetuneConfig(Config):
             raise ValueError(f"phi is {self.phi}, but must be above 0 (2 is the cosine)")
         if self.optimizer == "sgd" and self.lr is None:
             raise ValueError("sgd has no published rate for fine-tuning; give lr")
+        if self.sets and self.weights:
+            raise ValueError("give weights beside each of the sets, or weights, not both")
+        if len({one.weight is None for one in self.sets}) > 1:
+            raise ValueError("give all sets a weight, or none")
         if self.eval_share and self.eval_data is not None:
             raise ValueError("give eval_share or eval_data, not both")
         if not self.evaluates and (self.eval_steps or self.keeps_best):
@@ -162,6 +189,11 @@ class FinetuneConfig(Config):
             which = "peft" if self.peft else "quantization"
             raise ValueError(f"{which} is for adapters; set lora: true")
         return self
+
+    def of_sets(self) -> FinetuneConfig:
+        """Return the options with the weights of the sets in the place of `sets`."""
+        weights = tuple(one.weight for one in self.sets if one.weight is not None)
+        return self.model_copy(update={"sets": (), "weights": weights or self.weights})
 
     @property
     def evaluates(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sft_diversity.core.errors import UsageError
 from sft_diversity.training import batches, optimizers, samples, uba
 from sft_diversity.training.batches import Rows
@@ -105,7 +107,12 @@ def lay_out(
     """
     settings = resolve_settings(base, config)
     order = batches.reading_order(
-        rendered.response_tokens, config.batch_size, config.train_seed, **config.budget
+        rendered.response_tokens,
+        config.batch_size,
+        config.train_seed,
+        sets=np.array(rendered.sets),
+        weights=config.weights if rendered.sets else (),
+        **config.budget,
     )
     steps = -(-len(order) // config.batch_size)
     micro = micro_batch_size(config, on_cpu)

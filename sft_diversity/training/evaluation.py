@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core import seeding
 from sft_diversity.core.errors import DataError
+from sft_diversity.training import mixture
 
 if TYPE_CHECKING:
     from sft_diversity.training.config import FinetuneConfig
@@ -45,18 +46,8 @@ def hold_out(rendered: Rendered, share: float, seed: int) -> tuple[Rendered, Ren
         raise DataError(
             f"finetune: eval_share {share:g} of {rows:,} samples leaves none to train on; lower it"
         )
-    return _of(rendered, [row for row in range(rows) if row not in drawn]), _of(
-        rendered, sorted(drawn)
-    )
-
-
-def _of(rendered: Rendered, rows: Sequence[int]) -> Rendered:
-    return replace(
-        rendered,
-        ids=[rendered.ids[row] for row in rows],
-        input_ids=[rendered.input_ids[row] for row in rows],
-        labels=[rendered.labels[row] for row in rows],
-    )
+    trained = mixture.take(rendered, [row for row in range(rows) if row not in drawn])
+    return trained, mixture.take(replace(rendered, sets=[]), sorted(drawn))
 
 
 def steps_between(config: FinetuneConfig, steps: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ VERSION = 6
 
 #: Options that change where or how fast, but not what is made; places count by their content.
 _NO_RESULT = {
-    "model", "revision", "eval_data", "checkpoint_steps", "report_to", "run_name",
+    "model", "revision", "sets", "eval_data", "checkpoint_steps", "report_to", "run_name",
     "max_bad_fraction",
 }  # fmt: skip
 
@@ -29,7 +30,7 @@ _NO_RESULT = {
 class Inputs:
     """The samples and the model of a run, and its options as the model bounds them."""
 
-    source: samples.Source
+    sources: list[samples.Source]
     held_out: samples.Source | None
     base: ModelFolder
     config: FinetuneConfig
@@ -39,7 +40,8 @@ class Inputs:
         """What the output depends on."""
         options = self.config.model_dump(mode="json", exclude=_NO_RESULT)
         options["dtype"] = machine.precision_for(self.config.dtype, machine.device_for("finetune"))
-        keys = {"subset": self.source.key, "model": (self.base.base or self.base).key}
+        keys = {_name(i): source.key for i, source in enumerate(self.sources)}
+        keys["model"] = (self.base.base or self.base).key
         if self.base.base is not None:
             keys["adapter"] = self.base.key
         if self.held_out is not None:
@@ -52,13 +54,25 @@ class Inputs:
         return str(self.work.config["dtype"])
 
 
-def find_inputs(subset: Path, config: FinetuneConfig, base: ModelFolder | None = None) -> Inputs:
+def _name(number: int) -> str:
+    return f"subset-{number + 1}" if number else "subset"
+
+
+def places_of(subset: Path | Sequence[Path]) -> list[Path]:
+    """Return the folders of one set or of several."""
+    return [subset] if isinstance(subset, Path) else list(subset)
+
+
+def find_inputs(
+    subset: Path | Sequence[Path], config: FinetuneConfig, base: ModelFolder | None = None
+) -> Inputs:
     """Find what a run reads; `base` is the model where it was found before."""
     base = base or BASES.find(config.model, config.revision)
     if base.base_name is not None and config.lora:
         config = _gone_on_with(base, config)
     held_out = None if config.eval_data is None else samples.find_samples(Path(config.eval_data))
-    return Inputs(samples.find_samples(subset), held_out, base, config.within(base.context))
+    sources = [samples.find_samples(place) for place in places_of(subset)]
+    return Inputs(sources, held_out, base, config.within(base.context))
 
 
 def _gone_on_with(base: ModelFolder, config: FinetuneConfig) -> FinetuneConfig:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sft_diversity.core import quarantine
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.folder import dump_json, json_lines
-from sft_diversity.training import evaluation, samples
+from sft_diversity.training import evaluation, mixture, samples
 from sft_diversity.training.models import load_base
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, A
         "epochs": round(len(course.order) / len(rendered.lengths), 6),
         "samples": len(rendered.lengths),
         "samples_read": len(course.order),
+        **mixture.figures(course, config.weights),
         "response_tokens": course.response_tokens,
         "total_tokens": course.total_tokens,
         "truncated_share": round(rendered.truncated / rendered.rows, 6),
@@ -201,6 +202,9 @@ def _card(inputs: Inputs, result: dict[str, Any]) -> str:
     if result.get("final_kkt_gap") is not None:
         gap, share = result["final_kkt_gap"], result["final_box_share"]
         box = f"\n| KKT gap, weights in LION's box | {gap:.4g}, {share:.1%} |"
+    for number, one in enumerate(result.get("sets", []), 1):
+        reads = f"{one['samples_read']:,} reads of {one['samples']:,} samples"
+        box += f"\n| set {number} | {reads}, {one['epochs']:g} epochs |"
     if "eval_samples" in result:
         box += f"\n| evaluation | {_evaluated(result)} |"
     head = ModelCardData(

@@ -72,6 +72,8 @@ class Rendered:
         Response tokens that were cut off or dropped.
     unusable : list of Unusable
         Samples left out because they would train nothing, unasked.
+    sets : list of int
+        The number of the set that each sample is of, from 0; empty where there is one.
     """
 
     ids: list[str]
@@ -82,6 +84,7 @@ class Rendered:
     dropped: int
     lost_labels: int = 0
     unusable: list[Unusable] = field(default_factory=list)
+    sets: list[int] = field(default_factory=list)
 
     @property
     def unusable_by_reason(self) -> dict[str, int]:

@@ -31,7 +31,7 @@ def scheduled(result: dict[str, Any]) -> str:
 def finetuned(result: dict[str, Any]) -> str:
     """Return the figures of a run, or samples with what is trained between ⟦ and ⟧."""
     if "masks" not in result:
-        return plain_figures(result)
+        return "\n".join([plain_figures(result), *_sets(result.get("sets", []))])
     lines = []
     for sample in result["masks"]:
         if "unusable" in sample:
@@ -43,6 +43,15 @@ def finetuned(result: dict[str, Any]) -> str:
         pieces = (f"⟦{text}⟧" if trained else text for text, trained in sample["pieces"])
         lines += ["".join(pieces), ""]
     return "\n".join(lines).rstrip()
+
+
+def _sets(several: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a table of what was read of each set."""
+    if not several:
+        return []
+    names = list(several[0])
+    rows = [tuple("–" if one[n] is None else f"{one[n]:,}" for n in names) for one in several]
+    return [columns([("set", *names), *((str(i), *row) for i, row in enumerate(rows, 1))])]
 
 
 def _bars(rates: Sequence[float], highest: float, width: int = 40) -> str:

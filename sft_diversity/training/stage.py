@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sft_diversity.core import chat, extras, machine, stopping
 from sft_diversity.core import progress as talk
@@ -21,6 +23,7 @@ from sft_diversity.training import (
     course,
     evaluation,
     memory,
+    mixture,
     optimizers,
     output,
     reporters,
@@ -29,12 +32,12 @@ from sft_diversity.training import (
 )
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.inputs import VERSION as VERSION
-from sft_diversity.training.inputs import Inputs, find_inputs
+from sft_diversity.training.inputs import Inputs, find_inputs, places_of
 from sft_diversity.training.models import BASES, at_hand, load_right_padding_tokenizer
 
 
 def finetune(
-    subset: Path,
+    subset: Path | Sequence[Path],
     out: Path,
     config: FinetuneConfig,
     say: Callable[[str], None] = talk.say,
@@ -43,9 +46,9 @@ def finetune(
 
     Parameters
     ----------
-    subset : Path
+    subset : Path, or several
         Output of `select`, `ingest` or `export`, or a folder of Parquet files with `messages` or
-        `prompt` and `completion`.
+        `prompt` and `completion`. Several are read as one, or by `config.weights`.
     out : Path
         A model folder: weights, tokenizer with chat template, `training.jsonl`, `README.md`.
 
@@ -139,7 +142,7 @@ def _laid_out(inputs: Inputs, tokenizer: Any, draft: Draft, crew: team.Team) -> 
         )
         return told
 
-    trained = rendered(inputs.source)
+    trained = mixture.join([rendered(source) for source in inputs.sources])
     held_out = None if inputs.held_out is None else rendered(inputs.held_out)
     if config.eval_share:
         trained, held_out = evaluation.hold_out(trained, config.eval_share, config.train_seed)
@@ -181,7 +184,7 @@ def show_masks(subset: Path, config: FinetuneConfig, count: int) -> list[dict[st
     return samples.marked_samples(rendered, tokenizer)
 
 
-def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:
+def check_finetune(subset: Path | Sequence[Path], out: Path, config: FinetuneConfig) -> None:
     """Refuse what this machine has not, and places that would not do; nothing is read or fetched.
 
     Raises
@@ -192,7 +195,12 @@ def check_finetune(subset: Path, out: Path, config: FinetuneConfig) -> None:
     """
     check_options(config)
     check_out(out, "finetune")
-    for place in (subset, *([] if config.eval_data is None else [Path(config.eval_data)])):
+    places = places_of(subset)
+    if config.weights and len(config.weights) != len(places):
+        raise UsageError(
+            f"finetune: {len(config.weights)} weights for {len(places)} sets; give each set its own"
+        )
+    for place in (*places, *([] if config.eval_data is None else [Path(config.eval_data)])):
         samples.root_of(place)
 
 
@@ -206,7 +214,7 @@ def check_options(config: FinetuneConfig) -> None:
     at_hand(config.model, config.revision)
 
 
-def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
+def plan(subset: Path | Sequence[Path], out: Path, config: FinetuneConfig) -> dict[str, Any]:
     """Say what `finetune` would do, touching nothing.
 
     Returns
@@ -220,8 +228,8 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     check_finetune(subset, out, config)
     base = at_hand(config.model, config.revision)
     if base is None:
-        source = samples.find_samples(subset)
-        rows = len(samples.estimate_tokens(source, config.max_length))
+        found = map(samples.find_samples, places_of(subset))
+        rows = sum(len(samples.estimate_tokens(one, config.max_length)) for one in found)
         names = ("checkpoint", "seconds", "bytes", "steps", "tokens", "memory")
         told = {"stage": "finetune", "out": str(out), "rows": rows, "cached": False}
         return told | dict.fromkeys(names) | {"reason": "the model would be downloaded first"}
@@ -231,8 +239,12 @@ def plan(subset: Path, out: Path, config: FinetuneConfig) -> dict[str, Any]:
     _keep_other_run(out, inputs.work)
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == inputs.work.key
     partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
-    tokens = samples.estimate_tokens(inputs.source, inputs.config.max_length)
-    mean = float(tokens.mean())
+    limit = inputs.config.max_length
+    each = [samples.estimate_tokens(source, limit) for source in inputs.sources]
+    tokens = np.concatenate(each)
+    mean = float(
+        np.average([one.mean() for one in each], weights=config.weights or [*map(len, each)])
+    )
     read = config.samples_read(round(len(tokens) * (1 - config.eval_share)), mean)
     steps = math.ceil(read / config.batch_size)
     measured = _measured_tokens(inputs, tokens) * evaluation.times(config, steps)

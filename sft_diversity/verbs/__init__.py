@@ -107,6 +107,7 @@ _ROWS = (
     Verb(
         "finetune", "Fine-tune a model on a subset: TRL, AdamW or LION, the UBA schedule.",
         "verbs.training:finetune", "training.show:finetuned", "training.config:FinetuneConfig",
+        least=0,
     ),
     Verb(
         "score",

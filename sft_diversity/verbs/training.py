@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,11 +41,10 @@ def schedule(
 
 
 def finetune(
-    subset: Annotated[
+    *subset: Annotated[
         str | Path,
-        typer.Argument(help="A subset, corpus or exported folder, raw files or hub:org/name."),
+        typer.Argument(help="Subset, corpus or exported folder, raw file or hub:org/name."),
     ],
-    *,
     out: OutOrNone = None,
     work: Work = WORK,
     show_masks: Annotated[
@@ -52,6 +52,10 @@ def finetune(
         typer.Option(min=1, help="Show what is trained of so many samples, train nothing."),
     ] = None,
     phases: Phases = None,
+    weights: Annotated[
+        str | Sequence[float] | None,
+        typer.Option(help="Of several subsets: shares of what is read, as 0.7,0.3."),
+    ] = None,
     report_to: Annotated[
         list[str] | None, typer.Option(help="trackio, tensorboard or wandb; repeat for several.")
     ] = None,
@@ -59,32 +63,36 @@ def finetune(
     dry_run: DryRun = False,
     **options: Any,
 ) -> Result:
-    """Fine-tune a model on a subset; options are those of `FinetuneConfig`.
+    """Fine-tune a model on a subset, or on several; options are those of `FinetuneConfig`.
 
     Raw data (a file of JSON lines, a folder of `datasets`, Alpaca's columns) is ingested first, all
     rows of it, also those that are there twice.
     """
-    options |= {"phases": phases, "report_to": report_to}
+    options |= {"phases": phases, "weights": weights, "report_to": report_to}
     asked = options_from(FinetuneConfig, config, options)
+    if bool(subset) == bool(asked.sets):
+        raise UsageError("finetune: name the samples to train on, or `sets` in a file")
+    named, asked = subset or [one.data for one in asked.sets], asked.of_sets()
     if out is None and show_masks is None:
         raise UsageError("finetune: name the folder to write with --out")
     kept = store(work, dry_run)
-    trained = _samples(kept, subset)
-    measured = trained if asked.eval_data is None else _samples(kept, asked.eval_data)
-    plan = kept.plan
-    if not (trained.there and measured.there):
-        step = {"stage": "finetune", "rows": trained.rows, "seconds": None, "bytes": None}
+    trained = [_samples(kept, one) for one in named]
+    measured = [] if asked.eval_data is None else [_samples(kept, asked.eval_data)]
+    plan, rows = kept.plan, sum(one.rows for one in trained)
+    if not all(one.there for one in (*trained, *measured)):
+        step = {"stage": "finetune", "rows": rows, "seconds": None, "bytes": None}
         return {"plan": [*plan, {"state": "to do", **step, "out": str(out)}]}
-    subset = trained.path
-    if asked.eval_data is not None:
-        asked = asked.model_copy(update={"eval_data": str(measured.path)})
+    places = [one.path for one in trained]
+    if measured:
+        asked = asked.model_copy(update={"eval_data": str(measured[0].path)})
     if show_masks is not None:
-        return {"masks": finetuning.show_masks(Path(subset), asked, show_masks)}
+        shown = [one for at in places for one in finetuning.show_masks(at, asked, show_masks)]
+        return {"masks": shown}
     assert out is not None
     if dry_run:
-        step = finetuning.plan(Path(subset), Path(out), asked)
+        step = finetuning.plan(places, Path(out), asked)
         return {"plan": [*plan, {"state": "cached" if step["cached"] else "to do", **step}]}
-    return folder.figures(finetuning.finetune(Path(subset), Path(out), asked, say), out)
+    return folder.figures(finetuning.finetune(places, Path(out), asked, say), out)
 
 
 def _samples(kept: Store, subset: str | Path) -> Made:
