@@ -157,7 +157,7 @@ def _embed(encoder: SteppedEncoder, placement: Placement, texts: list[str]) -> A
         distinct = dict(zip(keys.tolist(), texts, strict=True))
         batches = [
             Batch(f"{number:03d}", own, [distinct[key] for key in own.tolist()])
-            for number, own in enumerate(cut(distinct))
+            for number, own in enumerate(cut(distinct, placement.unit_characters))
         ]
         pool.run_threads(lambda _: encoder, placement, Path(scratch), batches, lambda _: None)
         return caches.Vectors(Path(scratch)).get(keys)[0]

@@ -206,7 +206,8 @@ def assembling(corpus: Path, place: Path, rows: int) -> dict[str, float]:
     files, config = ENCODERS.find("packaged"), stage.EmbedConfig()
     at = stage.cache_folder(place / "work", config, files, stage.place_encoder(config))
     rng, texts = np.random.default_rng(0), 0
-    for batch in batches.missing_texts(parts.slices(cut), config.components, caches.Vectors(at)):
+    keys, slices = batches.TextKeys(config.components), parts.slices(cut)
+    for batch in batches.missing_texts(slices, keys, caches.Vectors(at), 400_000):
         vectors = rng.standard_normal((len(batch.texts), 384)).astype(np.float16)
         caches.write_part(at, batch.name, batch.keys, vectors, np.zeros(len(vectors), np.bool_))
         texts += len(batch.texts)

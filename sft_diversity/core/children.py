@@ -30,6 +30,7 @@ from sft_diversity.core import stopping
 from sft_diversity.core.errors import DataError
 
 T = TypeVar("T")
+R = TypeVar("R")
 _PR_SET_PDEATHSIG = 1
 _LOOK_EVERY_S = 0.5
 
@@ -89,10 +90,10 @@ def _begin(parent: int, begin: Callable[..., None], arguments: tuple[Any, ...]) 
 def drain(
     stage: str,
     executor: Executor,
-    work: Callable[[T], int],
+    work: Callable[[T], R],
     units: Iterable[T],
     ahead: int,
-    advance: Callable[[int], None],
+    advance: Callable[[R], None],
 ) -> None:
     """Have the units done by threads or processes, `ahead` of them submitted at a time.
 
@@ -107,7 +108,7 @@ def drain(
         The first that a worker raised; nothing further is begun. Interrupted, if a signal came;
         DataError, if a process ended before its work.
     """
-    running: set[Future[int]] = set()
+    running: set[Future[R]] = set()
     source = iter(units)
     more = True
     try:

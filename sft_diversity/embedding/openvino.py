@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sft_diversity.core.models import ModelFolder
+from sft_diversity.embedding.base import Tokens
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder
 
 _INPUTS = ("input_ids", "attention_mask")
@@ -28,15 +28,13 @@ class OpenVinoEncoder(SentenceTransformerEncoder):
         self._compiled = _compile(self, _HINTS[precision])
         self._requests = threading.local()
 
-    def forward(
-        self, ids: Sequence[Sequence[int]], width: int, rows: int
-    ) -> npt.NDArray[np.float32]:
+    def forward(self, tokens: Tokens, width: int, rows: int) -> npt.NDArray[np.float32]:
         """Return the vectors of at most `rows` texts, computed in the shape (rows, width)."""
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
-        features = {name: t.numpy() for name, t in self._features(ids, width, rows).items()}
+        features = {name: t.numpy() for name, t in self._features(tokens, width, rows).items()}
         out = self._requests.own.infer({n: features[n] for n in _INPUTS})
-        vectors: npt.NDArray[np.float32] = np.array(out[0][: len(ids)], np.float32)
+        vectors: npt.NDArray[np.float32] = np.array(out[0][: len(tokens.lengths)], np.float32)
         return vectors
 
 
@@ -56,8 +54,8 @@ def _compile(encoder: SentenceTransformerEncoder, precision: str) -> Any:
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
             return vectors
 
-    ids, _ = encoder.tokenize(["an example", "another example of more words"])
-    features = encoder._features(ids, max(map(len, ids)), len(ids))
+    tokens = Tokens.of(encoder.tokenize(["an example", "another example of more words"])[0])
+    features = encoder._features(tokens, int(tokens.lengths.max()), 2)
     example = {name: features[name] for name in _INPUTS}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # OpenVINO traces with what PyTorch now calls deprecated

@@ -1,4 +1,4 @@
-"""Workers that share the units: threads of one core each, or one process a GPU."""
+"""Who embeds the units: threads of one core each, three threads around a GPU, a process a GPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from sft_diversity.core import children, machine, stopping
-from sft_diversity.embedding.base import Encoder, Placement
-from sft_diversity.embedding.batches import Batch, embed_batch
+from sft_diversity.embedding.base import Encoder, Placement, WholeEncoder
+from sft_diversity.embedding.batches import Batch, Spent, embed_batch
+from sft_diversity.embedding.stream import Stream
 
 MakeEncoder = Callable[[str], Encoder]
 _encoder: Encoder | None = None  # of a worker process
@@ -24,14 +25,17 @@ def run_threads(
     folder: Path,
     units: Iterable[Batch],
     advance: Callable[[int], None],
-) -> None:
+) -> Spent:
     """Embed the units on one device, by `placement.workers` threads that share the encoder.
 
     PyTorch frees the interpreter during products, and a product of one thread waits for no
     other: two such workers are faster than one product over two threads, above all where the
     machine has other work. Threads also die with their process, however it is killed.
     """
-    lock, encoder = threading.Lock(), make(placement.first_device)
+    lock, encoder, spent = threading.Lock(), make(placement.first_device), Spent()
+    if placement.device == "cuda" and not isinstance(encoder, WholeEncoder):
+        Stream(encoder, placement.batch_tokens, folder, advance, spent).run(units)
+        return spent
 
     def count(texts: int) -> None:
         stopping.safe_point("embed")
@@ -39,11 +43,12 @@ def run_threads(
             advance(texts)
 
     def work(batch: Batch) -> int:
-        embed_batch(encoder, placement.batch_tokens, folder, batch, count)
-        return 0
+        embed_batch(encoder, placement.batch_tokens, folder, batch, count, spent)
+        return batch.known
 
     with threads(placement) as executor:
         children.drain("embed", executor, work, units, 2 * placement.threads, advance)
+    return spent
 
 
 @contextlib.contextmanager
@@ -67,26 +72,35 @@ def run_processes(
     folder: Path,
     units: Iterable[Batch],
     advance: Callable[[int], None],
-) -> None:
+) -> Spent:
     """Embed the units by one process a device; `make` must be picklable."""
+    spent = Spent()
+
+    def count(done: tuple[int, int, int, int]) -> None:
+        known, *own = done
+        spent.add(*own)
+        advance(known + own[0])
+
     names: SimpleQueue[str] = multiprocessing.get_context("spawn").SimpleQueue()
     for device in devices:
         names.put(device)
     work = _ProcessWork(placement.batch_tokens, folder)
     with children.pool(len(devices), _begin, make, names) as executor:
-        children.drain("embed", executor, work, units, 2 * len(devices), advance)
+        children.drain("embed", executor, work, units, 2 * len(devices), count)
+    return spent
 
 
 class _ProcessWork:
-    """What a worker process does with a unit; returns how many texts it embedded."""
+    """What a worker process does with a unit; returns the texts that were known, and the others."""
 
     def __init__(self, batch_tokens: int, folder: Path) -> None:
         self._batch_tokens, self._folder = batch_tokens, folder
 
-    def __call__(self, batch: Batch) -> int:
+    def __call__(self, batch: Batch) -> tuple[int, int, int, int]:
         assert _encoder is not None
-        embed_batch(_encoder, self._batch_tokens, self._folder, batch, lambda _: None)
-        return len(batch.texts)
+        spent = Spent()
+        embed_batch(_encoder, self._batch_tokens, self._folder, batch, lambda _: None, spent)
+        return batch.known, spent.texts, spent.tokens, spent.computed
 
 
 def _begin(make: MakeEncoder, names: SimpleQueue[str]) -> None:

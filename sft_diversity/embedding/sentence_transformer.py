@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,10 @@ import numpy.typing as npt
 from sft_diversity.core import models
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import ModelFolder
+from sft_diversity.embedding.base import Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Characters read per token of the encoder's limit; only floods of white space need more.
 _CHARS_PER_TOKEN = 64
@@ -64,6 +69,7 @@ class SentenceTransformerEncoder:
         self._prompt = _prompt(self._model, prompt_name)
         self._prompt_tokens = self._prompt_length()
         self._threads = threading.local()
+        self.flat = _flattens(self._model)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
         """Return the token ids of each text, cut to `max_tokens`, and which were cut."""
@@ -73,28 +79,56 @@ class SentenceTransformerEncoder:
         cut = [bool(e.overflowing) or len(t) > reach for e, t in zip(encodings, texts, strict=True)]
         return [e.ids for e in encodings], np.array(cut, dtype=np.bool_)
 
-    def forward(
-        self, ids: Sequence[Sequence[int]], width: int, rows: int
-    ) -> npt.NDArray[np.float32]:
-        """Return the vectors of at most `rows` texts, computed in the shape (rows, width)."""
+    def forward(self, tokens: Tokens, width: int, rows: int) -> npt.NDArray[np.float32] | Tensor:
+        """Return the vectors of at most `rows` texts, computed in the shape (rows, width).
+
+        On a GPU nothing is waited for. In one row (`flat`) the texts follow each other.
+        """
         import torch
 
         if self._device == "cpu" and not hasattr(self._threads, "single"):
             torch.set_num_threads(1)  # a core a worker: no barriers, and no effect of their number
             self._threads.single = True
         with torch.inference_mode():
-            out = self._model(self._features(ids, width, rows))["sentence_embedding"]
-            vectors: npt.NDArray[np.float32] = out[: len(ids)].float().cpu().numpy()
-        return vectors
+            features = (self._flat_features if self.flat else self._features)(tokens, width, rows)
+            vectors: Tensor = self._model(features)["sentence_embedding"]
+            return vectors[: len(tokens.lengths)].float()
 
-    def _features(self, ids: Sequence[Sequence[int]], width: int, rows: int) -> dict[str, Any]:
+    def _features(self, tokens: Tokens, width: int, rows: int) -> dict[str, Any]:
+        ids, mask = padded(tokens, width, rows, self._pad, self._left)
+        return self._with_rest(
+            {"input_ids": self._there(ids).long(), "attention_mask": self._there(mask).long()}
+        )
+
+    def _flat_features(self, tokens: Tokens, width: int, rows: int) -> dict[str, Any]:
+        """Return flattened inputs as sentence-transformers has them: texts and dummies in a row."""
+        ids, lengths = filled(tokens, width * rows, self._pad, self.max_tokens)
+        ends = np.cumsum(lengths)
+        borders = self._there(np.concatenate([[0], ends]).astype(np.int32))
+        text = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        positions = np.arange(len(ids), dtype=np.int32) - np.repeat(ends - lengths, lengths)
+        positions += int(getattr(self._model[0], "_flatten_position_offset", 0))
+        features: dict[str, Any] = {
+            "input_ids": self._there(ids)[None].long(),
+            "position_ids": self._there(positions.astype(np.int32))[None].long(),
+            "seq_idx": self._there(text)[None],
+        }
+        for side in "qk":  # the longest that any batch may hold: kernels do not depend on texts
+            features |= {f"cu_seq_lens_{side}": borders, f"max_length_{side}": self.max_tokens}
+        return self._with_rest(features)
+
+    def _there(self, array: npt.NDArray[Any]) -> Tensor:
+        """Return an array on the device; a GPU copies it while other work goes on."""
         import torch
 
-        tokens, mask = padded(ids, width, rows, self._pad, self._left)
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(tokens).to(self._device),
-            "attention_mask": torch.from_numpy(mask).to(self._device),
-        }
+        tensor = torch.from_numpy(array)
+        if self._device == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _with_rest(self, features: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
         if self._types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
         if self._prompt_tokens:
@@ -138,20 +172,41 @@ def open_encoder(
 
 
 def padded(
-    ids: Sequence[Sequence[int]], width: int, rows: int, pad: int, left: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    tokens: Tokens, width: int, rows: int, pad: int, left: bool
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Return token ids and attention mask of shape (rows, width).
 
     Missing rows repeat the first text: a row without any token would be NaN in some models.
     """
-    tokens = np.full((rows, width), pad, dtype=np.int64)
-    mask = np.zeros((rows, width), dtype=np.int64)
-    for row in range(rows):
-        text = ids[row] if row < len(ids) else ids[0]
-        place = slice(width - len(text), width) if left else slice(0, len(text))
-        tokens[row, place] = text
-        mask[row, place] = 1
-    return tokens, mask
+    first, missing = int(tokens.lengths[0]), rows - len(tokens.lengths)
+    lengths = np.concatenate([tokens.lengths, np.full(missing, first)])
+    place, column = np.arange(width), lengths[:, None]
+    mask = place >= width - column if left else place < column
+    ids = np.full((rows, width), pad, np.int32)
+    ids[mask] = np.concatenate([tokens.ids, np.tile(tokens.ids[:first], missing)])
+    return ids, mask
+
+
+def filled(
+    tokens: Tokens, size: int, pad: int, longest: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return texts one after the other, with dummies up to `size` tokens, and all lengths."""
+    missing = size - len(tokens.ids)
+    dummies = np.full(-(-missing // longest), longest)
+    dummies[-1:] -= len(dummies) * longest - missing
+    ids = np.concatenate([tokens.ids, np.full(missing, pad, np.int32)])
+    return ids, np.concatenate([tokens.lengths, dummies])
+
+
+#: Modules of sentence-transformers that take flattened texts, or their vectors.
+_FLAT_MODULES = {"Pooling", "Normalize", "Dense"}
+
+
+def _flattens(model: Any) -> bool:
+    """Whether texts may follow each other without padding: flash attention is there and used."""
+    first, *others = model
+    can: bool = getattr(first, "can_flatten_inputs", False)
+    return can and {type(module).__name__ for module in others} <= _FLAT_MODULES
 
 
 def _load(encoder: ModelFolder, device: str, precision: str) -> Any:
@@ -166,15 +221,31 @@ def _load(encoder: ModelFolder, device: str, precision: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
     dtype = getattr(torch, precision)
+    open_one = partial(
+        SentenceTransformer,
+        str(encoder.path),
+        device=device,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    options = {"dtype": dtype, "use_safetensors": True}
     with models.loading(encoder):
-        model = SentenceTransformer(
-            str(encoder.path),
-            device=device,
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        )
+        flash = {"attn_implementation": "flash_attention_2"} if _has_flash(device, dtype) else {}
+        try:
+            model = open_one(model_kwargs=options | flash)
+        except (ValueError, ImportError):
+            if not flash:
+                raise
+            model = open_one(model_kwargs=options)  # an architecture that has none of it
     return model.to(dtype).eval()
+
+
+def _has_flash(device: str, dtype: Any) -> bool:
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    half = dtype in (torch.bfloat16, torch.float16)
+    return half and device != "cpu" and bool(is_flash_attn_2_available())
 
 
 def _prompt(model: Any, name: str | None) -> str:

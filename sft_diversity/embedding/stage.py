@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,20 @@ def embed_slices(job: Job[EmbedConfig]) -> None:
     if not left:
         return
     encoder = ENCODERS.find(config.encoder, config.revision)
-    wanted = [unit.what for unit in left]
-    only = batches.keys_in(wanted, config.components) if len(left) < len(job.units) else None
+    wanted, keys = [unit.what for unit in left], batches.TextKeys(config.components)
+    only = keys.within(wanted) if len(left) < len(job.units) else None
     cache = caches.Vectors(cache_folder(job.work, config, encoder, placement), only=only)
-    job.run["texts_embedded"] = fill_cache(wanted, config, encoder, placement, cache, job.say)
+    spent = fill_cache(wanted, keys, config, encoder, placement, cache, job.say)
+    job.run |= {
+        "texts_embedded": spent.texts,
+        "tokens": spent.tokens,
+        "tokens_computed": spent.computed,  # with padding and dummies
+    }
     for unit in job.todo():
-        table = unit.what.read(["id", *config.components])
+        ids = unit.what.read(["id"])["id"]
         for component in config.components:
-            vectors, cut = cache.get(caches.text_keys(table[component].to_pylist()))
-            job.write_table(_file(component, unit.what), _table(table["id"], vectors, cut))
+            vectors, cut = cache.get(keys.of(unit.what, component))
+            job.write_table(_file(component, unit.what), _table(ids, vectors, cut))
 
 
 def _write_own(job: Job[EmbedConfig], embeddings: str) -> None:
@@ -248,7 +254,9 @@ def _cost(config: EmbedConfig, ask: Ask) -> dict[str, Any]:
         return said | {"reason": "the encoder would be downloaded first"}
     cache = caches.Vectors(cache_folder(ask.work, config, encoder, placement))
     texts = characters = 0
-    for batch in batches.missing_texts(parts.slices(corpus.path), config.components, cache):
+    keys = batches.TextKeys(config.components)
+    slices = parts.slices(corpus.path)
+    for batch in batches.missing_texts(slices, keys, cache, placement.unit_characters):
         texts += len(batch.texts)
         characters += sum(min(len(text), 1_200) for text in batch.texts)
     rate = _RATES.get((placement.device, placement.precision), 3_000) * placement.workers
@@ -279,33 +287,38 @@ def load_encoder(encoder: ModelFolder, config: EmbedConfig, precision: str, devi
 
 def fill_cache(
     slices: Sequence[parts.Slice],
+    keys: batches.TextKeys,
     config: EmbedConfig,
     encoder: ModelFolder,
     placement: Placement,
     cache: caches.Vectors,
     say: Callable[[str], None],
-) -> int:
-    """Embed what the cache lacks of these rows; return how many texts that were."""
+) -> batches.Spent:
+    """Embed what the cache lacks of these rows, reading each once; return what that took."""
     folder.sweep(cache.folder)
-    if batches.complete(slices, config.components, cache):
+    fewest = 8 if placement.device == "cpu" else placement.workers
+    units = batches.missing_texts(slices, keys, cache, placement.unit_characters, fewest)
+    first = next(units, None)
+    if first is None:
         say("embed: every text is in the cache")
-        return 0
-    total = sum(len(b.texts) for b in batches.missing_texts(slices, config.components, cache))
+        return batches.Spent()
+    total = sum(rows.rows for rows in slices) * len(config.components)
     say(
-        f"embed: {total:,} texts with {encoder.name} ({placement.backend}, {placement.precision}) "
-        f"on {placement.device}, {placement.workers} workers; {len(cache):,} were cached"
+        f"embed: {total:,} texts, each once, with {encoder.name} ({placement.backend}, "
+        f"{placement.precision}) on {placement.device}, {placement.workers} workers; "
+        f"{len(cache):,} were cached"
     )
     caches.describe(cache.folder, identity(config, encoder, placement))
     make = partial(load_encoder, encoder, config, placement.precision)
-    todo = batches.missing_texts(slices, config.components, cache)
+    todo = chain([first], units)
     with progress.progress("embed", total, "texts") as bar:
         if placement.device == "cuda" and placement.workers > 1:
             devices = [f"cuda:{number}" for number in range(placement.workers)]
-            pool.run_processes(make, devices, placement, cache.folder, todo, bar.advance)
+            spent = pool.run_processes(make, devices, placement, cache.folder, todo, bar.advance)
         else:
-            pool.run_threads(make, placement, cache.folder, todo, bar.advance)
+            spent = pool.run_threads(make, placement, cache.folder, todo, bar.advance)
     cache.refresh()
-    return total
+    return spent
 
 
 def identity(config: EmbedConfig, encoder: ModelFolder, placement: Placement) -> dict[str, Any]:

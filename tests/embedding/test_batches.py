@@ -2,18 +2,23 @@
 
 import itertools
 from functools import partial
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sft_diversity.core import parts
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import PACKAGED
 from sft_diversity.core.resources import packaged_encoder
-from sft_diversity.embedding import batches, pool
+from sft_diversity.embedding import batches, pool, stream
 from sft_diversity.embedding import cache as caches
-from sft_diversity.embedding.base import Placement
+from sft_diversity.embedding.base import Placement, Tokens
 from sft_diversity.embedding.batches import Batch, encode
 from sft_diversity.embedding.encoders import ENCODERS
 from sft_diversity.embedding.sentence_transformer import SentenceTransformerEncoder, padded
@@ -79,10 +84,120 @@ def test_a_prompt_goes_before_every_text(tmp_path):
 
 @pytest.mark.parametrize(("left", "row"), [(False, [5, 6, 9, 9]), (True, [9, 9, 5, 6])])
 def test_padding_on_either_side_and_dummy_rows(left, row):
-    tokens, mask = padded([[5, 6], [7]], 4, 3, pad=9, left=left)
-    assert tokens[0].tolist() == row
+    ids, mask = padded(Tokens.of([[5, 6], [7]]), 4, 3, pad=9, left=left)
+    assert ids[0].tolist() == row
     assert mask.sum(axis=1).tolist() == [2, 1, 2]
-    assert (tokens[2] == tokens[0]).all()
+    assert (ids[2] == ids[0]).all()
+
+
+TEXTS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=30), min_size=1, max_size=60)
+
+
+@given(TEXTS, st.integers(1, 9), st.booleans(), st.integers(0, 99))
+def test_every_text_is_in_one_batch_of_its_shape_however_texts_arrive(texts, units, flat, seed):
+    encoder, spent = SimpleNamespace(flat=flat, max_tokens=30), batches.Spent()
+    buckets = batches.Buckets(encoder, 64, spent)
+    order = np.random.default_rng(seed).permutation(len(texts))
+    made = []
+    for places in np.array_split(order, units):
+        made += buckets.add(places, Tokens.of([texts[i] for i in places.tolist()]))
+    full = len(made)
+    made += buckets.rest()
+    assert not list(buckets.rest())
+    assert sorted(np.concatenate([batch.places for batch in made]).tolist()) == list(
+        range(len(texts))
+    )
+    shapes = {}
+    for batch in made:
+        ends = np.cumsum(batch.tokens.lengths)
+        for place, end, length in zip(batch.places, ends, batch.tokens.lengths, strict=True):
+            assert batch.tokens.ids[end - length : end].tolist() == texts[place]
+        assert shapes.setdefault(batch.width, batch.rows) == batch.rows
+        if flat:
+            assert len(batch.tokens.ids) <= batch.width == 64
+        else:
+            assert all(length <= batch.width < length + 8 for length in batch.tokens.lengths)
+            assert len(batch.places) <= batch.rows == 64 // batch.width
+    if not flat:
+        assert all(len(batch.places) == batch.rows for batch in made[:full])
+    assert spent.tokens == sum(map(len, texts))
+    assert spent.computed == sum(batch.width * batch.rows for batch in made)
+
+
+def test_a_stream_gives_the_bytes_of_threads_and_computes_less_padding(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(stream, "_PART_TEXTS", 20)
+    texts = sorted({text for pair in make.pairs(200) for text in pair})
+    units = [
+        Batch(f"part-{i}", caches.text_keys(own), own) for i in range(5) if (own := texts[i::5])
+    ]
+    encoder = SentenceTransformerEncoder(ENCODERS.find(str(tiny)), "cpu", "float32", None)
+    counted: list[int] = []
+    placement = Placement("torch", "cpu", "float32", 2)
+    threads = pool.run_threads(lambda _: encoder, placement, tmp_path / "t", units, counted.append)
+    spent = batches.Spent()
+    stream.Stream(encoder, 512, tmp_path / "s", counted.append, spent).run(units)
+    assert sum(counted) == 2 * len(texts)
+    keys = caches.text_keys(texts)
+    ours, theirs = (caches.Vectors(tmp_path / name).get(keys) for name in "st")
+    assert ours[0].tobytes() == theirs[0].tobytes()
+    assert (ours[1] == theirs[1]).all()
+    assert spent.texts == threads.texts == len(texts)
+    assert spent.tokens == threads.tokens
+    assert spent.computed < threads.computed
+    assert len(list((tmp_path / "s").glob("*.arrow"))) > 5
+
+
+def test_what_a_thread_of_a_stream_raises_ends_it(tmp_path, tiny, monkeypatch):
+    encoder = SentenceTransformerEncoder(ENCODERS.find(str(tiny)), "cpu", "float32", None)
+    unit = Batch("part", caches.text_keys(["cat"]), ["cat"])
+    for place, fault in (("read", encoder), ("write", caches)):
+        with monkeypatch.context() as patch:
+            name = "tokenize" if place == "read" else "write_part"
+            patch.setattr(fault, name, Mock(side_effect=OSError(place)))
+            with pytest.raises(OSError, match=place):
+                made = stream.Stream(encoder, 64, tmp_path, lambda _: None, batches.Spent())
+                made.run([unit])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "weightedmean", "lasttoken"])
+def test_texts_in_one_row_without_padding_get_the_same_vectors(tmp_path, pooling, monkeypatch):
+    """Attention by hand stands for flash attention's, which needs a GPU."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules.transformer import Transformer
+    from transformers import AttentionInterface
+    from transformers import modeling_flash_attention_utils as flash
+
+    def by_hand(module, query, key, value, mask, scaling, cu_seq_lens_q, **kwargs):
+        assert mask is None
+        seen.append(query.shape[2])
+        spans = itertools.pairwise(cu_seq_lens_q.tolist())
+        parts = [
+            torch.softmax(query[..., a:b, :] @ key[..., a:b, :].mT * scaling, -1)
+            @ value[..., a:b, :]
+            for a, b in spans
+        ]
+        return torch.cat(parts, 2).transpose(1, 2), None
+
+    seen: list[int] = []
+    AttentionInterface.register("by_hand", by_hand)
+    monkeypatch.setattr(Transformer, "_is_flash_attention_requested", lambda self: True)
+    monkeypatch.setattr(flash, "lazy_import_flash_attention", lambda _: ((0, by_hand), 0))
+    found = ENCODERS.find(str(make.encoder(tmp_path / pooling, pooling, {"p": "how: "})))
+    options = {"attn_implementation": "by_hand"}
+    model = SentenceTransformer(str(found.path), device="cpu", model_kwargs=options)
+    texts = [text for pair in make.pairs(60) for text in pair]
+    for prompt in (None, "p"):
+        flat = SentenceTransformerEncoder(found, "cpu", "float32", prompt, model)
+        assert flat.flat
+        spent = batches.Spent()
+        vectors = core_vectors.unit(encode(flat, texts, 128, spent=spent)[0])
+        padded_one = SentenceTransformerEncoder(found, "cpu", "float32", prompt)
+        expected = core_vectors.unit(encode(padded_one, texts, 128)[0])
+        assert np.einsum("nd,nd->n", vectors, expected).min() > 0.9999
+        few = core_vectors.unit(encode(flat, texts[5:9], 128)[0])
+        assert few.tobytes() == vectors[5:9].tobytes()
+    assert set(seen) == {128}
+    assert spent.tokens > 0.85 * spent.computed
 
 
 def test_texts_in_memory_get_the_vectors_of_the_stage(tiny):
@@ -131,11 +246,11 @@ def test_openvino_gives_the_vectors_of_torch(tiny):
     assert cosines.min() > 0.9999
 
 
-def test_batches_hold_every_text_once_and_like_lengths_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 1_000)
+def test_units_hold_every_text_once_and_like_lengths_together(tmp_path):
     corpus = make.corpus(tmp_path / "corpus", make.pairs(900), shards=2)
     empty = caches.Vectors(tmp_path / "none")
-    made = list(batches.missing_texts(parts.slices(corpus), ("instruction", "response"), empty))
+    keys, slices = batches.TextKeys(("instruction", "response")), parts.slices(corpus)
+    made = list(batches.missing_texts(slices, keys, empty, 1_000))
     texts = [text for batch in made for text in batch.texts]
     assert sorted(texts) == sorted({text for pair in make.pairs(900) for text in pair})
     firsts = [i for i, batch in enumerate(made) if batch.name.split("-")[1] == "000"]
@@ -143,3 +258,7 @@ def test_batches_hold_every_text_once_and_like_lengths_together(tmp_path, monkey
     for first, end in itertools.pairwise([*firsts, len(made)]):
         for longer, shorter in itertools.pairwise(made[first:end]):
             assert min(map(len, longer.texts)) >= max(map(len, shorter.texts))
+    joined = list(batches.missing_texts(slices, keys, empty, 10_000_000, fewest=1))
+    assert len(joined) == 1
+    assert sorted(text for batch in joined for text in batch.texts) == sorted(texts)
+    assert sum(len(batch.texts) + batch.known for batch in joined) == 2 * 900

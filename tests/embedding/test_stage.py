@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import extras, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.embedding import batches
+from sft_diversity.core.parts import Slice
+from sft_diversity.embedding import base
+from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Placement
 from sft_diversity.embedding.stage import EmbedConfig, place_encoder
 from sft_diversity.embedding.texts import text_encoder
@@ -117,12 +120,36 @@ def test_a_grown_pool_embeds_only_what_is_new_and_keeps_the_bytes_of_the_old(tmp
 
 
 def test_the_number_of_workers_changes_no_byte(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 200)
+    monkeypatch.setitem(base.UNIT_CHARACTERS, "cpu", 200)
     corpus = make.corpus(tmp_path / "corpus", make.pairs(60))
     one = run(corpus, tmp_path / "one", tiny, tmp_path / "w1", workers=1)
     many = run(corpus, tmp_path / "many", tiny, tmp_path / "w2", workers=2)
     assert one["digest"] == many["digest"]
     assert making.contents(tmp_path / "one") == making.contents(tmp_path / "many")
+
+
+def test_a_text_is_hashed_once_and_read_to_embed_and_to_count_alone(tmp_path, tiny, monkeypatch):
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(60))
+    texts, reads = Counter[str](), Counter[tuple[str, bool]]()
+    keys_of, read = caches.text_keys, Slice.read
+
+    def counted(some):
+        texts.update(some)
+        return keys_of(some)
+
+    def noted(rows, columns):
+        reads[rows.name, "response" in columns] += 1
+        return read(rows, columns)
+
+    monkeypatch.setattr(caches, "text_keys", counted)
+    monkeypatch.setattr(Slice, "read", noted)
+    made = run(corpus, tmp_path / "out", tiny, tmp_path / "work")["run"]
+    assert texts == Counter(text for pair in make.pairs(60) for text in pair)
+    assert {number for (_, whole), number in reads.items() if whole} == {2}
+    assert made["texts_embedded"] == len(distinct(make.pairs(60)))
+    assert made["texts_embedded"] < made["tokens"] < made["tokens_computed"]
+    run(corpus, tmp_path / "again", tiny, tmp_path / "work")
+    assert texts == Counter(text for pair in 2 * make.pairs(60) for text in pair)
 
 
 def test_cut_and_blank_texts_are_counted_and_have_a_vector(tmp_path, tiny):
@@ -187,9 +214,9 @@ def test_a_device_that_is_not_here_is_refused(tmp_path, tiny, monkeypatch):
 _CHILD = """
 import sys
 from pathlib import Path
-from sft_diversity.embedding import batches
+from sft_diversity.embedding import base
 from sft_diversity.stages import store
-batches.BATCH_CHARACTERS = 300
+base.UNIT_CHARACTERS["cpu"] = 300
 corpus, work = Path(sys.argv[1]), Path(sys.argv[2])
 store(work).get("embed", {"encoder": sys.argv[3]}, corpus)
 """
@@ -202,7 +229,7 @@ def test_a_killed_run_keeps_the_vectors_it_has(tmp_path, tiny, monkeypatch):
     assert child.kill() == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}
     cached = sum(pa.ipc.open_file(path).read_all().num_rows for path in kept)
-    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 300)
+    monkeypatch.setitem(base.UNIT_CHARACTERS, "cpu", 300)
     made = run(corpus, tmp_path / "out", tiny, tmp_path / "work")
     assert made["run"]["texts_embedded"] == len(distinct(make.pairs(700))) - cached
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "a batch was made again"

@@ -1,0 +1,120 @@
+"""One GPU kept busy: reading, computing and writing overlap, and batches fill across units."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sft_diversity.core import stopping
+from sft_diversity.embedding import cache as caches
+from sft_diversity.embedding.base import SteppedEncoder, Tokens, on_host
+from sft_diversity.embedding.batches import Batch, Buckets, Filled, Spent, stamp, stored
+
+#: Batches that may wait for the writer: a GPU is never idle, and little of its memory is held.
+_AHEAD = 8
+#: Vectors of a part that a stream writes, about a second of a GPU's work.
+_PART_TEXTS = 8_192
+
+
+class _Read(NamedTuple):
+    """A unit when it is tokenised, by the thread that reads."""
+
+    keys: caches.Keys
+    texts: list[str]
+    tokens: Tokens
+    cut: npt.NDArray[np.bool_]
+    known: int
+
+
+class _Row(NamedTuple):
+    """A text whose vector is there."""
+
+    key: bytes
+    text: str
+    cut: bool
+    vector: npt.NDArray[np.float32]
+
+
+class Stream:
+    """Three threads: one reads and tokenises, the calling one has batches computed, one waits for
+    their vectors and writes them. A kill loses a few seconds' texts.
+    """
+
+    def __init__(
+        self,
+        encoder: SteppedEncoder,
+        batch_tokens: int,
+        folder: Path,
+        advance: Callable[[int], None],
+        spent: Spent,
+    ) -> None:
+        self._encoder, self._folder, self._advance = encoder, folder, advance
+        self._buckets = Buckets(encoder, batch_tokens, spent)
+        self._waiting: dict[int, tuple[bytes, str, bool]] = {}  # by place, until it is computed
+        self._rows: list[_Row] = []
+        self._writes: deque[Future[int]] = deque()
+
+    def run(self, units: Iterable[Batch]) -> None:
+        """Embed all units and write their vectors, in parts of what is done together."""
+        source, place = iter(units), 0
+
+        def read() -> _Read | None:
+            unit = next(source, None)
+            if unit is None:
+                return None
+            ids, cut = self._encoder.tokenize(unit.texts)
+            return _Read(unit.keys, unit.texts, Tokens.of(ids), cut, unit.known)
+
+        with (
+            ThreadPoolExecutor(1, "embed-read") as reading,
+            ThreadPoolExecutor(1, "embed-write") as writing,
+        ):
+            ahead = reading.submit(read)
+            while (got := ahead.result()) is not None:
+                ahead = reading.submit(read)
+                places = np.arange(place, place + len(got.texts))
+                facts = zip(got.keys.tolist(), got.texts, got.cut.tolist(), strict=True)
+                self._waiting.update(zip(places.tolist(), facts, strict=True))
+                place += len(places)
+                self._advance(got.known)
+                for batch in self._buckets.add(places, got.tokens):
+                    self._compute(batch, writing)
+            for batch in self._buckets.rest():
+                self._compute(batch, writing)
+            self._settle(0)
+            writing.submit(self._write).result()
+
+    def _compute(self, batch: Filled, writing: ThreadPoolExecutor) -> None:
+        vectors = self._encoder.forward(batch.tokens, batch.width, batch.rows)
+        facts = [self._waiting.pop(place) for place in batch.places.tolist()]
+        self._writes.append(writing.submit(self._take, facts, vectors))
+        self._settle(_AHEAD)
+        stopping.safe_point("embed")
+
+    def _settle(self, ahead: int) -> None:
+        """Wait until at most `ahead` batches are on their way."""
+        while len(self._writes) > ahead:
+            self._advance(self._writes.popleft().result())
+
+    def _take(self, facts: list[tuple[bytes, str, bool]], vectors: Any) -> int:
+        """Hold the vectors of a batch, when they are there; write what makes a part."""
+        rows = on_host(vectors)
+        self._rows += [_Row(*fact, row) for fact, row in zip(facts, rows, strict=True)]
+        if len(self._rows) >= _PART_TEXTS:
+            self._write()
+        return len(facts)
+
+    def _write(self) -> None:
+        if not self._rows:
+            return
+        rows, self._rows = sorted(self._rows, key=lambda row: row.key), []
+        keys = np.array([row.key for row in rows], caches.KEY)
+        vectors = stored(np.stack([row.vector for row in rows]), [row.text for row in rows])
+        cut = np.array([row.cut for row in rows], np.bool_)
+        caches.write_part(self._folder, f"stream-{stamp(keys)}", keys, vectors, cut)
