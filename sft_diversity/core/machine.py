@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -105,11 +106,22 @@ def _cpuinfo() -> str:
 
 
 def _gpus_of_torch() -> int:
-    if importlib.util.find_spec("torch") is None:
+    if importlib.util.find_spec("torch") is None or not _may_have_gpu():
         return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _may_have_gpu() -> bool:
+    """Whether a driver is there; where none is, PyTorch need not be loaded, which takes seconds."""
+    if "torch" in sys.modules or not sys.platform.startswith("linux") or Path("/dev/kfd").exists():
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _told(name: str) -> int | None:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core import extras
+from sft_diversity.core import extras, neighbours
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.levels.kmeans import Clusters, assign, compact
+from sft_diversity.levels.kmeans import Clusters, compact
 
 Library = Literal["hdbscan", "hdbscan-sklearn"]  # fast-hdbscan, or scikit-learn's
 Reduce = Literal["umap", "pca"]
@@ -124,7 +124,9 @@ def settle_noise(vectors: Vectors, labels: npt.NDArray[np.int32], noise: Noise) 
         k += 1
     centroids = _mean_directions(vectors, labels, k)
     if noise == "nearest" and is_noise.any():
-        labels[is_noise] = assign(vectors[is_noise], centroids)
+        on = neighbours.engine()
+        labels[is_noise] = neighbours.assign(vectors[is_noise], centroids, on)
+        return compact(labels, centroids, on)
     return compact(labels, centroids)
 
 

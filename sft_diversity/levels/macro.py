@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
+from sft_diversity.core import neighbours
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
@@ -25,7 +26,7 @@ from sft_diversity.levels.hdbscan import (
     require_hdbscan,
     settle_noise,
 )
-from sft_diversity.levels.kmeans import Clusters, default_k, require_faiss, spherical_kmeans
+from sft_diversity.levels.kmeans import Clusters, default_k, spherical_kmeans
 
 if TYPE_CHECKING:
     from sft_diversity.levels.stage import IndexConfig
@@ -68,7 +69,7 @@ def check(options: MacroOptions, rows: int | None) -> None:
     if options.method != "kmeans":
         require_hdbscan(options.reduce, options.method)
         return
-    require_faiss()
+    neighbours.require_engine("index: macro")
     if options.k is not None and rows is not None and options.k > rows:
         raise DataError(f"index: macro.k is {options.k:,} but there are {rows:,} samples; lower it")
 
@@ -82,6 +83,7 @@ class Macro:
         check(config.macro, corpus.rows if corpus.there else None)
         options = config.encoding | {"components": (config.component,)}
         ask.stage("embeddings", "embed", options)
+        neighbours.count_engine(ask)
 
     def make(self, job: Job[IndexConfig]) -> Indexed:
         """Return the incidence of the clusters, with the centroids as a file."""
@@ -93,7 +95,7 @@ class Macro:
             ids,
             kinds_table(clusters, vectors, ids),
             result=figures,
-            run={"device": clusters.device},
+            run=clusters.on.facts(),
             files={"centroids.npy": clusters.centroids},
         )
 

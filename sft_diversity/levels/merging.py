@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core import neighbours
+from sft_diversity.core.neighbours import Engine
+
 _BLOCK = 1_024
 
 
 def merge_to_leaders(
-    vectors: npt.NDArray[np.float32], frequency: npt.NDArray[np.int64], threshold: float
+    vectors: npt.NDArray[np.float32],
+    frequency: npt.NDArray[np.int64],
+    threshold: float,
+    on: Engine = neighbours.ON_CPU,
 ) -> npt.NDArray[np.int32]:
     """Return for each unit the unit that stands for it: itself, or a more frequent leader.
 
@@ -25,6 +31,8 @@ def merge_to_leaders(
     frequency : int array, shape (u,)
     threshold : float
         Least cosine to merge, in (0, 1].
+    on : Engine
+        What forms the products.
 
     Returns
     -------
@@ -43,7 +51,7 @@ def merge_to_leaders(
     for start in range(0, many, _BLOCK):
         end = min(start + _BLOCK, many)
         block = ranked[start:end]
-        alike = block @ ranked[:end].T  # (block, end)
+        alike = neighbours.products(block, ranked[:end], on)  # (block, end)
         alike[:, :start][:, leader[:start] != np.arange(start)] = -2.0
         close = alike >= threshold
         for i in np.flatnonzero(close.sum(axis=1) > 1).tolist():

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sft_diversity.core import drafts, extras, numbers, progress, stopping
+from sft_diversity.core import drafts, extras, neighbours, numbers, progress, stopping
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.stage import Ask, Job
@@ -113,6 +113,7 @@ class Meso:
             ask.stage("words", "words", {"component": config.component})
         if options.merge == "encoder":
             ask.tool("encoder", "encoder", config.encoding)
+            neighbours.count_engine(ask)
 
     def make(self, job: Job[IndexConfig]) -> Indexed:
         """Return the incidence of units."""
@@ -190,8 +191,8 @@ def _kinds(
     kind_of = np.where(standing, np.arange(len(standing)), -1).astype(np.int32)
     if options.merge == "encoder":
         places = np.flatnonzero(standing)
-        vectors = encode([names[i] for i in places.tolist()])
-        kind_of[places] = places[merge_to_leaders(vectors, usage[places], options.threshold)]
+        vectors, on = encode([names[i] for i in places.tolist()]), neighbours.engine()
+        kind_of[places] = places[merge_to_leaders(vectors, usage[places], options.threshold, on)]
     return kind_of
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sft_diversity.core import neighbours
 from sft_diversity.levels.merging import merge_to_leaders
 
 _Ints = npt.NDArray[np.int64]
@@ -99,7 +100,8 @@ def normal_form(tag: str, lemma: Callable[[str], str]) -> str:
 
 def semantic_step(tags: Tags, vectors: npt.NDArray[np.float32], threshold: float) -> _Ints:
     """Merge near-synonyms: see `merging.merge_to_leaders`, which unlike DBSCAN never chains."""
-    return merge_to_leaders(vectors, tags.samples(), threshold).astype(np.int64)
+    on = neighbours.engine()
+    return merge_to_leaders(vectors, tags.samples(), threshold, on).astype(np.int64)
 
 
 def association_step(tags: Tags, support: int, confidence: float) -> _Ints:

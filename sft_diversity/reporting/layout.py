@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sft_diversity.core import seeding, vectors
+from sft_diversity.core import neighbours, seeding, vectors
 from sft_diversity.core.corpus import rows_among
 from sft_diversity.core.numbers import Floats, Ints
 from sft_diversity.core.seeding import rows_drawn
@@ -63,7 +63,7 @@ def draw_map(
     own = {name: _own(ids, known, name, config) for name, ids in picked.items()}
     asked = np.unique(np.concatenate([*own.values(), np.empty(0, np.int64)]))
     vectors_of = vectors.take(embeddings, component, asked)  # one read for all
-    nearby = nearest_anchors(vectors_of, anchors)
+    nearby = neighbours.assign(vectors_of, anchors)
     for name, some in own.items():
         near = nearby[np.searchsorted(asked, some)]
         rng = seeding.generator(config.seed, "report", "jitter", name)
@@ -136,15 +136,6 @@ def spacing(points: Floats) -> float:
         return 0.0
     near = cKDTree(points).query(points, 2)[0][:, 1]
     return float(min(np.median(near), 8.0))
-
-
-def nearest_anchors(asked: Vectors, anchors: Vectors) -> Ints:
-    """Return the anchor with the greatest cosine to each vector, in blocks."""
-    found = [
-        (asked[start : start + 2_000] @ anchors.T).argmax(axis=1)
-        for start in range(0, len(asked), 2_000)
-    ]
-    return np.concatenate([*found, np.empty(0, np.int64)]).astype(np.int64)
 
 
 def regions(points: Floats, seed: int) -> tuple[Ints, Floats]:

@@ -12,7 +12,8 @@ from sft_diversity.core import parquet
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import Rows
-from sft_diversity.selection.config import SelectConfig, check_size
+from sft_diversity.core.neighbours import engine
+from sft_diversity.selection.config import NEIGHBOURS, SelectConfig, check_size
 from sft_diversity.selection.constraints import achieved
 from sft_diversity.selection.deita import repr_filter
 from sft_diversity.selection.engine import choose_at
@@ -127,10 +128,10 @@ def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any
     points = pool.points(config.component)[rows]
     made: dict[str, Any] = {"eligible": len(rows), "embedded": config.component}
     if config.strategy == "k-center":
-        centres = k_center(points, config.size)
+        centres = k_center(points, config.size, on=engine())
         return rows[centres.rows], made | {"radius": round(centres.radius, 6)}
-    if config.strategy == "facility-location":
-        graph = neighbour_graph(points)
+    if config.strategy == NEIGHBOURS:
+        graph = neighbour_graph(points, on=engine())
         found = facility_location(graph, config.size)
         bound = facility_bound(graph, found)
         made |= {"objective_value": round(found.value, 6), "objective_bound": round(bound, 6)}

@@ -47,7 +47,8 @@ Strategy = Literal[
     "deita",
 ]
 BASELINES = ("random", "longest")
-EMBEDDED = ("k-center", "facility-location", "deita")  # baselines that read embeddings
+NEIGHBOURS = "facility-location"  # who is near whom decides what it picks
+EMBEDDED = ("k-center", NEIGHBOURS, "deita")  # baselines that read embeddings
 
 
 def percent_hint(diversities: Iterable[float]) -> str | None:

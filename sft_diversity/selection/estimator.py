@@ -17,6 +17,7 @@ from sft_diversity.core import vectors
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Points, Rows
+from sft_diversity.core.neighbours import engine
 from sft_diversity.selection.config import MIN_TOKENS, Fill
 from sft_diversity.selection.dial import Dial
 from sft_diversity.selection.engine import choose_at
@@ -140,11 +141,11 @@ class DiversitySelector(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _of_points(self, points: Points, size: int) -> tuple[Rows, dict[str, Any]]:
         if self.dense == "k-center":
-            centres = k_center(points, size)
+            centres = k_center(points, size, on=engine())
             return centres.rows, {"radius": centres.radius}
         if self.dense != "facility-location":
             raise ValueError(f"dense is {self.dense!r}; give k-center or facility-location")
-        graph = neighbour_graph(points, min(NEIGHBOURS, len(points)))
+        graph = neighbour_graph(points, min(NEIGHBOURS, len(points)), engine())
         found = facility_location(graph, size)
         bound = facility_bound(graph, found)
         return found.rows, {"objective_value": found.value, "objective_bound": bound}

@@ -10,12 +10,12 @@ import numpy as np
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.kernels import Floats, Ints, Kinds, Points, Rows, compiled, cosine
+from sft_diversity.core.neighbours import ON_CPU, Engine, nearest
 from sft_diversity.core.vectors import check_points
 from sft_diversity.selection.bounds import ROUNDS, priced_down
 from sft_diversity.selection.heap import sink
 
 NEIGHBOURS = 32
-QUERIES = 4096  # rows searched at a time: memory stays flat
 PREFIXES = 8  # prefixes of the picks at which the bound is tried
 
 
@@ -55,7 +55,7 @@ class FacilityLocation:
     value: float
 
 
-def neighbour_graph(points: Points, neighbours: int = NEIGHBOURS) -> Graph:
+def neighbour_graph(points: Points, neighbours: int = NEIGHBOURS, on: Engine = ON_CPU) -> Graph:
     """Join every row with its nearest rows.
 
     Parameters
@@ -65,6 +65,8 @@ def neighbour_graph(points: Points, neighbours: int = NEIGHBOURS) -> Graph:
     neighbours : int
         Nearest rows of each, itself included, 1 to n; two rows are joined if either is among
         the other's nearest. Cosines of 0 and below count as no similarity.
+    on : Engine
+        What looks for them.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def neighbour_graph(points: Points, neighbours: int = NEIGHBOURS) -> Graph:
 
     Notes
     -----
-    Brute force through faiss in float32, so among neighbours that differ by less than its
+    Brute force in float32 (`core.neighbours`), so among neighbours that differ by less than its
     rounding (1e-7) either may be left out; the similarities themselves are float64. Time
     O(n² · d), about half a minute for 117,000 rows of 384 on two cores; memory O(n · neighbours).
     """
@@ -82,21 +84,13 @@ def neighbour_graph(points: Points, neighbours: int = NEIGHBOURS) -> Graph:
         raise UsageError(
             f"select: neighbours is {neighbours:,} but there are {len(points):,} embeddings"
         )
-    import faiss
-
-    index = faiss.IndexFlatIP(points.shape[1])
-    index.add(points)
-    found = [
-        index.search(points[start : start + QUERIES], neighbours)[1]
-        for start in range(0, len(points), QUERIES)
-    ]
-    return join_neighbours(points, np.concatenate(found))
+    return join_neighbours(points, nearest(points, points, neighbours, on))
 
 
-def join_neighbours(points: Points, nearest: Rows) -> Graph:
-    """Return the graph that joins row i with itself and with `nearest[i]`, shape (n, k)."""
+def join_neighbours(points: Points, found: Rows) -> Graph:
+    """Return the graph that joins row i with itself and with `found[i]`, shape (n, k)."""
     n = len(points)
-    ones, others = np.repeat(np.arange(n), nearest.shape[1]), nearest.reshape(-1)
+    ones, others = np.repeat(np.arange(n), found.shape[1]), found.reshape(-1)
     self_pairs = np.arange(n) * (n + 1)
     keys = np.unique(np.concatenate([ones * n + others, others * n + ones, self_pairs]))
     rows, columns = keys // n, (keys % n).astype(np.int32)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.kernels import Floats, Points, Rows, compiled, cosine, slack
+from sft_diversity.core.neighbours import ON_CPU, Engine, products
 from sft_diversity.core.vectors import check_points
 
 AHEAD = 256  # rows among which picks are made before all others are brought up to date
@@ -31,7 +32,7 @@ class KCenter:
     radius: float
 
 
-def k_center(points: Points, size: int, first: int = 0) -> KCenter:
+def k_center(points: Points, size: int, first: int = 0, on: Engine = ON_CPU) -> KCenter:
     """Pick rows one by one, each the farthest from all picks so far.
 
     Parameters
@@ -43,6 +44,8 @@ def k_center(points: Points, size: int, first: int = 0) -> KCenter:
     first : int
         The first pick, which the rule leaves open; the rest is deterministic, of equally far rows
         the lowest comes first. Exact duplicates of picks come last.
+    on : Engine
+        What forms the products; changes no pick.
 
     Raises
     ------
@@ -67,23 +70,23 @@ def k_center(points: Points, size: int, first: int = 0) -> KCenter:
         rows[taken : taken + len(added)] = added
         is_open[added] = False
         taken += len(added)
-        raise_nearest(points, added, nearest)
+        raise_nearest(points, added, nearest, on)
         if taken == size:
             return KCenter(rows, float(np.sqrt(max(0.0, 2.0 - 2.0 * nearest.min()))))
         added = _pick_ahead(points, np.where(is_open, nearest, np.inf), size - taken)
 
 
-def raise_nearest(points: Points, picks: Rows, nearest: Floats) -> None:
+def raise_nearest(points: Points, picks: Rows, nearest: Floats, on: Engine = ON_CPU) -> None:
     """Raise `nearest[row]`, for every row, to its greatest cosine to any of `picks`.
 
     Exact in float64: a product is only left out where even its error could not raise the value,
-    so the result is the same with any BLAS and any number of threads.
+    so the result is the same with any BLAS, any number of threads and any device.
     """
-    others, error = points[picks].T, slack(points.shape[1])
+    others, error = points[picks], slack(points.shape[1])
     step = max(1, BLOCK // max(1, len(picks)))
     for start in range(0, len(points), step):
-        products = points[start : start + step] @ others
-        _raise_nearest(points, start, picks, products, error, nearest)
+        made = products(points[start : start + step], others, on)
+        _raise_nearest(points, start, picks, made, error, nearest)
 
 
 def _pick_ahead(points: Points, nearest: Floats, most: int) -> Rows:
@@ -95,21 +98,21 @@ def _pick_ahead(points: Points, nearest: Floats, most: int) -> Rows:
         order = np.argpartition(nearest, AHEAD)
         ahead, floor = order[:AHEAD], float(nearest[order[AHEAD]])
         ahead = np.union1d(ahead, [farthest])
-    products = points[ahead] @ points[ahead].T
+    alike = points[ahead] @ points[ahead].T
     picks = np.empty(min(most, len(ahead)), np.int64)
     start, error = int(np.searchsorted(ahead, farthest)), slack(points.shape[1])
-    return picks[: _pick(points, ahead, nearest[ahead], products, floor, error, start, picks)]
+    return picks[: _pick(points, ahead, nearest[ahead], alike, floor, error, start, picks)]
 
 
 @compiled
 def _raise_nearest(
-    points: Points, start: int, picks: Rows, products: Points, error: float, nearest: Floats
+    points: Points, start: int, picks: Rows, made: Points, error: float, nearest: Floats
 ) -> None:
-    """Raise `nearest` of the rows from `start` on, whose `products` with the picks these are."""
-    for i in range(len(products)):
+    """Raise `nearest` of the rows from `start` on, whose products with the picks `made` has."""
+    for i in range(len(made)):
         row = start + i
         for j in range(len(picks)):
-            if products[i, j] > nearest[row] - error:
+            if made[i, j] > nearest[row] - error:
                 nearest[row] = max(nearest[row], cosine(points[row], points[picks[j]]))
 
 
@@ -118,7 +121,7 @@ def _pick(
     points: Points,
     rows: Rows,
     nearest: Floats,
-    products: Points,
+    alike: Points,
     floor: float,
     error: float,
     start: int,
@@ -126,7 +129,7 @@ def _pick(
 ) -> int:
     """Fill `picks` from `rows` while the farthest of them is farther than `floor`.
 
-    `nearest[i]` is exact for the picks made so far, and infinite for those themselves; `products`
+    `nearest[i]` is exact for the picks made so far, and infinite for those themselves; `alike`
     are of `rows` with one another, each within `error` of the cosine.
     """
     best = start
@@ -138,7 +141,7 @@ def _pick(
         chosen = best
         best = 0
         for i in range(len(rows)):
-            if nearest[i] < np.inf and products[i, chosen] > nearest[i] - error:
+            if nearest[i] < np.inf and alike[i, chosen] > nearest[i] - error:
                 nearest[i] = max(nearest[i], cosine(points[rows[i]], points[rows[chosen]]))
             if nearest[i] < nearest[best]:
                 best = i

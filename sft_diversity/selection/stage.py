@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, lineage, quality, schema, stopping
+from sft_diversity.core import folder, incidence, lineage, neighbours, quality, schema, stopping
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.quality import JUDGED
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
 from sft_diversity.core.tokens import TokenPass
-from sft_diversity.selection.config import MADE_OF, LimitOptions, SelectConfig, check_size
+from sft_diversity.selection.config import (
+    MADE_OF,
+    NEIGHBOURS,
+    LimitOptions,
+    SelectConfig,
+    check_size,
+)
 
 if TYPE_CHECKING:
     from sft_diversity.selection.pool import Pool
@@ -50,6 +56,8 @@ def needs(config: SelectConfig, ask: Ask) -> None:
         ask.stage("incidence", "index", config.index_options)
     if config.needs_embeddings:
         ask.stage(f"embeddings-{config.component}", "embed", config.embed_options)
+    if config.strategy == NEIGHBOURS:
+        neighbours.count_engine(ask)
     if config.quality in JUDGED:
         ask.stage("quality", "quality", config.judge)
 
@@ -97,10 +105,14 @@ def join(job: Job[SelectConfig]) -> Result:
         rows=folder.rows_account(pool.n_samples, len(rows), {"not_picked": left}),
         seeds={"seed": config.seed},
         figures=result,
-        run={"paths": paths} if paths else {},
+        run=({"paths": paths} if paths else {}) | _engine_facts(config),
         lineage=lineage.of(corpus=job.corpus),
         recipe=asked,
     )
+
+
+def _engine_facts(config: SelectConfig) -> dict[str, str]:
+    return neighbours.engine().facts() if config.strategy in ("k-center", NEIGHBOURS) else {}
 
 
 def open_pool(job: Job[SelectConfig]) -> Pool:

@@ -1,19 +1,16 @@
 """Macro level: clusters of unit vectors become one kind a sample."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from sft_diversity.core import incidence, machine
+from sft_diversity.core import incidence, machine, neighbours
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError
 from sft_diversity.levels import hdbscan as hd
-from sft_diversity.levels import kmeans
-from sft_diversity.levels.kmeans import Clusters, assign, compact, default_k, spherical_kmeans
+from sft_diversity.levels.kmeans import Clusters, compact, default_k, spherical_kmeans
 from sft_diversity.levels.macro import MacroOptions, incidence_of, kinds_table, macro
 from tests.making import make
 
@@ -51,13 +48,6 @@ def test_centroids_have_unit_length_and_assignment_is_the_brute_force_argmax():
     np.testing.assert_allclose(chosen, products.max(axis=1), atol=1e-6)
 
 
-def test_assignment_in_blocks_equals_assignment_at_once(monkeypatch):
-    vectors, _ = planted(4, 50, spread=1.0)
-    at_once = assign(vectors, vectors[:9])
-    monkeypatch.setattr("sft_diversity.levels.kmeans._BLOCK", 7)
-    assert (assign(vectors, vectors[:9]) == at_once).all()
-
-
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not():
     vectors, _ = planted(5, 80, spread=1.0)
     first, again, other = (spherical_kmeans(vectors, 12, seed=s) for s in (7, 7, 8))
@@ -72,7 +62,7 @@ def test_inertia_is_close_to_that_of_scikit_learn():
     peer = KMeans(10, n_init=5, random_state=0).fit(vectors)
     theirs = core_vectors.unit(peer.cluster_centers_)
     cosine = np.einsum("nd,nd->n", vectors, ours.centroids[ours.assignment]).mean()
-    peer_cosine = np.einsum("nd,nd->n", vectors, theirs[assign(vectors, theirs)]).mean()
+    peer_cosine = np.einsum("nd,nd->n", vectors, theirs[neighbours.assign(vectors, theirs)]).mean()
     assert cosine > 0.95 * peer_cosine
 
 
@@ -102,18 +92,7 @@ def test_k_defaults_to_the_square_root(monkeypatch):
     clusters, figures = macro(vectors, MacroOptions())
     assert figures["clusters_asked"] == 10
     assert 0 < float(str(figures["mean_cosine"])) <= 1
-    assert clusters.device == "cpu"
-
-
-def test_a_gpu_is_used_where_faiss_can_and_one_is_seen(monkeypatch):
-    can = SimpleNamespace(StandardGpuResources=object, get_num_gpus=lambda: 2)
-    monkeypatch.delenv(machine.DETECT, raising=False)
-    assert kmeans.gpus_of(can) == 2
-    assert kmeans.gpus_of(SimpleNamespace()) == 0
-    monkeypatch.setenv(machine.DETECT, "gpus=0")
-    assert kmeans.gpus_of(can) == 0
-    monkeypatch.setenv(machine.DETECT, "gpus=1")
-    assert kmeans.gpus_of(SimpleNamespace()) == 0
+    assert clusters.on == neighbours.ON_CPU
 
 
 def test_the_incidence_holds_one_kind_a_sample_and_none_for_the_unassigned():

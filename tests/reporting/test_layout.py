@@ -27,13 +27,6 @@ def test_two_groups_stay_apart():
     assert np.linalg.norm(middles[0] - middles[1]) > spread
 
 
-def test_the_nearest_sample_is_the_one_that_brute_force_finds():
-    rng = np.random.default_rng(2)
-    asked, anchors = rng.normal(size=(50, 5)), rng.normal(size=(30, 5))
-    brute = [int(np.argmax([a @ b for b in anchors])) for a in asked]
-    assert layout.nearest_anchors(asked, anchors).tolist() == brute
-
-
 def test_regions_are_named_by_words_that_are_theirs():
     texts = ["the cat sat"] * 6 + ["the dog ran"] * 6 + ["nothing here"] * 60
     region = np.array([0] * 6 + [1] * 6 + [2] * 60)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sft_diversity.core import neighbours
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.vectors import unit
-from sft_diversity.selection import facility_location as module
 from sft_diversity.selection.facility_location import (
     facility_bound,
     facility_location,
@@ -91,7 +91,7 @@ def test_the_graph_joins_each_row_with_its_nearest_both_ways():
 def test_a_graph_of_more_rows_than_are_searched_at_a_time_is_that_of_one_search(monkeypatch):
     points = unit(np.random.default_rng(6).normal(size=(90, 4)).astype(np.float32))
     whole = neighbour_graph(points, 6)
-    monkeypatch.setattr(module, "QUERIES", 7)
+    monkeypatch.setattr(neighbours, "QUERIES", 7)
     parts = neighbour_graph(points, 6)
     assert (whole.indices == parts.indices).all()
     assert (whole.similarity == parts.similarity).all()
