@@ -52,6 +52,16 @@ def gpus(count: Callable[[], int] | None = None) -> int:
     return told if told is not None else (count or _gpus_of_torch)()
 
 
+def cards() -> list[str]:
+    """Return the names of the GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` takes them.
+
+    They are counted through NVML: CUDA is not touched, so that a process may be forked after.
+    """
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    there = gpus(_gpus_by_nvml)
+    return named[:there] if any(named) else [str(number) for number in range(there)]
+
+
 def has_bf16(device: str = "cpu") -> bool:
     """Whether `device` multiplies bfloat16 in hardware; without it float32 is faster."""
     told = _told("bf16")
@@ -122,6 +132,19 @@ def _may_have_gpu() -> bool:
     except OSError:
         return False
     return True
+
+
+def _gpus_by_nvml() -> int:
+    asked = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    before = os.environ.get(asked)
+    os.environ[asked] = "1"
+    try:
+        return _gpus_of_torch()
+    finally:
+        if before is None:
+            del os.environ[asked]
+        else:
+            os.environ[asked] = before
 
 
 def _told(name: str) -> int | None:

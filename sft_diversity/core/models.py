@@ -162,20 +162,26 @@ class ModelFolder:
         DataError
             If one of them is damaged.
         """
+        return {name: list(tensor.get_shape()) for name, tensor in self._tensors()}
+
+    def in_16_bits(self) -> bool:
+        """Whether every weight is stored in 16 bits or fewer, so that bfloat16 loses little."""
+        return all(tensor.get_dtype() not in ("F32", "F64") for _, tensor in self._tensors())
+
+    def _tensors(self) -> Iterator[tuple[str, Any]]:
+        """Yield the names of the weights, with what their headers say of them."""
         from safetensors import SafetensorError, safe_open
 
-        shapes = {}
         for file in sorted(self.path.glob("*.safetensors")):
             try:
                 with safe_open(file, framework="np") as tensors:
                     for name in tensors.keys():  # noqa: SIM118
-                        shapes[name] = list(tensors.get_slice(name).get_shape())
+                        yield name, tensors.get_slice(name)
             except (SafetensorError, OSError) as fault:
                 why = hub.one_line(fault)
                 raise DataError(
                     f"{self.use} {self.name} does not load: {file.name}: {why}"
                 ) from None
-        return shapes
 
 
 def takes_all(model: ModelFolder) -> None:

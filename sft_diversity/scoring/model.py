@@ -16,7 +16,7 @@ from sft_diversity.endpoint.config import completions_url, is_url
 Device = Annotated[machine.Device, Field(description="auto: CUDA where there is one")]
 Precision = Annotated[
     machine.Precision,
-    Field(description="auto: float32 on CPU, bfloat16 on a GPU that multiplies it"),
+    Field(description="auto: float32; bfloat16 on a GPU, of weights that are stored in 16 bits"),
 ]
 TrustCode = Annotated[
     bool, Field(exclude=True, description="run code that a model repository brings")
@@ -93,12 +93,16 @@ def load_model(
     return loaded.to(device).eval(), tokenizer
 
 
-def resolve(device: machine.Device, dtype: machine.Precision) -> tuple[str, str]:
+def resolve(
+    device: machine.Device, dtype: machine.Precision, model: ModelFolder | None
+) -> tuple[str, str]:
     """Return the device and precision that are meant on this machine.
 
-    On a CPU `auto` is float32 whatever it multiplies, so that scores of two machines compare.
+    On a CPU `auto` is float32 whatever it multiplies, so that scores of two machines compare. On a
+    GPU weights in float32 stay so: a fine-tuned one differs from its base by about what rounding to
+    bfloat16 takes away.
     """
     there = machine.device_for("score", device)
-    if there == "cpu" and dtype == "auto":
+    if dtype == "auto" and (there == "cpu" or (model is not None and not model.in_16_bits())):
         return there, "float32"
     return there, machine.precision_for(dtype, there)

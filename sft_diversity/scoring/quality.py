@@ -39,7 +39,7 @@ class QualityConfig(Config):
 def needs(config: QualityConfig, ask: Ask) -> None:
     """Read the corpus, and a model that is there, or will be fetched."""
     model = models.needed(config.model, ask.dry)
-    ask.resolve(dtype=models.resolve(config.device, config.dtype)[1])
+    ask.resolve(dtype=models.resolve(config.device, config.dtype, model)[1])
     if not ask.corpus().there:
         return
     ask.key("model", model.key if model else None)
@@ -65,7 +65,7 @@ def judge_slices(job: Job[QualityConfig]) -> None:
         return
     config = job.config
     source = models.MODELS.find(config.model)
-    device, dtype = models.resolve(config.device, config.dtype)
+    device, dtype = models.resolve(config.device, config.dtype, source)
     model, tokenizer = models.load_model(source, device, dtype, config.trust_remote_code)
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     length = _length(config, source)

@@ -47,8 +47,10 @@ class ScoreConfig(Config):
         ge=128,
         description="tokens of prompt and reference; at most the model's context",
     )
-    batch_tokens: int = Field(
-        default=4096, ge=128, description="padded tokens a batch; bounds memory"
+    batch_tokens: int | None = Field(
+        default=None,
+        ge=128,
+        description="padded tokens a batch; bounds memory; default: 4,096, on a GPU 32,768",
     )
     draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
     seed: int = Field(
@@ -68,9 +70,12 @@ def needs(config: ScoreConfig, ask: Ask) -> None:
     ask.key("model", model.key if model else None)
     for name, key in file_keys(sets, eval_dir).items():
         ask.key(name, key)
-    device, dtype = models.resolve(config.device, config.dtype)
+    device, dtype = models.resolve(config.device, config.dtype, model)
     named = [one.model_dump(mode="json") for one in sets]
-    ask.resolve(sets=named, device=device, dtype=dtype, max_length=_length(config, model))
+    size = batch_size(config, device)
+    ask.resolve(
+        sets=named, device=device, dtype=dtype, max_length=_length(config, model), batch_tokens=size
+    )
 
 
 def join(job: Job[ScoreConfig]) -> Result:
@@ -84,7 +89,7 @@ def join(job: Job[ScoreConfig]) -> Result:
     config, (sets, eval_dir) = job.config, sets_of(job.config)
     model = models.MODELS.find(job.subject)
     max_length = _length(config, model)
-    device, dtype = models.resolve(config.device, config.dtype)
+    device, dtype = models.resolve(config.device, config.dtype, model)
     loaded: tuple[Any, Any] | None = None
     files = {one.name: f"records/{one.name}.parquet" for one in sets}
     for one in sets:
@@ -95,7 +100,7 @@ def join(job: Job[ScoreConfig]) -> Result:
             machine.keep_freed_memory()
             loaded = models.load_model(model, device, dtype, config.trust_remote_code)
         records = read_set(one, eval_dir, config.seed)
-        scored = score_set(*loaded, records, max_length, config.batch_tokens)
+        scored = score_set(*loaded, records, max_length, batch_size(config, device))
         job.write_table(files[one.name], scored)
     table = parquet.join([job.draft.path / name for name in files.values()])
     scores = heldout.summarise_records(table, config.draws, config.seed)
@@ -108,6 +113,11 @@ def join(job: Job[ScoreConfig]) -> Result:
         figures=scores,
         run={"model": model.name},
     )
+
+
+def batch_size(config: ScoreConfig, device: str) -> int:
+    """Return the padded tokens of a batch: a GPU needs many to be busy."""
+    return config.batch_tokens or (4096 if device == "cpu" else 32_768)
 
 
 def _length(config: ScoreConfig, model: ModelFolder | None) -> int:

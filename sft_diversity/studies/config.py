@@ -104,7 +104,10 @@ class StudyConfig(Config):
     )
     keep_models: bool = Field(False, description="keep the weights once a model is scored")
     jobs: int | None = Field(
-        None, ge=1, description="runs at a time; default: cores / threads, one on a GPU"
+        None,
+        ge=1,
+        description="runs at a time, shared out over GPUs; default: one a GPU, else "
+        "cores / threads",
     )
     threads: int = Field(1, ge=1, description="threads of a run; results depend on them slightly")
 
@@ -169,8 +172,14 @@ class StudyConfig(Config):
 
     @property
     def scoring(self) -> ScoreConfig:
-        """The options of all scores."""
-        return configs.build(ScoreConfig, self.score, "study, block `score`")
+        """The options of all scores: in float32 where nothing else is said, on a GPU too.
+
+        Differences between the models of a study are small.
+        """
+        options = {"dtype": "float32"} | self.score
+        if options["dtype"] == "auto":
+            options["dtype"] = "float32"
+        return configs.build(ScoreConfig, options, "study, block `score`")
 
     @property
     def generating(self) -> GenerateConfig | None:

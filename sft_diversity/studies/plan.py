@@ -16,6 +16,7 @@ from sft_diversity.scoring.generate import stage as generation
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.studies.costs import Cost
+from sft_diversity.training import memory
 from sft_diversity.training import stage as finetuning
 from sft_diversity.training.models import BASES
 
@@ -25,7 +26,10 @@ _TOKENISED_PER_S, _MEASURED_PER_S, _SUBSET_BYTES_PER_ROW = 1_500.0, 600.0, 800
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do; `hours` are of the clock, with the jobs at a time that are asked for."""
+    """What is left to do; `hours` are of the clock, with the jobs at a time that are asked for.
+
+    `memory` is in bytes, of the runs that share a GPU, or the machine where there is none.
+    """
 
     subsets: int
     runs: int
@@ -35,11 +39,34 @@ class Estimate:
     gigabytes: float
     jobs: int
     threads: int
+    memory: float
 
 
 def jobs_of(study: StudyConfig) -> int:
-    """Return how many runs go at a time: as asked; else one on a GPU, or as the cores allow."""
-    return study.jobs or (1 if machine.gpus() else max(machine.cores() // study.threads, 1))
+    """Return how many runs go at a time: as asked; else one a GPU, or as the cores allow."""
+    return study.jobs or len(machine.cards()) or max(machine.cores() // study.threads, 1)
+
+
+def memory_of(study: StudyConfig) -> float:
+    """Return about how many bytes the runs take that share a GPU, or the machine where none is.
+
+    Each is counted with a batch of samples as long as they may be.
+    """
+    runs = -(-jobs_of(study) // max(len(machine.cards()), 1))
+    return runs * finetuning.predicted_bytes(study.finetuning)
+
+
+def memory_warning(study: StudyConfig) -> str | None:
+    """Return a line about memory that will not do; None where it will."""
+    needed, there = memory_of(study), memory.available_bytes()
+    if needed <= there:
+        return None
+    where = "share a GPU" if machine.cards() else "go at a time"
+    return (
+        f"study: the runs that {where} take about {needed / 1e9:,.1f} GB of memory, and "
+        f"{there / 1e9:,.1f} are there; less do fewer --jobs, and in the block finetune lora, "
+        "quantization, gradient_checkpointing, a lower micro_batch_size"
+    )
 
 
 def estimate_study(
@@ -88,6 +115,7 @@ def estimate_study(
         gigabytes=disk / 1e9,
         jobs=jobs,
         threads=study.threads,
+        memory=memory_of(study),
     )
 
 

@@ -31,10 +31,12 @@ def run_all(
     jobs: int,
     threads: int,
     ended: Callable[[str, float, bool], None],
+    cards: Sequence[str] = (),
 ) -> None:
     """Do the runs in order, `jobs` at a time; `ended(name, seconds, well)` as each ends.
 
-    Call it from the main thread: the kernel ties the host to the thread that starts it.
+    A run sees one of the GPUs `cards`, that which fewest others are on. Call it from the main
+    thread: the kernel ties the host to the thread that starts it.
 
     Raises
     ------
@@ -44,13 +46,16 @@ def run_all(
         If the host was killed, and its runs with it.
     """
     waiting, running = list(reversed(names)), dict[str, float]()
+    on: dict[str, str] = {}
     host = _Host(place, threads)
     try:
         while waiting or running:
             while waiting and len(running) < jobs and not stopping.requested():
                 name = waiting.pop()
                 running[name] = time.monotonic()
-                host.tell(start=name)
+                used = [on.get(one) for one in running]
+                on |= {name: min(cards, key=used.count)} if cards else {}
+                host.tell(start=name, card=on.get(name))
             if stopping.requested():
                 host.tell(signal=int(signal.SIGTERM))
                 while running:

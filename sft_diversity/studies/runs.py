@@ -53,6 +53,7 @@ def freeze(study: StudyConfig, runs: list[Run], work: Path, place: Path) -> dict
         "work": str(work.absolute()),
         **study.model_dump(mode="json", include=_FROZEN),
     }
+    frozen["score"] |= {"dtype": study.scoring.dtype}
     folder.write_json(place / FROZEN, frozen, STAGE)
     return frozen
 
@@ -74,12 +75,16 @@ def thaw(place: Path) -> dict[str, Any]:
 def run_keys(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]:
     """Return for each run a key of all that its figures depend on."""
     training, score = study.finetuning, study.scoring
+    # On a CPU these mean what the options did that older studies have in their keys.
+    as_before = {
+        "dtype": study.score.get("dtype", "auto"), "batch_tokens": score.batch_tokens or 4096
+    }  # fmt: skip
     shared = {
         "version": [VERSION, finetuning.VERSION, scoring.VERSION],
         "model": BASES.find(training.model, training.revision).key,
         "finetune": training.model_dump(mode="json", exclude={"model", "revision", "eval_data"}),
         "evaluation": training.eval_data and find_samples(Path(training.eval_data)).key,
-        "score": score.model_dump(mode="json", exclude={"eval_dir"}),
+        "score": score.model_dump(mode="json", exclude={"eval_dir"}) | as_before,
         "eval": scoring.file_keys(*scoring.sets_of(score)),
     }
     if (generate := study.generating) is not None:

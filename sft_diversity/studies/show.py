@@ -58,7 +58,8 @@ def estimated(one: Estimate) -> str:
     return (
         f"{one.subsets:,} subsets, {one.runs:,} runs ({one.runs_left:,} to do), "
         f"{one.tokens / 1e6:,.1f} M tokens, about {clock(one.hours * 3600)} with {one.jobs} runs "
-        f"at a time of {one.threads} threads, {one.gigabytes:.1f} GB"
+        f"at a time of {one.threads} threads, {one.gigabytes:.1f} GB of disk, "
+        f"{one.memory / 1e9:.1f} GB of memory"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sft_diversity.core import folder, lineage, locks
+from sft_diversity.core import folder, lineage, locks, machine
 from sft_diversity.core.cells import Cell, Run
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
@@ -105,6 +105,8 @@ def study(
         left, unmeasured = _left(here, frozen)
         groups, estimate, shown = _costs(here, sizes, left, len(unmeasured))
         say(shown)
+        if left and (short := plan.memory_warning(asked)):
+            say(short)
         if prepare_only:
             return _plan(here, estimate, shown) | {"cells": groups}
         if not collect_only:
@@ -172,8 +174,10 @@ def _do(here: _Study, names: Sequence[str]) -> None:
         say(f"study: {done}/{len(names)} {name}: {how} ({clock(seconds)}), {clock(left)} left")
 
     if names:
-        say(f"study: {len(names):,} to do, {jobs} at a time with {threads} threads each")
-        processes.run_all(here.place, names, jobs, threads, ended)
+        cards = machine.cards()
+        on = f" on {len(cards)} GPUs" if cards else ""
+        say(f"study: {len(names):,} to do, {jobs} at a time{on} with {threads} threads each")
+        processes.run_all(here.place, names, jobs, threads, ended, cards)
 
 
 def _collect(

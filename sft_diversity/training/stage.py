@@ -270,6 +270,20 @@ def _measured_tokens(inputs: Inputs, trained: Any) -> float:
     return float(samples.estimate_tokens(inputs.held_out, inputs.config.max_length).sum())
 
 
+def predicted_bytes(config: FinetuneConfig) -> float:
+    """Return about how much memory a run takes on samples as long as they may be.
+
+    It is 0 where the model would be fetched first.
+    """
+    base = BASES.at_hand(config.model, config.revision)
+    if base is None:
+        return 0.0
+    whole, config = base.base or base, config.within(base.context)
+    dtype = machine.precision_for(config.dtype, machine.device_for("finetune"))
+    micro = course.micro_batch_size(config, not machine.gpus())
+    return memory.needed_bytes(whole, config, dtype, micro * config.max_length)
+
+
 def _memory(inputs: Inputs, longest: int) -> float:
     micro = course.micro_batch_size(inputs.config, not machine.gpus())
     return memory.needed_bytes(inputs.base, inputs.config, inputs.dtype, micro * longest)

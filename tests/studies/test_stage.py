@@ -311,8 +311,11 @@ def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("seen", "jobs"), [("cores=1", 1), ("cores=7", 3), ("cores=7,gpus=1", 1)])
-def test_runs_go_at_a_time_as_the_cores_allow_and_one_on_a_gpu(tmp_path, monkeypatch, seen, jobs):
+@pytest.mark.parametrize(
+    ("seen", "jobs"),
+    [("cores=1", 1), ("cores=7", 3), ("cores=7,gpus=1", 1), ("cores=2,gpus=4", 4)],
+)
+def test_runs_go_at_a_time_as_the_cores_allow_and_one_a_gpu(tmp_path, monkeypatch, seen, jobs):
     monkeypatch.setenv(machine.DETECT, f"gpus=0,{seen}")
     asked = making.write(tmp_path, threads=2)
     assert study(asked, out=tmp_path / "out", dry_run=True)["plan"]["jobs"] == jobs

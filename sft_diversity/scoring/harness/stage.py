@@ -28,7 +28,7 @@ def needs(config: HarnessConfig, ask: Ask) -> None:
     else:
         model = models.needed(ask.subject, ask.dry)
         ask.key("model", model.key if model else None)
-        device, dtype = models.resolve(config.device, config.dtype)
+        device, dtype = models.resolve(config.device, config.dtype, model)
         ask.resolve(device=device, dtype=dtype)
     ask.key("own_tasks", own)
     ask.key("lm_eval", metadata.version("lm_eval"))
@@ -61,7 +61,7 @@ def join(job: Job[HarnessConfig]) -> Result:
                 running.remote_model(job.subject, config)
                 if source is None
                 else running.local_model(
-                    source, *models.resolve(config.device, config.dtype), config
+                    source, *models.resolve(config.device, config.dtype, source), config
                 )
             )
         job.say(f"score: task {name}")

@@ -64,7 +64,7 @@ def model_of(
         assert model_name is not None
         return _remote(config.answer_endpoint(name, model_name, key_env), kept)
     source = models.MODELS.find(name)
-    device, dtype = models.resolve(config.device, config.dtype)
+    device, dtype = models.resolve(config.device, config.dtype, source)
 
     def answers(sets: Sets) -> Answered:
         return generation.answers(source, device, dtype, config, kept, sets)
