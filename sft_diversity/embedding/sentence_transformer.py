@@ -70,6 +70,7 @@ class SentenceTransformerEncoder:
         self._prompt_tokens = self._prompt_length()
         self._threads = threading.local()
         self.flat = _flattens(self._model)
+        self._four = device != "cpu" and not self.flat and _takes_whole_masks(self._model)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
         """Return the token ids of each text, cut to `max_tokens`, and which were cut."""
@@ -91,8 +92,24 @@ class SentenceTransformerEncoder:
             self._threads.single = True
         with torch.inference_mode():
             features = (self._flat_features if self.flat else self._features)(tokens, width, rows)
-            vectors: Tensor = self._model(features)["sentence_embedding"]
+            vectors: Tensor = self._computed(features)["sentence_embedding"]
             return vectors[: len(tokens.lengths)].float()
+
+    def _computed(self, features: dict[str, Any]) -> Any:
+        """Return what the modules make of a batch.
+
+        Given a mask of two dimensions, transformers looks whether it masks anything: a GPU would be
+        waited for, and full batches go through another kernel. One of four is taken as it is.
+        """
+        if not self._four:
+            return self._model(features)
+        first, *others = self._model
+        mask = features["attention_mask"]
+        made = first(features | {"attention_mask": mask[:, None, None].bool()})
+        made["attention_mask"] = mask
+        for module in others:
+            made = module(made)
+        return made
 
     def _features(self, tokens: Tokens, width: int, rows: int) -> dict[str, Any]:
         ids, mask = padded(tokens, width, rows, self._pad, self._left)
@@ -196,6 +213,16 @@ def filled(
     dummies[-1:] -= len(dummies) * longest - missing
     ids = np.concatenate([tokens.ids, np.full(missing, pad, np.int32)])
     return ids, np.concatenate([tokens.lengths, dummies])
+
+
+#: Models that give a mask of four dimensions to every layer.
+_WHOLE_MASKS = {"bert", "roberta", "xlm-roberta"}
+
+
+def _takes_whole_masks(model: Any) -> bool:
+    config = getattr(model[0], "config", None)
+    kind, attention = (getattr(config, name, "") for name in ("model_type", "_attn_implementation"))
+    return kind in _WHOLE_MASKS and attention == "sdpa"
 
 
 #: Modules of sentence-transformers that take flattened texts, or their vectors.

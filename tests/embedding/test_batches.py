@@ -16,7 +16,7 @@ from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import PACKAGED
 from sft_diversity.core.resources import packaged_encoder
-from sft_diversity.embedding import batches, pool, stream
+from sft_diversity.embedding import batches, pool, sentence_transformer, stream
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Placement, Tokens
 from sft_diversity.embedding.batches import Batch, encode
@@ -157,6 +157,22 @@ def test_what_a_thread_of_a_stream_raises_ends_it(tmp_path, tiny, monkeypatch):
             with pytest.raises(OSError, match=place):
                 made = stream.Stream(encoder, 64, tmp_path, lambda _: None, batches.Spent())
                 made.run([unit])
+
+
+def test_a_batch_on_a_gpu_waits_for_nothing_on_its_way(tiny):
+    """Counted on a CPU: what brings a number from a tensor to Python would wait for a GPU."""
+    texts = [text for pair in make.pairs(30) for text in pair]
+    encoder = SentenceTransformerEncoder(ENCODERS.find(str(tiny)), "cpu", "float32", None)
+    waits, vectors = [], []
+    for own in (False, True):
+        encoder._four = own
+        with torch.profiler.profile() as seen:
+            vectors.append(core_vectors.unit(encode(encoder, texts, 256)[0]))
+        counted = {event.key: event.count for event in seen.key_averages()}
+        waits.append(counted.get("aten::_local_scalar_dense", 0))
+    assert waits[0] > waits[1] == 0
+    assert np.einsum("nd,nd->n", *vectors).min() > 0.99999
+    assert sentence_transformer._takes_whole_masks(encoder._model)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "weightedmean", "lasttoken"])
