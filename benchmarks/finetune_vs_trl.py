@@ -57,7 +57,7 @@ def lay_out(subset: Path, model: str | None, steps: int, grouped: bool) -> tuple
     rendered = samples.render_samples(
         samples.find_samples(subset), tokenizer, config.max_length, "trim"
     )
-    run = course.lay_out(rendered, base, config, on_cpu=True)
+    run = course.lay_out(rendered, base, config, most_tokens=8192)
     if not grouped:
         drawn = run.order.reshape(-1, MICRO).tolist()
         object.__setattr__(run, "batches", drawn)

@@ -210,7 +210,7 @@ def train(asked: Request, figures: Figures) -> None:
     else:
         rendered = even_samples(rows, options["length"], options["vocabulary"])
         tokenizer = word_tokenizer()
-    run = course.lay_out(rendered, base, config, on_cpu=here == "cpu")
+    run = course.lay_out(rendered, base, config, most_tokens=8192)
     setattr(trainer, "load_base", random_weights)  # noqa: B010 - not from a file
     build = build_ours if options["side"] == "ours" else build_trl
     start = synced()

@@ -83,7 +83,9 @@ class FinetuneConfig(Config):
     tokens: int | None = Field(None, gt=0, description="budget: response tokens read")
     batch_size: int = Field(32, gt=0, description="samples per optimizer step")
     micro_batch_size: int | None = Field(
-        None, gt=0, description="samples per forward pass; default: 8 on a CPU, else batch_size"
+        None,
+        gt=0,
+        description="samples per forward pass; default: as many as pad little and fit the memory",
     )
     max_length: int = Field(
         1024,

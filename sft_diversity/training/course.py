@@ -75,6 +75,13 @@ class Course:
         """Tokens read in the whole run, padding not counted."""
         return int(self.rendered.lengths[self.order].sum())
 
+    @property
+    def real_share(self) -> float:
+        """Share of the tokens that the run computes that are not padding."""
+        lengths = self.rendered.lengths
+        computed = sum(len(rows) * int(lengths[rows].max()) for rows in self.batches if rows)
+        return self.total_tokens / computed
+
     def tokens_by_step(self) -> list[int]:
         """Labelled tokens read up to and including each step."""
         return self._read(self.rendered.response_tokens)
@@ -93,12 +100,13 @@ def lay_out(
     rendered: samples.Rendered,
     base: ModelFolder,
     config: FinetuneConfig,
-    on_cpu: bool,
+    most_tokens: int,
     processes: int = 1,
 ) -> Course:
     """Fix the reading order, resolve the learning rate.
 
-    A step reads `config.batch_size` samples, however many `processes` share them.
+    A step reads `config.batch_size` samples, however many `processes` share them, in micro-batches
+    of `config.micro_batch_size` each; where that is open, as `batches.least_padded` cuts them.
 
     Raises
     ------
@@ -115,23 +123,28 @@ def lay_out(
         **config.budget,
     )
     steps = -(-len(order) // config.batch_size)
-    micro = micro_batch_size(config, on_cpu)
+    size, micro = config.batch_size, config.micro_batch_size
+    cut = (
+        batches.least_padded(order, rendered.lengths, size, most_tokens, processes)
+        if micro is None
+        else batches.micro_batches(order, rendered.lengths, size, min(micro, size), processes)
+    )
     settings, factor = _schedule(config, settings, steps)
     return Course(
         rendered=rendered,
         order=order,
-        batches=batches.micro_batches(order, rendered.lengths, config.batch_size, micro, processes),
-        batch_size=config.batch_size,
+        batches=cut,
+        batch_size=size,
         steps=steps,
-        micro_per_step=-(-config.batch_size // (processes * micro)),
+        micro_per_step=-(-_micro_batches_of(min(size, len(order)), cut) // processes),
         settings=settings,
         factor=factor,
     )
 
 
-def micro_batch_size(config: FinetuneConfig, on_cpu: bool) -> int:
-    """Return the samples of a forward pass."""
-    return min(config.micro_batch_size or (8 if on_cpu else config.batch_size), config.batch_size)
+def _micro_batches_of(size: int, cut: list[list[int]]) -> int:
+    """Return how many micro-batches the first step of so many samples has."""
+    return list(itertools.accumulate(map(len, cut))).index(size) + 1
 
 
 def resolve_settings(base: ModelFolder, config: FinetuneConfig) -> optimizers.Settings:

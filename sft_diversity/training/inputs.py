@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sft_diversity.core.models import ModelFolder
     from sft_diversity.training.config import FinetuneConfig
 
-VERSION = 6
+VERSION = 7
 
 #: Options that change where or how fast, but not what is made; places count by their content.
 _NO_RESULT = {

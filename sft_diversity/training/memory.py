@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 _STATE = {"adamw": 8, "lion": 4, "sgd": 4, "adamw-8bit": 2, "lion-8bit": 1}
 # Bytes of a frozen weight; 4 bits with the scales of their blocks.
 _FROZEN = {"4bit": 0.55, "8bit": 1.1, "float32": 4.0, "bfloat16": 2.0}
-# What a layer keeps of each token for the backward pass, in hidden sizes of two bytes: Korthikanti
-# et al. 2022 (arXiv:2205.05198), eq. 1 without its attention scores, which no kernel here keeps.
-_KEPT = 17
+# What a layer keeps of each token for the backward pass, in bytes: so many a hidden unit (norms and
+# residuals in float32 whatever the products are in) and so many values a unit of its inner layer.
+# Counted from the tensors that a Llama layer saves.
+_KEPT_HIDDEN, _KEPT_INNER = 32, 4
 # Libraries, buffers and what allocators hold back; measured with models that are small beside it.
 _BESIDES = 1.2e9
+# Without a micro-batch size: tokens of a forward pass on a CPU, which longer ones do not speed up,
+# and the share of a GPU's memory that is planned with.
+_CPU_TOKENS, _SAFE = 8192, 0.8
 
 
 def needed_bytes(base: ModelFolder, config: FinetuneConfig, dtype: str, tokens: int) -> float:
@@ -38,8 +42,26 @@ def needed_bytes(base: ModelFolder, config: FinetuneConfig, dtype: str, tokens: 
         frozen = whole * _FROZEN[config.quantization or dtype]
     else:
         trained, frozen = whole, 0.0
-    held = frozen + trained * (4 + 4 + _STATE[config.optimizer])
+    copies = 4 if config.optimizer == "lion" and machine.gpus() else 0  # while it takes a step
+    held = frozen + trained * (4 + 4 + _STATE[config.optimizer] + copies)
     return held + _activations(base.config, config, dtype, tokens) + _BESIDES
+
+
+def tokens_at_once(base: ModelFolder, config: FinetuneConfig, dtype: str) -> int:
+    """Return how many tokens a forward pass may have, where `micro_batch_size` is left open."""
+    if not machine.gpus():
+        return _CPU_TOKENS
+    held, more = (needed_bytes(base, config, dtype, tokens) for tokens in (0, 1))
+    free = _SAFE * available_bytes() - held
+    return max(int(free / max(more - held, 1.0)), 1)
+
+
+def largest_pass(base: ModelFolder, config: FinetuneConfig, dtype: str, longest: int) -> int:
+    """Return how many tokens the largest forward pass has, given the longest sample's."""
+    if config.micro_batch_size is not None:
+        return min(config.micro_batch_size, config.batch_size) * longest
+    most = min(tokens_at_once(base, config, dtype), config.batch_size * longest)
+    return max(most, longest)
 
 
 def _activations(shape: Any, config: FinetuneConfig, dtype: str, tokens: int) -> float:
@@ -50,10 +72,12 @@ def _activations(shape: Any, config: FinetuneConfig, dtype: str, tokens: int) ->
         )
     except (AttributeError, TypeError, ValueError):  # nothing known: loading it says what is wrong
         return 0.0
-    kept = _KEPT * tokens * hidden * size
+    inner = getattr(shape, "intermediate_size", None) or 4 * hidden
+    kept = tokens * (_KEPT_HIDDEN * hidden + _KEPT_INNER * size * int(inner))
     layers_kept = tokens * hidden * size * layers if config.gradient_checkpointing else 0
-    inner = layers_kept + kept if config.gradient_checkpointing else kept * layers
-    return inner + 2 * 4 * tokens * words  # logits and their gradient
+    body = layers_kept + kept if config.gradient_checkpointing else kept * layers
+    # Logits and their gradient. On a GPU they are made in tiles of one size.
+    return body if machine.gpus() else body + 2 * 4 * tokens * words
 
 
 def available_bytes() -> float:

@@ -146,7 +146,8 @@ def _laid_out(inputs: Inputs, tokenizer: Any, draft: Draft, crew: team.Team) -> 
     held_out = None if inputs.held_out is None else rendered(inputs.held_out)
     if config.eval_share:
         trained, held_out = evaluation.hold_out(trained, config.eval_share, config.train_seed)
-    run = course.lay_out(trained, inputs.base, config, not machine.gpus(), crew.size)
+    most = memory.tokens_at_once(inputs.base, config, inputs.dtype)
+    run = course.lay_out(trained, inputs.base, config, most, crew.size)
     return replace(run, held_out=held_out)
 
 
@@ -285,8 +286,9 @@ def predicted_bytes(config: FinetuneConfig) -> float:
 
 
 def _memory(inputs: Inputs, longest: int) -> float:
-    micro = course.micro_batch_size(inputs.config, not machine.gpus())
-    return memory.needed_bytes(inputs.base, inputs.config, inputs.dtype, micro * longest)
+    base, config, dtype = inputs.base, inputs.config, inputs.dtype
+    tokens = memory.largest_pass(base, config, dtype, longest)
+    return memory.needed_bytes(base, config, dtype, tokens)
 
 
 # For estimates alone: loading, measured with tiny-base on cores without bfloat16, and operations a

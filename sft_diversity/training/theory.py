@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 # Single-precision sums over one long run lose digits on a CPU: torch's 1-norm of 5e7 values is 15 %
-# low. Pieces that stay in a core's cache are summed in float32, their sums in float64.
-_CPU_PIECE, _GPU_PIECE = 1 << 16, 1 << 24
+# low. Pieces that stay in a core's cache are summed in float32, their sums in float64. A GPU sums
+# in a tree; its dot product takes fewer than 2³¹ values.
+_CPU_PIECE, _GPU_PIECE = 1 << 16, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,16 @@ def gradient_figures(
 
     Notes
     -----
-    Reads gradients once, and weights once if `box`. Allocates no copy of either. With shards, one
-    all-reduce of six numbers.
+    Reads gradients once on a CPU, twice on a GPU, and weights once if `box`. Allocates no copy of
+    either. A GPU is waited for once. With shards, one all-reduce of six numbers.
     """
-    parts = [
-        _sums(p, float(g.get("weight_decay", 0.0)), box, shards)
-        for g in groups
-        for p in g["params"]
-    ]
-    sums = torch.stack(parts).sum(0)
-    if shards or any(isinstance(p, DTensor) for g in groups for p in g["params"]):
+    held = [(p, float(g.get("weight_decay", 0.0))) for g in groups for p in g["params"]]
+    if held[0][0].device.type == "cpu":
+        sums = torch.stack([_sums(p, decay, box, shards) for p, decay in held]).sum(0)
+    else:
+        sums = _sums_of_lists(held, box, shards)
+    if shards or any(isinstance(p, DTensor) for p, _ in held):
+        sums = sums.to(held[0][0].device)
         torch.distributed.all_reduce(sums, group=process_group)
     size, l1, squares, inner, inside, decayed = sums.tolist()
     l1, l2, inner = l1 / scale, math.sqrt(squares) / scale, inner / scale
@@ -113,12 +114,13 @@ def _sums(parameter: Tensor, decay: float, box: bool, shards: bool) -> Tensor:
     box = box and decay > 0
     if box:
         sums[5] = weights.numel()
-    piece = _CPU_PIECE if weights.device.type == "cpu" else _GPU_PIECE
-    for x in torch.split(weights, piece) if box and gradient is None else ():
+    for x in torch.split(weights, _CPU_PIECE) if box and gradient is None else ():
         sums[4] += _inside(x, 1.0 / decay)
     if gradient is not None:
         values = _flat(gradient)
-        for g, x in zip(torch.split(values, piece), torch.split(weights, piece), strict=True):
+        for g, x in zip(
+            torch.split(values, _CPU_PIECE), torch.split(weights, _CPU_PIECE), strict=True
+        ):
             g = g.float()
             sums[1] += g.abs().sum()
             sums[2] += torch.dot(g, g)
@@ -126,6 +128,54 @@ def _sums(parameter: Tensor, decay: float, box: bool, shards: bool) -> Tensor:
                 sums[3] += torch.dot(x.float(), g) * decay
                 sums[4] += _inside(x, 1.0 / decay)
     return sums / copies
+
+
+@torch.no_grad()
+def _sums_of_lists(held: list[tuple[Tensor, float]], box: bool, shards: bool) -> Tensor:
+    """Return the sums over all parameters of what `_sums` returns of each, on the CPU.
+
+    For GPUs: norms of lists of tensors, since a launch for each tensor takes longer than its sums.
+    """
+    parts = [
+        (_flat(p), None if p.grad is None else _flat(p.grad), decay, 1 if shards else _copies(p))
+        for p, decay in held
+    ]
+    parts = [part for part in parts if part[0].numel()]
+    with_gradient = [part for part in parts if part[1] is not None]
+    boxed = [part for part in parts if box and part[2] > 0]
+    gradients = [g for _, g, _, _ in parts if g is not None]
+    measured = [
+        _norms(gradients, 1),
+        _norms(gradients, 2),
+        [_dot(x, g) for x, g, _, _ in boxed if g is not None],
+        _norms([x for x, _, _, _ in boxed], math.inf),
+    ]
+    flat = [one for row in measured for one in row]
+    numbers = iter(torch.stack(flat).tolist() if flat else ())  # the one wait
+    l1, l2, dots, highest = ([next(numbers) for _ in row] for row in measured)
+    size = l1_sum = squares = inner = inside = decayed = 0.0
+    for x, _, _, copies in parts:
+        size += x.numel() / copies
+    for one, two, (_, _, _, copies) in zip(l1, l2, with_gradient, strict=True):
+        l1_sum += one / copies
+        squares += two**2 / copies
+    products = iter(dots)
+    for high, (x, g, decay, copies) in zip(highest, boxed, strict=True):
+        inner += 0.0 if g is None else next(products) * decay / copies
+        inside += (x.numel() if high <= 1 / decay else int(_inside(x, 1 / decay))) / copies
+        decayed += x.numel() / copies
+    return torch.tensor([size, l1_sum, squares, inner, inside, decayed], dtype=torch.float64)
+
+
+def _norms(tensors: list[Tensor], order: float) -> list[Tensor]:
+    if not tensors:
+        return []
+    return list(torch._foreach_norm(tensors, order, dtype=torch.float32))
+
+
+def _dot(x: Tensor, g: Tensor) -> Tensor:
+    pieces = zip(torch.split(x, _GPU_PIECE), torch.split(g, _GPU_PIECE), strict=True)
+    return torch.stack([torch.dot(a.float(), b.float()) for a, b in pieces]).sum()
 
 
 def _inside(weights: Tensor, bound: float) -> Tensor | int:

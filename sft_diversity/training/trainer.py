@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -35,10 +36,9 @@ from sft_diversity.training import (
     optimizers,
     output,
     reporters,
-    theory,
 )
 from sft_diversity.training.batches import micro_batches
-from sft_diversity.training.callbacks import KeepBest
+from sft_diversity.training.callbacks import GradientTheory, KeepBest
 from sft_diversity.training.course import Course
 from sft_diversity.training.models import load_base, quantized
 from sft_diversity.training.samples import Rendered
@@ -96,8 +96,10 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         `args.gradient_accumulation_steps`.
     factor : function of a step
         Share of the peak learning rate.
-    box : bool
-        Whether to log what LION's weight decay bounds; see `theory`.
+
+    Notes
+    -----
+    docs/decisions.md says of each method that is not TRL's why no callback can do it.
     """
 
     # Our loss is a sum over labelled tokens divided by their number in the whole step.
@@ -110,10 +112,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         batches: list[list[int]],
         factor: Callable[[int], float],
         held_out: Rendered | None = None,
-        box: bool = False,
         **kwargs: Any,
     ) -> None:
-        self._box, self._held_out = box, held_out
+        self._held_out = held_out
         self._samples, self._batches, self._factor = Samples(rendered), batches, factor
         # TRL looks at a few rows of a Dataset to tell text from images; it trains on our loader.
         first = {"input_ids": [rendered.input_ids[0]], "labels": [rendered.labels[0]]}
@@ -122,15 +123,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         super().__init__(train_dataset=rows, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that labelled tokens of a step are counted
         base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
-        # On CUDA TRL's kernel scores labelled positions alone, tile by tile: less memory than ours.
         # Ours is the plain loss: another one, or Liger's kernels, are TRL's to compute.
         plain = self.args.loss_type == SFTConfig.loss_type and not self.args.label_smoothing_factor
-        self._plain_head = (
-            head.is_plain(base)
-            and plain
-            and not self.args.use_liger_kernel
-            and self.args.device.type != "cuda"
-        )
+        self._plain_head = head.is_plain(base) and plain and not self.args.use_liger_kernel
         if self._plain_head:
             head.add_labelled_head(base)
         self._collate = self._in_one_row if self.args.padding_free else self._pad
@@ -193,10 +188,10 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         ids = pad([ids for ids, _ in rows], batch_first=True, padding_value=padding)
         labels = pad([labels for _, labels in rows], batch_first=True, padding_value=IGNORED)
         batch = {"input_ids": ids, "labels": labels}
-        if not self._plain_head:
-            sizes = torch.tensor([len(ids) for ids, _ in rows])
-            batch["attention_mask"] = (torch.arange(ids.shape[1]) < sizes[:, None]).long()
-        return batch
+        if self._plain_head:
+            return batch | {"positions": head.positions_of(labels)}
+        sizes = torch.tensor([len(ids) for ids, _ in rows])
+        return batch | {"attention_mask": (torch.arange(ids.shape[1]) < sizes[:, None]).long()}
 
     def _in_one_row(self, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Return a micro-batch without padding: one row, in which positions begin anew.
@@ -209,7 +204,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         labels[torch.cat(positions) == 0] = IGNORED
         ids = torch.cat([ids for ids, _ in rows])
         batch = {"input_ids": ids, "labels": labels, "position_ids": torch.cat(positions)}
-        return {name: values[None] for name, values in batch.items()}
+        batch = {name: values[None] for name, values in batch.items()}
+        return batch | ({"positions": head.positions_of(labels)} if self._plain_head else {})
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -232,48 +228,13 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """Return the step's share of the mean loss; no entropy, no accuracy, no full logits."""
         if not self._plain_head or return_outputs or num_items_in_batch is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss = model(**inputs, labelled_head=True).loss / num_items_in_batch
+        loss = model(**inputs).loss / num_items_in_batch
         # DDP averages gradients over processes, `num_items_in_batch` counts the tokens of all.
         return loss * self.accelerator.num_processes
-
-    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        self._measure(model)
-        return super()._clip_grad_norm(model)
-
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        if grad_norm is None:  # nothing was clipped
-            self._measure(model)
-        return super()._get_grad_norm(model, grad_norm)
-
-    def _measure(self, model: torch.nn.Module) -> None:
-        """Measure the accumulated gradient of a step, before it is clipped."""
-        scaler = self.accelerator.scaler
-        flat = self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1
-        self._measured = theory.gradient_figures(
-            self.optimizer.param_groups,
-            self._box,
-            scale=scaler.get_scale() if scaler is not None else 1.0,
-            shards=flat,
-            process_group=model.process_group if flat else None,
-        )
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log a step's loss with the figures of its gradient."""
-        if "loss" in logs:
-            logs |= self._measured.as_log()
-        super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: walking all parameters for every micro-batch is not free."""
         return 0
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoints.mark_complete(
-                Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            )
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Ours is written once, with the finished model."""
@@ -301,11 +262,22 @@ class Watch(TrainerCallback):
             self._log.write_bytes(json_lines(self._line(state.log_history)))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count the step; a signal asks for a checkpoint and the end."""
+        """Count the step; a signal asks for a checkpoint and the end; the last step for none.
+
+        The model itself is written after it.
+        """
         self._bar.advance()
-        if self._team.any(stopping.requested()):
+        if state.global_step >= state.max_steps:
+            control.should_save = args.load_best_model_at_end and control.should_save
+        elif self._team.any(stopping.requested()):
             control.should_save = True
             control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mark a checkpoint that all processes have written as whole."""
+        PartialState().wait_for_everyone()
+        if args.should_save:
+            checkpoints.mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Note and write a step; refuse to go on from a loss that is not a number."""
@@ -381,6 +353,8 @@ def build_trainer(
     }
     ours |= _evaluation(config, run.steps)
     arguments = blocks.made(SFTConfig, "trainer", ours | config.trainer)
+    if team.size == 1 and arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # the first: TRL refuses to share a step out by nn.DataParallel
     weights = _model(base, seed, config, dtype)
     models.check_ids(base, weights, tokenizer)
     trainer = Trainer(
@@ -388,7 +362,6 @@ def build_trainer(
         batches=run.batches,
         factor=run.factor,
         held_out=run.held_out,
-        box=config.optimizer.startswith("lion"),
         model=weights,
         args=arguments,
         processing_class=tokenizer,
@@ -399,6 +372,9 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     if config.keeps_best:
         trainer.add_callback(KeepBest(config.early_stopping))
+    # First, so that the log and trackers have the figures too.
+    measure = GradientTheory(box=config.optimizer.startswith("lion"))
+    trainer.callback_handler.callbacks.insert(0, measure)
     return trainer
 
 

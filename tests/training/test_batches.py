@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_diversity.training.batches import micro_batches, reading_order
+from sft_diversity.training.batches import REAL_SHARE, least_padded, micro_batches, reading_order
 
 sizes = st.lists(st.integers(1, 50), min_size=1, max_size=40).map(np.array)
 
@@ -59,3 +61,43 @@ def test_half_an_epoch_reads_half_the_samples():
 def test_epochs_read_in_orders_of_their_own():
     epochs = np.split(reading_order(np.ones(40, dtype=int), 4, 3, epochs=4), 4)
     assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def computed(cut, lengths):
+    return sum(len(rows) * int(lengths[rows].max()) for rows in cut if len(rows))
+
+
+@given(lengths=sizes, batch=st.integers(1, 12), most=st.integers(1, 120), team=st.integers(1, 3))
+def test_steps_are_cut_within_the_tokens_and_lose_nothing(lengths, batch, most, team):
+    order = reading_order(lengths, batch, 0, epochs=1)
+    cut = least_padded(order, lengths, batch, most, team)
+    assert len(cut) % team == 0
+    assert all(len(rows) <= 1 or computed([rows], lengths) <= most for rows in cut)
+    longest = [lengths[rows].max() for rows in cut if rows]
+    assert sorted(row for rows in cut for row in rows) == sorted(order)
+    assert longest[0] == lengths[order[:batch]].max()  # the longest first
+    at, per_step = 0, []
+    for start in range(0, len(order), batch):
+        left, count = set(order[start : start + batch].tolist()), 0
+        while left:
+            left -= set(cut[at])
+            at, count = at + 1, count + 1
+        per_step.append(-(-count // team))
+        at = team * sum(per_step)
+    assert len(set(per_step[:-1])) <= 1
+    assert per_step[-1] <= per_step[0]
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=9).map(np.array))
+def test_no_cut_into_as_many_pieces_pads_less_and_fewer_pad_too_much(lengths):
+    """Against all cuts of one step."""
+    step = np.argsort(-lengths, kind="stable")
+
+    def least(pieces):
+        edges = itertools.combinations(range(1, len(step)), pieces - 1)
+        return min(computed(np.split(step, list(at)), lengths) for at in edges)
+
+    cut = least_padded(np.arange(len(lengths)), lengths, len(lengths), 10**6)
+    assert computed(cut, lengths) == least(len(cut))
+    assert REAL_SHARE * least(len(cut)) <= lengths.sum()
+    assert len(cut) == 1 or REAL_SHARE * least(len(cut) - 1) > lengths.sum()

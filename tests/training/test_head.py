@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sft_diversity.core.chat import IGNORED
-from sft_diversity.training.head import add_labelled_head, is_plain
+from sft_diversity.training import head
+from sft_diversity.training.head import add_labelled_head, is_plain, positions_of
 from tests import tiny
 
 
@@ -18,13 +19,18 @@ def batch():
     return ids.masked_fill(~mask, 1), mask.long(), labels
 
 
-def test_loss_and_gradients_are_those_of_the_plain_model(batch):
+@pytest.mark.parametrize("tiles", [False, True])
+def test_loss_and_gradients_are_those_of_the_plain_model(batch, tiles, monkeypatch):
     ids, mask, labels = batch
+    if tiles:  # as on a GPU; several of them
+        monkeypatch.setattr(head, "_at_once", head._in_tiles)
+        monkeypatch.setattr(head, "_TILE", 16)
     plain, ours = tiny.model(60), tiny.model(60)
     add_labelled_head(ours)
     expected = plain(input_ids=ids, attention_mask=mask, labels=labels).loss
     expected.backward()
-    loss = ours(input_ids=ids, labels=labels, labelled_head=True).loss / (labels != IGNORED).sum()
+    given = {"input_ids": ids, "labels": labels, "positions": positions_of(labels)}
+    loss = ours(**given).loss / (labels != IGNORED).sum()
     loss.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):

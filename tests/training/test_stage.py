@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from sft_diversity.core import chat, folder, machine, stopping
 from sft_diversity.core.errors import BadRowsError, Interrupted, UsageError
-from sft_diversity.training import head
+from sft_diversity.training import blocks, checkpoints, head
 from sft_diversity.training.batches import micro_batches, reading_order
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import BASES
@@ -138,6 +138,31 @@ def test_a_signal_saves_and_the_same_call_resumes_to_the_same_bytes(
     finetune(subset, tmp_path / "out", config(), said.append)
     assert "finetune: resumed at step 5" in said
     assert body(tmp_path / "out") == body(undisturbed)
+
+
+def test_a_finished_run_has_written_no_checkpoint_at_its_end(tmp_path, subset, config, monkeypatch):
+    saved, mark = [], checkpoints.mark_complete
+
+    def marked(path):
+        saved.append(checkpoints.step_of(path))
+        mark(path)
+
+    monkeypatch.setattr(checkpoints, "mark_complete", marked)
+    finetune(subset, tmp_path / "out", config(checkpoint_steps=2, steps=4, epochs=None), silent)
+    assert saved == [2]
+
+
+def test_several_cards_in_one_process_are_no_fault(tmp_path, subset, config, monkeypatch):
+    """TRL refuses what transformers makes of them; the first is used."""
+    made = blocks.made
+
+    def with_four(*args):
+        arguments = made(*args)
+        arguments._n_gpu = 4
+        return arguments
+
+    monkeypatch.setattr(blocks, "made", with_four)
+    finetune(subset, tmp_path / "out", config(steps=1, epochs=None), silent)
 
 
 def test_an_unusable_sample_is_left_out_and_listed_and_the_rest_trains_as_without_it(
@@ -292,36 +317,37 @@ def test_the_log_has_the_theory_of_the_whole_gradient_before_clipping(
     options, micro, tmp_path, subset, config, monkeypatch
 ):
     """Against plain sums over the gradients that the optimizer's parameters hold."""
-    from sft_diversity.training import theory
+    from transformers import Trainer
 
     seen = []
 
-    def spy(groups, *args, **kwargs):
+    def spy(trainer, model):
+        groups = trainer.optimizer.param_groups
         held = [(p, g["weight_decay"]) for g in groups for p in g["params"]]
         grads = [p.grad.double().flatten() for p, _ in held]
         dots = [d * (p.double() * p.grad.double()).sum().item() for p, d in held]
         boxed = [(p.abs() <= 1 / d).double().flatten() for p, d in held if d]
         seen.append((torch.cat(grads), sum(dots), torch.cat(boxed).mean().item()))
-        return measure(groups, *args, **kwargs)
+        return clip(trainer, model)
 
-    measure = theory.gradient_figures
-    monkeypatch.setattr(theory, "gradient_figures", spy)
+    clip = Trainer._clip_grad_norm
+    monkeypatch.setattr(Trainer, "_clip_grad_norm", spy)
     settings = config(steps=3, epochs=None, micro_batch_size=micro, **options)
     finetune(subset, tmp_path / "out", settings, silent)
     log = log_of(tmp_path / "out")
     assert len(log) == len(seen) == 3
     for entry, (gradient, dot, inside) in zip(log, seen, strict=True):
         l1, l2 = gradient.abs().sum().item(), gradient.norm().item()
-        assert entry["grad_l1"] == pytest.approx(l1, rel=1e-6)
-        assert entry["grad_l2"] == pytest.approx(l2, rel=1e-6)
-        assert entry["grad_l2"] == pytest.approx(entry["grad_norm"], rel=1e-3)
-        assert entry["grad_ratio"] == pytest.approx(l1 / (len(gradient) ** 0.5 * l2), rel=1e-6)
+        # what clipping multiplied by is divided out again: a rounding more
+        assert entry["grad_l1"] == pytest.approx(l1, rel=1e-5)
+        assert entry["grad_l2"] == pytest.approx(l2, rel=1e-5)
+        assert entry["grad_ratio"] == pytest.approx(l1 / (len(gradient) ** 0.5 * l2), rel=1e-5)
         if settings.lora:
             assert len(gradient) < 10_000  # the adapter alone
             assert "kkt_gap" not in entry
         else:
             assert l2 > 0.01  # what clipping would have left
-            assert entry["kkt_gap"] == pytest.approx(l1 + dot, rel=1e-6)
+            assert entry["kkt_gap"] == pytest.approx(l1 + dot, rel=1e-5)
             assert entry["box_share"] == inside == 1.0
 
 

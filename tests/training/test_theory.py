@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sft_diversity.training import theory
 from sft_diversity.training.theory import gradient_figures
 
 
@@ -188,6 +189,19 @@ def test_two_processes_measure_what_one_does(tmp_path):
     for rank in range(2):
         for kind, got in torch.load(tmp_path / f"got-{rank}", weights_only=True).items():
             assert got == pytest.approx(expected, rel=1e-6), kind
+
+
+@pytest.mark.parametrize("box", [False, True])
+def test_lists_of_tensors_as_on_a_gpu_give_the_sums_of_single_ones(box):
+    torch.manual_seed(1)
+    shapes = [(7, 5), (5,), (90, 300), (0,), (3, 3)]
+    held = [(parameter(3 * torch.randn(s), torch.randn(s)), 0.3 * (len(s) > 1)) for s in shapes]
+    held[-1][0].grad = None
+    one_by_one = torch.stack([theory._sums(p, decay, box, False) for p, decay in held]).sum(0)
+    assert theory._sums_of_lists(held, box, False).tolist() == pytest.approx(
+        one_by_one.tolist(), rel=1e-6
+    )
+    assert theory._sums_of_lists(held, box, True)[1] == pytest.approx(one_by_one[1].item())
 
 
 def test_measuring_changes_nothing():
