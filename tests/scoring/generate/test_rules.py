@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ ENGLISH = "The boat went out at dawn, and nobody on the shore saw it come back t
 GERMAN = "Das Boot fuhr in der Dämmerung hinaus, und niemand am Ufer sah es zurückkehren."
 
 #: Rule, its arguments, texts that keep to it, texts that do not.
-CASES = [
+CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("keywords:existence", {"keywords": ["Rain", "sea"]}, ["the RAIN and the seaside"], ["rain"]),
     (
         "keywords:frequency",

@@ -1,0 +1,99 @@
+"""Tokens a second of `score --suite generate`, beside transformers' own `generate`.
+
+    python benchmarks/generate_speed.py MODEL [--batch 32] [--tokens 128] [--threads 2]
+
+The same batches of IFEval's prompts, of like length as the suite makes them, greedy, the same most
+tokens; the two loops take turns. Counted are tokens of answers, not those behind an end. Writes
+results/generate_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sft_diversity.core import chat, machine
+from sft_diversity.scoring import decoding
+from sft_diversity.scoring import model as models
+from sft_diversity.scoring.generate import writing
+from sft_diversity.scoring.sets import PromptSet, find_eval_dir, read_prompts
+
+RESULT = Path(__file__).parent / "results/generate_speed.json"
+PROMPTS = PromptSet(name="ifeval", file="ifeval_input_data.jsonl.gz", prompt="prompt")
+
+
+def timed(loaded: Any, ids: list[list[int]], tokens: int, own: bool) -> tuple[float, Any]:
+    """Return tokens a second, and the answers, of our loop or of transformers'."""
+    began = time.perf_counter()
+    given = (*loaded, ids, [tokens] * len(ids), decoding.Sampling())
+    if own:
+        made = decoding.answers_to(*given)
+    else:
+        with mock.patch.object(decoding, "_has_plain_cache", lambda _: False):
+            made = decoding.answers_to(*given)
+    seconds = time.perf_counter() - began
+    return sum(one.tokens_out for one in made) / seconds, made
+
+
+def main() -> None:
+    """Time both, print the medians, write the result."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batches", type=int, default=2)
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    machine.keep_freed_memory()
+    prompts = read_prompts(PROMPTS, find_eval_dir(None), 0)
+    batches = writing.in_batches(prompts, asked.batch)
+    chosen = batches[2 :: max(len(batches) // asked.batches, 1)][: asked.batches]
+    source = models.MODELS.find(asked.model)
+    rows = []
+    for dtype in asked.dtypes:
+        loaded = models.load_model(source, "cpu", dtype, False)
+        timed(loaded, [chat.prompt([{"role": "user", "content": "Hello"}], loaded[1])], 4, True)
+        for batch in chosen:
+            ids = [chat.prompt([{"role": "user", "content": p.text}], loaded[1]) for p in batch]
+            ours, own = timed(loaded, ids, asked.tokens, True)
+            theirs, peer = timed(loaded, ids, asked.tokens, False)
+            rows.append(
+                {
+                    "dtype": dtype,
+                    "prompt_tokens": max(map(len, ids)),
+                    "answer_tokens": sum(one.tokens_out for one in own),
+                    "tokens_per_s": round(ours, 1),
+                    "generate_tokens_per_s": round(theirs, 1),
+                    "equal": sum(a.text == b.text for a, b in zip(own, peer, strict=True)),
+                }
+            )
+            print(rows[-1], flush=True)
+    for dtype in asked.dtypes:
+        here = [row for row in rows if row["dtype"] == dtype]
+        told = [
+            statistics.median(row[n] for row in here)
+            for n in ("tokens_per_s", "generate_tokens_per_s")
+        ]
+        print(f"{dtype}: {told[0]:.0f} tokens/s, transformers' generate {told[1]:.0f}")
+    result = {
+        "model": source.name,
+        "command": "python benchmarks/generate_speed.py MODEL "
+        f"--batch {asked.batch} --tokens {asked.tokens} --threads {asked.threads}",
+        "batch": asked.batch,
+        "batches": rows,
+        "machine": machine.measured_on(),
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
