@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import extras, folder, parquet, resources
-from sft_diversity.core.errors import DataError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.stage import Ask, Job, Result, Stage
+from sft_diversity.endpoint.config import is_url
 from sft_diversity.scoring import sets as evalsets
 from sft_diversity.scoring.generate import figures, rules, writing
 from sft_diversity.scoring.generate.config import CheckedSet, GenerateConfig
@@ -25,6 +26,11 @@ _SHOWN_CHARS = 400
 
 def needs(config: GenerateConfig, ask: Ask) -> None:
     """Read the model's answers, and what makes them right."""
+    if is_url(ask.subject):
+        raise UsageError(
+            f"score: {ask.subject} is an endpoint, which the suite generate does not ask; name a "
+            "model folder or a Hub id, or score its answers with --suite pairwise or harness"
+        )
     config = with_sets(config)
     sets = config.sets or ()
     check_sets(config)

@@ -141,6 +141,11 @@ def test_likelihoods_have_no_parts(model, tmp_path):
         verbs.score(model, out=tmp_path / "out", part="1/2", work=tmp_path / "work")
 
 
+def test_an_endpoint_is_not_asked(eval_dir, tmp_path):
+    with pytest.raises(UsageError, match="is an endpoint, which the suite generate does not ask"):
+        made(config(eval_dir), "http://127.0.0.1:1/v1", tmp_path / "out")
+
+
 def test_batches_are_of_like_length_and_hold_every_prompt_once(eval_dir):
     prompts = read_prompts(RULED, eval_dir, 0)
     batches = writing.in_batches(prompts, 3)
