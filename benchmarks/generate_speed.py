@@ -34,7 +34,7 @@ def timed(loaded: Any, ids: list[list[int]], tokens: int, own: bool) -> tuple[fl
     if own:
         made = decoding.answers_to(*given)
     else:
-        with mock.patch.object(decoding, "_has_plain_cache", lambda _: False):
+        with mock.patch.object(decoding, "_has_plain_cache", return_value=False):
             made = decoding.answers_to(*given)
     seconds = time.perf_counter() - began
     return sum(one.tokens_out for one in made) / seconds, made
