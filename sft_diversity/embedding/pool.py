@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +50,15 @@ def run_threads(
     with threads(placement) as executor:
         children.drain("embed", executor, work, units, 2 * placement.threads, advance)
     return spent
+
+
+def free_gpu() -> None:
+    """Give back what a GPU held for an encoder that is gone: a study's runs come after it."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

@@ -318,6 +318,7 @@ def fill_cache(
         else:
             spent = pool.run_threads(make, placement, cache.folder, todo, bar.advance)
     cache.refresh()
+    pool.free_gpu()
     return spent
 
 
