@@ -53,7 +53,8 @@ def memory_of(study: StudyConfig) -> float:
     Each is counted with a batch of samples as long as they may be.
     """
     runs = -(-jobs_of(study) // max(len(machine.cards()), 1))
-    return runs * finetuning.predicted_bytes(study.finetuning)
+    with memory.shared(runs):
+        return runs * finetuning.predicted_bytes(study.finetuning)
 
 
 def memory_warning(study: StudyConfig) -> str | None:

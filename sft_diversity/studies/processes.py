@@ -20,6 +20,7 @@ from typing import Any
 from sft_diversity.core import children, machine, stopping
 from sft_diversity.core.errors import DataError, Interrupted
 from sft_diversity.studies import runs
+from sft_diversity.training.memory import SHARED
 
 _POLL_S = 0.2
 _HOST = "import sys; from sft_diversity.studies.host import main; main(sys.argv[1])"
@@ -47,7 +48,7 @@ def run_all(
     """
     waiting, running = list(reversed(names)), dict[str, float]()
     on: dict[str, str] = {}
-    host = _Host(place, threads)
+    host = _Host(place, threads, -(-jobs // max(len(cards), 1)))
     try:
         while waiting or running:
             while waiting and len(running) < jobs and not stopping.requested():
@@ -72,8 +73,9 @@ def run_all(
 class _Host:
     """The process that runs are forked from, and the talk with it: a JSON object a line."""
 
-    def __init__(self, place: Path, threads: int) -> None:
+    def __init__(self, place: Path, threads: int, together: int) -> None:
         environment = os.environ | dict.fromkeys(machine.THREADS, str(threads))
+        environment |= {SHARED: str(together)}
         environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
         (place / "logs").mkdir(parents=True, exist_ok=True)
         with (place / "logs" / "host.log").open("ab") as log:

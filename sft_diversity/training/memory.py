@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core import machine
@@ -23,6 +26,9 @@ _BESIDES = 1.2e9
 # Without a micro-batch size: tokens of a forward pass on a CPU, which longer ones do not speed up,
 # and the share of a GPU's memory that is planned with.
 _CPU_TOKENS, _SAFE = 8192, 0.8
+
+#: The variable that says how many runs share a GPU; a study sets it for its runs.
+SHARED = "SFTDIV_RUNS_A_GPU"
 
 
 def needed_bytes(base: ModelFolder, config: FinetuneConfig, dtype: str, tokens: int) -> float:
@@ -81,13 +87,28 @@ def _activations(shape: Any, config: FinetuneConfig, dtype: str, tokens: int) ->
 
 
 def available_bytes() -> float:
-    """Return the memory of the device that trains: the first GPU's, or the machine's."""
+    """Return the memory of the device that trains: the machine's, or a run's share of a GPU's."""
     if machine.gpus():
         import torch
 
         if torch.cuda.is_available():
-            return float(torch.cuda.get_device_properties(0).total_memory)
+            whole = float(torch.cuda.get_device_properties(0).total_memory)
+            return whole / int(os.environ.get(SHARED, "1"))
     return machine.memory_bytes()
+
+
+@contextlib.contextmanager
+def shared(runs: int) -> Iterator[None]:
+    """Plan with the share that each of several runs on a GPU has."""
+    before = os.environ.get(SHARED)
+    os.environ[SHARED] = str(runs)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SHARED]
+        else:
+            os.environ[SHARED] = before
 
 
 def warning(needed: float) -> str | None:

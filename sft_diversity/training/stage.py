@@ -281,8 +281,8 @@ def predicted_bytes(config: FinetuneConfig) -> float:
         return 0.0
     whole, config = base.base or base, config.within(base.context)
     dtype = machine.precision_for(config.dtype, machine.device_for("finetune"))
-    micro = course.micro_batch_size(config, not machine.gpus())
-    return memory.needed_bytes(whole, config, dtype, micro * config.max_length)
+    tokens = memory.largest_pass(whole, config, dtype, config.max_length)
+    return memory.needed_bytes(whole, config, dtype, tokens)
 
 
 def _memory(inputs: Inputs, longest: int) -> float:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,7 +49,8 @@ def test_cards_are_counted_without_touching_cuda(monkeypatch, visible, names):
 class Host:
     """Stands for the process that forks: it notes the orders, and ends the eldest run."""
 
-    def __init__(self, place: Path, threads: int) -> None:
+    def __init__(self, place: Path, threads: int, together: int) -> None:
+        self.together = together
         self.running: dict[str, str] = {}
         self.most = Counter[str]()
         self.orders: list[dict[str, str]] = []
@@ -81,7 +83,7 @@ def test_runs_are_shared_out_over_cards(tmp_path, monkeypatch, jobs, cards, most
     names = [f"run-{i}" for i in range(9)]
     processes.run_all(tmp_path, names, jobs, 1, lambda name, *_: done.append(name), cards)
     assert sorted(done) == names
-    assert max(made[-1].most.values()) == most
+    assert max(made[-1].most.values()) == most == made[-1].together
     assert set(made[-1].most) == set(cards[:jobs])
 
 
@@ -139,6 +141,12 @@ def test_memory_is_told_before_a_run_starts(study, monkeypatch):
     two = plan.memory_of(study)
     monkeypatch.setenv(machine.DETECT, "gpus=2,cores=2,bf16=0")
     one = plan.memory_of(study)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    card = SimpleNamespace(total_memory=8 * one)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    with memory.shared(4):
+        assert memory.available_bytes() == 2 * one
+    assert memory.available_bytes() == 8 * one
     assert plan.memory_of(study.model_copy(update={"jobs": 5})) == 3 * one
     assert two > one > 1e9
     monkeypatch.setattr(memory, "available_bytes", lambda: 2 * one)
