@@ -6,10 +6,11 @@ name, with the way to say it here.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core import extras, hub
@@ -55,13 +56,16 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "adam_beta1": "the betas are AdamW's and LION's own",
         "adam_beta2": "the betas are AdamW's and LION's own",
         "adam_epsilon": "it is AdamW's own",
+        "gradient_checkpointing": "say it with gradient_checkpointing outside of the block",
+        "activation_checkpointing": "say it with gradient_checkpointing outside of the block",
         "bf16": "say it with dtype",
         "fp16": "say it with dtype: bfloat16 needs no loss scaling",
         "use_cpu": "hide the GPUs from the process with CUDA_VISIBLE_DEVICES",
         "max_length": _LENGTH,
         "truncation_mode": _LENGTH,
         "pad_to_multiple_of": "say it with micro_batch_size: no more is padded than must be",
-        "packing": "say it with padding_free: a step reads batch_size samples, packed or not",
+        "packing": "it would make steps of other samples; padding_free has the same rows without "
+        "padding, and a step still reads batch_size samples",
         "packing_strategy": "say it with padding_free",
         "eval_packing": _EVALUATION,
         "dataset_kwargs": _LABELS,
@@ -143,6 +147,10 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     },
 }  # fmt: skip
 
+# Options of SFTConfig that need a package, which no extra of ours brings.
+_NEEDS = {
+    "use_liger_kernel": ("liger_kernel", "liger-kernel"), "deepspeed": ("deepspeed", "deepspeed")
+}  # fmt: skip
 # What `from_pretrained` takes besides its named parameters, and keys of the model's config.
 _LOADING = (
     "attn_implementation", "experts_implementation", "device_map", "max_memory", "offload_folder",
@@ -162,10 +170,18 @@ def check(config: FinetuneConfig) -> None:
         from trl import SFTConfig
 
         _check_block("trainer", config.trainer, _fields(SFTConfig), "TRL's SFTConfig")
+        _check_truth("trainer", config.trainer, SFTConfig)
+        for key, (module, package) in _NEEDS.items():
+            if config.trainer.get(key) and not extras.has(module):
+                raise UsageError(
+                    f"finetune: `trainer.{key}` needs {package}, which is not installed; "
+                    f"pip install {package}, or leave it out"
+                )
     if config.peft:
         from peft import LoraConfig
 
         _check_block("peft", config.peft, _fields(LoraConfig), "PEFT's LoraConfig")
+        _check_truth("peft", config.peft, LoraConfig)
     for key in config.model_options:
         _refuse("model_options", key)
     if config.quantization is not None:
@@ -195,6 +211,16 @@ def _check_block(block: str, given: Mapping[str, Any], known: Iterable[str], whe
             raise UsageError(f"finetune: `{block}.{key}` is no option of {where}; {hint}")
 
 
+def _check_truth(block: str, given: Mapping[str, Any], of: Any) -> None:
+    """Refuse values of switches that are none: the libraries take any text for yes."""
+    for field in dataclasses.fields(of):
+        value = given.get(field.name)
+        if field.type in (bool, "bool") and not isinstance(value, bool | None):
+            raise UsageError(
+                f"finetune: `{block}.{field.name}` is {value!r}, but must be true or false"
+            )
+
+
 def _refuse(block: str, key: str) -> None:
     if key in REFUSED[block]:
         raise UsageError(f"finetune: `{block}.{key}` is not taken: {REFUSED[block][key]}")
@@ -210,3 +236,19 @@ def made(of: type, block: str, options: Mapping[str, Any]) -> Any:
         return of(**options)
     except (ValueError, TypeError, ImportError, RuntimeError, OSError) as fault:
         raise UsageError(f"finetune: `{block}`: {hub.one_line(fault)}") from None
+
+
+@contextlib.contextmanager
+def refusals(config: FinetuneConfig) -> Iterator[None]:
+    """Say in one line what a library refuses of the blocks once it has the model.
+
+    Where no block is given, a refusal is a fault of this package, and stays what it is.
+    """
+    given = [n for n in ("trainer", "peft", "model_options") if getattr(config, n)]
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, AttributeError, LookupError) as fault:
+        if not given:
+            raise
+        named = " or ".join(f"`{name}`" for name in given)
+        raise UsageError(f"finetune: of {named}: {hub.one_line(fault, 400)}") from None

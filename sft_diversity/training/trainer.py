@@ -357,18 +357,19 @@ def build_trainer(
         arguments._n_gpu = 1  # the first: TRL refuses to share a step out by nn.DataParallel
     weights = _model(base, seed, config, dtype)
     models.check_ids(base, weights, tokenizer)
-    trainer = Trainer(
-        rendered=run.rendered,
-        batches=run.batches,
-        factor=run.factor,
-        held_out=run.held_out,
-        model=weights,
-        args=arguments,
-        processing_class=tokenizer,
-        optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
-        peft_config=_adapter(config) if config.lora and base.base is None else None,
-        callbacks=[Watch(bar, run, draft.path / output.LOG, team)],
-    )
+    with blocks.refusals(config):
+        trainer = Trainer(
+            rendered=run.rendered,
+            batches=run.batches,
+            factor=run.factor,
+            held_out=run.held_out,
+            model=weights,
+            args=arguments,
+            processing_class=tokenizer,
+            optimizer_cls_and_kwargs=optimizers.optimizer_class(config.optimizer, run.settings.lr),
+            peft_config=_adapter(config) if config.lora and base.base is None else None,
+            callbacks=[Watch(bar, run, draft.path / output.LOG, team)],
+        )
     trainer.remove_callback(PrinterCallback)
     if config.keeps_best:
         trainer.add_callback(KeepBest(config.early_stopping))

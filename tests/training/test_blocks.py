@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
+from transformers.models.llama.modeling_llama import LlamaMLP
 from trl import SFTConfig
 
 from sft_diversity.core.errors import DataError, UsageError
@@ -80,6 +81,11 @@ def test_any_field_of_sft_config_arrives(subset, config, caught, tmp_path, field
         ),
         ({"peft": {"r": 8}, "lora": True}, r"`peft.r` .*lora_rank"),
         (
+            {"trainer": {"torch_compile": "no"}},
+            r"`trainer.torch_compile` is 'no', .* true or false",
+        ),
+        ({"trainer": {"packing": True}}, r"`trainer.packing` .* padding_free has the same rows"),
+        (
             {"model_options": {"trust_remote_code": True}},
             r"trust_remote_code` is not taken: no code",
         ),
@@ -133,8 +139,9 @@ def test_frozen_weights_have_the_precision_of_products_and_trained_ones_float32(
     assert {weights.dtype for weights in whole.parameters()} == {torch.float32}
 
 
-def test_samples_in_one_row_have_the_logits_that_they_have_alone(base):
-    model = load_base(BASES.find(base), seed=0).eval()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_samples_in_one_row_have_the_logits_that_they_have_alone(attention, base):
+    model = load_base(BASES.find(base), seed=0, attn_implementation=attention).eval()
     drawn = np.random.default_rng(0)
     alone = [torch.from_numpy(drawn.integers(3, 300, n)) for n in (7, 1, 12, 5)]
     positions = torch.cat([torch.arange(len(ids)) for ids in alone])[None]
@@ -149,7 +156,8 @@ def test_a_run_without_padding_ends_with_the_same_weights(config, tmp_path):
     weights = {}
     for free in (False, True):
         out = tmp_path / f"padding-free-{free}"
-        finetune(subset, out, config(trainer={"padding_free": free}), say=lambda line: None)
+        options = config(trainer={"padding_free": free}, steps=20, epochs=None)
+        finetune(subset, out, options, say=lambda line: None)
         weights[free] = load_file(out / "model.safetensors")
     moved = load_file(config().model + "/model.safetensors")
     for name, with_padding in weights[False].items():
@@ -163,6 +171,40 @@ def test_an_adapter_says_how_it_was_made_in_an_order_of_its_own(subset, config, 
     adapter = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert adapter["use_rslora"] is True
     assert adapter["target_modules"] == sorted(adapter["target_modules"])
+
+
+def test_activations_are_made_again_where_that_is_asked_for(subset, config, tmp_path, monkeypatch):
+    calls = []
+    once = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: calls.append(self) or once(self, x))
+    for lora in (False, True):
+        logs = {}
+        for asked in (False, True):
+            calls.clear()
+            out = tmp_path / f"{lora}-{asked}"
+            options = config(steps=2, epochs=None, lora=lora, gradient_checkpointing=asked)
+            finetune(subset, out, options, say=lambda line: None)
+            passes = 2 * 2 * 2  # two layers, two micro-batches, two steps
+            assert len(calls) == passes * (2 if asked else 1)
+            lines = (out / "training.jsonl").read_text().splitlines()
+            logs[asked] = [json.loads(line)["loss"] for line in lines]
+        assert logs[True] == pytest.approx(logs[False], rel=1e-6)
+
+
+def test_liger_arrives_and_is_named_where_it_is_missing(monkeypatch):
+    asked = FinetuneConfig(trainer={"use_liger_kernel": True})
+    with pytest.raises(UsageError, match="pip install liger-kernel, or leave it out"):
+        blocks.check(asked)
+    monkeypatch.setattr("sft_diversity.core.extras.has", lambda module: True)
+    blocks.check(asked)
+    options = {"use_cpu": True, "bf16": False, "activation_checkpointing": False}
+    assert blocks.made(SFTConfig, "trainer", options | asked.trainer).use_liger_kernel
+
+
+def test_what_a_library_refuses_of_the_model_is_one_line(subset, config, tmp_path):
+    asked = config(lora=True, peft={"target_modules": ["nonsense"]})
+    with pytest.raises(UsageError, match=r"of `peft`: Target modules .* not found"):
+        finetune(subset, tmp_path / "out", asked, say=lambda line: None)
 
 
 def test_quantization_without_its_library_is_one_line(monkeypatch):

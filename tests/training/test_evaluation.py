@@ -143,6 +143,16 @@ def test_the_best_weights_are_kept_and_the_manifest_says_which(
     assert by_hand == pytest.approx(made["best_eval_loss"], rel=1e-5)
 
 
+def test_the_last_weights_are_kept_where_they_are_the_best(subset, held, config, tmp_path):
+    plain = config(eval_data=str(held), eval_steps=3)
+    made = finetune(subset, tmp_path / "last", plain, silent)["result"]
+    assert made["best_step"] == 10
+    best = plain.model_copy(update={"keep_best": True})
+    assert finetune(subset, tmp_path / "best", best, silent)["result"]["kept_step"] == 10
+    name = "model.safetensors"
+    assert (tmp_path / "best" / name).read_bytes() == (tmp_path / "last" / name).read_bytes()
+
+
 @pytest.fixture
 def stopping_early(held, config):
     return config(
