@@ -3,7 +3,8 @@
     python benchmarks/select_dataset.py CORPUS [--size 10000] [--work FOLDER]
 
 The rows are a corpus's exchanges, as instruction and output. Each time is a process of its own, its
-imports counted; a line says wall and processor seconds and the key of the ids.
+imports counted; a line says wall and processor seconds and the key of the ids. Writes
+results/select_dataset.json.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+from sft_diversity.core import machine
+
+RESULT = Path(__file__).with_name("results") / "select_dataset.json"
 _CHILD = "import sys; from select_dataset import once; once(*sys.argv[1:])"
 
 
@@ -45,14 +50,19 @@ def main() -> None:
     parser.add_argument("corpus")
     parser.add_argument("--size", default="10000")
     parser.add_argument("--work", help="default: a folder that is empty and goes again")
+    parser.add_argument("--busy", action="store_true", help="others use this machine: upper bounds")
     asked = parser.parse_args()
+    found: dict[str, Any] = {"busy": asked.busy, "size": int(asked.size)}
     with tempfile.TemporaryDirectory() as empty:
         for name in ("from nothing", "again"):
             call = [sys.executable, "-c", _CHILD, asked.corpus, asked.size, asked.work or empty]
             done = subprocess.run(
                 call, cwd=Path(__file__).parent, check=True, capture_output=True, text=True
             )
+            found[name] = json.loads(done.stdout)
             print(f"{name}: {done.stdout.strip()}")
+    found["machine"] = machine.measured_on()
+    RESULT.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def _report(
     near = report.twins(info, verdicts, alike)
     removed = pa.concat_tables([near, report.contaminated(info, found, sought)]).sort_by("id")
     if len(removed) == len(info):
-        counted = Counter(removed["reason"].to_pylist())
+        counted = parquet.counts(removed, "reason")
         why = ", ".join(f"{number:,} {reason}" for reason, number in counted.items())
         raise DataError(
             f"clean: no sample would be left of {len(info):,} ({why}); raise `jaccard`, `cosine` "

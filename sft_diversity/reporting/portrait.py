@@ -22,8 +22,8 @@ _LABEL = 60  # characters of a cluster's example
 
 def source_facts(subset: Subset, pool: SourceCorpus) -> list[Facts]:
     """Return each source's samples and share in the subset and in the corpus, greatest first."""
-    picked = _count(subset.sources)
-    whole = _count(pool.table["source"]) if pool.table is not None else {}
+    picked = parquet.counts(pa.table({"source": subset.sources}), "source")
+    whole = parquet.counts(pool.table, "source") if pool.table is not None else {}
     totals = sum(picked.values()), sum(whole.values()) or 1
     rows: list[Facts] = [
         {
@@ -37,10 +37,6 @@ def source_facts(subset: Subset, pool: SourceCorpus) -> list[Facts]:
     ]
     rows.sort(key=lambda row: (-row["share"], -(row["corpus_share"] or 0.0), str(row["source"])))
     return rows
-
-
-def _count(column: Any) -> dict[str, int]:
-    return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist()}
 
 
 def length_facts(subset: Subset, pool: SourceCorpus) -> dict[str, Facts]:
@@ -150,9 +146,9 @@ def labels(chosen: Sequence[int], opened: Kinds, pool: SourceCorpus) -> list[str
     ids = [one[0] if one else None for one in examples]
     assert pool.table is not None
     places = pc.index_in(pa.array(ids, pa.string()), value_set=pool.table["id"].combine_chunks())
-    there = [(i, row) for i, row in enumerate(places.to_pylist()) if row is not None]
-    texts = pool.texts(np.array([row for _, row in there], np.int64)) if there else []
-    for (i, _), sample in zip(there, texts, strict=True):
+    there = np.flatnonzero(places.is_valid()).tolist()
+    texts = pool.texts(places.drop_null().to_numpy()) if there else []
+    for i, sample in zip(there, texts, strict=True):
         names[i] = f"{names[i]}, as “{clip(sample[component], _LABEL)}”"
     return names
 

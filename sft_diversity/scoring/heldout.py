@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft_diversity.core import parquet, schema, seeding
 from sft_diversity.core.errors import DataError
@@ -66,8 +67,7 @@ class Figures:
     """Figures over the scored rows of a records table; skipped rows take no part."""
 
     def __init__(self, records: pa.Table, draws: int, seed: int) -> None:
-        scored = np.asarray(records["status"].to_pylist()) == SCORED
-        self.table = records.filter(pa.array(scored))
+        self.table = records.filter(pc.equal(records["status"], SCORED))
         rng = seeding.generator(seed, "score", "bootstrap")
         self.draws = draw(self.table["prompt"].to_pylist(), draws, rng)
 
@@ -77,7 +77,8 @@ class Figures:
 
     def where(self, column: str, *values: str) -> Bools:
         """Return which rows hold one of `values`."""
-        return np.isin(np.asarray(self.table[column].to_pylist(), dtype=np.str_), values)
+        held: Bools = pc.is_in(self.table[column], pa.array(values, pa.string())).to_numpy()
+        return held
 
     def rate(self, measure: _Measure, rows: Bools, part: str = "") -> tuple[float, Floats]:
         """Return a measure of `rows`, and the same of every bootstrap draw of their prompts."""
@@ -179,9 +180,9 @@ def _domains(figures: Figures) -> dict[str, Any]:
 
 def _sets(figures: Figures, records: pa.Table) -> dict[str, Any]:
     found = {}
-    truncated = np.asarray(figures.table["truncated"].to_pylist(), dtype=np.bool_)
+    truncated = figures.table["truncated"].to_numpy()
     end = figures.column("end_nll")
-    for name in dict.fromkeys(records["set"].to_pylist()):
+    for name in records["set"].unique().to_pylist():
         rows = figures.where("set", name)
         ended = rows & np.isfinite(end)
         found[name] = {
@@ -189,7 +190,7 @@ def _sets(figures: Figures, records: pa.Table) -> dict[str, Any]:
             "first64": figures.ratio(rows, "_first64"),
             "end_nll": float(end[ended].mean()) if ended.any() else None,
             "truncated": int((rows & truncated).sum()),
-            "skipped": _skipped(records.filter(pa.compute.equal(records["set"], name))),
+            "skipped": _skipped(records.filter(pc.equal(records["set"], name))),
         }
     return found
 
@@ -242,20 +243,16 @@ def _difference(a: Figures, b: Figures, rows: Bools, part: str) -> dict[str, Any
 
 def pair(records_a: pa.Table, records_b: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Return both tables cut to the records that both scored, in the same order."""
-    tables = []
-    for table in (records_a, records_b):
-        scored = table.filter(pa.compute.equal(table["status"], SCORED))
-        tables.append(scored.sort_by([("set", "ascending"), ("record", "ascending")]))
-    names = [list(zip(t["set"].to_pylist(), t["record"].to_pylist(), strict=True)) for t in tables]
-    shared = set(names[0]) & set(names[1])
-    if not shared:
-        raise DataError("score: the two results share no scored record; score the same sets")
+    one, two = (t.filter(pc.equal(t["status"], SCORED)) for t in (records_a, records_b))
+    key = ["set", "record"]
     a, b = (
-        t.filter(pa.array([name in shared for name in own]))
-        for t, own in zip(tables, names, strict=True)
+        x.join(y.select(key), key, join_type="left semi").sort_by([(k, "ascending") for k in key])
+        for x, y in ((one, two), (two, one))
     )
+    if not len(a):
+        raise DataError("score: the two results share no scored record; score the same sets")
     for column in ("prompt", "reference_bytes"):
-        if a[column].to_pylist() != b[column].to_pylist():
+        if not a[column].equals(b[column]):
             raise DataError(
                 f"score: the two results differ in {column} of a shared record; score the same sets"
             )

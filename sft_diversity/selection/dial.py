@@ -72,8 +72,8 @@ class Dial:
     source : Incidence, Peeling, or scipy sparse matrix or array, shape (n, kinds)
         Which kinds each sample holds: entries that are not 0. A peeling may be shared by several
         sizes and limits.
-    size : int
-        N, at least 1.
+    size : int, optional
+        N, at least 1. The range depends on it: without one there is `pool` alone.
     limits : PickLimits
         What the range and every subset keep to.
     free : Dial, optional
@@ -83,7 +83,8 @@ class Dial:
     Raises
     ------
     UsageError
-        If `size` or the cap is below 1, or the matrix is none of kinds.
+        If `size` or the cap is below 1, or the matrix is none of kinds; and where the range is
+        asked for of a dial without a size.
     DataError
         If fewer than `size` samples hold a kind, or the limits cannot be met; the message names
         what lacks, or the smallest feasible cap.
@@ -97,19 +98,29 @@ class Dial:
     def __init__(
         self,
         source: Incidence | Peeling | Any,
-        size: int,
+        size: int | None = None,
         *,
         limits: PickLimits = FREE,
         free: Dial | None = None,
     ) -> None:
         peeling = source if isinstance(source, Peeling) else peel(incidences.of_matrix(source))
-        if limits is not FREE and free is None and 0 < size <= peeling.eligible:
+        if limits is not FREE and free is None and 0 < (size or 0) <= peeling.eligible:
             free = Dial(peeling, size)
-        self.peeling, self.size, self.limits, self.free = peeling, size, limits, free
+        self.peeling, self._size, self.limits, self.free = peeling, size, limits, free
         self._covered: dict[int, int] = {}
         self._exact: dict[int, Place | None] = {}
-        refuse_infeasible(self.problem(0), peeling.eligible)
-        _ = self.low_step  # found now, so that what cannot be made is refused here
+        if size is not None:
+            refuse_infeasible(self.problem(0), peeling.eligible)
+            _ = self.low_step  # found now, so that what cannot be made is refused here
+
+    @property
+    def size(self) -> int:
+        """N."""
+        if self._size is None:
+            raise UsageError(
+                "select: the range of a dial is that of a size; give Dial(kinds, size)"
+            )
+        return self._size
 
     def pool(self, k: int) -> Rows:
         """Return the samples whose kinds all survive when `k` kinds are left, ascending.

@@ -100,6 +100,17 @@ def test_a_peeling_serves_several_sizes():
         assert Dial(peeling, size).k_min == Dial(made, size).k_min
 
 
+@given(row_lists(max_rows=12, max_kinds=9), st.integers(0, 9))
+def test_without_a_size_there_are_the_same_pools_and_no_range(drawn, k):
+    held = incidence(*drawn)
+    dial = Dial(held)
+    if dial.peeling.eligible:
+        assert dial.pool(k).tolist() == Dial(held, 1).pool(k).tolist()
+    for ask in (lambda: dial.k_min, lambda: dial.k_max, lambda: dial.at(50)):
+        with pytest.raises(UsageError, match="that of a size"):
+            ask()
+
+
 def test_more_than_the_eligible_samples_is_an_error_that_counts_them():
     with pytest.raises(DataError, match=r"size is 3 but only 2 of 4 samples hold a kind"):
         Dial(incidence([{0}, set(), {0}, set()], 1), 3)
