@@ -4,9 +4,9 @@
     picked = sd.select(dataset, size=10_000, strategy="micro-response", diversity=67)
     picked.to_dataset(), picked.rows, picked.figures
 
-`select`, `measure`, `clean`, `ingest` and `fit` take data in memory or a path. The other verbs of
-the command line are functions here too, with the same names and options. Each name is loaded when
-it is asked for (PEP 562): importing the package costs next to nothing.
+`select`, `measure`, `clean`, `ingest`, `fit` and `advise` take data in memory or a path. The other
+verbs of the command line are functions here too, with the same names and options. Each name is
+loaded when it is asked for (PEP 562): importing the package costs next to nothing.
 """
 
 from importlib import import_module
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sft_diversity.cluster.stage import cancel, retry, status, submit
-    from sft_diversity.library import clean, fit, ingest, measure, select
-    from sft_diversity.results import Cleaned, Corpus, Fit, Measures, Selection, Subset
+    from sft_diversity.library import advise, clean, fit, ingest, measure, select
+    from sft_diversity.results import Advice, Cleaned, Corpus, Fit, Measures, Selection, Subset
     from sft_diversity.selection.dial import Dial
     from sft_diversity.selection.estimator import DiversitySelector
     from sft_diversity.studies.stage import study
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from sft_diversity.verbs.training import finetune, schedule, score
 
 _HOMES = {
-    "library": ("clean", "fit", "ingest", "measure", "select"),
-    "results": ("Cleaned", "Corpus", "Fit", "Measures", "Selection", "Subset"),
+    "library": ("advise", "clean", "fit", "ingest", "measure", "select"),
+    "results": ("Advice", "Cleaned", "Corpus", "Fit", "Measures", "Selection", "Subset"),
     "selection.dial": ("Dial",),
     "selection.estimator": ("DiversitySelector",),
     "training.callbacks": ("GradientTheory",),
@@ -42,6 +42,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "UBALR",
+    "Advice",
     "Cleaned",
     "Corpus",
     "Dial",
@@ -52,6 +53,7 @@ __all__ = [
     "Phase",
     "Selection",
     "Subset",
+    "advise",
     "cancel",
     "clean",
     "diff",

@@ -24,7 +24,17 @@ from sft_diversity.core import drafts, folder, parquet
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.progress import quiet
 from sft_diversity.ingestion import memory
-from sft_diversity.results import Chosen, Cleaned, Corpus, Fit, Folder, Measures, Rows, Selection
+from sft_diversity.results import (
+    Advice,
+    Chosen,
+    Cleaned,
+    Corpus,
+    Fit,
+    Folder,
+    Measures,
+    Rows,
+    Selection,
+)
 from sft_diversity.selection.config import Fill, SelectConfig, Strategy
 from sft_diversity.selection.stage import STAGE
 from sft_diversity.stages import store
@@ -346,6 +356,48 @@ def fit(
 
     at, beside = table(results, "results"), table(metrics, "metrics")
     return Fit(fit_files(at, metrics=beside, out=out, config=config, **options))
+
+
+def advise(
+    scores: Data,
+    *,
+    at: int | Sequence[int] | None = None,
+    delta: float | None = None,
+    price: float | None = None,
+    worth: float | None = None,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    **options: Any,
+) -> Advice:
+    """Say how many samples, which strategy and when to stop, from scores at two or more sizes.
+
+    Parameters
+    ----------
+    scores : frame, table, list of dicts, or path of a CSV or a study's folder
+        Columns `size, score`, maybe `seed`, and `model, task, strategy, …`; a row a run.
+    at : int or several, optional
+        Sizes to predict at; default: four times the largest measured.
+    delta : float, optional
+        What a doubling must gain to pay, in units of the score; default: a point of a benchmark.
+    price, worth : float, optional
+        What one more sample costs, and what a gain of `delta` is worth, in the same money.
+    out : path, optional
+        Folder to write, with a plot; default: none.
+    config : path, optional
+        YAML file of options.
+    options
+        Those of `AdviseConfig`, such as `score`, `lower_is_better`, `scale`.
+
+    Notes
+    -----
+    About 0.3 s a model and task with eight strategies.
+    """
+    from sft_diversity.verbs.training import advise as advise_files
+
+    table = memory.csv_at(scores, _root(None), "scores") if _in_memory(scores) else scores
+    given = {"at": at, "delta": delta, "price": price, "worth": worth}
+    asked = {name: value for name, value in given.items() if value is not None}
+    return Advice(advise_files(table, out=out, config=config, **asked, **options))  # type: ignore[arg-type]
 
 
 def _root(work: str | Path | None) -> Path:

@@ -235,3 +235,34 @@ class Fit(Tabular):
             for row in self.figures["slopes"]
         ]
         return pa.Table.from_pylist(flat)
+
+
+@dataclass(frozen=True)
+class Advice(Tabular):
+    """What scores at some sizes say of larger ones.
+
+    Attributes
+    ----------
+    figures : mapping
+        What `sftdiv advise --json` prints: `predictions`, `doublings`, `advice`, `verdict`, …
+    """
+
+    figures: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """How far to go with what, and what is expected, in sentences."""
+        return tuple(self.figures["verdict"])
+
+    @property
+    def predictions(self) -> tuple[Mapping[str, Any], ...]:
+        """A row a series and size: its mean and intervals, and whether it beats random."""
+        return tuple(self.figures["predictions"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures."""
+        return dict(self.figures)
+
+    def to_arrow(self) -> pa.Table:
+        """Return the predictions."""
+        return pa.Table.from_pylist(self.figures["predictions"])

@@ -12,6 +12,7 @@ from sft_diversity.core.stage import Stage, Tool
 from sft_diversity.core.store import Store
 
 _HOMES = {
+    "advise": "fitting.advising:ADVISE",
     "answers": "scoring.generate.writing:WRITTEN",
     "clean": "cleaning.stage:CLEAN",
     "clean-report": "cleaning.stage:CLEAN_REPORT",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sft_diversity.core.cells import BASE, BASELINES, KEYS
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.spreadsheet import unquoted
-from sft_diversity.fitting.config import FitConfig
+from sft_diversity.fitting.config import ScoresConfig
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 NEEDED = KEYS[1:]
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
 _MAX_BYTES = 256 << 20
+#: What stands for a kind of score that nobody named.
+NOT_GIVEN = "of a kind not given"
 #: Losses that a study writes beside its score, in nats a token, each over other references.
 _HELD_OUT = {
     "transfer_first64": "first 64 response tokens, prompts of other origin",
@@ -83,6 +86,22 @@ class Account:
     no_score: int = 0
     repeated: int = 0
     notes: list[str] = field(default_factory=list)
+
+
+def table_at(results: Path) -> Path:
+    """Return the table of scores: the file, or that of a study's folder."""
+    return results / "results.csv" if results.is_dir() else results
+
+
+@contextlib.contextmanager
+def named(path: Path | None, stage: str = "fit") -> Iterator[None]:
+    """Name the stage, and the file, in what is said of a table."""
+    try:
+        yield
+    except (DataError, UsageError) as fault:
+        said = fault.args[0]
+        start = f"{stage}: " if str(path) in said else f"{stage}: {path}: "
+        raise type(fault)(said.replace("fit: ", start, 1)) from None
 
 
 def there(path: Path) -> Path:
@@ -268,7 +287,7 @@ def _named(key: tuple[Group, float | None, str]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def score_kind(frame: pl.DataFrame, config: FitConfig) -> str:
+def score_kind(frame: pl.DataFrame, config: ScoresConfig) -> str:
     """Return the kind of score in words, its unit among them, as `score_kind` gives or names tell.
 
     A column that is minus a known loss in every row is that loss, whatever its name; one that is a
@@ -284,7 +303,7 @@ def score_kind(frame: pl.DataFrame, config: FitConfig) -> str:
     for name, what in _GENERATED.items():
         if config.score == name or _equals(frame, config.score, name):
             return f"generated answers, percent; {what}"
-    return f"column {config.score}, of a kind not given"
+    return f"column {config.score}, {NOT_GIVEN}"
 
 
 def _equals(frame: pl.DataFrame, score: str, known: str, times: float = 1.0) -> bool:

@@ -15,7 +15,8 @@ _WIDTH = 100
 
 def fitted(result: dict[str, Any]) -> str:
     """Return what pays, tables by regime and size, the rest of the verdict; 100 columns at most."""
-    blocks = [_wrapped(answer) for answer in result["headlines"]]
+    opening = [*result["headlines"], result["rests_on"]["sentence"]]
+    blocks = [wrapped(answer) for answer in opening]
     places = places_of(result)
     for regime, size in places:
         slopes, compared, metrics = (
@@ -30,7 +31,7 @@ def fitted(result: dict[str, Any]) -> str:
         if metrics:
             blocks.append(_metrics(metrics))
     blocks.append(_legend(result))
-    rest = [said for said in result["verdict"] if said not in result["headlines"]]
+    rest = [said for said in result["verdict"] if said not in opening]
     blocks.append(_sentences([*rest, *result["notes"]], places))
     return "\n\n".join([*blocks, *([result["out"]] if "out" in result else [])])
 
@@ -95,7 +96,7 @@ def _legend(result: Row) -> str:
         "best level with its share of resamples. Published slopes are benchmark points over "
         "100 %, another unit; ~: of the nearest published size. What each figure means: docs/fit.md"
     )
-    return _wrapped(text)
+    return wrapped(text)
 
 
 def _sentences(sentences: Sequence[str], places: Sequence[tuple[str, int]]) -> str:
@@ -107,7 +108,7 @@ def _sentences(sentences: Sequence[str], places: Sequence[tuple[str, int]]) -> s
         if place and place != at:
             lines.append(place)
         at = place
-        lines.append(_wrapped(sentence.removeprefix(f"{place}: "), "- " if place else ""))
+        lines.append(wrapped(sentence.removeprefix(f"{place}: "), "- " if place else ""))
     return "\n".join(lines)
 
 
@@ -160,7 +161,7 @@ def _short(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _wrapped(text: str, mark: str = "") -> str:
+def wrapped(text: str, mark: str = "") -> str:
     """Return text in lines of at most 100 columns; a number and its % stay together."""
     lines = textwrap.fill(
         text.replace(" %", "\u00a0%"),

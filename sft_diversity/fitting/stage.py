@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import folder, stopping
-from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import file_key
 from sft_diversity.core.spreadsheet import quoted
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import metrics_of
-from sft_diversity.fitting.reading import draws_of, read_csv, there
+from sft_diversity.fitting.reading import draws_of, named, read_csv, table_at, there
 from sft_diversity.fitting.table import fit_table
 
-VERSION = 4
+VERSION = 5
 STAGE = "fit"
 _RESULT = "fit.json"
 _SLOPES = (
@@ -52,22 +49,10 @@ def fit(results: Path, config: FitConfig) -> dict[str, Any]:
     table, metrics = _files(results, config)
     measured = None if metrics is None else read_csv(metrics)
     if measured is not None:
-        with _named(metrics):
+        with named(metrics):
             metrics_of(measured)
-    with _named(table):
+    with named(table):
         return fit_table(read_csv(table), config, measured)
-
-
-@contextlib.contextmanager
-def _named(path: Path | None) -> Iterator[None]:
-    """Name the file in what is said of a table."""
-    try:
-        yield
-    except (DataError, UsageError) as fault:
-        said = fault.args[0]
-        if str(path) in said:
-            raise
-        raise type(fault)(said.replace("fit: ", f"fit: {path}: ", 1)) from None
 
 
 def fitted(place: Path) -> dict[str, Any]:
@@ -80,11 +65,11 @@ def needs(config: FitConfig, ask: Ask) -> None:
     """Read one or two tables, and refuse faulty ones: of those no draft is begun."""
     table, metrics = _files(Path(ask.subject), config)
     ask.key("results", file_key(there(table)))
-    with _named(table):
+    with named(table):
         draws_of(read_csv(table), config.score)
     if metrics is not None:
         ask.key("metrics", file_key(there(metrics)))
-        with _named(metrics):
+        with named(metrics):
             metrics_of(read_csv(metrics))
 
 
@@ -113,7 +98,7 @@ def _files(results: Path, config: FitConfig) -> tuple[Path, Path | None]:
         return results, config.metrics
     beside = results / "metrics.csv"  # without a column where a study measured nothing
     measured = beside.is_file() and beside.stat().st_size > 1
-    return results / "results.csv", config.metrics or (beside if measured else None)
+    return table_at(results), config.metrics or (beside if measured else None)
 
 
 def _cost(config: FitConfig, ask: Ask) -> dict[str, Any]:

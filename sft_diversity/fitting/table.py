@@ -15,6 +15,7 @@ from sft_diversity.fitting.levels import Levels, group_levels, training_noise
 from sft_diversity.fitting.reading import Account, Draw, draws_of, score_kind
 from sft_diversity.fitting.slopes import PUBLISHED_UNIT, fit_slope
 from sft_diversity.fitting.verdict import verdict_sentences
+from sft_diversity.fitting.worth import rests_on
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,8 +45,8 @@ def fit_table(
         `slopes`, `baselines`, `metrics`, `training_noise`: lists of figures; `claims`: what
         stands after correction; `verdict` and `notes`: sentences; `headlines`: the sentences of
         the verdict that answer what pays, one a regime and size; `rows`: what became of the rows;
-        `score_kind`, `correction`, `confidence`, `published_unit`. JSON values only; what cannot
-        be said is None.
+        `score_kind`, `correction`, `confidence`, `published_unit`; `rests_on`: how often that kind
+        of score chose right in public runs. JSON values only; what cannot be said is None.
 
     Raises
     ------
@@ -85,7 +86,8 @@ def fit_table(
     result["claims"] = claims(result)
     result["notes"] = account.notes + gaps(draws, levels, account)
     result["headlines"] = headlines(result)
-    result["verdict"] = verdict_sentences(result)
+    result["rests_on"] = rests_on(result["score_kind"])
+    result["verdict"] = [*verdict_sentences(result), result["rests_on"]["sentence"]]
     return result
 
 

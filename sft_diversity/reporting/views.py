@@ -66,11 +66,12 @@ def reach(page: Row) -> dict[Any, float]:
 
 
 def verdict_parts(page: Row) -> tuple[list[str], list[str]]:
-    """Return what pays, one sentence a size of the verdict's regime, and all other sentences."""
+    """Return what pays, a sentence a size of the verdict's regime, on what that rests; the rest."""
     said = list(page["fit"].get("verdict", []))
     answers = page["fit"].get("headlines") or said[:1]  # a fit made before there were headlines
     own = [s for s in answers if page["regime"] and s.startswith(f"Regime {page['regime']}")]
-    lead = own or answers
+    rests_on = page["fit"].get("rests_on")
+    lead = [*(own or answers), *([rests_on["sentence"]] if rests_on else [])]
     return lead, [s for s in said if s not in lead]
 
 

@@ -124,6 +124,11 @@ _ROWS = (
         "verbs.training:fit", "fitting.show:fitted", "fitting.config:FitConfig",
     ),
     Verb(
+        "advise",
+        "Say how many samples, which strategy, when to stop: predict scores at larger sizes.",
+        "verbs.training:advise", "fitting.advice_words:advised", "fitting.config:AdviseConfig",
+    ),
+    Verb(
         "report",
         "Show a study, a subset or the difference of two as one HTML page that needs no network.",
         "verbs.measuring:report", "reporting.show:reported", "verbs.measuring:ReportOptions",
@@ -186,7 +191,7 @@ PANELS = {
     "Data": ("ingest", "clean", "rewrite", "embed", "index", "export"),
     "Select": ("select", "explain", "diff", "measure"),
     "Train": ("schedule", "finetune"),
-    "Judge": ("score", "study", "fit", "report"),
+    "Judge": ("score", "study", "fit", "advise", "report"),
     "Batch": ("run", "submit", "status", "cancel", "retry"),
     "House": ("config", "verify", "doctor", "mcp"),
 }

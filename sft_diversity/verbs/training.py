@@ -14,8 +14,9 @@ from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
+from sft_diversity.fitting import advising
 from sft_diversity.fitting import stage as fitting
-from sft_diversity.fitting.config import FitConfig
+from sft_diversity.fitting.config import AdviseConfig, FitConfig
 from sft_diversity.scoring import suites
 from sft_diversity.stages import store
 from sft_diversity.training import curves, samples
@@ -157,3 +158,28 @@ def fit(
     if out is None:
         return {"plan": [step | {"bytes": 0, "out": "-"} for step in kept.plan]}
     return made(kept, output) if dry_run else fitting.fitted(output.path) | {"out": str(out)}
+
+
+def advise(
+    scores: Annotated[
+        str | Path,
+        typer.Argument(help="CSV size,score and maybe seed,strategy,task,model; a study."),
+    ],
+    *,
+    at: Annotated[
+        list[int] | None, typer.Option(help="Size to predict at; repeat for several.")
+    ] = None,
+    out: Annotated[str | Path | None, typer.Option(help="Folder to write; default: none.")] = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result:
+    """Predict scores at larger sizes and advise; options are those of `AdviseConfig`."""
+    asked = options_from(AdviseConfig, config, options | {"at": at})
+    if out is None and not dry_run:
+        return advising.advise(Path(scores), asked)
+    kept = store(WORK, dry_run)
+    output = kept.get("advise", asked, subject=scores, out=Path(out) if out else None)
+    if out is None:
+        return {"plan": [step | {"bytes": 0, "out": "-"} for step in kept.plan]}
+    return made(kept, output) if dry_run else advising.advice_at(output.path) | {"out": str(out)}

@@ -55,6 +55,7 @@ def judged(slopes=(), baselines=(), metrics=(), config=CONFIG):
         "correction": config.correction, "confidence": config.confidence,
     }  # fmt: skip
     judge_claims(result, config)
+    result["rests_on"] = {"sentence": "On what this rests."}
     result["headlines"], result["verdict"] = headlines(result), verdict_sentences(result)
     return result
 

@@ -40,6 +40,12 @@ RESULTS = (
     )
     + "".join(f"random,500,,{seed},{0.25 + seed / 100}\n" for seed in range(3))
 )
+SCORES = "strategy,size,seed,score\n" + "".join(
+    f"{strategy},{size},{seed},{start + rise * step + _NOISE(step, seed):.4f}\n"
+    for strategy, start, rise in (("random", 40, 0.2), ("micro-response", 38, 3.0))
+    for step, size in enumerate((250, 500, 1000))
+    for seed in (0, 1)
+)
 
 
 def run(*arguments: Any) -> tuple[int, str, str]:
@@ -224,6 +230,14 @@ def fitted(home: Path) -> dict[str, Any]:
     return {"account": of_json(account(said)), "keys": keys_of(said)}
 
 
+def advised(home: Path) -> dict[str, Any]:
+    """Return keys and decisions: figures come of LAPACK, whose last digits are the machine's."""
+    table = home / "scores.csv"
+    table.write_text(SCORES)
+    said = figures("advise", table, "--at", "4000")
+    return {"keys": keys_of(said), "next": [row["next_size"] for row in said["advice"]]}
+
+
 def scheduled(home: Path) -> dict[str, Any]:
     said = figures("schedule", "--phi", "0.5", "--warmup", "0.1")
     return {"account": of_json(account(said)), "keys": keys_of(said, 1)}
@@ -272,6 +286,7 @@ PARTS: dict[str, Callable[[Path], Any]] = {
     "select": selected,
     "described": described,
     "fit": fitted,
+    "advise": advised,
     "schedule": scheduled,
     "wrong": wrong_use,
 }

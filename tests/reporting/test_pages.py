@@ -150,7 +150,8 @@ def test_a_study_shows_each_score_and_the_verdict_of_regime_b_first(pages):
     assert answer == page["fit"]["verdict"][0]
     opening = text[text.index('id="verdict"') : text.index("<table>")]
     assert [unescape(said) for said in re.findall(r'<p class="lead">(.*?)</p>', opening)] == [
-        answer
+        answer,
+        page["fit"]["rests_on"]["sentence"],
     ]
     assert unescape(text).count(answer) == 1  # the rest is the rest
     for i, row in enumerate(page["fit"]["slopes"]):
