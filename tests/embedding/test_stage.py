@@ -15,7 +15,7 @@ from sft_diversity.core import extras, machine
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.parts import Slice
-from sft_diversity.embedding import base
+from sft_diversity.embedding import base, stage
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Placement
 from sft_diversity.embedding.stage import EmbedConfig, place_encoder
@@ -126,6 +126,25 @@ def test_the_number_of_workers_changes_no_byte(tmp_path, tiny, monkeypatch):
     many = run(corpus, tmp_path / "many", tiny, tmp_path / "w2", workers=2)
     assert one["digest"] == many["digest"]
     assert making.contents(tmp_path / "one") == making.contents(tmp_path / "many")
+
+
+def test_where_a_gpu_is_seen_three_threads_give_the_vectors_of_a_cpu(tmp_path, tiny, monkeypatch):
+    """The encoder itself is on the CPU; all around it is as on a GPU."""
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(60))
+    here = run(corpus, tmp_path / "here", tiny, tmp_path / "w1", precision="float32")
+    monkeypatch.setenv(machine.DETECT, "gpus=1")
+    load = stage.load_encoder
+    monkeypatch.setattr(stage, "load_encoder", lambda *given: load(*given[:-1], "cpu"))
+    there = run(corpus, tmp_path / "there", tiny, tmp_path / "w2", precision="float32")
+    assert (here["run"]["device"], there["run"]["device"]) == ("cpu", "cuda")
+    assert [path.name[:6] for path in (tmp_path / "w2").rglob("*.arrow")] == ["stream"]
+    assert here["run"]["tokens"] == there["run"]["tokens"]
+    for component in corpora.COMPONENTS:
+        ours, theirs = (
+            core_vectors.read_component(tmp_path / at, component) for at in ("here", "there")
+        )
+        assert ours[0].equals(theirs[0])
+        assert np.einsum("nd,nd->n", ours[1], theirs[1]).min() > 0.9999
 
 
 def test_a_text_is_hashed_once_and_read_to_embed_and_to_count_alone(tmp_path, tiny, monkeypatch):
