@@ -269,7 +269,7 @@ def _load(encoder: ModelFolder, device: str, precision: str) -> Any:
 
 def _has_flash(device: str, dtype: Any) -> bool:
     import torch
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.import_utils import is_flash_attn_2_available
 
     half = dtype in (torch.bfloat16, torch.float16)
     return half and device != "cpu" and bool(is_flash_attn_2_available())

@@ -159,6 +159,19 @@ def test_what_a_thread_of_a_stream_raises_ends_it(tmp_path, tiny, monkeypatch):
                 made.run([unit])
 
 
+def test_an_encoder_that_cannot_have_flash_attention_is_loaded_without(tiny, monkeypatch):
+    found, asked = ENCODERS.find(str(tiny)), []
+    plain = SentenceTransformerEncoder(found, "cpu", "float32", None)
+    monkeypatch.setattr(
+        sentence_transformer, "_has_flash", lambda *where: bool(asked.append(where) or True)
+    )
+    without = SentenceTransformerEncoder(found, "cpu", "float32", None)
+    assert asked == [("cpu", torch.float32)]
+    assert not without.flat
+    vectors = [encode(encoder, ["a red cat"], 64)[0] for encoder in (plain, without)]
+    assert vectors[0].tobytes() == vectors[1].tobytes()
+
+
 def test_a_batch_on_a_gpu_waits_for_nothing_on_its_way(tiny):
     """Counted on a CPU: what brings a number from a tensor to Python would wait for a GPU."""
     texts = [text for pair in make.pairs(30) for text in pair]
