@@ -19,7 +19,7 @@ import torch
 from finetune_vs_trl import trl_trainer
 from gpu_steps import Figures, LeftOut, Request, device, peak_memory_gb, pool_corpus, synced
 
-from sft_diversity.core import chat, extras
+from sft_diversity.core import chat, extras, models
 from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
@@ -48,11 +48,11 @@ def shape_of(options: dict[str, Any], out: Path) -> ModelFolder:
 
 
 def random_weights(
-    base: ModelFolder, seed: int, dtype: str = "float32", quantization_config: Any = None
+    base: ModelFolder, dtype: str, quantization_config: Any = None, **options: Any
 ) -> Any:
-    """Return a model of the shape, its weights drawn on the device; stands in for `load_base`.
+    """Return a model of the shape, its weights drawn on the device: stands for `load_causal_lm`.
 
-    They are the same whatever the seed of a run, so that both sides begin alike.
+    They are the same in every run, so that both sides begin alike.
     """
     from transformers import AutoModelForCausalLM
 
@@ -174,7 +174,7 @@ def build_trl(
         adapter = LoraConfig(
             task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules="all-linear"
         )
-    model = random_weights(base, 0, config.dtype if config.lora else "float32")
+    model = random_weights(base, config.dtype if config.lora else "float32")
     return trl_trainer(
         run.rendered, rows, model, tokenizer, steps=run.steps, batch=config.batch_size,
         micro=asked.options["micro"], lr=run.settings.lr, dtype=config.dtype,
@@ -211,7 +211,7 @@ def train(asked: Request, figures: Figures) -> None:
         rendered = even_samples(rows, options["length"], options["vocabulary"])
         tokenizer = word_tokenizer()
     run = course.lay_out(rendered, base, config, most_tokens=8192)
-    setattr(trainer, "load_base", random_weights)  # noqa: B010 - not from a file
+    setattr(models, "load_causal_lm", random_weights)  # noqa: B010 - not from a file
     build = build_ours if options["side"] == "ours" else build_trl
     start = synced()
     made = build(run, base, tokenizer, config, asked)
