@@ -49,7 +49,7 @@ WHEELS = (
     "gguf==0.19.0", "multiprocess==0.70.19", "orjson==3.13.0", "peft==0.21.2", "pydantic==2.14.4",
     "pydantic-core==2.50.5", "pytorch-optimizer==4.1.0", "sentence-transformers==6.2.0",
     "transformers==5.24.0", "trl==1.16.0", "typer==0.29.2", "typing-extensions==4.16.0",
-    "typing-inspection==0.4.2",
+    "typing-inspection==0.4.5",
 )  # fmt: skip
 #: Of bitsandbytes' libraries, one a version of CUDA, those that are used there.
 _KEPT = ("libbitsandbytes_cuda130.so", "libbitsandbytes_cpu.so")

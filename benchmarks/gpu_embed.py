@@ -84,11 +84,9 @@ def tokenizer_folder(asked: Request) -> Path:
 
 @dataclass
 class Work:
-    """What an encoder was given while it was watched: seconds by part, tokens, operations."""
+    """What an encoder was given while it was watched: seconds by part, and operations."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    real: int = 0
-    computed: int = 0
     flops: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -108,7 +106,7 @@ class Work:
 
 @contextmanager
 def watching() -> Iterator[Work]:
-    """Count what passes through encoders: tokens as they are, and as they are computed."""
+    """Time the parts of embedding, and count what the tokens as they are need."""
     work, kind = Work(), SentenceTransformerEncoder
     own = {"tokenize": kind.tokenize, "forward": kind.forward}
     write = caches.write_part
@@ -118,16 +116,10 @@ def watching() -> Iterator[Work]:
         ids, cut = tokenize(self, texts)
         lengths = np.array([len(row) for row in ids], np.int64)
         with work.lock:
-            work.real += int(lengths.sum())
             work.flops += operations(self, lengths)
         return ids, cut
 
-    def passed(self: Any, ids: Any, width: int, rows: int) -> Any:
-        with work.lock:
-            work.computed += width * rows
-        return forward(self, ids, width, rows)
-
-    for name, watched in (("tokenize", counted), ("forward", passed)):
+    for name, watched in (("tokenize", counted), ("forward", forward)):
         setattr(kind, name, watched)
     setattr(caches, "write_part", work.timed("write", write))  # noqa: B010
     try:
@@ -154,13 +146,14 @@ def embedded(corpus: Path, place: Path, encoder: Path) -> dict[str, Any]:
         made = store(place / "work").get("embed", options, corpus, out=place / "out")
         seconds = synced() - start
     told = folder.read_manifest(made.path)
+    run = told["run"]
     return {
         "seconds": round(seconds, 2),
         "precision": told["result"]["encoder"]["precision"],
-        "texts": told["run"]["texts_embedded"],
+        "texts": run["texts_embedded"],
         "rows_per_s": round(told["rows"]["kept"] / seconds, 1),
-        "tokens_per_s": round(work.real / seconds),
-        "computed_share": round(work.real / max(work.computed, 1), 4),
+        "tokens_per_s": round(run["tokens"] / seconds),
+        "computed_share": round(run["tokens"] / run["tokens_computed"], 4),
         "tflops": round(work.flops / seconds / 1e12, 5),
         "seconds_of": {name: round(s, 2) for name, s in work.seconds.items()},
         "memory_gb": peak_memory_gb(),

@@ -102,7 +102,7 @@ def _embed(name: str, seconds: float, **options: Any) -> Step:
 
 _SHAPE_1B = {"layers": 16, "hidden": 2048, "heads": 32, "keys": 8, "inner": 8192, "tied": True}
 _SHAPE_8B = {"layers": 32, "hidden": 4096, "heads": 32, "keys": 8, "inner": 14336, "tied": False}
-_SMALL = {"layers": 2, "hidden": 64, "heads": 4, "keys": 2, "inner": 128, "vocabulary": 49_152}
+_SMALL = {"layers": 2, "hidden": 64, "heads": 4, "keys": 2, "inner": 128}
 _TRAINED = (
     "tokens_per_s", "share_of_peak", "share_of_measured_peak", "computed_share", "memory_gb",
     "last_loss",
@@ -111,7 +111,8 @@ _TRAINED = (
 
 def _train(name: str, seconds: float, **options: Any) -> Step:
     sizes = {"steps": 12, "batch": 32, "micro": 8, "length": 1024, "vocabulary": 128_256}
-    small = {**_SMALL, "steps": 6, "batch": 8, "micro": 2, "length": 64}
+    small = {**_SMALL, "steps": 5, "batch": 8, "micro": 2, "length": 64}
+    small |= {"vocabulary": 49_152 if "real" in options else 2_048}  # SmolLM2's, for real texts
     small |= {"micro": options["micro"]} if options.get("micro", 8) is None else {}
     card = "8bit" in str(options.get("optimizer"))
     shape = options.pop("shape", _SHAPE_1B)

@@ -23,7 +23,7 @@ from gpu_quarter_hour import Lines
 from gpu_steps import Figures, LeftOut, Request, device, messages
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import drafts, folder, resources, schema, stopping
+from sft_diversity.core import drafts, folder, machine, resources, schema, stopping
 from sft_diversity.core.cells import Cell
 from sft_diversity.core.cells import Run as StudyRun
 from sft_diversity.core.errors import Interrupted
@@ -126,7 +126,8 @@ def run(asked: Request, figures: Figures) -> None:
             figures.failed(f"{name}: {(runs.failure(place, name) or {}).get('error')}")
 
     try:
-        processes.run_all(place, names, asked.jobs, _threads(asked.jobs), ended)
+        threads, cards = _threads(asked.jobs), machine.cards()
+        processes.run_all(place, names, asked.jobs, threads, ended, cards)
     except Interrupted:
         figures.failed(f"the time was up: {figures.values['done']} of {len(every)} runs are done")
 
