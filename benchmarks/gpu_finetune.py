@@ -23,7 +23,7 @@ from sft_diversity.core import chat, extras, models
 from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
-from sft_diversity.training import course, optimizers, samples, theory, trainer
+from sft_diversity.training import callbacks, course, memory, optimizers, samples, trainer
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import load_right_padding_tokenizer
 from sft_diversity.training.samples import Rendered
@@ -32,8 +32,20 @@ from sft_diversity.training.team import Team
 WARM = 3
 
 
-def shape_of(options: dict[str, Any], out: Path) -> ModelFolder:
-    """Write a folder with the config of the shape; it has no weights."""
+class Shape(ModelFolder):
+    """A folder with a config and no weights: they are drawn when a run asks for them."""
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Return the shape of each tensor that would be in its files."""
+        from transformers import AutoModelForCausalLM
+
+        make: Any = AutoModelForCausalLM.from_config
+        with torch.device("meta"):
+            return {name: list(p.shape) for name, p in make(self.config).named_parameters()}
+
+
+def shape_of(options: dict[str, Any], out: Path) -> Shape:
+    """Write a folder with the config of a shape."""
     from transformers import LlamaConfig
 
     config: Any = LlamaConfig(
@@ -44,7 +56,7 @@ def shape_of(options: dict[str, Any], out: Path) -> ModelFolder:
         max_position_embeddings=131_072,
     )  # fmt: skip
     config.save_pretrained(out)
-    return ModelFolder(out, "shape", "benchmark: model")
+    return Shape(out, "shape", "benchmark: model")
 
 
 def random_weights(
@@ -210,7 +222,7 @@ def train(asked: Request, figures: Figures) -> None:
     else:
         rendered = even_samples(rows, options["length"], options["vocabulary"])
         tokenizer = word_tokenizer()
-    run = course.lay_out(rendered, base, config, most_tokens=8192)
+    run = course.lay_out(rendered, base, config, memory.tokens_at_once(base, config, config.dtype))
     setattr(models, "load_causal_lm", random_weights)  # noqa: B010 - not from a file
     build = build_ours if options["side"] == "ours" else build_trl
     start = synced()
@@ -248,15 +260,15 @@ class _Clock:
 
         made.add_callback(Ends())
         made.model.register_forward_pre_hook(self._count, with_kwargs=True)
-        own = theory.gradient_figures
+        own: Any = getattr(callbacks, "gradient_figures")  # noqa: B009
 
-        def timed(*args: Any, **kwargs: Any) -> theory.GradientFigures:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             before = synced()
             got = own(*args, **kwargs)
             self.diagnostics.append(synced() - before)
             return got
 
-        setattr(theory, "gradient_figures", timed)  # noqa: B010 - a process of its own
+        setattr(callbacks, "gradient_figures", timed)  # noqa: B010 - a process of its own
 
     def _count(self, model: Any, args: Sequence[Any], given: dict[str, Any]) -> None:
         self.computed += given["input_ids"].numel()

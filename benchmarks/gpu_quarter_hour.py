@@ -91,8 +91,8 @@ def _machine(imports: bool) -> Step:
 
 def _embed(name: str, seconds: float, **options: Any) -> Step:
     sizes = {"rounds": 2, "peer_dtype": "float16", "peer_batch": [32, 256, 1024]}
-    few = 40 if options["shape"] == "minilm" else 10
-    small = {"rows": few, "rounds": 1, "peer_dtype": "float32", "peer_batch": [32], "layers": 2}
+    few = {"rows": 40, "layers": 2} if options["shape"] == "minilm" else {"rows": 10, "layers": 1}
+    small = {"rounds": 1, "peer_dtype": "float32", "peer_batch": [32], **few}
     shown = (
         "ratio", "ours.rows_per_s", "ours.tokens_per_s", "ours.computed_share",
         "ours.share_of_measured_peak", "peer_rows_per_s",
