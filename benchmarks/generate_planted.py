@@ -24,7 +24,7 @@ from sft_diversity.scoring.sets import json_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results/generate_planted.json"
-N, HELD_OUT, WORDS = 1_000, 20, 24
+N, HELD_OUT, WORDS = 400, 12, 16
 FILES = (
     "eval/heldout_2000.jsonl.gz", "eval/alpaca_eval_text_davinci_003.json.gz",
     "sample/dolly_3k/dolly_3k.json.gz", "sample/alpaca_en_demo/alpaca_en_demo.json.gz",
@@ -98,12 +98,12 @@ def run(place: Path, rows: list[dict[str, str]], share: int, seed: int) -> dict[
     if not data.is_file():
         write(data, subset(rows, share, seed))
     model = verbs.finetune(
-        data, out=place / f"models/{name}", work=place / "work", epochs=4, batch_size=16,
+        data, out=place / f"models/{name}", work=place / "work", epochs=3, batch_size=8,
         max_length=128, lr=1e-3, train_seed=seed, dtype="float32",
     )["out"]  # fmt: skip
     scores = verbs.score(
         model, out=place / f"scores/{name}", work=place / "work", suite="generate",
-        eval_dir=place / "eval", max_new_tokens=48, batch_size=50, dtype="float32",
+        eval_dir=place / "eval", max_new_tokens=40, batch_size=84, dtype="float32",
         sets=[
             {"name": part, "file": f"{part}.jsonl", "prompt": "prompt", "check": "constraints"}
             for part in ("planted", "absent")
