@@ -44,6 +44,18 @@ def timed(
     return (tokens / seconds, tokens / busy), made
 
 
+def write(model: str, asked: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Write what is timed so far."""
+    result = {
+        "model": model,
+        "command": "python benchmarks/generate_speed.py MODEL "
+        f"--batch {asked.batch} --tokens {asked.tokens} --threads {asked.threads}",
+        "batches": rows,
+        "machine": machine.measured_on(),
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
 def main() -> None:
     """Time both, print the medians, write the result."""
     import torch
@@ -83,6 +95,7 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
+            write(source.name, asked, rows)
     for dtype in asked.dtypes:
         here = [row for row in rows if row["dtype"] == dtype]
         ours, theirs = (
@@ -90,15 +103,6 @@ def main() -> None:
             for loop in ("", "generate_")
         )
         print(f"{dtype}: {ours:.0f} tokens a processor second, transformers' loop {theirs:.0f}")
-    result = {
-        "model": source.name,
-        "command": "python benchmarks/generate_speed.py MODEL "
-        f"--batch {asked.batch} --tokens {asked.tokens} --threads {asked.threads}",
-        "batch": asked.batch,
-        "batches": rows,
-        "machine": machine.measured_on(),
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
