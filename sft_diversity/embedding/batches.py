@@ -20,8 +20,9 @@ from sft_diversity.core.parts import Slice
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import Encoder, SteppedEncoder, Tokens, WholeEncoder, on_host
 
-#: Smaller corpora are cut into so many units, so that all workers have some.
-_FEWEST, _LEAST_CHARACTERS = 8, 10_000
+#: Smaller corpora are cut into so many units, so that all workers have some; of fewer characters
+#: a unit computes more padding than it saves by being another worker's.
+_FEWEST, _LEAST_CHARACTERS = 8, 50_000
 _CHARACTERS_READ = 1_200  # of a text, for this estimate: encoders cut the rest
 #: Padded widths are multiples of this: few shapes, little padding.
 WIDTH_STEP = 8
@@ -92,7 +93,9 @@ def missing_texts(
         texts |= _distinct(rows, keys, seen)
         seen.update(texts)
         known += rows.rows * len(keys.components)
-        few = sum(map(len, texts.values())) < characters and len(joined) + 1 <= share
+        held = sum(map(len, texts.values()))
+        few = held < min(characters, _LEAST_CHARACTERS)
+        few |= held < characters and len(joined) + 1 <= share
         if few and number < len(slices):
             continue
         for place, own in enumerate(cut(texts, characters, max(1, fewest // len(slices)))):

@@ -287,6 +287,7 @@ def test_units_hold_every_text_once_and_like_lengths_together(tmp_path):
     for first, end in itertools.pairwise([*firsts, len(made)]):
         for longer, shorter in itertools.pairwise(made[first:end]):
             assert min(map(len, longer.texts)) >= max(map(len, shorter.texts))
+    assert len(list(batches.missing_texts(slices, keys, empty, 400_000))) == 1  # too few for more
     joined = list(batches.missing_texts(slices, keys, empty, 10_000_000, fewest=1))
     assert len(joined) == 1
     assert sorted(text for batch in joined for text in batch.texts) == sorted(texts)
