@@ -26,7 +26,7 @@ from sft_diversity.verbs.options import command
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "docs/notebooks"
 _OUTSIDE = re.compile(
-    r"\[([^\]]+)\]\((?:\.\./)+((?:benchmarks|configs|data|tests|pipelines|README|AGENTS)[^)]*)\)"
+    r"\[([^\]]+)\]\((?:\.\./)+((?:benchmarks|configs|data|tests|pipelines|sft_diversity|README|AGENTS)[^)]*)\)"
 )
 _COMMANDS = """\
 # Commands
