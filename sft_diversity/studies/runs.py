@@ -196,6 +196,7 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
         trained = training.finetune(
             place / "subsets" / run["subset"],
             out=model,
+            work=frozen["work"],
             **options | {"train_seed": run["train_seed"]},
         )
         took["finetune"] = trained.pop("seconds")

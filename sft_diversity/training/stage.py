@@ -26,6 +26,7 @@ from sft_diversity.training import (
     mixture,
     optimizers,
     output,
+    rendering,
     reporters,
     samples,
     team,
@@ -41,6 +42,7 @@ def finetune(
     out: Path,
     config: FinetuneConfig,
     say: Callable[[str], None] = talk.say,
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Train a model on the samples of `subset`, write it to `out`, return its manifest.
 
@@ -51,6 +53,8 @@ def finetune(
         `prompt` and `completion`. Several are read as one, or by `config.weights`.
     out : Path
         A model folder: weights, tokenizer with chat template, `training.jsonl`, `README.md`.
+    work : Path, optional
+        Where samples are kept as tokens, for other runs on them.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def finetune(
     chat.ensure_template(tokenizer)
     course.resolve_settings(inputs.base, inputs.config)  # refuses before all is tokenised
     blocks.check_model_options(config, inputs.base)
-    run = _laid_out(inputs, tokenizer, draft, crew)
+    run = _laid_out(inputs, tokenizer, draft, crew, work)
     shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
     say(_description(run, inputs) + shared)
     if short := memory.warning(_memory(inputs, int(run.rendered.lengths.max()))):
@@ -129,12 +133,19 @@ def finetune(
     return crew.by_leader(finish)
 
 
-def _laid_out(inputs: Inputs, tokenizer: Any, draft: Draft, crew: team.Team) -> course.Course:
+def _laid_out(
+    inputs: Inputs, tokenizer: Any, draft: Draft, crew: team.Team, work: Path | None
+) -> course.Course:
     """Tokenise all samples, hold out those that the loss is measured on, lay out the steps."""
     config = inputs.config
 
     def rendered(source: samples.Source) -> samples.Rendered:
-        told = samples.render_samples(source, tokenizer, config.max_length, config.on_truncation)
+        told = rendering.kept(
+            source, inputs.base, config, work,
+            lambda: samples.render_samples(
+                source, tokenizer, config.max_length, config.on_truncation
+            ),
+        )  # fmt: skip
         crew.by_leader(
             lambda: samples.check_usable(
                 told, config.max_length, config.max_bad_fraction, draft.out

@@ -93,7 +93,7 @@ def finetune(
     if dry_run:
         step = finetuning.plan(places, Path(out), asked)
         return {"plan": [*plan, {"state": "cached" if step["cached"] else "to do", **step}]}
-    return folder.figures(finetuning.finetune(places, Path(out), asked, say), out)
+    return folder.figures(finetuning.finetune(places, Path(out), asked, say, Path(work)), out)
 
 
 def _samples(kept: Store, subset: str | Path) -> Made:
