@@ -21,6 +21,7 @@ _HOMES = {
     "fit": "fitting.stage:FIT",
     "ingest": "ingestion.stage:INGEST",
     "index": "levels.stage:INDEX",
+    "map": "maps.stage:MAP",
     "measure": "metrics.stage:MEASURE",
     "quality": "scoring.quality:QUALITY",
     "report": "reporting.stage:REPORT",

@@ -95,6 +95,10 @@ _ROWS = (
         "verbs.selecting:diff", "selection.show:differences",
     ),
     Verb(
+        "map", "Write a map of a subset's corpus as a table, for tools that draw such tables.",
+        "verbs.looking:map_subset", _FIGURES, "verbs.looking:MapOptions",
+    ),
+    Verb(
         "measure",
         "Measure diversity: all metrics of one or many data sets, side by side, by component.",
         "verbs.measuring:measure", "metrics.show:measured", "verbs.measuring:MeasureOptions",
@@ -189,7 +193,7 @@ _ROWS = (
 #: The verbs under the heads of help, in the order in which it lists them.
 PANELS = {
     "Data": ("ingest", "clean", "rewrite", "embed", "index", "export"),
-    "Select": ("select", "explain", "diff", "measure"),
+    "Select": ("select", "explain", "diff", "measure", "map"),
     "Train": ("schedule", "finetune"),
     "Judge": ("score", "study", "fit", "advise", "report"),
     "Batch": ("run", "submit", "status", "cancel", "retry"),
