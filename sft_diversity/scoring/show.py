@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sft_diversity.core.show import columns
+from sft_diversity.core.show import columns, plain_figures
 
 
 def scored(result: dict[str, Any]) -> str:
-    """Print what a score found, suite by suite."""
+    """Print what a score found, suite by suite; of a part, how much of its work there is."""
+    if "suite" not in result:
+        return plain_figures(result)
     suite = {"generate": _generated, "pairwise": _judged, "harness": _harnessed}.get(
         result["suite"], _heldout
     )
