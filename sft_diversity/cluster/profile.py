@@ -103,7 +103,9 @@ class Profile(Resources):
     steps: dict[StepName, Resources] = Field({}, description="step: the keys that differ for it")
     parts: int = Field(8, ge=1, description="tasks that embed and index are split into")
     launch: str = Field(
-        "ddp", description="how several training processes share a model: ddp, fsdp, or a file"
+        "ddp",
+        description="how several training processes share a model: ddp, fsdp, zero2, zero3 or a "
+        "file of accelerate's",
     )
     modules: tuple[Line, ...] = Field((), description="environment modules to load in a job")
     setup: tuple[Line, ...] = Field((), description="shell lines before a job's command")
@@ -132,7 +134,8 @@ class Profile(Resources):
         path = Path(self.launch if named else shipped("configs") / f"accelerate/{self.launch}.yaml")
         if not path.is_file():
             raise UsageError(
-                f"submit: launch is {self.launch!r}: no {path}; give ddp, fsdp or a file"
+                f"submit: launch is {self.launch!r}: no {path}; give ddp, fsdp, zero2, "
+                "zero3 or a file"
             )
         return path.absolute()
 

@@ -54,10 +54,11 @@ def training_log(history: list[dict[str, Any]], response_tokens: list[int]) -> L
 
 
 def gather_weights(trainer: Trainer) -> dict[str, Any] | None:
-    """Return the whole weights where each process holds a part (FSDP); to be called by all."""
-    if not trainer.is_fsdp_enabled:
+    """Return the whole weights where each process may hold a part; to be called by all."""
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         return None
-    weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model)
+    sharded = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
+    weights: dict[str, Any] = trainer.accelerator.get_state_dict(sharded)
     model = trainer.accelerator.unwrap_model(trainer.model)
     for alias in getattr(model, "all_tied_weights_keys", {}):
         weights.pop(alias, None)  # gathering made two tensors of one
@@ -137,7 +138,7 @@ def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, A
         "weight_decay": course.settings.weight_decay,
         "first_loss": log[0]["loss"],
         "final_loss": _mean(tail, "loss"),
-        "clipped_share": sum(0 < clip < entry["grad_l2"] for entry in log) / len(log),
+        "clipped_share": sum(0 < clip < entry["grad_norm"] for entry in log) / len(log),
         **{f"final_{name}": _mean(tail, name) for name in _THEORY[2:] if name in log[0]},
         **evaluated,
     }
@@ -234,7 +235,7 @@ Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistan
 | optimizer | {config.optimizer}, lr {result["lr"]:g}, weight decay {result["weight_decay"]:g} |
 | schedule | {schedule_name(config)}, warm-up {config.warmup:g} |
 | training loss | {result["first_loss"]:.3f} at first, {result["final_loss"]:.3f} at last |
-| gradient, last tenth | ‖g‖₁/(√d‖g‖₂) = {_number(result["final_grad_ratio"])}{clipped} |{box}
+| gradient, last tenth | ‖g‖₁/(√d‖g‖₂) = {_number(result.get("final_grad_ratio"))}{clipped} |{box}
 | lineage | {", ".join(f"{name} `{key}`" for name, key in keys.items())} |
 
 `training.jsonl` has every step, `manifest.json` the whole configuration.

@@ -83,6 +83,11 @@ def join_team() -> Team:
 
 
 def kind() -> str:
-    """How the launcher lets processes share a model: FSDP, or DDP with a whole model each."""
-    wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
-    return "FSDP" if wanted and machine.gpus() else "DDP"  # accelerate: no FSDP on CPUs
+    """How the launcher lets processes share a model: each has all of it under DDP."""
+    if _asks_for("DEEPSPEED"):
+        return "DeepSpeed"
+    return "FSDP" if _asks_for("FSDP") and machine.gpus() else "DDP"  # accelerate: no FSDP on CPUs
+
+
+def _asks_for(plugin: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{plugin}", "false").lower() in ("1", "true")
