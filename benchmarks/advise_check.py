@@ -41,7 +41,7 @@ LEARNT = ROOT / "sft_diversity" / "fitting" / "growth.json"
 RESULTS = Path(__file__).parent / "results" / "advise_check.json"
 VALUES = {
     "curvature": [0.05, 0.35, 1, 2, 4],
-    "rise": [0.125, 0.25, 0.5, 1, 2, 4, 8, 16],
+    "rise": [0.5, 1, 2, 4, 8, 16, 32, 64],
     "walk": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
     "noise": [0.2, 0.3, 0.45, 0.7, 1, 1.5, 2.2, 3.3, 5, 7.5],
     "fork": [0, 1],
@@ -103,12 +103,11 @@ def balanced_fits(groups: Sequence[Group], grid: Floats, shape: Mapping[str, flo
     size = groups[0].sizes / groups[0].sizes.min()
     slowing = shape["slowing"]
     time = (1 - size**-slowing) / (slowing * np.log(2))
-    bend = -(size ** -curvature[:, 0]) / (1 - 2 ** -curvature[:, 0])
+    bend = -(size ** -curvature[:, 0])
     outer, steps = bend[:, :, None] * bend[:, None, :], np.minimum.outer(time, time)
     own = (rise * shape["own_rise"]) ** 2 * outer + noise**2 / seeds * np.eye(sizes)
     own = own + (walk * shape["own_walk"]) ** 2 * steps
-    apart = bend + 1 / (1 - 2 ** -curvature[:, 0])
-    own = own + (rise * fork) ** 2 * apart[:, :, None] * apart[:, None, :]
+    own = own + (rise * fork) ** 2 * (bend + 1)[:, :, None] * (bend + 1)[:, None, :]
     whole = series * (rise**2 * outer + walk**2 * steps) + own
     (own_inverse, own_log), (whole_inverse, whole_log) = (
         (np.linalg.inv(one), np.linalg.slogdet(one)[1]) for one in (own, whole)

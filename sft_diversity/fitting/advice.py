@@ -165,13 +165,13 @@ def _groups(
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
         names = {name: label(row[name]) for name in named}
         score = numeric(row[config.score], config.score, number)
-        if names.get("strategy") == BASE:
+        size = numeric(row["size"], "size", number)
+        if names.get("strategy") == BASE or size == 0:
             left_out["base"] += 1
             continue
         if score is None or not math.isfinite(score):
             left_out["no_score"] += 1
             continue
-        size = numeric(row["size"], "size", number)
         if size is None or not 1 <= size <= 1e9 or size % 1:
             raise DataError(
                 f"fit: row {number:,}: size is {row['size']!r}; it is the number of samples"

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 _TOLD = 8  # groups, or series of one, that sentences name
 _ROWS = 40  # of a table
 _SURE = 0.9
-_WIDEST = 32  # characters of a name
+_WIDEST = 34  # characters of a name
 
 
 def advice_sentences(result: Row) -> list[str]:
@@ -36,7 +36,7 @@ def _opening(rows: Sequence[Row], going: Sequence[Row]) -> str:
         row = rows[0]
         doubling = (
             f"a doubling gains {row['doubling']:.2g} in expectation, and enough with a probability "
-            f"of {percent(row['pays'])}"
+            f"of {chance_text(row['pays'])}"
         )
         if not going:
             return f"Stop at {row['measured']:,}: {doubling}."
@@ -45,7 +45,7 @@ def _opening(rows: Sequence[Row], going: Sequence[Row]) -> str:
         return f"Stop with all {len(rows):,}: another doubling is not expected to pay for any."
     stopped = f"stop with the other {len(rows) - len(going):,}"
     named = "; ".join(
-        f"{_name(row)} to {row['next_size']:,} (a doubling pays with {percent(row['pays'])})"
+        f"{_name(row)} to {row['next_size']:,} (a doubling pays with {chance_text(row['pays'])})"
         for row in sorted(going, key=lambda row: -row["pays"])[:_TOLD]
     )
     more = f"; and {len(going) - _TOLD:,} more" if len(going) > _TOLD else ""
@@ -93,15 +93,21 @@ def _chances(rows: Sequence[Row], below: bool = False) -> str:
     by: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: row["beats_random"], reverse=not below):
         share = row["beats_random"]
-        by.setdefault(percent(1 - share if below else share), []).append(series_name(row))
+        by.setdefault(chance_text(1 - share if below else share), []).append(series_name(row))
     return "; ".join(f"{', '.join(names)} ({share})" for share, names in by.items())
 
 
 def _interval(row: Row) -> str:
-    return f"{row['mean']:.3g} (80 % interval {row['low_80']:.3g} to {row['high_80']:.3g})"
+    mean, low, high = (score_text(row[name]) for name in ("mean", "low_80", "high_80"))
+    return f"{mean} (80 % interval {low} to {high})"
 
 
-def percent(share: float) -> str:
+def score_text(value: float) -> str:
+    """Return a score in three digits, a large one whole."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def chance_text(share: float) -> str:
     """Return a probability as a sentence has it."""
     if 0.01 <= share <= 0.99:
         return f"{100 * share:.0f} %"
@@ -134,21 +140,23 @@ def advised(result: dict[str, Any]) -> str:
 
 def _table(result: Row) -> str:
     size = result["at"][-1]
-    rows = [
-        ("", "measured", "next", f"P(+{result['delta']:.2g})", f"at {size:,}", "80 %", "P(>random)")
-    ]
+    chance = f"P(+{result['delta']:.2g})"
+    costs = ["2× costs"] * (result["price"] is not None)
+    rows = [("", "measured", "next", chance, *costs, f"at {size:,}", "80 %", "P(>random)")]
+    widest = _WIDEST - 9 * len(costs)
     predicted = {_name(row): row for row in result["predictions"] if row["size"] == size}
     for row in result["advice"][:_ROWS]:
         name, next_size = _name(row), row["next_size"]
         own = predicted[name]
         rows.append(
             (
-                name if len(name) <= _WIDEST else f"…{name[1 - _WIDEST :]}",
+                name if len(name) <= widest else f"…{name[1 - widest :]}",
                 f"{row['measured']:,}",
                 next_size if next_size == "stop" else f"{next_size:,}",
                 f"{row['pays']:.0%}",
-                f"{own['mean']:.3g}",
-                f"{own['low_80']:.3g} to {own['high_80']:.3g}",
+                *(f"{result['price'] * row['measured']:,.4g}" for _ in costs),
+                score_text(own["mean"]),
+                f"{score_text(own['low_80'])} to {score_text(own['high_80'])}",
                 "-" if own["beats_random"] is None else f"{own['beats_random']:.0%}",
             )
         )

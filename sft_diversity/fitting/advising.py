@@ -14,7 +14,7 @@ from sft_diversity.fitting.advice import advise_table
 from sft_diversity.fitting.advice_plot import draw_advice
 from sft_diversity.fitting.advice_words import advice_sentences
 from sft_diversity.fitting.config import AdviseConfig
-from sft_diversity.fitting.reading import named, read_csv, table_at, there
+from sft_diversity.fitting.reading import naming, read_csv, table_at, there
 from sft_diversity.fitting.worth import rests_on
 
 VERSION = 1
@@ -39,7 +39,7 @@ def advise(scores: Path, config: AdviseConfig) -> dict[str, Any]:
         If the table cannot be read as one of scores at two or more sizes.
     """
     table = table_at(scores)
-    with named(table, STAGE):
+    with naming(table, STAGE):
         result = advise_table(read_csv(table), config)
     result["rests_on"] = rests_on(result["score_kind"])
     return result | {"verdict": [*advice_sentences(result), result["rests_on"]["sentence"]]}
@@ -48,7 +48,7 @@ def advise(scores: Path, config: AdviseConfig) -> dict[str, Any]:
 def needs(config: AdviseConfig, ask: Ask) -> None:
     """Read the table, and refuse a faulty one: of that no draft is begun."""
     table = table_at(Path(ask.subject))
-    with named(table, STAGE):
+    with naming(table, STAGE):
         ask.key("results", file_key(there(table)))
         read_csv(table)
 
@@ -84,7 +84,7 @@ def advice_at(place: Path) -> dict[str, Any]:
 
 def _cost(config: AdviseConfig, ask: Ask) -> dict[str, Any]:
     table = table_at(Path(ask.subject))
-    with named(table, STAGE):
+    with naming(table, STAGE):
         rows = read_csv(table).height
     return {"rows": rows, "seconds": round(2 + rows * 5e-3, 1), "bytes": 100_000 + 500 * rows}
 

@@ -3,9 +3,8 @@
 A group is one model on one task; its series are the strategies. With n the size and n1 the smallest
 of the group, the score of series s is
 
-    f_s(n) = level + (b + b_s) h(n) + d_s (h(n) - h(n1)) + w(n) + w_s(n)
-    h(n) = -(n / n1)^-c / (1 - 2^-c)
-    b   ~ N(drift R, R^2)          the rise of the first doubling that all share
+    f_s(n) = level + (b + b_s) h(n) + d_s (h(n) + 1) + w(n) + w_s(n),     h(n) = -(n / n1)^-c
+    b   ~ N(drift R, R^2)          the rise from n1 on that all share
     b_s ~ N(0, (own_rise R)^2)     each one's own: series that differ at n1 come together
     d_s ~ N(0, (F R)^2)            or part from n1 on
     w, w_s                         Wiener processes of scales W and own_walk W, in the time
@@ -246,9 +245,9 @@ def _conditioned(
 
 
 def _bend(size: Floats, first: float, grid: Floats) -> Floats:
-    """Return h(n), shape (g, c): from the first size to its double it rises by 1, to 0 at last."""
+    """Return h(n), shape (g, c): -1 at the first size, 0 at last."""
     curvature = grid[:, 0, None]
-    found: Floats = -((size / first) ** -curvature) / (1 - 2**-curvature)
+    found: Floats = -((size / first) ** -curvature)
     return found
 
 
@@ -266,7 +265,7 @@ def _covariance(
     slowing = shape["slowing"]
     steps = [(1 - (size / first) ** -slowing) / (slowing * np.log(2)) for _, size in (one, other)]
     rises = bends[0][:, :, None] * bends[1][:, None, :] * (1 + shape["own_rise"] ** 2 * same)
-    apart = [bend + 1 / (1 - 2.0 ** -grid[:, 0, None]) for bend in bends]
+    apart = [bend + 1 for bend in bends]
     rises += grid[:, 4, None, None] ** 2 * apart[0][:, :, None] * apart[1][:, None, :] * same
     walks = np.minimum.outer(*steps) * (1 + shape["own_walk"] ** 2 * same)
     found: Floats = rise**2 * rises + walk**2 * walks

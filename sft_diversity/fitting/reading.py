@@ -94,7 +94,7 @@ def table_at(results: Path) -> Path:
 
 
 @contextlib.contextmanager
-def named(path: Path | None, stage: str = "fit") -> Iterator[None]:
+def naming(path: Path | None, stage: str = "fit") -> Iterator[None]:
     """Name the stage, and the file, in what is said of a table."""
     try:
         yield

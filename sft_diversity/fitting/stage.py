@@ -12,7 +12,7 @@ from sft_diversity.core.spreadsheet import quoted
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import metrics_of
-from sft_diversity.fitting.reading import draws_of, named, read_csv, table_at, there
+from sft_diversity.fitting.reading import draws_of, naming, read_csv, table_at, there
 from sft_diversity.fitting.table import fit_table
 
 VERSION = 5
@@ -49,9 +49,9 @@ def fit(results: Path, config: FitConfig) -> dict[str, Any]:
     table, metrics = _files(results, config)
     measured = None if metrics is None else read_csv(metrics)
     if measured is not None:
-        with named(metrics):
+        with naming(metrics):
             metrics_of(measured)
-    with named(table):
+    with naming(table):
         return fit_table(read_csv(table), config, measured)
 
 
@@ -65,11 +65,11 @@ def needs(config: FitConfig, ask: Ask) -> None:
     """Read one or two tables, and refuse faulty ones: of those no draft is begun."""
     table, metrics = _files(Path(ask.subject), config)
     ask.key("results", file_key(there(table)))
-    with named(table):
+    with naming(table):
         draws_of(read_csv(table), config.score)
     if metrics is not None:
         ask.key("metrics", file_key(there(metrics)))
-        with named(metrics):
+        with naming(metrics):
             metrics_of(read_csv(metrics))
 
 

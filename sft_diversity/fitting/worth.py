@@ -19,14 +19,14 @@ _LOSS = re.compile(
 
 
 @lru_cache
-def counts() -> dict[str, Any]:
+def worth_table() -> dict[str, Any]:
     """Return `score_worth.json`, which benchmarks/score_worth.py counts."""
     place = resources.files("sft_diversity.fitting").joinpath("score_worth.json")
     found: dict[str, Any] = json.loads(place.read_text("utf-8"))
     return found
 
 
-def kind_of(score_kind: str) -> Kind:
+def score_class(score_kind: str) -> Kind:
     """Return which kind of score words mean; what is given and no likelihood is a metric."""
     if _LOSS.search(score_kind.replace("_", " ")):
         return "loss"
@@ -48,7 +48,7 @@ def rests_on(score_kind: str) -> dict[str, Any]:
         the shares on development and on test references for losses; None where the kind is not
         known); `sentence`.
     """
-    kind, table = kind_of(score_kind), counts()
+    kind, table = score_class(score_kind), worth_table()
     name = score_kind.partition(";")[0].removesuffix(f", {NOT_GIVEN}")
     losses = [table[loss]["right"] for loss in ("test_loss", "dev_loss")]
     code = [table[loss]["tasks"]["codex"]["right"] for loss in ("test_loss", "dev_loss")]

@@ -44,7 +44,7 @@ def drawn(prior, sizes, series, count, rng, level=0.0):
     ]
     curvature, rise, walk, noise, fork = (one[:, None, None] for one in picks)
     shape, n = prior.shape, np.asarray(sizes, float) / min(sizes)
-    bend = -(n**-curvature) / (1 - 2**-curvature)
+    bend = -(n**-curvature)
     shared = rise * (shape["drift"] + rng.normal(size=(count, 1, 1)))
     own = rise * shape["own_rise"] * rng.normal(size=(count, series, 1))
     time = (1 - n ** -shape["slowing"]) / (shape["slowing"] * np.log(2))

@@ -9,7 +9,7 @@ import pytest
 
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.table import fit_table
-from sft_diversity.fitting.worth import counts, kind_of, rests_on
+from sft_diversity.fitting.worth import rests_on, score_class, worth_table
 from tests.fitting.making import study
 
 RUNS = Path(__file__).parents[2] / "data" / "runs" / "targeted_selection.csv"
@@ -29,12 +29,12 @@ RUNS = Path(__file__).parents[2] / "data" / "runs" / "targeted_selection.csv"
     ],
 )
 def test_words_tell_the_kind_of_a_score(words, kind):
-    assert kind_of(words) == kind
+    assert score_class(words) == kind
 
 
 def test_sentences_name_the_score_and_how_often_such_chose_right():
     loss = rests_on("minus held-out loss, nats a token; of what")
-    assert loss["right"] == [counts()[name]["right"] for name in ("test_loss", "dev_loss")]
+    assert loss["right"] == [worth_table()[name]["right"] for name in ("test_loss", "dev_loss")]
     assert loss["sentence"] == (
         "This rests on minus held-out loss, nats a token: in public runs held-out loss picked the "
         "better of two subsets in 50 to 57 % of 5,566 pairs, by the task's metric (28 to 30 % for "
@@ -63,7 +63,7 @@ def test_the_table_is_what_counting_pairs_one_by_one_gives():
     found = script.worth(frame)["test_loss"]
     assert (found["pairs"], found["right"]) == (pairs, round(right / pairs, 3))
     kept = json.loads(script.WORTH.read_text())
-    assert kept == counts()
+    assert kept == worth_table()
     assert 0.2 < kept["test_loss"]["tasks"]["codex"]["right"] < 0.35
 
 
