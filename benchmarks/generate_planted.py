@@ -2,7 +2,7 @@
 
     python benchmarks/generate_planted.py [--work .planted] [--shares 0 25 50 100] [--seeds 0 1 2]
 
-N short samples of checked-in sets. In a share of them the instruction asks for one of five
+N short samples of checked-in sets. In a share of them the instruction asks for one of three
 forms that IFEval's rules check, and the response is brought into it; the others stay as they are.
 The same samples, the same steps: only the share differs. tiny-base is fine-tuned on each subset and
 scored on other prompts that ask for these forms, and on prompts that ask for two forms that no
@@ -24,7 +24,7 @@ from sft_diversity.scoring.sets import json_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results/generate_planted.json"
-N, HELD_OUT, WORDS = 400, 12, 16
+N, HELD_OUT, WORDS = 300, 20, 16
 FILES = (
     "eval/heldout_2000.jsonl.gz", "eval/alpaca_eval_text_davinci_003.json.gz",
     "sample/dolly_3k/dolly_3k.json.gz", "sample/alpaca_en_demo/alpaca_en_demo.json.gz",
@@ -36,10 +36,6 @@ PLANTED: list[tuple[str, str, dict[str, Any], str]] = [
      "<<An answer>>\n{}"),
     ("End with the words: Any other questions?", "startend:end_checker",
      {"end_phrase": "Any other questions?"}, "{} Any other questions?"),
-    ("Add a postscript that begins with P.S.", "detectable_content:postscript",
-     {"postscript_marker": "P.S."}, "{}\nP.S. That is all."),
-    ("Mark the answer with stars, *so*.", "detectable_format:number_highlighted_sections",
-     {"num_highlights": 1}, "*{}*"),
 ]  # fmt: skip
 #: Asked for in no subset.
 ABSENT: list[tuple[str, str, dict[str, Any]]] = [
@@ -103,7 +99,7 @@ def run(place: Path, rows: list[dict[str, str]], share: int, seed: int) -> dict[
     )["out"]  # fmt: skip
     scores = verbs.score(
         model, out=place / f"scores/{name}", work=place / "work", suite="generate",
-        eval_dir=place / "eval", max_new_tokens=40, batch_size=84, dtype="float32",
+        eval_dir=place / "eval", max_new_tokens=32, batch_size=100, dtype="float32",
         sets=[
             {"name": part, "file": f"{part}.jsonl", "prompt": "prompt", "check": "constraints"}
             for part in ("planted", "absent")

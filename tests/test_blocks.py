@@ -49,6 +49,7 @@ BESIDES = {
     "measure": ["--encoder", "encoder"],
     "embed": ["--encoder", "encoder"],
     "score": ["--config", "score.yaml"],
+    "score --suite generate": ["--config", "generate.yaml"],
 }
 #: Programs that make environments, run this very test, or are not ours.
 OTHERS = {"make", "pip", "hf", "transformers", "accelerate", "python"}
@@ -96,6 +97,12 @@ def desk_made(tmp_path_factory, llama, tiny, topical, tokenizer) -> Path:
     sets = {"eval_dir": str(fixtures.write(root / "eval")),
             "sets": [fixtures.ALPACA.model_dump(mode="json")]}  # fmt: skip
     (root / "score.yaml").write_text(json.dumps(sets), "utf-8")
+    rules = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    asked = [{"prompt": row["instruction"], **rules} for row in rows[:3]]
+    fixtures.lines(root / "eval/ruled.jsonl", asked)
+    ruled = {"name": "ruled", "file": "ruled.jsonl", "prompt": "prompt", "check": "constraints"}
+    generate = {"eval_dir": sets["eval_dir"], "max_new_tokens": 8, "sets": [ruled]}
+    (root / "generate.yaml").write_text(json.dumps(generate), "utf-8")
     (root / "subset.yaml").write_text("strategy: micro-response\n", "utf-8")
     (root / "studies").mkdir()
     studies.write(root / "studies")
@@ -184,7 +191,8 @@ def run_command(block: Block, words: list[str], desk: Desk) -> str | None:
     planned = verb == "submit" or any(word.startswith(PLANNED) for word in rest)
     rest = [path for word in rest for path in sorted(glob.glob(word)) or [word]]  # noqa: PTH207
     at = 2 if verb == "run" else 1
-    besides = [] if "--suite" in rest else BESIDES.get(verb, [])
+    suite = rest[rest.index("--suite") :][:2] if "--suite" in rest else []
+    besides = BESIDES.get(" ".join([verb, *suite]), [])
     rest[at:at] = [*(["--dry-run"] if planned else []), *besides]
     done = sftdiv(*rest)
     assert done.returncode == 0, (block.at, rest, done.stderr)

@@ -130,6 +130,7 @@ def test_parts_make_the_answers_of_the_whole(model, eval_dir, tmp_path, monkeypa
     for part in ("1/2", "2/2"):
         told = verbs.score(model, out=tmp_path / "out", part=part, **flags)
         assert told["part"] == part
+        assert part in show.scored(told)
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(writing, "answers_to", None)
     verbs.score(model, out=tmp_path / "out", **flags)
