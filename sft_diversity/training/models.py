@@ -66,10 +66,15 @@ def adapter_options(base: ModelFolder) -> dict[str, Any]:
     return {name: made[theirs] for name, theirs in ours.items() if theirs in made}
 
 
+def home_of_tokenizer(base: ModelFolder) -> ModelFolder:
+    """Return the folder that the tokenizer is read from: an adapter without one has its base's."""
+    whole = None if models.has_tokenizer(base.path) else base.base
+    return whole or base
+
+
 def load_right_padding_tokenizer(base: ModelFolder) -> PreTrainedTokenizerBase:
-    """Load the tokenizer, an adapter's own or its base's; padding is on the right, for training."""
-    has_none = base.base_name is not None and not models.has_tokenizer(base.path)
-    tokenizer = models.tokenizer_of((base.base if has_none else None) or base)
+    """Load the tokenizer; padding is on the right, as training needs it."""
+    tokenizer = models.tokenizer_of(home_of_tokenizer(base))
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding never has a label

@@ -14,6 +14,7 @@ from sft_diversity.core import folder, parquet
 from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.training.inputs import VERSION
+from sft_diversity.training.models import home_of_tokenizer
 from sft_diversity.training.samples import Rendered, Source, Tokens, Unusable
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def kept(
     """
     if work is None:
         return render()
-    files = [file for file in base.files() if file.suffix != ".safetensors"]
+    files = [file for file in home_of_tokenizer(base).files() if file.suffix != ".safetensors"]
     options = config.model_dump(mode="json", include=_OPTIONS)
     versions = {name: folder.versions().get(name) for name in _PACKAGES}
     inputs = {

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
-from sft_diversity.training.models import BASES, load_base
+from sft_diversity.training.models import BASES, home_of_tokenizer, load_base
 from sft_diversity.training.stage import finetune, plan
 
 pytestmark = pytest.mark.filterwarnings(
@@ -158,4 +158,5 @@ def test_an_adapter_without_a_tokenizer_has_its_bases(adapter, subset, config, t
     for name in ("adapter_config.json", WEIGHTS):
         shutil.copy(adapter / name, other)
     finetune(subset, tmp_path / "out", config(model=str(other), lora=True, **STILL), silent)
+    assert home_of_tokenizer(BASES.find(other)) == BASES.find(other).base  # whose key counts
     assert load_base(BASES.find(other), 0, train_adapter=True).peft_config
