@@ -389,8 +389,9 @@ def check_ids(model: ModelFolder, loaded: PreTrainedModel, tokenizer: Any) -> No
     ------
     DataError
     """
-    embeddings: Any = loaded.get_input_embeddings()
-    rows, highest = embeddings.weight.shape[0], len(tokenizer) - 1
+    weight: Any = loaded.get_input_embeddings().weight
+    rows = getattr(weight, "ds_shape", weight.shape)[0]  # of shards, DeepSpeed's own attribute
+    highest = len(tokenizer) - 1
     if highest >= rows:
         raise DataError(
             f"{model.use} {model.name}: its tokenizer has ids up to {highest:,}, but the weights "

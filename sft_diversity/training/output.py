@@ -58,7 +58,7 @@ def gather_weights(trainer: Trainer) -> dict[str, Any] | None:
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         return None
     sharded = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
-    weights: dict[str, Any] = trainer.accelerator.get_state_dict(sharded)
+    weights: dict[str, Any] = trainer.accelerator.get_state_dict(sharded) or {}  # one has them all
     model = trainer.accelerator.unwrap_model(trainer.model)
     for alias in getattr(model, "all_tied_weights_keys", {}):
         weights.pop(alias, None)  # gathering made two tensors of one

@@ -77,8 +77,8 @@ class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
         ids, labels = self._rendered.input_ids[row], self._rendered.labels[row]
         if row == _NOTHING:
-            return torch.from_numpy(ids[:2]).long(), torch.full((len(ids[:2]),), IGNORED)
-        return torch.from_numpy(ids).long(), torch.from_numpy(labels).long()
+            ids, labels = ids[:2], np.full(len(ids[:2]), IGNORED)
+        return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(labels.astype(np.int64))
 
     def __len__(self) -> int:
         return len(self._rendered.input_ids)
