@@ -139,7 +139,8 @@ def main() -> None:
                 f"forms, {one['absent']['value']:5.1f} % of absent ones"
             )
     result = {
-        "command": "python benchmarks/generate_planted.py",
+        "command": "python benchmarks/generate_planted.py --seeds "
+        + " ".join(map(str, asked.seeds)),
         "samples": len(rows),
         "prompts": {"planted": HELD_OUT * len(PLANTED), "absent": HELD_OUT * len(ABSENT)},
         "runs": found,
