@@ -15,7 +15,7 @@ HEAVY = {
     "matplotlib", "statsmodels",
 }  # fmt: skip
 ARRAYS = {"numba", "polars", "pyarrow", "scipy", "sklearn", "pandas"}
-SHARED = {"core", "endpoint"}  # ground that every stage may stand on
+SHARED = {"core", "endpoint", "maps"}  # ground that every stage may stand on
 ABOVE = {"studies", "cluster", "verbs"}  # they stand on stages: verbs, and what chains verbs
 ROOMS = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] not in "_."}
 

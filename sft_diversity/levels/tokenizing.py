@@ -22,7 +22,6 @@ import numpy.typing as npt
 from sft_diversity.core import extras, models
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
-from sft_diversity.core.kernels import compiled
 from sft_diversity.levels.quick_tokens import Ids, quick_tokens
 
 Counts = npt.NDArray[np.int32]
@@ -325,7 +324,9 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenCounts:
     Time O(t log t) for t tokens in a batch; memory holds the ids of one batch of texts (2,048
     texts or about 4 million characters) and the result.
     """
-    parts = [_count(*tokenizer.encode(batch), tokenizer.vocabulary) for batch in _batches(texts)]
+    from sft_diversity.levels.tallying import tallied  # who finds a pass finished needs no kernel
+
+    parts = [tallied(*tokenizer.encode(batch), tokenizer.vocabulary) for batch in _batches(texts)]
     if not parts:
         empty = np.empty(0, dtype=np.int32)
         return TokenCounts(empty, empty, empty, empty)
@@ -337,33 +338,6 @@ def _end_to_end(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Ids]:
     begins = np.cumsum([0, *map(len, rows)])
     ids = np.fromiter(chain.from_iterable(rows), np.int64, begins[-1])
     return ids, begins
-
-
-@compiled
-def _count(ids: Ids, begins: Ids, vocabulary: int) -> tuple[Counts, Counts, Counts, Counts]:
-    """Return lengths, sizes, ids and counts of one batch.
-
-    Invariant: between texts `tally` is zero everywhere.
-    """
-    lengths = (begins[1:] - begins[:-1]).astype(np.int32)
-    sizes = np.zeros(len(lengths), np.int32)
-    held = np.empty(len(ids), np.int32)
-    counts = np.empty(len(ids), np.int32)
-    tally = np.zeros(vocabulary, np.int32)
-    end = 0
-    for row in range(len(lengths)):
-        first = end
-        for one in ids[begins[row] : begins[row + 1]]:
-            if tally[one] == 0:
-                held[end] = one
-                end += 1
-            tally[one] += 1
-        held[first:end].sort()
-        for at in range(first, end):
-            counts[at] = tally[held[at]]
-            tally[held[at]] = 0
-        sizes[row] = end - first
-    return lengths, sizes, held[:end].copy(), counts[:end].copy()
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -115,7 +115,8 @@ def test_shares_of_kinds_and_lengths_are_those_counted_by_hand(made, pages, toke
     assert kinds["evenness"] == 1.0
     assert [r for r in kinds["per_kind"] if r["kinds"]] == [{"samples": "4–7", "kinds": 12}]
     whole = corpora.read(made["corpus"])["response"].to_pylist()
-    tokens = [len(ids) for ids in load_tokenizer(str(tokenizer)).encode(whole)]
+    begins = load_tokenizer(str(tokenizer)).encode(whole)[1]
+    tokens = np.diff(begins).tolist()
     facts = page["lengths"]["response"]
     assert facts["mean"] == pytest.approx(np.mean(tokens[:60]), abs=1e-3)
     assert facts["corpus_mean"] == pytest.approx(np.mean(tokens), abs=1e-3)
