@@ -78,6 +78,7 @@ def random_weights(
 def quantize(model: Any, how: Any) -> Any:
     """Hold the linear layers of the blocks in NF4, as loading a file with `how` would."""
     from bitsandbytes.nn import Linear4bit, Params4bit
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     for layer in model.model.layers:
         for parent in (layer.self_attn, layer.mlp):
@@ -98,6 +99,7 @@ def quantize(model: Any, how: Any) -> Any:
     model.config.quantization_config = how
     model.is_loaded_in_4bit = model.is_quantized = True
     model.quantization_method = how.quant_method
+    model.hf_quantizer = AutoHfQuantizer.from_config(how)  # the trainer asks it whether it trains
     return model
 
 

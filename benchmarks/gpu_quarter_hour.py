@@ -97,7 +97,7 @@ def _embed(name: str, seconds: float, **options: Any) -> Step:
         "ratio", "ours.rows_per_s", "ours.tokens_per_s", "ours.computed_share",
         "ours.share_of_measured_peak", "peer_rows_per_s",
     )  # fmt: skip
-    return Step(name, "gpu_embed:against_peer", seconds, {**sizes, **options}, small, 30, shown)
+    return Step(name, "gpu_embed:against_peer", seconds, {**sizes, **options}, small, 45, shown)
 
 
 _SHAPE_1B = {"layers": 16, "hidden": 2048, "heads": 32, "keys": 8, "inner": 8192, "tied": True}
