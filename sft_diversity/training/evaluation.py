@@ -46,8 +46,8 @@ def hold_out(rendered: Rendered, share: float, seed: int) -> tuple[Rendered, Ren
         raise DataError(
             f"finetune: eval_share {share:g} of {rows:,} samples leaves none to train on; lower it"
         )
-    trained = mixture.take(rendered, [row for row in range(rows) if row not in drawn])
-    return trained, mixture.take(replace(rendered, sets=[]), sorted(drawn))
+    trained = mixture.take_rows(rendered, [row for row in range(rows) if row not in drawn])
+    return trained, mixture.take_rows(replace(rendered, sets=[]), sorted(drawn))
 
 
 def steps_between(config: FinetuneConfig, steps: int) -> int:
@@ -76,7 +76,7 @@ def stopped_early(history: Sequence[dict[str, Any]], config: FinetuneConfig) -> 
     return config.early_stopping is not None and waited(history) >= config.early_stopping
 
 
-def figures(
+def evaluated(
     held_out: Rendered, trained: Rendered, history: Sequence[dict[str, Any]], config: FinetuneConfig
 ) -> dict[str, Any]:
     """Return what the manifest says of evaluation.

@@ -58,7 +58,7 @@ def _name(number: int) -> str:
     return f"subset-{number + 1}" if number else "subset"
 
 
-def places_of(subset: Path | Sequence[Path]) -> list[Path]:
+def folders_of(subset: Path | Sequence[Path]) -> list[Path]:
     """Return the folders of one set or of several."""
     return [subset] if isinstance(subset, Path) else list(subset)
 
@@ -71,7 +71,7 @@ def find_inputs(
     if base.base_name is not None and config.lora:
         config = _gone_on_with(base, config)
     held_out = None if config.eval_data is None else samples.find_samples(Path(config.eval_data))
-    sources = [samples.find_samples(place) for place in places_of(subset)]
+    sources = [samples.find_samples(place) for place in folders_of(subset)]
     return Inputs(sources, held_out, base, config.within(base.context))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sft_diversity.training.samples import Rendered
 
 
-def join(several: Sequence[Rendered]) -> Rendered:
+def join_sets(several: Sequence[Rendered]) -> Rendered:
     """Return the samples of all sets, those of the first one first, with the number of each's."""
     if len(several) == 1:
         return several[0]
@@ -25,7 +25,7 @@ def join(several: Sequence[Rendered]) -> Rendered:
     return replace(several[0], **summed | {"sets": numbers})
 
 
-def take(rendered: Rendered, rows: Sequence[int]) -> Rendered:
+def take_rows(rendered: Rendered, rows: Sequence[int]) -> Rendered:
     """Return some of the samples; what was read and left out stays as it was counted.
 
     Raises
@@ -43,7 +43,7 @@ def take(rendered: Rendered, rows: Sequence[int]) -> Rendered:
     return taken
 
 
-def figures(run: Course, weights: Sequence[float]) -> dict[str, Any]:
+def reads_of(run: Course, weights: Sequence[float]) -> dict[str, Any]:
     """Return how often samples are read.
 
     Returns

@@ -117,7 +117,7 @@ def _order_adapter_targets(path: Path) -> None:
 def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, Any]:
     """Return the run's figures; `final_...` are means over the last tenth of the steps."""
     rendered, held_out = course.rendered, course.held_out
-    evaluated = {} if held_out is None else evaluation.figures(held_out, rendered, log, config)
+    evaluated = {} if held_out is None else evaluation.evaluated(held_out, rendered, log, config)
     log = [entry for entry in log if "loss" in entry]
     tail = log[-max(len(log) // 10, 1) :]
     clip = config.max_grad_norm
@@ -126,7 +126,7 @@ def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, A
         "epochs": round(len(course.order) / len(rendered.lengths), 6),
         "samples": len(rendered.lengths),
         "samples_read": len(course.order),
-        **mixture.figures(course, config.weights),
+        **mixture.reads_of(course, config.weights),
         "response_tokens": course.response_tokens,
         "total_tokens": course.total_tokens,
         "truncated_share": round(rendered.truncated / rendered.rows, 6),

@@ -33,7 +33,7 @@ from sft_diversity.training import (
 )
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.inputs import VERSION as VERSION
-from sft_diversity.training.inputs import Inputs, find_inputs, places_of
+from sft_diversity.training.inputs import Inputs, find_inputs, folders_of
 from sft_diversity.training.models import BASES, at_hand, load_right_padding_tokenizer
 
 
@@ -153,7 +153,7 @@ def _laid_out(
         )
         return told
 
-    trained = mixture.join([rendered(source) for source in inputs.sources])
+    trained = mixture.join_sets([rendered(source) for source in inputs.sources])
     held_out = None if inputs.held_out is None else rendered(inputs.held_out)
     if config.eval_share:
         trained, held_out = evaluation.hold_out(trained, config.eval_share, config.train_seed)
@@ -207,7 +207,7 @@ def check_finetune(subset: Path | Sequence[Path], out: Path, config: FinetuneCon
     """
     check_options(config)
     check_out(out, "finetune")
-    places = places_of(subset)
+    places = folders_of(subset)
     if config.weights and len(config.weights) != len(places):
         raise UsageError(
             f"finetune: {len(config.weights)} weights for {len(places)} sets; give each set its own"
@@ -240,7 +240,7 @@ def plan(subset: Path | Sequence[Path], out: Path, config: FinetuneConfig) -> di
     check_finetune(subset, out, config)
     base = at_hand(config.model, config.revision)
     if base is None:
-        found = map(samples.find_samples, places_of(subset))
+        found = map(samples.find_samples, folders_of(subset))
         rows = sum(len(samples.estimate_tokens(one, config.max_length)) for one in found)
         names = ("checkpoint", "seconds", "bytes", "steps", "tokens", "memory")
         told = {"stage": "finetune", "out": str(out), "rows": rows, "cached": False}
