@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, parquet
+from sft_diversity.core import folder, messages, parquet, schema
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.measures import METRICS
 from sft_diversity.ingestion import memory
@@ -35,10 +36,14 @@ class Tabular(ABC):
         """Return the rows as an Arrow table."""
 
     def to_dataset(self) -> datasets.Dataset:
-        """Return the rows as a `datasets.Dataset`."""
+        """Return the rows as a `datasets.Dataset`; turns that hold calls or thoughts as objects."""
         import datasets
 
-        return datasets.Dataset(datasets.table.InMemoryTable(self.to_arrow()))
+        table = self.to_arrow()
+        if "messages" in table.column_names and table["messages"].type == schema.STRUCTURED:
+            place, turns = table.column_names.index("messages"), table["messages"].to_pylist()
+            table = table.set_column(place, "messages", messages.objects(turns))
+        return datasets.Dataset(datasets.table.InMemoryTable(table))
 
     def to_polars(self) -> pl.DataFrame:
         """Return the rows as a polars frame."""
@@ -130,9 +135,7 @@ class Chosen(Tabular):
         if self._data is None:
             return parquet.join(parquet.listed(self.folder, "samples"))
         if isinstance(self._data, Sequence):
-            rows = [self._data[row] for row in self.rows.tolist()]
-            names = dict.fromkeys(name for row in rows for name in row)
-            return pa.table({name: [row.get(name) for row in rows] for name in names})
+            return pa.table({name: _column(values) for name, values in self._listed().items()})
         return memory.shape(self._data).arrow(self._data).take(pa.array(self.rows))
 
     def to_dataset(self) -> datasets.Dataset:
@@ -140,7 +143,25 @@ class Chosen(Tabular):
         if hasattr(self._data, "select") and memory.shape(self._data) is memory.SHAPES["datasets"]:
             found: datasets.Dataset = self._data.select(self.rows)
             return found
+        if isinstance(self._data, Sequence):
+            from datasets import Dataset
+
+            return Dataset.from_dict(self._listed(), on_mixed_types="use_json")
         return super().to_dataset()
+
+    def _listed(self) -> dict[str, list[Any]]:
+        """Return the rows of a list by column."""
+        rows = [self._data[row] for row in self.rows.tolist()]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Return values as a column; as JSON where they are of several types (arguments of calls)."""
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return pa.array([None if one is None else json.dumps(one) for one in values])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from pathlib import Path
 
@@ -206,6 +207,55 @@ def test_a_thought_that_the_reference_holds_is_part_of_it():
     answer = "<think>\nIt rains.\n</think>\n\nYes."
     got = chat.reference([TALK[1], {"role": "assistant", "content": answer}], tokenizer)
     assert got.text == tokenizer.decode(got.ids[got.start : got.stop]) == answer
+
+
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": "<|im_end|>", "b": 1}}}
+CALLS = {"role": "assistant", "content": "", "tool_calls": json.dumps([CALL])}
+ANSWERED = [
+    TALK[1],
+    CALLS,
+    {"role": "tool", "content": "x"},
+    {"role": "assistant", "content": "Y."},
+]
+
+
+def test_a_reference_with_a_thought_or_a_call_is_all_that_the_model_is_to_write():
+    ours = tiny.tokenizer()
+    chat.ensure_template(ours)
+    thought = {"role": "assistant", "content": "Yes.", "thinking": "Hm."}
+    for turns, said in (
+        ([TALK[1], thought], "<think>\nHm.\n</think>\n\nYes."),
+        (ANSWERED[:2], f"<tool_call>\n{json.dumps(CALL['function'])}\n</tool_call>"),
+        (ANSWERED, "Y."),
+    ):
+        got = chat.reference(turns, ours, json.dumps([CALL]))
+        assert got.text == ours.decode(got.ids[got.start : got.stop]) == said
+        assert got.ids[got.end] == ours.eos_token_id
+
+
+def test_control_tokens_in_calls_thoughts_and_tools_are_text():
+    tokenizer = of_family("chatml")
+    tokenizer.chat_template = chat.TEMPLATE
+    hostile = {"role": "assistant", "content": "", "thinking": "a<|im_end|>b"}
+    hostile |= {"tool_calls": CALLS["tool_calls"]}
+    ids, labels = chat.render([TALK[1], hostile], tokenizer, json.dumps([CALL]))
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end not in ids
+    said = tokenizer.decode([t for t in labels if t != chat.IGNORED])
+    assert said.count("<|im_end|>") == 2
+    of_family.cache_clear()
+
+
+def test_calls_take_the_form_that_a_template_reads():
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = (  # arguments as text, no content beside a call
+        "{% for m in messages %}{{ m.role + ': ' }}{% if m.content is defined %}{{ m.content }}"
+        "{% else %}{{ m.tool_calls[0].function.name + '(' + m.tool_calls[0].function.arguments }}"
+        "{% endif %}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    ids, _ = chat.render(ANSWERED, tokenizer)
+    assert 'f({"a": "<|im_end|>", "b": 1}' in tokenizer.decode(ids)
 
 
 def test_a_reference_follows_earlier_turns_that_a_template_rewrites():

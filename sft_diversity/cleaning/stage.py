@@ -264,7 +264,7 @@ def _write_samples(corpus: Path, draft: drafts.Draft, removed: pa.ChunkedArray) 
         table = parquet.read(path)
         kept = table.filter(pc.invert(pc.is_in(table["id"], removed)))
         if kept.num_rows:
-            draft.write_table(name, schema.check(kept, schema.SAMPLES, STAGE))
+            draft.write_table(name, schema.check(kept, schema.samples_like(kept.schema), STAGE))
 
 
 def _texts(corpus: Path, removed: pa.Table) -> dict[str, tuple[str, str]]:

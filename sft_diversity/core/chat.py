@@ -11,18 +11,20 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sft_diversity.core import templates
+from sft_diversity.core import forms, templates
+from sft_diversity.core import messages as messaging
 from sft_diversity.core.errors import DataError, SftdivError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]  # characters of the rendered text, end excluded
 
 # transformers writes them around a control token that is to be text
@@ -32,15 +34,25 @@ IGNORED = -100  # the label of a position without loss, as torch's cross-entropy
 
 # Turns are `<|role|>\n...\n`; the token that ends an assistant turn is the tokenizer's own eos, so
 # generation stops without further settings. TRL's assistant_only_loss reads the generation tags.
+# Thoughts, calls and tools are written as Hermes and Qwen write them, which servers can parse.
 TEMPLATE = (
     "{%- if bos_token %}{{- bos_token }}{%- endif %}"
+    "{%- if tools %}{{- '<|tools|>\n' }}"
+    "{%- for tool in tools %}{{- tool | tojson }}{{- '\n' }}{%- endfor %}{%- endif %}"
     "{%- for message in messages %}"
-    "{{- '<|' + message['role'] + '|>\\n' }}"
+    "{{- '<|' + message['role'] + '|>\n' }}"
     "{%- if message['role'] == 'assistant' %}"
-    "{%- generation %}{{- message['content'] + eos_token }}{%- endgeneration %}{{- '\\n' }}"
-    "{%- else %}{{- message['content'] + '\\n' }}{%- endif %}"
+    "{%- generation %}"
+    "{%- if message['reasoning_content'] %}"
+    "{{- '<think>\n' + message['reasoning_content'] + '\n</think>\n\n' }}{%- endif %}"
+    "{{- message['content'] }}"
+    "{%- for call in message['tool_calls'] or [] %}"
+    "{%- if message['content'] or not loop.first %}{{- '\n' }}{%- endif %}"
+    "{{- '<tool_call>\n' + call['function'] | tojson + '\n</tool_call>' }}{%- endfor %}"
+    "{{- eos_token }}{%- endgeneration %}{{- '\n' }}"
+    "{%- else %}{{- message['content'] + '\n' }}{%- endif %}"
     "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|assistant|>\\n' }}{%- endif %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>\n' }}{%- endif %}"
 )
 
 
@@ -65,35 +77,116 @@ def ensure_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     return True
 
 
-def render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Return a dialogue's token ids and its labels, both of the same length.
+@dataclass(frozen=True)
+class Rendering:
+    """A dialogue as a model reads it.
+
+    Attributes
+    ----------
+    input_ids, labels : list of int
+        Of the same length; `labels[i]` is `input_ids[i]` where there is loss, else -100. They are
+        not shifted: the model does that.
+    thoughts : list of bool
+        Which tokens begin within what the assistant thinks.
+    tools : bool
+        Whether the tools of the dialogue, if it has any, are in it.
+    unthought : int
+        Thoughts that the template leaves out: many write the last one alone.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    thoughts: list[bool]
+    tools: bool = True
+    unthought: int = 0
+
+
+def render(
+    messages: Messages,
+    tokenizer: PreTrainedTokenizerBase,
+    tools: str | None = None,
+    train_thinking: bool = True,
+) -> tuple[list[int], list[int]]:
+    """Return a dialogue's token ids and its labels; see `rendering`."""
+    made = rendering(messages, tokenizer, tools, train_thinking)
+    return made.input_ids, made.labels
+
+
+def rendering(
+    messages: Messages,
+    tokenizer: PreTrainedTokenizerBase,
+    tools: str | None = None,
+    train_thinking: bool = True,
+) -> Rendering:
+    """Render a dialogue; loss falls on all that the assistant says and the tokens that end it.
 
     Parameters
     ----------
-    messages : sequence of {role, content}
+    messages : sequence of {role, content}, with the fields of `core.messages`
         What follows the last assistant turn has no loss and is left out.
     tokenizer : PreTrainedTokenizerBase
         With a chat template, see `ensure_template`.
-
-    Returns
-    -------
-    input_ids, labels : list of int
-        `labels[i]` is `input_ids[i]` on assistant contents and end-of-turn tokens, else -100. They
-        are not shifted: the model does that.
+    tools : str, optional
+        What may be called, a list as JSON.
+    train_thinking : bool
+        Whether thoughts have loss; without it they are read alone.
 
     Raises
     ------
     DataError
         If no turn is the assistant's, or the tokenizer's template cannot render the dialogue.
     """
-    turns = _until_last_answer(messages, tokenizer)
-    marked = _marked_template(tokenizer)
-    if marked is None:
-        text, spans = _spans_by_prefixes(turns, tokenizer)
+    template = _marked_template(tokenizer)
+    turns, given, form = _fitted(messages, tools, tokenizer, template)
+    if template is None:
+        text, spans = _spans_by_prefixes(turns, tokenizer, given)
     else:
-        text, spans = _spans_by_tags(turns, tokenizer, marked)
-    input_ids, labels = _tokens(text, spans, tokenizer)
-    return _ended(input_ids, labels, tokenizer)
+        text, spans = _spans_by_tags(turns, tokenizer, template, given)
+    text, spans, thoughts = forms.thoughts_of(text, spans)
+    ids, labels, thinks = _tokens(text, spans, tokenizer, thoughts)
+    if not train_thinking:
+        labels = [IGNORED if t else label for label, t in zip(labels, thinks, strict=True)]
+    count = sum(1 for turn in turns if forms.THOUGHT in json.dumps(turn, ensure_ascii=False))
+    ids, labels = _ended(ids, labels, tokenizer)
+    thinks = [*thinks, False][: len(ids)]
+    known = form is None or form.tools
+    return Rendering(ids, labels, thinks, known, count - len(thoughts) if count else 0)
+
+
+def _fitted(
+    messages: Messages,
+    tools: str | None,
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | None,
+) -> tuple[list[dict[str, Any]], list[Any] | None, forms.Form | None]:
+    """Return the turns up to the last answer and the tools, in the form of a template.
+
+    The form is None of texts alone.
+    """
+    ends = [i + 1 for i, message in enumerate(messages) if message["role"] == "assistant"]
+    if not ends:
+        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
+        raise DataError(f"chat: no assistant turn to train on or score; the roles are: {roles}")
+    turns = [messaging.without_nulls(turn) for turn in messages[: ends[-1]]]
+    if forms.texts_alone(turns, tools):
+        return _disarmed(turns, tokenizer), None, None
+    form = _form(tokenizer, template)
+    given = json.loads(tools) if tools and form.tools else None
+    if given is not None and _holds(given, _control(tokenizer)):
+        given = _spelt_in(given, _control(tokenizer), tokenizer)
+    return forms.shaped(_disarmed(turns, tokenizer), form), given, form
+
+
+def _form(tokenizer: PreTrainedTokenizerBase, template: str | None) -> forms.Form:
+    key = template or str(tokenizer.get_chat_template()), str(tokenizer.eos_token)
+    if key not in _FORMS:
+        _FORMS[key] = forms.form_of(
+            lambda turns, tools: _text(turns, tokenizer, tools=tools, template=template)
+        )
+    return _FORMS[key]
+
+
+_FORMS: dict[tuple[str, str], forms.Form] = {}
 
 
 @dataclass(frozen=True)
@@ -123,34 +216,45 @@ class Reference:
     text: str
 
 
-def reference(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> Reference:
+def reference(
+    messages: Messages, tokenizer: PreTrainedTokenizerBase, tools: str | None = None
+) -> Reference:
     """Return a dialogue's token ids, as `render` gives them, and its last answer among them.
 
     What a template writes before and behind the answer (an empty `<think>` block, a line break) is
     found by rendering another answer in its place, and is not part of it. A template that treats
-    an answer specially (one that holds `</think>`) is read from the generation prompt on.
+    an answer specially (one that holds `</think>`) is read from the generation prompt on; so is an
+    answer with a thought or calls of its own, which the model is to write too.
 
     Raises
     ------
     DataError
         As `render`; and if the template does not write the last answer once.
     """
-    turns = _until_last_answer(messages, tokenizer)
-    text = _text(turns, tokenizer)
-    around = _text([*turns[:-1], turns[-1] | {"content": _ANSWER}], tokenizer).split(_ANSWER)
-    if len(around) != 2:
-        raise DataError(
-            f"chat: the tokenizer's chat template writes an answer {len(around) - 1} times, so its "
-            "tokens cannot be counted; use a template that writes it once"
-        )
-    before, behind = around
-    asked = _before(turns, tokenizer) if len(turns) > 1 else before
+    turns, given, form = _fitted(messages, tools, tokenizer, None)
+    text = forms.thoughts_of(_text(turns, tokenizer, tools=given), [])[0]
+    asked = _before(turns, tokenizer, given) if len(turns) > 1 else ""
+    asked = forms.thoughts_of(asked, [])[0]
+    if form is not None and any(field in turns[-1] for field in _MORE):
+        before, behind = asked, _ending(text, len(asked), tokenizer)
+    else:
+        around = _text(
+            [*turns[:-1], turns[-1] | {"content": _ANSWER}], tokenizer, tools=given
+        ).split(_ANSWER)
+        if len(around) != 2:
+            raise DataError(
+                f"chat: the tokenizer's chat template writes an answer {len(around) - 1} times, so "
+                "its tokens cannot be counted; use a template that writes it once"
+            )
+        before, behind = (forms.thoughts_of(part, [])[0] for part in around)
+    asked = asked or before
     if not text.startswith(asked):  # it begins a thought that the template leaves out afterwards
         asked = _shared(before, text)
     start = max(len(before) if text.startswith(before) else 0, len(asked))
     stop = max(len(text) - len(behind) if text.endswith(behind) else len(text), start)
     last = _without_tail(text, start, tokenizer)
-    ids, labels = _ended(*_tokens(text, [(len(asked), last)], tokenizer), tokenizer)
+    ids, labels, _ = _tokens(text, [(len(asked), last)], tokenizer)
+    ids, labels = _ended(ids, labels, tokenizer)
     first = labels.count(IGNORED)
     said, control = ids[first:], {*tokenizer.added_tokens_decoder, tokenizer.eos_token_id}
     tail, end_of_turn = text[stop:last], str(tokenizer.convert_ids_to_tokens(said[-1]))
@@ -166,6 +270,16 @@ def reference(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> Referen
         end=end,
         text=text[start:stop].replace(_MARK, "").replace(_MARK_END, ""),
     )
+
+
+_MORE = ("thinking", "tool_calls")
+
+
+def _ending(text: str, start: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what a template writes behind a turn: the token that ends it, and white space."""
+    said = text[start:].rstrip()
+    ends = (token for token in _control_tokens(tokenizer) if said.endswith(token))
+    return text[start + len(said) - len(next(ends, "")) :]
 
 
 def _held(
@@ -207,16 +321,41 @@ def _encode_marked(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(encode(tokenizer, text, markers_re=marks))
 
 
-def _disarmed(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str]]:
-    """Mark the control tokens within contents, so that they are encoded as text."""
+def _disarmed(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """Mark the control tokens within what turns hold, so that they are encoded as text."""
     turns = [dict(message) for message in messages]
-    control = re.compile("|".join(map(re.escape, _control_tokens(tokenizer))) or "(?!)")
-    if not any(control.search(turn["content"]) for turn in turns):
+    control = _control(tokenizer)
+    if not any(_holds(value, control) for turn in turns for value in turn.values()):
         return turns
-    for turn in turns:
-        content = turn["content"].replace(_MARK, "").replace(_MARK_END, "")
-        turn["content"] = control.sub(lambda match: _spelt(match[0], tokenizer), content)
-    return turns
+    return [
+        {name: _spelt_in(one, control, tokenizer) for name, one in turn.items()} for turn in turns
+    ]
+
+
+def _control(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, _control_tokens(tokenizer))) or "(?!)")
+
+
+def _holds(value: Any, control: re.Pattern[str]) -> bool:
+    """Whether a text, or one within a list or an object, holds a control token."""
+    if isinstance(value, dict):
+        return any(_holds(one, control) for pair in value.items() for one in pair)
+    if isinstance(value, list):
+        return any(_holds(one, control) for one in value)
+    return isinstance(value, str) and control.search(value) is not None
+
+
+def _spelt_in(value: Any, control: re.Pattern[str], tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Return a value with the control tokens of its texts marked."""
+    if isinstance(value, str):
+        bare = value.replace(_MARK, "").replace(_MARK_END, "")
+        return control.sub(lambda match: _spelt(match[0], tokenizer), bare)
+    if isinstance(value, list):
+        return [_spelt_in(one, control, tokenizer) for one in value]
+    if isinstance(value, dict):
+        names = {name: _spelt_in(name, control, tokenizer) for name in value}
+        return {names[n]: _spelt_in(one, control, tokenizer) for n, one in value.items()}
+    return value
 
 
 def _spelt(token: str, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -230,17 +369,6 @@ def _spelt(token: str, tokenizer: PreTrainedTokenizerBase) -> str:
     except ValueError:
         return f"{token[0]}{_MARK}{token[1:]}"
     return marked
-
-
-def _until_last_answer(
-    messages: Messages, tokenizer: PreTrainedTokenizerBase
-) -> list[dict[str, str]]:
-    """Return the turns up to the last of the assistant's, control tokens in them marked."""
-    ends = [i + 1 for i, message in enumerate(messages) if message["role"] == "assistant"]
-    if not ends:
-        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
-        raise DataError(f"chat: no assistant turn to train on or score; the roles are: {roles}")
-    return _disarmed(messages[: ends[-1]], tokenizer)
 
 
 def _marked_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -274,15 +402,21 @@ def _of_trl(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def _text(
-    turns: list[dict[str, str]],
+    turns: Messages,
     tokenizer: PreTrainedTokenizerBase,
     add_generation_prompt: bool = False,
+    tools: list[Any] | None = None,
+    template: str | None = None,
 ) -> str:
     templates.bound()
     try:
         return str(
             tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+                list(turns),  # type: ignore[arg-type]
+                tools=tools,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
             )
         )
     except Exception as fault:  # of jinja2, or of what the template's expressions do
@@ -300,7 +434,10 @@ def _refused(fault: Exception) -> SftdivError:
 
 
 def _spans_by_tags(
-    turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, template: str
+    turns: list[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    tools: list[Any] | None,
 ) -> tuple[str, list[Span]]:
     """Render a template that marks what the assistant says with `{% generation %}`.
 
@@ -315,6 +452,7 @@ def _spans_by_tags(
     try:
         texts, spans = render(
             conversations=[turns],
+            tools=tools,
             chat_template=template,
             return_assistant_tokens_mask=True,
             **options,
@@ -332,16 +470,20 @@ def _spans_by_tags(
 
 
 def _spans_by_prefixes(
-    turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
+    turns: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, tools: list[Any] | None
 ) -> tuple[str, list[Span]]:
-    """Find what each assistant turn adds to the rendering of the turns before it."""
-    text = _text(turns, tokenizer)
+    """Find what each assistant turn adds to the rendering of the turns before it.
+
+    Thoughts that the whole leaves out, as many templates do with earlier ones, are in no part.
+    """
+    text = _text(turns, tokenizer, tools=tools)
+    turns = [forms.without_thought(turn) if _left_out(turn, text) else turn for turn in turns]
     spans = []
     for i, turn in enumerate(turns):
         if turn["role"] != "assistant":
             continue
-        before = _before(turns[: i + 1], tokenizer)
-        until = _text(turns[: i + 1], tokenizer)
+        before = _before(turns[: i + 1], tokenizer, tools)
+        until = _text(turns[: i + 1], tokenizer, tools=tools)
         if not (until.startswith(before) and text.startswith(until)):
             raise DataError(
                 "chat: the tokenizer's chat template rewrites earlier turns, so what the assistant "
@@ -352,12 +494,19 @@ def _spans_by_prefixes(
     return text, spans
 
 
-def _before(turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> str:
+def _left_out(turn: Mapping[str, Any], text: str) -> bool:
+    return turn.get("thinking") is not None and turn["thinking"] not in text
+
+
+def _before(
+    turns: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, tools: list[Any] | None = None
+) -> str:
     """Return what is rendered before the content of the last turn, the assistant's."""
     if len(turns) > 1:
-        return _text(turns[:-1], tokenizer, add_generation_prompt=True)
+        return _text(turns[:-1], tokenizer, add_generation_prompt=True, tools=tools)
     # Many templates cannot render "no turns yet": take what two different answers share.
-    one, two = (_text([{"role": "assistant", "content": c}], tokenizer) for c in ("a", "b"))
+    answers = ([{"role": "assistant", "content": c}] for c in ("a", "b"))
+    one, two = (_text(answer, tokenizer, tools=tools) for answer in answers)
     return _shared(one, two)
 
 
@@ -381,25 +530,45 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def _tokens(
-    text: str, spans: list[Span], tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], list[int]]:
-    """Tokenise `text` whole; piece by piece where one token would cross the edge of a span."""
+    text: str,
+    spans: list[Span],
+    tokenizer: PreTrainedTokenizerBase,
+    thoughts: Sequence[Span] = (),
+) -> tuple[list[int], list[int], list[bool]]:
+    """Tokenise `text` whole; piece by piece where one token would cross the edge of a span.
+
+    Returns ids, labels, and which tokens begin within a thought.
+    """
     if tokenizer.is_fast and _MARK not in text:
         encoded = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
-        marks = _marks(encoded["offset_mapping"], spans)
+        offsets = encoded["offset_mapping"]
+        marks = _marks(offsets, spans)
         if marks is not None:
             whole = list(encoded["input_ids"])
-            return whole, [t if m else IGNORED for t, m in zip(whole, marks, strict=True)]
-    edges = [0, *(edge for span in spans for edge in span), len(text)]
+            labels = [t if m else IGNORED for t, m in zip(whole, marks, strict=True)]
+            return whole, labels, _within(offsets, thoughts)
+    edges = sorted({0, len(text), *itertools.chain(*spans, *thoughts)})
     ids: list[int] = []
-    labels: list[int] = []
-    for i, (start, end) in enumerate(itertools.pairwise(edges)):
+    pieces: list[Span] = []  # where each token's piece lies
+    for start, end in itertools.pairwise(edges):
         piece = _encode(text[start:end], tokenizer)
         ids += piece
-        labels += piece if i % 2 else [IGNORED] * len(piece)
-    return ids, labels
+        pieces += [(start, end)] * len(piece)
+    marks = _within(pieces, spans)
+    labels = [t if m else IGNORED for t, m in zip(ids, marks, strict=True)]
+    return ids, labels, _within(pieces, thoughts)
+
+
+def _within(offsets: Sequence[Any], spans: Sequence[Span]) -> list[bool]:
+    """Say per token whether it begins in a span."""
+    found, at = [], 0
+    for start, end in offsets if spans else ():
+        while at < len(spans) and spans[at][1] <= start:
+            at += 1
+        found.append(at < len(spans) and spans[at][0] <= start < end)
+    return found or [False] * len(offsets)
 
 
 def _marks(offsets: Sequence[Any], spans: list[Span]) -> list[bool] | None:

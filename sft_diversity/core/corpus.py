@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft_diversity.core import folder, parquet, schema
+from sft_diversity.core import folder, messages, parquet, schema
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.numbers import Ints
 
@@ -89,9 +89,40 @@ def emptied(made: Mapping[str, Any]) -> Iterator[str]:
             yield f"source {source['name']}: none of its {rows['in']:,} rows is kept: {why}"
 
 
+def read_file(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Return columns of a file of samples.
+
+    Components that no column holds are made of the messages; `tools` is null where there are none.
+    """
+    asked = [name for name in columns if name == "tools" or name in messages.DERIVED]
+    held = parquet.schema(path).names if asked else []
+    missing = [name for name in asked if name not in held]
+    if not missing:
+        return parquet.read(path, columns)
+    source = "messages" if "tools" in held else "response"
+    wanted = [name for name in columns if name not in missing]
+    table = parquet.read(path, list(dict.fromkeys([*wanted, source])))
+    found = {name: table[name] for name in wanted}
+    for name in missing:
+        found[name] = _made(table[source], name)
+    return pa.table({name: found[name] for name in columns})
+
+
+def _made(column: pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
+    """Return `tools` or a component, of structured messages or of the responses of plain ones."""
+    if name == "tools":
+        return pa.nulls(len(column), pa.string())
+    if column.type != pa.string():
+        return messages.derived(column, name)
+    return column if name == "answer" else pa.repeat(pa.scalar("", pa.string()), len(column))
+
+
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the whole corpus (or some columns), ordered by id."""
-    tables = [parquet.read(path, columns) for path in shards(corpus)]
+    tables = [
+        parquet.read(path) if columns is None else read_file(path, columns)
+        for path in shards(corpus)
+    ]
     if not tables:
         raise DataError(f"{corpus}: the corpus has no rows")
     return pa.concat_tables(tables)
@@ -105,7 +136,7 @@ def ids(corpus: Path) -> pa.Array:
 def batches(corpus: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield one table a shard, in id order; memory holds one shard at a time."""
     for path in shards(corpus):
-        yield parquet.read(path, columns)
+        yield read_file(path, columns)
 
 
 def take(corpus: Path, rows: Ints) -> pa.Table:

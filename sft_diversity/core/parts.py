@@ -80,7 +80,7 @@ class Slice:
 
 @lru_cache(maxsize=1)
 def _shard(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    return parquet.read(path, columns)
+    return corpora.read_file(path, columns)
 
 
 def slices(corpus: Path) -> list[Slice]:

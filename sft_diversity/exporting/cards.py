@@ -25,6 +25,8 @@ _COLUMNS = {
     "pick": "`pick`: its place in the selection, 0 first",
     "meta": "`meta`: what its source had besides, a JSON object",
     "messages": "`messages`: the whole dialogue, a list of role and content",
+    "tools": "`tools`: what the assistant may call, a list as JSON; turns then hold `tool_calls` "
+    "and `reasoning_content` (as `thinking` too)",
     "prompt": "`prompt` and `completion`: the last assistant turn, given all before it",
 }
 #: Figures of a selection that a reader looks for, in this order.

@@ -72,6 +72,10 @@ def _trl(format: str) -> TrainerFiles:
 
 def _llama_factory(format: str, title: str, found: Survey) -> TrainerFiles:
     entry: dict[str, Any] = {"file_name": "data"}
+    if found.structured and format in ("chat", "messages"):
+        return _cannot(
+            "LLaMA-Factory", "reads calls and thoughts of ShareGPT rows alone", "sharegpt"
+        )
     if format in ("chat", "messages"):
         entry |= {
             "formatting": "sharegpt",
@@ -91,6 +95,8 @@ def _llama_factory(format: str, title: str, found: Survey) -> TrainerFiles:
         }  # fmt: skip
     else:
         return _cannot("LLaMA-Factory", "does not read lists of turns as prompt and completion")
+    if found.structured:
+        entry["columns"]["tools"] = "tools"
     name = dataset_name(title)
     note = f"`llamafactory-cli train --stage sft --dataset_dir DIR --dataset {name} ...`"
     if found.broken_turns:
@@ -104,6 +110,8 @@ def _llama_factory(format: str, title: str, found: Survey) -> TrainerFiles:
 
 def _axolotl(format: str, found: Survey) -> TrainerFiles:
     entry: dict[str, Any] = {"path": "data", "split": "train"}
+    if found.structured:
+        return TrainerFiles("axolotl", {}, "not tried with thoughts, calls and tools")
     if format in ("chat", "messages"):
         entry |= _chat_template("messages", "role", "content")
     elif format == "sharegpt":
@@ -130,5 +138,5 @@ def _chat_template(column: str, role: str, content: str) -> dict[str, Any]:
     }
 
 
-def _cannot(name: str, why: str) -> TrainerFiles:
-    return TrainerFiles(name, {}, f"{why}; export with `--format messages`")
+def _cannot(name: str, why: str, format: str = "messages") -> TrainerFiles:
+    return TrainerFiles(name, {}, f"{why}; export with `--format {format}`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -10,9 +11,10 @@ import pyarrow as pa
 
 from sft_diversity.core import schema
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.messages import OBJECTS, call_text, calls, objects
 
 Name = Literal["chat", "messages", "prompt-completion", "alpaca", "sharegpt"]
-Turns = Sequence[Mapping[str, str]]
+Turns = Sequence[Mapping[str, Any]]
 
 _SPOKEN = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
 _ALPACA = [(name, pa.string()) for name in ("instruction", "input", "output", "system")]
@@ -31,10 +33,32 @@ EXPORTED = pa.schema(
     ]
 )
 EXPORTED_SUBSET = EXPORTED.insert(2, pa.field("pick", pa.int32()))
+_LISTS = ("messages", "prompt", "completion")
+
+
+def exported_schema(samples: pa.Schema) -> pa.Schema:
+    """Return the schema of the rows that samples are exported as.
+
+    Of structured samples turns are `OBJECTS`, and `tools`, a list as JSON, stands beside them.
+    """
+    wanted = EXPORTED_SUBSET if "pick" in samples.names else EXPORTED
+    if "tools" not in samples.names:
+        return wanted
+    for name in _LISTS:
+        wanted = wanted.set(wanted.get_field_index(name), pa.field(name, OBJECTS))
+    return wanted.insert(wanted.get_field_index("meta"), pa.field("tools", pa.string()))
+
+
+def dialogues(column: pa.ChunkedArray) -> list[list[dict[str, Any]]]:
+    """Return lists of turns as objects, of either form."""
+    rows: list[Any] = column.to_pylist()
+    if column.type != OBJECTS:
+        return rows
+    return [[json.loads(turn) for turn in turns] for turns in rows]
 
 
 def exported(samples: pa.Table) -> pa.Table:
-    """Return samples (SAMPLES or SUBSET) as exported rows, in their order.
+    """Return samples (of `core.schema`, or a subset) as exported rows, in their order.
 
     Raises
     ------
@@ -53,12 +77,12 @@ def exported(samples: pa.Table) -> pa.Table:
             ) from None
         prompts.append(turns[:at])
         completions.append(turns[at : at + 1])
-    arrays = {
-        **{name: samples[name] for name in samples.schema.names},
-        "prompt": pa.array(prompts, schema.MESSAGES),
-        "completion": pa.array(completions, schema.MESSAGES),
+    wanted = exported_schema(samples.schema)
+    lists = dict(zip(_LISTS, (messages, prompts, completions), strict=True))
+    arrays = {name: samples[name] for name in samples.schema.names} | {
+        name: objects(rows) if "tools" in wanted.names else pa.array(rows, schema.MESSAGES)
+        for name, rows in lists.items()
     }
-    wanted = EXPORTED_SUBSET if "pick" in arrays else EXPORTED
     return pa.table({name: arrays[name] for name in wanted.names}, schema=wanted)
 
 
@@ -98,6 +122,10 @@ def _no_exchanges(turns: Turns) -> str | None:
     roles = [turn["role"] for turn in turns]
     if "tool" in roles:
         return "a tool turn"
+    if any(turn.get("tool_calls") for turn in turns):
+        return "a call of a tool"
+    if any(turn.get("thinking") for turn in turns):
+        return "a thought apart from its answer"
     if roles[0] == "system":
         roles = roles[1:]
         if not turns[0]["content"].strip():
@@ -126,16 +154,33 @@ def alpaca(turns: Turns) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _said_and_called(turns: Turns) -> str | None:
+    """Why ShareGPT cannot hold a dialogue: its turns are texts or calls."""
+    for turn in turns:
+        if turn.get("tool_calls") and (turn["content"] or turn.get("thinking")):
+            return "a text or a thought beside a call of a tool"
+    return None
+
+
 def sharegpt(turns: Turns) -> dict[str, Any]:
-    """Return a ShareGPT row: turns with `from` and `value`."""
-    spoken = [{"from": SHAREGPT[turn["role"]], "value": turn["content"]} for turn in turns]
-    return {"conversations": spoken}
+    """Return a ShareGPT row: turns with `from` and `value`, calls as JSON, thoughts in marks."""
+    return {"conversations": [_spoken(turn) for turn in turns]}
+
+
+def _spoken(turn: Mapping[str, Any]) -> dict[str, str]:
+    called = [json.loads(call_text(call)) for call in calls(turn)]
+    if called:
+        value = called[0] if len(called) == 1 else called
+        return {"from": "function_call", "value": json.dumps(value, ensure_ascii=False)}
+    thought = f"<think>\n{turn['thinking']}\n</think>\n\n" if turn.get("thinking") else ""
+    return {"from": SHAREGPT[turn["role"]], "value": thought + turn["content"]}
 
 
 class Format(NamedTuple):
     """A layout: its columns beside `id, source, pick, meta`; why it cannot hold a dialogue, if so.
 
-    `row` makes the columns' values of a dialogue; without it they are columns of `EXPORTED`.
+    `row` makes the columns' values of a dialogue; without it they are columns of `EXPORTED`, in
+    either form.
     """
 
     fields: list[pa.Field]
@@ -153,21 +198,22 @@ FORMATS: dict[str, Format] = {
          pa.field("history", pa.list_(pa.list_(pa.string())))],
         _no_exchanges, alpaca,
     ),
-    "sharegpt": Format([pa.field("conversations", _SPOKEN)], _nothing, sharegpt),
+    "sharegpt": Format([pa.field("conversations", _SPOKEN)], _said_and_called, sharegpt),
 }  # fmt: skip
 
 
 def format_columns(name: str, wanted: pa.Schema) -> list[str]:
     """Return the columns of an export of samples with the schema `wanted`."""
     kept = [column for column in ("id", "source", "pick") if column in wanted.names]
-    return [*kept, *(one.name for one in FORMATS[name].fields), "meta"]
+    tools = ["tools"] if "tools" in wanted.names else []
+    return [*kept, *(one.name for one in FORMATS[name].fields), *tools, "meta"]
 
 
 def formatted(chat: pa.Table, name: str) -> pa.Table:
     """Return exported rows (`EXPORTED`) in another layout, in their order."""
     layout = FORMATS[name]
     if layout.row is not None:
-        made = [layout.row(turns) for turns in chat["messages"].to_pylist()]
+        made = [layout.row(turns) for turns in dialogues(chat["messages"])]
         for one in layout.fields:
             chat = chat.append_column(one, pa.array([row[one.name] for row in made], one.type))
     return chat.select(format_columns(name, chat.schema))
@@ -194,6 +240,7 @@ class Survey:
     dialogues: int = 0  # of the rows that fit, those with several assistant turns
     broken_turns: int = 0  # of the rows that fit, those for which `alternates` is false
     with_system: int = 0  # of the rows that fit, those that begin with a system turn
+    structured: bool = False  # whether samples hold thoughts, calls or tools apart
 
     @property
     def fit(self) -> int:
@@ -205,6 +252,7 @@ def survey_rows(samples: Iterable[pa.Table], name: str, file_type: str = "parque
     """Look at every sample (tables with `id` and `messages`) once."""
     found = Survey()
     for table in samples:
+        found.structured = table["messages"].type != schema.MESSAGES
         for one, turns in zip(table["id"].to_pylist(), table["messages"].to_pylist(), strict=True):
             found.rows += 1
             reason = fault(turns, name, file_type)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft_diversity.core import drafts, parquet, schema
+from sft_diversity.core import drafts, messages, parquet, schema
 from sft_diversity.core.errors import DataError
 from sft_diversity.exporting import formats
 
@@ -37,7 +37,7 @@ class Statistics:
         self.rows += rows.num_rows
         for source, number in parquet.counts(rows, "source").items():
             self.sources[source or "(not named)"] += number
-        for turns in rows["messages"].to_pylist():
+        for turns in formats.dialogues(rows["messages"]):
             self.dialogues += formats.is_dialogue(turns)
             self.with_system += turns[0]["role"] == "system"
         self.prompt_characters += _characters(rows["prompt"])
@@ -56,6 +56,8 @@ class Statistics:
 
 
 def _characters(column: pa.ChunkedArray) -> int:
+    if column.type == messages.OBJECTS:
+        return sum(len(turn["content"]) for turns in formats.dialogues(column) for turn in turns)
     turns = pc.list_flatten(column)
     return int(pc.sum(pc.utf8_length(pc.struct_field(turns, "content"))).as_py() or 0)
 
@@ -120,13 +122,24 @@ def _write_jsonl(path: Path, table: pa.Table) -> None:
     with path.open("wb") as out:
         for batch in table.to_batches(BATCH_ROWS):
             out.writelines(
-                orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in batch.to_pylist()
+                orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _rows(batch)
             )
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows as objects, turns among them."""
+    table = pa.Table.from_batches([batch])
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for name in table.column_names:
+        if table[name].type == messages.OBJECTS:
+            for row, turns in zip(rows, formats.dialogues(table[name]), strict=True):
+                row[name] = turns
+    return rows
 
 
 def _jsonl_holds(path: Path, table: pa.Table) -> bool:
     with path.open("rb") as lines:
-        wanted = (row for batch in table.to_batches(BATCH_ROWS) for row in batch.to_pylist())
+        wanted = (row for batch in table.to_batches(BATCH_ROWS) for row in _rows(batch))
         pairs = itertools.zip_longest(lines, wanted)
         return all(line is not None and orjson.loads(line) == row for line, row in pairs)
 

@@ -229,7 +229,7 @@ def _export_samples(
     found = _surveyed(files, draft, config, say)
     shards = min(found.fit, math.ceil(shards * found.fit / count))
     statistics = Statistics()
-    wanted = schema.SUBSET if manifest["stage"] == "select" else schema.SAMPLES
+    wanted = schema.samples_like(parquet.schema(files[0]), subset=manifest["stage"] == "select")
     stream = RowStream(files, wanted, {one["id"] for one in found.unfit})
     with progress.progress("export", found.fit) as bar:
         for shard in range(shards):

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from sft_diversity.core import seeding
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.schema import SAMPLES
+from sft_diversity.core.schema import SAMPLES, STRUCTURED_SAMPLES
 from sft_diversity.ingestion import columns
 from sft_diversity.ingestion.columns import halves, hex_ids
 from sft_diversity.ingestion.config import IngestConfig
-from sft_diversity.ingestion.runs import whole_messages
+from sft_diversity.ingestion.runs import is_structured, whole_messages
 
 if TYPE_CHECKING:
     import polars as pl
@@ -197,6 +197,7 @@ class Shards:
         digits: int,
     ) -> None:
         self._labels, self._sources, self._digits = labels, sources, digits
+        self.schema = STRUCTURED_SAMPLES if any(map(is_structured, runs)) else SAMPLES
         kept = verdicts.rows["reason"].is_null().to_numpy()
         stops = np.cumsum([len(run) for run in runs])[:-1]
         self._runs = [
@@ -223,21 +224,25 @@ class Shards:
             )
             chosen = columns.truths(mask[start:stop])
             slices.append(run.slice(start, stop - start).filter(chosen))
-        return _samples(pa.concat_tables(slices), self._labels, self._sources)
+        return _samples(pa.concat_tables(slices), self._labels, self._sources, self.schema)
 
 
-def _samples(rows: pa.Table, labels: Sequence[str], sources: Sequence[str]) -> pa.Table:
+def _samples(
+    rows: pa.Table, labels: Sequence[str], sources: Sequence[str], wanted: pa.Schema
+) -> pa.Table:
     rows = rows.take(columns.numbers(np.lexsort(halves(rows["id"])[::-1])))
     file = rows["file"].to_numpy()
     found = {
         "id": hex_ids(rows["id"]),
         **_places(rows, columns.named(file, sources), columns.named(file, labels)),
-        "messages": whole_messages(rows),
+        "messages": whole_messages(rows, wanted.field("messages").type),
         "instruction": rows["instruction"],
         "response": rows["response"],
         "meta": rows["meta"],
+        "tools": rows["tools"],
     }
-    return pa.Table.from_arrays(list(found.values()), schema=SAMPLES).combine_chunks()
+    arrays = [found[name] for name in wanted.names]
+    return pa.Table.from_arrays(arrays, schema=wanted).combine_chunks()
 
 
 def _places(rows: pa.Table, sources: pa.Array, labels: pa.Array) -> dict[str, pa.Array]:

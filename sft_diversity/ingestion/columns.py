@@ -50,9 +50,17 @@ def named(codes: npt.NDArray[np.int32], names: Sequence[str]) -> pa.Array:
     return table.take(numbers(codes))
 
 
-def turns(roles: Sequence[bytes], contents: Sequence[bytes], said: pa.DataType) -> pa.Array:
-    """Return turns as a column of structs of the type `said`."""
-    return pa.StructArray.from_arrays([texts(roles), texts(contents)], fields=list(said))
+def narrowed(turns: pa.ListArray, type: pa.DataType) -> pa.ListArray:
+    """Return lists of structs with the first fields alone, those that `type` has."""
+    if turns.type == type:
+        return turns
+    said = turns.values
+    fields = [said.field(place) for place in range(type.value_type.num_fields)]
+    items = pa.StructArray.from_arrays(fields, fields=list(type.value_type))
+    buffers = turns.buffers()[:2]
+    return pa.Array.from_buffers(
+        type, len(turns), buffers, turns.null_count, turns.offset, children=[items]
+    )
 
 
 def lists(

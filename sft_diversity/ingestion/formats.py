@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sft_diversity.ingestion import tables
+from sft_diversity.core.messages import FIELDS
+from sft_diversity.ingestion import tools
 from sft_diversity.ingestion.rows import BadRow, Unreadable
-
-#: A speaker and what is said. Speakers: system, user, assistant, call (the assistant calls a
-#: tool), tool.
-Turn = tuple[str, str]
 
 _SPEAKERS = {
     "system": "system",
@@ -36,6 +33,27 @@ _SPEAKERS = {
 }
 
 
+class Turn(NamedTuple):
+    """A speaker and what is said, with the fields of `core.messages`.
+
+    Speakers: system, user, assistant, call (the assistant calls a tool in words of its own), tool.
+    """
+
+    speaker: str
+    said: str
+    thinking: str | None = None
+    tool_calls: str | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def message(self) -> dict[str, str | None]:
+        """The turn as samples hold it."""
+        role = "assistant" if self.speaker == "call" else self.speaker
+        more = dict(zip(FIELDS, self[2:], strict=True))
+        return {"role": role, "content": self.said, **more}
+
+
 class Origin(NamedTuple):
     """Where a sample was that an earlier corpus held: its id, source, file ("": not told), row."""
 
@@ -50,13 +68,19 @@ class Sample(NamedTuple):
 
     `task` is instruction and input of the last exchange before they were joined, where the format
     has them apart: duplicates are told by the three texts. `origin` is that of a row that this
-    package wrote (`own.known`).
+    package wrote (`own.known`). `tools` is JSON: what the assistant may call.
     """
 
     turns: list[Turn]
     task: tuple[str, str] | None
     meta: dict[str, Any]
     origin: Origin | None = None
+    tools: str | None = None
+
+    @property
+    def structured(self) -> bool:
+        """Whether there is more than texts."""
+        return self.tools is not None or any(any(turn[2:]) for turn in self.turns)
 
 
 Reader = Callable[[dict[str, Any]], Sample]
@@ -127,11 +151,11 @@ def single_turn(instruction: str, given: str, response: str) -> Reader:
     def read(row: dict[str, Any]) -> Sample:
         task = (text_of(row, instruction), optional_text(row, given) if given else "")
         answer = text_of(row, response)
-        turns = [("user", joined(*task)), ("assistant", answer)]
+        turns = [Turn("user", joined(*task)), Turn("assistant", answer)]
         if "history" in row or "system" in row:
             before = _history(row.get("history"))
             system = optional_text(row, "system")
-            turns = [("system", system)] * bool(system.strip()) + before + turns
+            turns = [Turn("system", system)] * bool(system.strip()) + before + turns
             return Sample(turns, task, _rest(row, used))
         return Sample(turns, task, _rest(row, used) if not used.issuperset(row) else {})
 
@@ -150,7 +174,7 @@ def _history(value: Any) -> list[Turn]:
         for speaker, said in zip(("user", "assistant"), pair, strict=True):
             if not isinstance(said, str):
                 raise BadRow("not-text", f"history: {_kind(said)}")
-            turns.append((speaker, said))
+            turns.append(Turn(speaker, said))
     return turns
 
 
@@ -166,9 +190,9 @@ def dialogue(
             raise BadRow("missing-column", column)
         turns = turns_of(row[column], role, content, speakers)
         system = optional_text(row, "system")
-        if system.strip() and (not turns or turns[0][0] != "system"):
-            turns.insert(0, ("system", system))
-        return Sample(turns, None, _rest(row, used))
+        if system.strip() and (not turns or turns[0].speaker != "system"):
+            turns.insert(0, Turn("system", system))
+        return _with_tools(turns, row, used)
 
     return read
 
@@ -179,6 +203,7 @@ def turns_of(value: Any, role: str, content: str, speakers: Mapping[str, str]) -
         raise BadRow("null-text" if is_null(value) else "bad-turns", _kind(value))
     turns: list[Turn] = []
     for turn in value:
+        turn = tools.parsed(turn)
         if not isinstance(turn, dict):
             raise BadRow("bad-turns", f"a turn is {_kind(turn)}")
         if role not in turn and "role" in turn:
@@ -190,21 +215,61 @@ def turns_of(value: Any, role: str, content: str, speakers: Mapping[str, str]) -
         speaker = speakers.get(said_by.lower()) if isinstance(said_by, str) else None
         if speaker is None:
             raise BadRow("unknown-role", repr(said_by)[:80])
-        if speaker == "assistant" and turn.get("tool_calls"):
-            turns += _with_calls(said, turn["tool_calls"])
-        else:
-            turns.append((speaker, _said(said)))
+        turns.append(_turn(speaker, said, turn))
     return turns
 
 
-def _with_calls(said: Any, calls: Any) -> list[Turn]:
-    """An OpenAI turn that calls tools: what is said, if anything, then the calls as JSON."""
-    text = "" if is_null(said) else _said(said)
-    try:
-        call = tables.as_json(calls).decode()
-    except TypeError:
-        raise BadRow("bad-turns", "tool_calls is no JSON") from None
-    return [("call", f"{text}\n{call}" if text.strip() else call)]
+def _turn(speaker: str, said: Any, turn: dict[str, Any]) -> Turn:
+    """Return a turn with what its object holds besides, of the fields that its speaker may have."""
+    if speaker == "assistant":
+        thinking = next(filter(None, (tools.text_in(turn, name) for name in _THINKING)), None)
+        calls = tools.calls_of(turn.get("tool_calls") or turn.get("function_call"))
+        if thinking or calls:
+            text = "" if is_null(said) else _said(said)
+            return Turn(speaker, text, thinking, calls, tools.text_in(turn, "name"))
+    elif speaker == "call":
+        calls = tools.calls_in(said)
+        if calls is not None:
+            return Turn("assistant", "", None, calls)
+    elif speaker == "tool":
+        name, call = tools.text_in(turn, "name"), tools.text_in(turn, "tool_call_id")
+        return Turn(speaker, _said(said), None, None, name, call)
+    return Turn(speaker, _said(said))
+
+
+_THINKING = ("thinking", "reasoning_content", "reasoning")  # what others call it
+
+
+def _with_tools(turns: list[Turn], row: dict[str, Any], used: frozenset[str]) -> Sample:
+    """Return a sample of turns with the tools of its row; what is no list of tools stays `meta`."""
+    for column in ("tools", "functions"):
+        given = tools.tools_of(row.get(column))
+        if given is not None:
+            return Sample(turns, None, _rest(row, used | {column}), None, given)
+    return Sample(turns, None, _rest(row, used))
+
+
+def opened_up(sample: Sample) -> Sample:
+    """Return a sample with what its assistant turns hold as text taken out of it.
+
+    That is a thought in `<think>` marks at the beginning of a turn, and calls in `<tool_call>`
+    marks at its end, unless the system turn asks for such marks: they then belong to the text.
+    """
+    if not any(turn.speaker == "assistant" and "<t" in turn.said for turn in sample.turns):
+        return sample
+    asked = any(turn.speaker == "system" and "<tool_call>" in turn.said for turn in sample.turns)
+    turns = [turn if turn.speaker != "assistant" else _marks(turn, asked) for turn in sample.turns]
+    return sample._replace(turns=turns) if turns != sample.turns else sample
+
+
+def _marks(turn: Turn, asked: bool) -> Turn:
+    if turn.thinking is None:
+        said, thinking = tools.thought_in(turn.said)
+        turn = turn._replace(said=said, thinking=thinking)
+    if turn.tool_calls is None and not asked:
+        said, calls = tools.marked_calls(turn.said)
+        turn = turn._replace(said=said, tool_calls=calls)
+    return turn
 
 
 def _said(said: Any) -> str:
@@ -230,10 +295,10 @@ def prompt_completion(completion: str) -> Reader:
             turns = turns_of(row["prompt"], "role", "content", _SPEAKERS)
             said = row.get(completion)
             if isinstance(said, str):
-                turns.append(("assistant", said))
+                turns.append(Turn("assistant", said))
             else:
                 turns += turns_of(said, "role", "content", _SPEAKERS)
-            return Sample(turns, None, _rest(row, used))
+            return _with_tools(turns, row, used)
         return plain(row)
 
     return read

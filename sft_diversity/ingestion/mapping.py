@@ -7,7 +7,7 @@ from typing import Any
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.ingestion.config import Mapping, Replacement
-from sft_diversity.ingestion.formats import Reader, Sample, dialogue, is_null, joined
+from sft_diversity.ingestion.formats import Reader, Sample, Turn, dialogue, is_null, joined
 from sft_diversity.ingestion.rows import BadRow, Unreadable
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
@@ -28,9 +28,9 @@ def reader(mapping: Mapping) -> Reader:
 
     def read(row: dict[str, Any]) -> Sample:
         task = (fill(instruction, row), fill(given, row, optional=True))
-        turns = [("user", joined(*task)), ("assistant", fill(response, row))]
+        turns = [Turn("user", joined(*task)), Turn("assistant", fill(response, row))]
         if said := fill(system, row, optional=True):
-            turns.insert(0, ("system", said))
+            turns.insert(0, Turn("system", said))
         return Sample(turns, task, {k: v for k, v in row.items() if k not in used})
 
     return read

@@ -13,8 +13,9 @@ from typing import Any
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder
+from sft_diversity.core.messages import id_texts
 from sft_diversity.ingestion.files import File
-from sft_diversity.ingestion.formats import Origin, Reader, Sample, Turn
+from sft_diversity.ingestion.formats import Origin, Reader, Sample, opened_up
 from sft_diversity.ingestion.text import digest
 
 #: Columns that follow from the turns or are carried by name; others join `meta`.
@@ -22,6 +23,7 @@ _COLUMNS = frozenset(
     {
         "id", "source", "source_file", "source_row", "messages", "prompt", "completion", "meta",
         "instruction", "response", "input", "output", "system", "history", "conversations", "pick",
+        "tools",
     }
 )  # fmt: skip
 _PARENTS = 2  # a data file lies in `samples/` or `data/` of its folder
@@ -32,25 +34,24 @@ def known(inner: Reader) -> Reader:
 
     def read(row: dict[str, Any]) -> Sample:
         sample = inner(row)
-        origin = _origin(row, sample.turns)
-        if origin is None:
-            return sample
-        more = {k: v for k, v in row.items() if k not in _COLUMNS and v is not None}
-        return Sample(sample.turns, None, _meta(row.get("meta")) | more, origin)
+        opened = opened_up(sample)
+        for one in (opened, sample) if opened is not sample else (sample,):
+            origin = _origin(row, one)
+            if origin is not None:
+                more = {k: v for k, v in row.items() if k not in _COLUMNS and v is not None}
+                return one._replace(task=None, meta=_meta(row.get("meta")) | more, origin=origin)
+        return opened
 
     return read
 
 
-def _origin(row: dict[str, Any], turns: list[Turn]) -> Origin | None:
+def _origin(row: dict[str, Any], sample: Sample) -> Origin | None:
     """Return where a row was before, None where its id is not the hash of what it holds."""
     given, source = row.get("id"), row.get("source")
     if not (isinstance(given, str) and len(given) == 32 and isinstance(source, str) and source):
         return None
-    texts = [
-        text.encode()
-        for who, said in turns
-        for text in ("assistant" if who == "call" else who, said)
-    ]
+    messages = [turn.message for turn in sample.turns]
+    texts = [text.encode() for text in id_texts(messages, sample.tools)]
     file, place = row.get("source_file"), row.get("source_row")
     if not (isinstance(file, str) and isinstance(place, int)):
         file, place = "", -1

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from sft_diversity.core import messages as messaging
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.isolated import KINDS, IsolatedReader
@@ -191,23 +192,26 @@ class _FileReader:
         turns = sample.turns
         if self._first_only and len(turns) != 2:
             turns = _first_exchange(sample)
-        if len(turns) == 2 and turns[0][0] == "user" and turns[1][0] == "assistant":
-            instruction, response = turns[0][1], turns[1][1]
+        structured = sample.structured
+        if (
+            len(turns) == 2
+            and turns[0].speaker == "user"
+            and turns[1].speaker == "assistant"
+            and not structured
+        ):
+            instruction, response = turns[0].said, turns[1].said
             asked, answered = instruction.encode(), response.encode()
             texts = [b"user", asked, b"assistant", answered]
             key = _key_of_exchange(instruction, asked, response, answered, sample.task)
             messages = None
         else:
-            messages = [
-                (b"assistant" if who == "call" else who.encode(), said.encode())
-                for who, said in turns
-            ]
+            messages = [turn.message for turn in turns]
             asked, answered = (
-                b"\n\n".join(said for role, said in messages if role == component)
-                for component in (b"user", b"assistant")
+                messaging.component_text(messages, component).encode()
+                for component in ("instruction", "response")
             )
-            texts = [text for message in messages for text in message]
-            key = _key_of_turns(turns)
+            texts = [text.encode() for text in messaging.id_texts(messages, sample.tools)]
+            key = _key_of_turns(turns, sample.tools)
         place = self._number, self._rows - 1
         if key is None:
             self._runs.add(RunRow(_EMPTY, _EMPTY, *place, True, b"", b"", b"", []))
@@ -216,7 +220,8 @@ class _FileReader:
             where = self._source.name, self._file.label, str(self._rows - 1)
             texts += [name.encode() for name in where]
         meta = _as_json(sample.meta) if sample.meta else b"{}"
-        run = RunRow(digest(texts), key, *place, False, asked, answered, meta, messages)
+        tools = None if sample.tools is None else sample.tools.encode()
+        run = RunRow(digest(texts), key, *place, False, asked, answered, meta, messages, tools)
         was = sample.origin
         if was is not None:
             file = was.file.encode()
@@ -246,7 +251,8 @@ class _FileReader:
 def _given_reader(source: SourceConfig) -> Reader | None:
     if source.mapping is None:
         return None
-    return mapping.replacer(source.replace, mapping.reader(source.mapping))
+    inner = mapping.replacer(source.replace, mapping.reader(source.mapping))
+    return lambda row: formats.opened_up(inner(row))
 
 
 def _open(
@@ -272,11 +278,11 @@ def _first_exchange(sample: Sample) -> list[Turn]:
     dialogues the first; nothing where no answer follows a user turn directly.
     """
     turns = sample.turns
-    system = [turn for turn in turns[:1] if turn[0] == "system"]
+    system = [turn for turn in turns[:1] if turn.speaker == "system"]
     if sample.task is not None:
         return system + turns[-2:]
     for one, other in itertools.pairwise(turns):
-        if one[0] == "user" and other[0] == "assistant":
+        if one.speaker == "user" and other.speaker == "assistant" and not other.tool_calls:
             return [*system, one, other]
     return []
 
@@ -300,14 +306,27 @@ def _key_of_exchange(
     return digest_of_normal((task_text, given, answer))
 
 
-def _key_of_turns(turns: list[Turn]) -> bytes | None:
-    """Return the key that dialogues with equal normalised turns share; None as above."""
-    texts = [(speaker, normalise(said).encode()) for speaker, said in turns]
+def _key_of_turns(turns: list[Turn], tools: str | None) -> bytes | None:
+    """Return the key that dialogues with equal normalised turns share; None as above.
+
+    Of calls, names and arguments count and the numbers that tell them apart do not.
+    """
+    texts = [(turn.speaker, normalise(turn.said).encode()) for turn in turns]
+    more = [
+        (f"{number}.{field}".encode(), normalise(said).encode())
+        for number, turn in enumerate(turns)
+        for field in ("thinking", "tool-call")
+        if any(turn[2:])
+        for said in (messaging.component_text([turn.message], field),)
+        if said
+    ]
     if not any(said for speaker, said in texts if speaker == "user"):
         return None
-    if not any(said for speaker, said in texts if speaker in ("assistant", "call")):
+    if not more and not any(said for speaker, said in texts if speaker in ("assistant", "call")):
         return None
-    return digest_of_normal(part for who, said in texts for part in (who.encode(), said))
+    parts = [part for who, said in texts for part in (who.encode(), said)]
+    parts += [part for pair in more for part in pair]
+    return digest_of_normal([*parts, b"tools", tools.encode()] if tools is not None else parts)
 
 
 def _as_json(meta: dict[str, Any]) -> bytes:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.schema import MESSAGES
+from sft_diversity.core.messages import FIELDS
+from sft_diversity.core.schema import STRUCTURED
 from sft_diversity.ingestion import columns
 
 _MAX_ROWS = 50_000
@@ -33,7 +35,8 @@ RUN = pa.schema(
         ("instruction", pa.string()),
         ("response", pa.string()),
         ("meta", pa.string()),
-        ("messages", MESSAGES),
+        ("messages", STRUCTURED),
+        ("tools", pa.string()),
         ("source", pa.string()),  # these three of rows that an earlier corpus held, else ""
         ("source_file", pa.string()),
         ("source_row", pa.int64()),
@@ -44,7 +47,7 @@ RUN = pa.schema(
 class RunRow(NamedTuple):
     """One row of a run, in the order of its columns; texts in UTF-8.
 
-    `messages` are pairs of role and content, or None where instruction and response tell them.
+    `messages` are turns, or None where instruction and response tell them.
     """
 
     id: bytes
@@ -55,7 +58,8 @@ class RunRow(NamedTuple):
     instruction: bytes
     response: bytes
     meta: bytes
-    messages: list[tuple[bytes, bytes]] | None
+    messages: list[dict[str, str | None]] | None
+    tools: bytes | None = None
     source: bytes = b""
     source_file: bytes = b""
     source_row: int = -1
@@ -82,7 +86,7 @@ class RunWriter:
         if not self._rows:
             return
         self._rows.sort()  # by id; file and row, which differ, decide before any text is compared
-        id, key, file, row, empty, instruction, response, meta, messages, *origin = zip(
+        id, key, file, row, empty, instruction, response, meta, messages, tools, *origin = zip(
             *self._rows, strict=True
         )
         arrays = [
@@ -95,6 +99,7 @@ class RunWriter:
             columns.texts(response),
             columns.texts(meta),
             _messages(messages),
+            _tools(tools),
             columns.texts(origin[0]),
             columns.texts(origin[1]),
             columns.numbers(np.array(origin[2], np.int64)),
@@ -110,17 +115,43 @@ class RunWriter:
         self._rows, self._bytes = [], 0
 
 
-def _messages(rows: Sequence[list[tuple[bytes, bytes]] | None]) -> pa.Array:
+def _messages(rows: Sequence[list[dict[str, str | None]] | None]) -> pa.Array:
     turns = [turn for row in rows if row for turn in row]
-    said = columns.turns([t[0] for t in turns], [t[1] for t in turns], MESSAGES.value_type)
+    fields = []
+    for name in _FIELDS:
+        said = [turn[name] for turn in turns]
+        plain = name in ("role", "content")
+        fields.append(columns.texts([str(x).encode() for x in said]) if plain else _texts(said))
+    said = pa.StructArray.from_arrays(fields, fields=list(STRUCTURED.value_type))
     offsets = np.cumsum([0, *(len(row) if row else 0 for row in rows)])
     missing = np.array([row is None for row in rows])
-    return columns.lists(offsets.astype(np.int32), said, MESSAGES, missing)
+    return columns.lists(offsets.astype(np.int32), said, STRUCTURED, missing)
 
 
-def whole_messages(rows: pa.Table) -> pa.Array:
-    """Return the messages of a table of runs, those left out made of instruction and response."""
-    messages = rows["messages"].combine_chunks()
+_FIELDS = [field.name for field in STRUCTURED.value_type]
+
+
+def _texts(values: Sequence[Any]) -> pa.Array:
+    return pa.nulls(len(values), pa.string()) if not any(values) else pa.array(values, pa.string())
+
+
+def _tools(values: Sequence[bytes | None]) -> pa.Array:
+    return _texts([None if value is None else value.decode() for value in values])
+
+
+def is_structured(run: pa.Table) -> bool:
+    """Whether a row of a run has more than texts."""
+    said = pc.list_flatten(run["messages"].combine_chunks())
+    fields = [said.field(name) for name in FIELDS]
+    return any(one.null_count < len(one) for one in (run["tools"], *fields))
+
+
+def whole_messages(rows: pa.Table, type: pa.DataType) -> pa.Array:
+    """Return the messages of a table of runs, those left out made of instruction and response.
+
+    Of their turns the fields of `type` are there, MESSAGES or STRUCTURED.
+    """
+    messages = columns.narrowed(rows["messages"].combine_chunks(), type)
     short = messages.is_null().to_numpy(zero_copy_only=False)
     number = int(short.sum())
     if not number:
@@ -133,8 +164,10 @@ def whole_messages(rows: pa.Table) -> pa.Array:
     woven = columns.numbers(np.arange(2 * number).reshape(2, number).T.ravel())
     roles = columns.named(np.tile(np.array([0, 1], np.int32), number), ["user", "assistant"])
     contents = pa.concat_arrays([asked, answered]).take(woven)
-    said = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGES.value_type))
-    made = columns.lists(np.arange(0, 2 * number + 1, 2, dtype=np.int32), said, MESSAGES)
+    turn = type.value_type
+    blank = [pa.nulls(2 * number, pa.string())] * (turn.num_fields - 2)
+    said = pa.StructArray.from_arrays([roles, contents, *blank], fields=list(turn))
+    made = columns.lists(np.arange(0, 2 * number + 1, 2, dtype=np.int32), said, type)
     if number == len(rows):
         return made
     place = np.empty(len(rows), np.int64)

@@ -47,7 +47,7 @@ from sft_diversity.ingestion.rows import REASONS
 from sft_diversity.ingestion.runs import read_run
 from sft_diversity.ingestion.worker import helping
 
-VERSION = 3
+VERSION = 4
 QUARANTINE = "quarantine.jsonl"
 _MAX_WRITERS = 4  # each holds a shard of some thousand rows
 _ROWS_PER_S, _BYTES_PER_ROW = 15_000, 200  # packed text on one 3 GHz core: for estimates only
@@ -340,7 +340,7 @@ def _second_pass(
     def write(bucket: int) -> None:
         name = f"samples/{shards.name(bucket)}.parquet"
         if not draft.has(name):
-            draft.write_table(name, schema.check(shards.make(bucket), schema.SAMPLES, "ingest"))
+            draft.write_table(name, schema.check(shards.make(bucket), shards.schema, "ingest"))
 
     with (
         progress.progress("ingest: shards", len(shards), "shards") as bar,

@@ -33,7 +33,7 @@ from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.endpoint.answers import Outcome, Request
 from sft_diversity.endpoint.client import Client
 from sft_diversity.endpoint.config import CallOptions, EndpointConfig, check_endpoint
-from sft_diversity.rewriting.turns import NOT_ASKED, PARTS, PROMPTS, Way, rewritten
+from sft_diversity.rewriting.turns import NOT_ASKED, PROMPTS, Way, rewritten
 
 VERSION = 1
 STAGE = "rewrite"
@@ -219,7 +219,7 @@ def _assemble(
     gone = pa.concat_tables([failed, same]).sort_by("old_id")
     table = gone.select(["old_id", "id", "reason"]).rename_columns(["id", "new_id", "reason"])
     draft.write_table("dropped.parquet", table)
-    whole = pads.dataset([str(part) for part in parts], schema=PARTS)
+    whole = pads.dataset([str(part) for part in parts], schema=parquet.schema(parts[0]))
     digits = corpora.bucket_digits(wanted.num_rows)
     for number in range(16**digits):
         stopping.safe_point(STAGE)
@@ -230,7 +230,7 @@ def _assemble(
         here = (pads.field("id") >= low) & (pads.field("id") <= low + "g")  # above any hex digit
         bucket, _ = _sorted_out(whole.to_table(filter=here), drop)
         if bucket.num_rows:
-            draft.write_table(name, schema.check(bucket, schema.SAMPLES, STAGE))
+            draft.write_table(name, schema.check(bucket, schema.samples_like(bucket.schema), STAGE))
     return parquet.counts(wanted, "source"), parquet.counts(gone, "reason")
 
 

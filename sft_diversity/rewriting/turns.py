@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from sft_diversity.core import schema
 from sft_diversity.core.hashing import text_key
+from sft_diversity.core.messages import component_text, id_texts, without_nulls
 from sft_diversity.endpoint.answers import Failure, Outcome, Request, without_thoughts
 
 Way = Literal["answer", "revise"]
-Turn: TypeAlias = dict[str, str]
+Turn: TypeAlias = dict[str, Any]
 #: Asks for a round of answers; the number of the round, from 0, comes with them.
 Ask = Callable[[Iterable[Request], int], Iterator[tuple[str, Outcome]]]
 
@@ -31,14 +32,13 @@ _REVISE = (
 #: Reason codes of samples that are not asked for; those of the rest are the endpoint's, and `cut`,
 #: an answer that ended at `max_tokens`.
 NOT_ASKED = {
-    "other-turns": "a turn is neither the system's, the user's nor the assistant's",
+    "other-turns": "a turn is neither the system's, the user's nor the assistant's, or calls tools",
     "nothing-asked": "no assistant turn follows a user's",
 }
 
-#: A row on the way: the sample, the id it had, and how it went (`reason` is null if well).
-PARTS = pa.schema(
+#: What a row on the way has besides: the id it had, and how it went (`reason` is null if well).
+_PROGRESS = pa.schema(
     [
-        *schema.SAMPLES,
         ("old_id", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
@@ -47,6 +47,11 @@ PARTS = pa.schema(
         ("tokens_out", pa.int64()),
     ]
 )
+
+
+def parts_like(samples: pa.Schema) -> pa.Schema:
+    """Return the schema of samples on the way."""
+    return pa.schema([*schema.samples_like(samples), *_PROGRESS])
 
 
 @dataclass
@@ -63,7 +68,7 @@ class Dialogue:
 
 
 def rewritten(samples: pa.Table, ask: Ask, way: Way, system: str | None, model: str) -> pa.Table:
-    """Return the samples with new answers, schema `PARTS`, in their order.
+    """Return the samples with new answers, schema of `parts_like`, in their order.
 
     A sample that got none stays as it was, with the reason in its row and in its `meta`. One that
     got them has a new id, the hash of its new turns.
@@ -72,14 +77,14 @@ def rewritten(samples: pa.Table, ask: Ask, way: Way, system: str | None, model: 
     dialogues = [opened(row["messages"]) for row in rows]
     rewrite(dialogues, ask, way, system)
     made = [_row(row, one, way, model) for row, one in zip(rows, dialogues, strict=True)]
-    return pa.Table.from_pylist(made, PARTS)
+    return pa.Table.from_pylist(made, parts_like(samples.schema))
 
 
 def opened(messages: Iterable[Mapping[str, str]]) -> Dialogue:
     """Return a dialogue ready to be rewritten, or with the reason why it cannot be."""
-    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+    turns = [without_nulls(turn) for turn in messages]
     roles = [turn["role"] for turn in turns]
-    if not set(roles) <= _SPEAKERS:
+    if not set(roles) <= _SPEAKERS or any(turn.get("tool_calls") for turn in turns):
         return Dialogue(turns, reason="other-turns")
     places = [i for i in range(1, len(roles)) if roles[i] == "assistant" and roles[i - 1] == "user"]
     return Dialogue(turns, places, reason=None if places else "nothing-asked")
@@ -109,7 +114,7 @@ def rewrite(dialogues: list[Dialogue], ask: Ask, way: Way, system: str | None) -
 def question(one: Dialogue, number: int, way: Way, system: str | None) -> list[Turn]:
     """Return the messages after which the `number`-th new answer is to come."""
     place = one.places[number]
-    asked = one.turns[:place]
+    asked = [{"role": t["role"], "content": t["content"]} for t in one.turns[:place]]
     if way == "revise":
         text = _REVISE.format(question=asked[-1]["content"], answer=one.turns[place]["content"])
         asked = [*asked[:-1], {"role": "user", "content": text}]
@@ -147,11 +152,10 @@ def _row(row: dict[str, Any], one: Dialogue, way: Way, model: str) -> dict[str, 
     if one.reason is not None:
         return row | how | {"meta": _meta(row["meta"], {**said, "not_rewritten": one.reason})}
     said |= {"id": row["id"], "originals": _spoken(row["messages"])}
-    texts = [text for turn in one.turns for text in (turn["role"], turn["content"])]
     new = {
-        "id": text_key(*texts),
+        "id": text_key(*id_texts(one.turns, row.get("tools"))),
         "messages": one.turns,
-        "response": "\n\n".join(_spoken(one.turns)),
+        "response": component_text(one.turns, "response"),
         "meta": _meta(row["meta"], said),
     }
     return row | how | new

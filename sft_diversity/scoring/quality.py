@@ -70,10 +70,11 @@ def judge_slices(job: Job[QualityConfig]) -> None:
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     length = _length(config, source)
     for unit in job.todo():
-        table = unit.what.read(["id", "messages"])
+        table = unit.what.read(["id", "messages", "tools"])
         given, alone = [], []
-        for messages in table["messages"].to_pylist():
-            pair = _pair(chat.reference(messages, tokenizer), start, length)
+        dialogues = table["messages"].to_pylist(), table["tools"].to_pylist()
+        for messages, tools in zip(*dialogues, strict=True):
+            pair = _pair(chat.reference(messages, tokenizer, tools), start, length)
             given.append(pair[0])
             alone.append(pair[1])
         means = [_means(model, part, config.batch_tokens) for part in (given, alone)]

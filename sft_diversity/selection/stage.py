@@ -86,7 +86,7 @@ def join(job: Job[SelectConfig]) -> Result:
     rows, result = choose_rows(pool, config)
     samples = pool.take(rows)
     subset = samples.append_column("pick", pa.array(range(len(rows)), pa.int32()))
-    subset = schema.check(subset, schema.SUBSET, STAGE)
+    subset = schema.check(subset, schema.samples_like(subset.schema, subset=True), STAGE)
     for start in range(0, len(rows), _ROWS_PER_FILE):
         name = f"samples/{start // _ROWS_PER_FILE:05}.parquet"
         job.write_table(name, subset.slice(start, _ROWS_PER_FILE))

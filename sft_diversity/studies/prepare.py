@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sft_diversity.core import config as configs
 from sft_diversity.core import incidence, parquet, stopping
 from sft_diversity.core.cells import Cell
-from sft_diversity.core.corpus import COMPONENTS, is_corpus
+from sft_diversity.core.corpus import COMPONENTS, is_corpus, read_file
 from sft_diversity.core.drafts import Draft, Work, check_out, open_draft
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.folder import contents_key, read_manifest, rows_account, stage_of
@@ -259,29 +259,29 @@ def _write_sizes(
             if draft.has(f"{name}.parquet"):
                 continue
             stopping.safe_point(STAGE)
-            table = _read(at, ["id", "messages"])
+            table = _read(at, ["id", "messages", "tools"])
             table = table.filter(pc.is_in(table["id"], value_set=fresh[name]))
             rows = []
-            for identity, messages in zip(table["id"], table["messages"], strict=True):
-                rows.append(_size(str(identity), messages.as_py(), tokenizer, max_length))
+            for row in table.to_pylist():
+                rows.append(_size(row, tokenizer, max_length))
                 bar.advance()
             columns = {c: [row[i] for row in rows] for i, c in enumerate(_SIZES.names)}
             draft.write_table(f"{name}.parquet", pa.table(columns, schema=_SIZES))
     draft.commit(rows=rows_account(len(known), len(known), {}))
 
 
-def _size(
-    identity: str, messages: list[dict[str, str]], tokenizer: Any, max_length: int
-) -> tuple[str, int, int, int, int]:
+def _size(row: dict[str, Any], tokenizer: Any, max_length: int) -> tuple[str, int, int, int, int]:
     from sft_diversity.core import chat
 
     try:
-        _, labels = chat.render(messages, tokenizer)
+        _, labels = chat.render(row["messages"], tokenizer, row["tools"])
     except DataError:  # fine-tuning leaves it out, and stops where there are too many
-        return identity, 0, 0, 0, 0
+        return row["id"], 0, 0, 0, 0
     said = [label != chat.IGNORED for label in labels]
-    return identity, len(said), sum(said), min(len(said), max_length), sum(said[1:max_length])
+    return row["id"], len(said), sum(said), min(len(said), max_length), sum(said[1:max_length])
 
 
 def _read(subset: Path, columns: list[str]) -> pa.Table:
-    return parquet.join(parquet.listed(subset, "samples"), columns)
+    return pa.concat_tables(
+        [read_file(path, columns) for path in parquet.listed(subset, "samples")]
+    )

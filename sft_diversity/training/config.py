@@ -45,7 +45,7 @@ class FinetuneConfig(Config):
             "Budget",
             (
                 "epochs", "steps", "tokens", "batch_size", "micro_batch_size", "max_length",
-                "on_truncation", "max_bad_fraction",
+                "on_truncation", "train_thinking", "max_bad_fraction",
             ),
         ),
         (
@@ -97,6 +97,9 @@ class FinetuneConfig(Config):
         "keep",
         description="a longer sample: error; drop it; keep its start (unusable where no "
         "label is left); or trim, which keeps the start and drops what has no label",
+    )
+    train_thinking: bool = Field(
+        True, description="train what the assistant thinks, where the chat template writes it"
     )
     max_bad_fraction: float = Field(
         0.05, ge=0, le=1, description="share of samples that may be left out as unusable"

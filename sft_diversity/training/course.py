@@ -71,6 +71,11 @@ class Course:
         return int(self.rendered.response_tokens[self.order].sum())
 
     @property
+    def thinking_tokens(self) -> int:
+        """Tokens of thoughts read in the whole run."""
+        return int(self.rendered.thinking_tokens[self.order].sum())
+
+    @property
     def total_tokens(self) -> int:
         """Tokens read in the whole run, padding not counted."""
         return int(self.rendered.lengths[self.order].sum())

@@ -128,11 +128,14 @@ def run_figures(course: Course, config: FinetuneConfig, log: Log) -> dict[str, A
         "samples_read": len(course.order),
         **mixture.reads_of(course, config.weights),
         "response_tokens": course.response_tokens,
+        "thinking_tokens": course.thinking_tokens,
         "total_tokens": course.total_tokens,
         "truncated_share": round(rendered.truncated / rendered.rows, 6),
         "dropped_share": round(rendered.dropped / rendered.rows, 6),
         "unusable": rendered.unusable_by_reason,
         "response_tokens_lost_share": round(rendered.lost_share, 6),
+        "thoughts_not_written": rendered.unthought,
+        "tools_not_written": rendered.untold,
         "optimizer": config.optimizer,
         "lr": course.settings.lr,
         "weight_decay": course.settings.weight_decay,
@@ -171,6 +174,11 @@ def schedule_name(config: FinetuneConfig) -> str:
     """Return the schedule for people: `UBA, φ = 5`."""
     name = f"UBA, φ = {config.phi:g}" if config.schedule == "uba" else config.schedule
     return name + (f", {len(config.phases)} phases" if config.phases else "")
+
+
+def _thoughts(result: dict[str, Any], config: FinetuneConfig) -> str:
+    how = "" if config.train_thinking else ", read and not trained"
+    return f"{result['thinking_tokens']:,}{how}"
 
 
 def _number(value: float | None) -> str:
@@ -227,6 +235,7 @@ Supervised fine-tuning of `{base.name}` with `sftdiv finetune`; loss on assistan
 | epochs | {result["epochs"]:g} |
 | optimizer steps | {result["steps"]:,} of {config.batch_size} samples |
 | response tokens read | {result["response_tokens"]:,} of {result["total_tokens"]:,} |
+| of them thoughts | {_thoughts(result, config)} |
 | truncated | {result["truncated_share"]:.1%} at {config.max_length} tokens |
 | left out for length | {result["dropped_share"]:.1%} |
 | unusable, left out | {_unusable(result["unusable"])} |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from sft_diversity.core import chat, folder, parquet, quarantine, urls
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import json_lines
 from sft_diversity.core.hashing import content_key, file_key
+from sft_diversity.core.messages import FIELDS, from_trainers
 from sft_diversity.core.progress import progress
 
 if TYPE_CHECKING:
@@ -74,6 +77,10 @@ class Rendered:
         Samples left out because they would train nothing, unasked.
     sets : list of int
         The number of the set that each sample is of, from 0; empty where there is one.
+    thoughts : list of int32 array
+        One array a sample: the places of the tokens that are thoughts.
+    unthought, untold : int
+        Thoughts, and samples with tools, that the chat template leaves out.
     """
 
     ids: list[str]
@@ -85,6 +92,14 @@ class Rendered:
     lost_labels: int = 0
     unusable: list[Unusable] = field(default_factory=list)
     sets: list[int] = field(default_factory=list)
+    thoughts: list[Tokens] = field(default_factory=list)
+    unthought: int = 0
+    untold: int = 0
+
+    def __post_init__(self) -> None:
+        """Take samples that are given without thoughts as having none."""
+        if len(self.thoughts) < len(self.ids):
+            object.__setattr__(self, "thoughts", [np.zeros(0, np.int32)] * len(self.ids))
 
     @property
     def unusable_by_reason(self) -> dict[str, int]:
@@ -100,6 +115,11 @@ class Rendered:
     def response_tokens(self) -> npt.NDArray[np.int64]:
         """Labelled tokens of each sample."""
         return np.array([_count(labels) for labels in self.labels], dtype=np.int64)
+
+    @property
+    def thinking_tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens of each sample that are thoughts, with a label or without."""
+        return np.array([len(places) for places in self.thoughts], dtype=np.int64)
 
     @property
     def lost_share(self) -> float:
@@ -159,8 +179,11 @@ def root_of(subset: Path) -> Path:
 
 def estimate_tokens(source: Source, max_length: int) -> npt.NDArray[np.float64]:
     """Return about how many tokens each sample has, at four characters a token, unread."""
-    texts = (messages for _, messages in _dialogues(source))
-    characters = [sum(len(turn["content"]) for turn in messages) for messages in texts]
+    said = ("content", *FIELDS)
+    characters = [
+        sum(len(turn.get(name) or "") for turn in turns for name in said) + len(tools or "")
+        for _, turns, tools in _dialogues(source)
+    ]
     return np.minimum(np.array(characters, dtype=np.float64) / 4.0, max_length)
 
 
@@ -170,8 +193,9 @@ def render_samples(
     max_length: int,
     on_truncation: OnTruncation,
     limit: int | None = None,
+    train_thinking: bool = True,
 ) -> Rendered:
-    """Tokenise all samples; see `core.chat.render` for what is labelled.
+    """Tokenise all samples; see `core.chat.rendering` for what is labelled.
 
     Parameters
     ----------
@@ -187,22 +211,26 @@ def render_samples(
     DataError
         If a sample is too long under "error"; the message names it.
     """
-    kept: list[tuple[str, Tokens, Tokens]] = []
+    kept: list[tuple[str, Tokens, Tokens, Tokens]] = []
     unusable: list[Unusable] = []
-    truncated = rows = labels_read = 0
+    truncated = rows = labels_read = unthought = untold = 0
     total = sum(parquet.rows(path) for path in source.files)
     with progress("tokenise", total) as bar:
-        for identity, messages in itertools.islice(_dialogues(source), limit):
+        for identity, messages, tools in itertools.islice(_dialogues(source), limit):
             rows += 1
             bar.advance()
             try:
-                ids, labels = (np.array(x, np.int32) for x in chat.render(messages, tokenizer))
+                made = chat.rendering(messages, tokenizer, tools, train_thinking)
             except DataError as fault:
                 unusable.append(Unusable(identity, "not-rendered", str(fault)))
                 continue
+            ids, labels = np.array(made.input_ids, np.int32), np.array(made.labels, np.int32)
+            thoughts = np.flatnonzero(made.thoughts).astype(np.int32)
+            unthought, untold = unthought + made.unthought, untold + (not made.tools)
             labels_read += _count(labels)
             if not _count(labels[1:]):  # the first token is never predicted
-                unusable.append(Unusable(identity, "no-label", _without_label(ids, messages)))
+                why = _without_label(ids, messages, train_thinking)
+                unusable.append(Unusable(identity, "no-label", why))
                 continue
             if len(ids) > max_length:
                 truncated += 1
@@ -221,28 +249,33 @@ def render_samples(
                         detail = f"{len(whole):,} tokens, the first label is at {first:,}"
                         unusable.append(Unusable(identity, "cut-off", detail))
                     continue
-            kept.append((identity, ids, labels))
+            kept.append((identity, ids, labels, thoughts[thoughts < len(ids)]))
     return Rendered(
-        ids=[identity for identity, _, _ in kept],
-        input_ids=[ids for _, ids, _ in kept],
-        labels=[labels for _, _, labels in kept],
+        ids=[identity for identity, *_ in kept],
+        input_ids=[ids for _, ids, _, _ in kept],
+        labels=[labels for _, _, labels, _ in kept],
         rows=rows,
         truncated=truncated,
         dropped=rows - len(kept) - len(unusable),
-        lost_labels=labels_read - sum(_count(labels) for _, _, labels in kept),
+        lost_labels=labels_read - sum(_count(labels) for _, _, labels, _ in kept),
         unusable=unusable,
+        thoughts=[thoughts for *_, thoughts in kept],
+        unthought=unthought,
+        untold=untold,
     )
 
 
-def _without_label(ids: Tokens, messages: list[dict[str, str]]) -> str:
-    """Say which answers are none, where that is why a sample has no label."""
-    empty = [
-        f"turn {i + 1}"
-        for i, turn in enumerate(messages)
-        if turn["role"] == "assistant" and not turn["content"].strip()
-    ]
-    why = f": {', '.join(empty)}, the assistant's, is empty" if empty else ""
-    return f"{len(ids):,} tokens, no label{why}"
+def _without_label(ids: Tokens, messages: list[dict[str, Any]], train_thinking: bool) -> str:
+    """Say which turns of the assistant train nothing and why, of a sample without a label."""
+    said = []
+    for number, turn in enumerate(messages, 1):
+        if turn["role"] != "assistant" or turn["content"].strip() or turn.get("tool_calls"):
+            continue
+        if not turn.get("thinking"):
+            said.append(f"turn {number}, the assistant's, is empty")
+        elif not train_thinking:
+            said.append(f"turn {number}, the assistant's, is a thought, which is not trained")
+    return f"{len(ids):,} tokens, no label" + (f": {'; '.join(said)}" if said else "")
 
 
 def marked_samples(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
@@ -251,22 +284,22 @@ def marked_samples(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> li
     Returns
     -------
     list of dict
-        `id, tokens, trained` (how many have a label), and `pieces`, pairs of a text and whether it
-        is trained; of an unusable sample `id, unusable`, the reason.
+        `id, tokens, trained` (how many have a label), `thinking` (how many are thoughts), and
+        `pieces`: a text, whether it is trained, and whether it is a thought; of an unusable sample
+        `id, unusable`, the reason.
     """
     shown: list[dict[str, Any]] = []
-    for identity, ids, labels in zip(
-        rendered.ids, rendered.input_ids, rendered.labels, strict=True
+    for identity, ids, labels, thoughts in zip(
+        rendered.ids, rendered.input_ids, rendered.labels, rendered.thoughts, strict=True
     ):
-        marks = labels != chat.IGNORED
+        marks = (labels != chat.IGNORED) + 2 * np.isin(np.arange(len(ids)), thoughts)
         edges = [0, *(np.flatnonzero(np.diff(marks)) + 1), len(ids)]
         pieces = [
-            (str(tokenizer.decode(ids[start:end])), bool(marks[start]))
+            (str(tokenizer.decode(ids[start:end])), bool(marks[start] & 1), bool(marks[start] & 2))
             for start, end in itertools.pairwise(edges)
         ]
-        shown.append(
-            {"id": identity, "tokens": len(ids), "trained": int(marks.sum()), "pieces": pieces}
-        )
+        counts = {"tokens": len(ids), "trained": _count(labels), "thinking": len(thoughts)}
+        shown.append({"id": identity, **counts, "pieces": pieces})
     return shown + [
         {"id": one.id, "unusable": f"{one.reason}: {one.detail}"} for one in rendered.unusable
     ]
@@ -304,19 +337,23 @@ def _count(labels: Tokens) -> int:
     return int((labels != chat.IGNORED).sum())
 
 
-def _dialogues(source: Source) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Yield (id, messages) of every row; a subset in pick order, all else as it lies."""
+Dialogue = tuple[str, list[dict[str, Any]], str | None]  # id, turns, tools
+
+
+def _dialogues(source: Source) -> Iterator[Dialogue]:
+    """Yield every row; those of a subset in pick order, all else as they lie."""
     if source.stage == "select":
-        columns = ["id", "messages", "pick"]
-        table = parquet.join(source.files, columns).sort_by("pick")
-        for batch in table.to_batches(max_chunksize=2_000):
-            yield from zip(batch["id"].to_pylist(), batch["messages"].to_pylist(), strict=True)
+        wanted = ["id", "messages", "tools", "pick"]
+        tables = [corpora.read_file(path, wanted) for path in source.files]
+        for batch in pa.concat_tables(tables).sort_by("pick").to_batches(max_chunksize=2_000):
+            columns = (batch[name].to_pylist() for name in wanted[:3])
+            yield from zip(*columns, strict=True)
         return
     for path in source.files:
         yield from _plain_rows(path)
 
 
-def _plain_rows(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def _plain_rows(path: Path) -> Iterator[Dialogue]:
     names = set(parquet.schema(path).names)
     wanted = ["messages"] if "messages" in names else ["prompt", "completion"]
     if not names.issuperset(wanted):
@@ -325,18 +362,25 @@ def _plain_rows(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
             f"it has {', '.join(sorted(names))}"
         )
     number = 0
-    for batch in parquet.batches(path, 2_000, [*wanted, *(["id"] if "id" in names else [])]):
+    more = [name for name in ("id", "tools") if name in names]
+    for batch in parquet.batches(path, 2_000, [*wanted, *more]):
         for row in batch.to_pylist():
-            yield str(row.get("id", f"{path.name} row {number}")), _messages(row)
+            tools = row.get("tools")
+            if tools is not None and not isinstance(tools, str):
+                tools = json.dumps(tools, ensure_ascii=False)
+            yield str(row.get("id", f"{path.name} row {number}")), _messages(row), tools or None
             number += 1
 
 
-def _messages(row: dict[str, Any]) -> list[dict[str, str]]:
+def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row's turns; prompt and completion may be texts or lists of turns."""
     if row.get("messages") is not None:
-        return list(row["messages"])
+        return [from_trainers(turn) for turn in row["messages"]]
     sides = [("user", row["prompt"]), ("assistant", row["completion"])]
-    turns: list[dict[str, str]] = []
+    turns: list[dict[str, Any]] = []
     for role, said in sides:
-        turns += [{"role": role, "content": said}] if isinstance(said, str) else list(said)
+        if isinstance(said, str):
+            turns.append({"role": role, "content": said})
+        else:
+            turns += [from_trainers(turn) for turn in said]
     return turns

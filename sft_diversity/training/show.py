@@ -29,7 +29,10 @@ def scheduled(result: dict[str, Any]) -> str:
 
 
 def finetuned(result: dict[str, Any]) -> str:
-    """Return the figures of a run, or samples with what is trained between ⟦ and ⟧."""
+    """Return the figures of a run, or samples with what is trained between ⟦ and ⟧.
+
+    What is thought stands between ⟨ and ⟩.
+    """
     if "masks" not in result:
         return "\n".join([plain_figures(result), *_sets(result.get("sets", []))])
     lines = []
@@ -39,9 +42,9 @@ def finetuned(result: dict[str, Any]) -> str:
             continue
         lines.append(
             f"{sample['id']}: {sample['trained']:,} of {sample['tokens']:,} tokens trained"
+            + (f", {sample['thinking']:,} are thoughts" if sample["thinking"] else "")
         )
-        pieces = (f"⟦{text}⟧" if trained else text for text, trained in sample["pieces"])
-        lines += ["".join(pieces), ""]
+        lines += [_marked(sample["pieces"]), ""]
     return "\n".join(lines).rstrip()
 
 
@@ -52,6 +55,15 @@ def _sets(several: Sequence[dict[str, Any]]) -> list[str]:
     names = list(several[0])
     rows = [tuple("–" if one[n] is None else f"{one[n]:,}" for n in names) for one in several]
     return [columns([("set", *names), *((str(i), *row) for i, row in enumerate(rows, 1))])]
+
+
+def _marked(pieces: Sequence[tuple[str, bool, bool]]) -> str:
+    text, open_ = "", False
+    for piece, trained, thought in pieces:
+        if trained != open_:
+            text, open_ = text + ("⟦" if trained else "⟧"), trained
+        text += f"⟨{piece}⟩" if thought else piece
+    return text + "⟧" * open_
 
 
 def _bars(rates: Sequence[float], highest: float, width: int = 40) -> str:

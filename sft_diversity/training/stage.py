@@ -141,11 +141,8 @@ def _laid_out(
 
     def rendered(source: samples.Source) -> samples.Rendered:
         told = rendering.kept(
-            source, inputs.base, config, work,
-            lambda: samples.render_samples(
-                source, tokenizer, config.max_length, config.on_truncation
-            ),
-        )  # fmt: skip
+            source, inputs.base, config, work, lambda: _rendered(source, tokenizer, config)
+        )
         crew.by_leader(
             lambda: samples.check_usable(
                 told, config.max_length, config.max_bad_fraction, draft.out
@@ -190,10 +187,16 @@ def show_masks(subset: Path, config: FinetuneConfig, count: int) -> list[dict[st
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     source = samples.find_samples(subset)
-    rendered = samples.render_samples(
-        source, tokenizer, config.max_length, config.on_truncation, count
+    return samples.marked_samples(_rendered(source, tokenizer, config, count), tokenizer)
+
+
+def _rendered(
+    source: samples.Source, tokenizer: Any, config: FinetuneConfig, limit: int | None = None
+) -> samples.Rendered:
+    """Return the samples as tokens, all or the first."""
+    return samples.render_samples(
+        source, tokenizer, config.max_length, config.on_truncation, limit, config.train_thinking
     )
-    return samples.marked_samples(rendered, tokenizer)
 
 
 def check_finetune(subset: Path | Sequence[Path], out: Path, config: FinetuneConfig) -> None:
@@ -341,8 +344,21 @@ def _description(run: course.Course, inputs: Inputs) -> str:
         f"{rendered.dropped:,} left out, {len(rendered.unusable):,} unusable, "
         f"{rendered.lost_share:.1%} of response tokens lost), "
         f"{run.steps:,} steps of {config.batch_size}, "
-        f"{run.response_tokens:,} response tokens of {run.total_tokens:,}; {config.optimizer}, "
+        f"{run.response_tokens:,} response tokens of {run.total_tokens:,}"
+        f"{_thoughts(run)}; {config.optimizer}, "
         f"lr {run.settings.lr:g}, {output.schedule_name(config)}, {inputs.dtype}"
         + (", LoRA" if config.lora else "")
         + (f"; loss of {len(held_out.ids):,} samples beside them" if held_out else "")
     )
+
+
+def _thoughts(run: course.Course) -> str:
+    """Say how much is thought, and what of thoughts and tools the chat template leaves out."""
+    rendered, found = run.rendered, ""
+    if run.thinking_tokens:
+        found += f", {run.thinking_tokens:,} of thoughts"
+    if rendered.unthought:
+        found += f", {rendered.unthought:,} thoughts not written by the chat template"
+    if rendered.untold:
+        found += f", tools of {rendered.untold:,} samples not written by it"
+    return found

@@ -94,7 +94,8 @@ def test_a_row_that_fits_reads_back_turn_by_turn(name, dialogues):
     reader = named("messages" if name == "chat" else name, rows.column_names)
     for row, sample in zip(rows.to_pylist(), kept.to_pylist(), strict=True):
         turns = [(turn["role"], turn["content"]) for turn in sample["messages"]]
-        assert reader(orjson.loads(orjson.dumps(row))).turns == turns
+        read = reader(orjson.loads(orjson.dumps(row))).turns
+        assert [turn[:2] for turn in read] == turns
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.ingestion import formats
+from sft_diversity.core.hashing import text_key
+from sft_diversity.ingestion import formats, tools
 from tests.ingestion.making import quarantine, row, run, samples, write_lines
 
-CHAT = [("user", "Hi?"), ("assistant", "Hello.")]
+CHAT = [formats.Turn("user", "Hi?"), formats.Turn("assistant", "Hello.")]
 
 SINGLE = [
     ("alpaca", {"instruction": "Hi?", "input": "", "output": "Hello."}),
@@ -135,7 +137,8 @@ def test_tool_turns_keep_their_place_and_calls_are_the_assistants(tmp_path):
     (sample,) = samples(tmp_path / "out")
     roles = [turn["role"] for turn in sample["messages"]]
     assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant"]
-    assert sample["response"] == '{"name": "weather"}\n\nClear.\n\nWelcome.'
+    call = '{"name": "weather", "arguments": {}}'
+    assert sample["response"] == f"{call}\n\nClear.\n\nWelcome."
     assert "clear" not in sample["instruction"] + sample["response"].replace("Clear.", "")
     assert json.loads(sample["meta"]) == {"tools": "[weather]"}
 
@@ -148,17 +151,125 @@ def test_the_first_exchange_is_a_human_turn_that_an_answer_follows_directly(tmp_
     assert manifest["rows"]["dropped"] == {"empty": 1}
 
 
-def test_openai_tool_calls_become_text(tmp_path):
-    calls = [{"id": "1", "function": {"name": "weather", "arguments": "{}"}}]
-    turns = [
-        {"role": "user", "content": "Weather?"},
-        {"role": "assistant", "content": None, "tool_calls": calls},
-        {"role": "tool", "content": "clear", "tool_call_id": "1"},
-        {"role": "assistant", "content": "Clear."},
-    ]
-    run(write_lines(tmp_path / "a.jsonl", [{"messages": turns}]), tmp_path / "out")
+WEATHER = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
+CALLED = {"type": "function", "function": {"name": "weather", "arguments": {"at": "Rome", "n": 1}}}
+ASKED, CLEAR = {"role": "user", "content": "Weather?"}, {"role": "assistant", "content": "Clear."}
+
+
+def only(tmp_path, row):
+    """Ingest one row; return its sample."""
+    run(write_lines(tmp_path / "a.jsonl", [row]), tmp_path / "out")
     (sample,) = samples(tmp_path / "out")
-    assert json.loads(sample["messages"][1]["content"]) == calls
+    return sample
+
+
+def test_openai_calls_results_and_tools_keep_their_structure(tmp_path):
+    call = {"id": "c1", **CALLED}
+    given = json.loads(json.dumps(call))
+    given["function"]["arguments"] = json.dumps({"at": "Rome", "n": 1})
+    result = {"role": "tool", "content": "clear", "tool_call_id": "c1", "name": "weather"}
+    turns = [ASKED, {"role": "assistant", "content": None, "tool_calls": [given]}, result, CLEAR]
+    tools = [{"type": "function", "function": WEATHER}]
+    sample = only(tmp_path, {"messages": turns, "tools": tools, "kept": 1})
+    assert json.loads(sample["tools"]) == tools
+    assert json.loads(sample["meta"]) == {"kept": 1}
+    called, came = sample["messages"][1:3]
+    assert json.loads(called["tool_calls"]) == [call]
+    assert (called["role"], called["content"], called["thinking"]) == ("assistant", "", None)
+    assert {name: came[name] for name in result} == result
+    said = '{"name": "weather", "arguments": {"at": "Rome", "n": 1}}'
+    assert (sample["instruction"], sample["response"]) == ("Weather?", f"{said}\n\nClear.")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"role": "assistant", "content": "", "tool_calls": [CALLED]},
+        {"role": "assistant", "tool_calls": json.dumps([CALLED])},
+        {"role": "assistant", "content": None, "function_call": CALLED["function"]},
+        {"from": "function_call", "value": json.dumps(CALLED["function"])},
+        {"from": "tool_call", "value": json.dumps([CALLED["function"]])},
+        {"from": "gpt", "value": f"<tool_call>\n{json.dumps(CALLED['function'])}\n</tool_call>\n"},
+    ],
+)
+def test_every_form_of_a_call_is_one(tmp_path, said):
+    turns = [{"from": "human", "value": "Weather?"}, said, {"from": "tool", "value": "clear"}]
+    sample = only(tmp_path, {"conversations": turns, "tools": json.dumps([WEATHER])})
+    assert json.loads(sample["messages"][1]["tool_calls"]) == [CALLED]
+    assert sample["messages"][1]["content"] == ""
+    assert json.loads(sample["tools"]) == [{"type": "function", "function": WEATHER}]
+
+
+def test_calls_that_the_system_turn_asks_for_in_marks_stay_the_text_they_are(tmp_path):
+    said = f"<tool_call>{json.dumps(CALLED['function'])}</tool_call>"
+    turns = [
+        {"role": "system", "content": "Answer in <tool_call> marks."},
+        ASKED,
+        {"role": "assistant", "content": said},
+    ]
+    assert only(tmp_path, {"messages": turns})["messages"][2] == turns[2]
+
+
+@pytest.mark.parametrize("field", ["thinking", "reasoning_content", "reasoning", None])
+def test_a_thought_is_kept_apart_from_the_answer(tmp_path, field):
+    said = {"role": "assistant", "content": "Clear."} | ({field: " Look up.\n"} if field else {})
+    if field is None:
+        said["content"] = "<think>\nLook up.\n</think>\n\nClear."
+    sample = only(tmp_path, {"messages": [ASKED, said]})
+    assert sample["messages"][1]["thinking"] == "Look up."
+    assert sample["messages"][1]["content"] == "Clear."
+    assert sample["response"] == "Look up.\n\nClear."
+
+
+def test_an_alpaca_answer_with_a_thought_is_opened_and_an_empty_thought_is_none(tmp_path):
+    rows = [
+        {"instruction": "Weather?", "output": "<think>\nLook.\n</think>\n\nClear."},
+        {"instruction": "Rain?", "output": "<think>\n\n</think>\n\nNo <think>x</think>."},
+    ]
+    run(write_lines(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    found = {s["instruction"]: s["messages"][1] for s in samples(tmp_path / "out")}
+    assert (found["Weather?"]["thinking"], found["Weather?"]["content"]) == ("Look.", "Clear.")
+    assert (found["Rain?"]["thinking"], found["Rain?"]["content"]) == (None, "No <think>x</think>.")
+
+
+def test_ids_of_plain_samples_do_not_depend_on_structured_neighbours(tmp_path):
+    plain = {"messages": [ASKED, CLEAR]}
+    thinking = {"messages": [ASKED, CLEAR | {"thinking": "Look up."}]}
+    ids = []
+    for rows in ([plain], [plain, thinking]):
+        file = write_lines(tmp_path / "a.jsonl", rows)
+        run(file, tmp_path / f"out{len(rows)}")
+        ids.append({s["response"]: s["id"] for s in samples(tmp_path / f"out{len(rows)}")})
+    assert (
+        ids[0]["Clear."] == ids[1]["Clear."] == text_key("user", "Weather?", "assistant", "Clear.")
+    )
+    assert len(set(ids[1].values())) == 2
+    assert "tools" not in pq.read_schema(next((tmp_path / "out1/samples").iterdir())).names
+
+
+def test_calls_that_differ_in_their_numbers_alone_are_duplicates(tmp_path):
+    rows = [
+        {"messages": [ASKED, {"role": "assistant", "tool_calls": [CALLED | {"id": number}]}]}
+        for number in ("c1", "c2")
+    ]
+    manifest = run(write_lines(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    assert manifest["rows"]["dropped"] == {"duplicate": 1}
+
+
+def test_a_call_without_a_name_is_a_bad_row(tmp_path):
+    bad = {"messages": [ASKED, {"role": "assistant", "tool_calls": [{"arguments": {}}]}]}
+    file = write_lines(tmp_path / "a.jsonl", [{"messages": [ASKED, CLEAR]}, bad])
+    run(file, tmp_path / "out")
+    assert [entry["detail"] for entry in quarantine(tmp_path / "out")] == [
+        "a tool call names no function"
+    ]
+
+
+def test_marks_of_a_call_take_time_in_proportion_to_the_text():
+    hostile = "<tool_call>{}</tool_call>" * 20_000 + "x"
+    assert tools.marked_calls(hostile) == (hostile, None)
+    assert tools.marked_calls("</tool_call>" * 50_000)[1] is None
+    assert tools.thought_in("<think>" * 50_000)[1] is None
 
 
 BAD_TURNS = [
