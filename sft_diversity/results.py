@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, messages, parquet, schema
-from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.measures import METRICS
 from sft_diversity.ingestion import memory
 from sft_diversity.selection.stage import STAGE
@@ -219,7 +218,7 @@ class Measures(Tabular):
         rows = [
             {"name": one["name"], "component": component, "rows": one["rows"], **one[component]}
             for one in self.figures["datasets"]
-            for component in COMPONENTS
+            for component in self.figures["components"]
         ]
         names = dict.fromkeys(name for row in rows for name in row)
         order = dict.fromkeys(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from sft_diversity.core import folder, messages, parquet, schema
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.messages import Component as Component
 from sft_diversity.core.numbers import Ints
 
 _SHARD_BYTES = 256 << 20
 
-Component = Literal["instruction", "response"]
+#: Components that every sample has as a column.
 COMPONENTS: tuple[Component, ...] = ("instruction", "response")
 
 #: Stages whose output is a corpus.
@@ -117,6 +118,24 @@ def _made(column: pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
     return column if name == "answer" else pa.repeat(pa.scalar("", pa.string()), len(column))
 
 
+def check_component(corpus: Path, component: Component, stage: str) -> None:
+    """Refuse a component that no sample of a corpus can have.
+
+    Raises
+    ------
+    DataError
+        If its samples are plain, and have neither thoughts nor calls.
+    """
+    if component in ("thinking", "tool-call"):
+        files = shards(corpus)
+        if files and "tools" not in parquet.schema(files[0]).names:
+            held = "a thought" if component == "thinking" else "a call of a tool"
+            raise DataError(
+                f"{stage}: no sample of the corpus has {held} apart from its answer; take another "
+                "component, or ingest the raw data again if an older version made the corpus"
+            )
+
+
 def read(corpus: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the whole corpus (or some columns), ordered by id."""
     tables = [
@@ -139,7 +158,7 @@ def batches(corpus: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         yield read_file(path, columns)
 
 
-def take(corpus: Path, rows: Ints) -> pa.Table:
+def take(corpus: Path, rows: Ints, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the corpus rows numbered `rows` (in id order from 0), in the order asked for.
 
     Memory holds the rows taken and one shard; time is one read of the shards that have any.
@@ -151,7 +170,8 @@ def take(corpus: Path, rows: Ints) -> pa.Table:
         stop = start + parquet.rows(path)
         here = ascending[np.searchsorted(ascending, start) : np.searchsorted(ascending, stop)]
         if len(here):
-            parts.append(parquet.read(path).take(pa.array(here - start)))
+            table = parquet.read(path) if columns is None else read_file(path, columns)
+            parts.append(table.take(pa.array(here - start)))
         start = stop
     if not parts:
         return schema.SAMPLES.empty_table()

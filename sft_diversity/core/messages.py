@@ -25,6 +25,12 @@ FIELDS = ("thinking", "tool_calls", "name", "tool_call_id")
 DERIVED: tuple[Component, ...] = ("thinking", "answer", "tool-call")
 
 
+def component_of(strategy: str) -> Component:
+    """Return the component that a strategy names, LEVEL-COMPONENT; of others the response."""
+    named: tuple[Component, ...] = ("instruction", *DERIVED)
+    return next((name for name in named if strategy.endswith(f"-{name}")), "response")
+
+
 def id_texts(turns: Iterable[Turn], tools: str | None = None) -> list[str]:
     """Return the texts that a sample's id is the hash of.
 

@@ -77,11 +77,6 @@ class Sample(NamedTuple):
     origin: Origin | None = None
     tools: str | None = None
 
-    @property
-    def structured(self) -> bool:
-        """Whether there is more than texts."""
-        return self.tools is not None or any(any(turn[2:]) for turn in self.turns)
-
 
 Reader = Callable[[dict[str, Any]], Sample]
 
@@ -241,12 +236,19 @@ _THINKING = ("thinking", "reasoning_content", "reasoning")  # what others call i
 
 
 def _with_tools(turns: list[Turn], row: dict[str, Any], used: frozenset[str]) -> Sample:
-    """Return a sample of turns with the tools of its row; what is no list of tools stays `meta`."""
-    for column in ("tools", "functions"):
-        given = tools.tools_of(row.get(column))
-        if given is not None:
-            return Sample(turns, None, _rest(row, used | {column}), None, given)
-    return Sample(turns, None, _rest(row, used))
+    """Return a sample of turns with the tools of its row, which are still in its `meta` too."""
+    listed = (tools.tools_of(row.get(column)) for column in _TOOLS)
+    given = next((one for one in listed if one is not None), None)
+    return Sample(turns, None, _rest(row, used), None, given)
+
+
+_TOOLS = ("tools", "functions")
+
+
+def without_tools(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's `meta` without the column that tools were read from."""
+    taken = next((name for name in _TOOLS if tools.tools_of(meta.get(name)) is not None), None)
+    return {name: value for name, value in meta.items() if name != taken}
 
 
 def opened_up(sample: Sample) -> Sample:

@@ -39,6 +39,7 @@ def known(inner: Reader) -> Reader:
             origin = _origin(row, one)
             if origin is not None:
                 more = {k: v for k, v in row.items() if k not in _COLUMNS and v is not None}
+                more |= {"tools": one.tools} if one.tools is not None else {}
                 return one._replace(task=None, meta=_meta(row.get("meta")) | more, origin=origin)
         return opened
 

@@ -192,7 +192,10 @@ class _FileReader:
         turns = sample.turns
         if self._first_only and len(turns) != 2:
             turns = _first_exchange(sample)
-        structured = sample.structured
+        tools = sample.tools
+        if self._first_only and not any(turn.tool_calls for turn in turns):
+            tools = None  # they stay in `meta`: nothing of what called them is left
+        structured = tools is not None or any(any(turn[2:]) for turn in turns)
         if (
             len(turns) == 2
             and turns[0].speaker == "user"
@@ -210,8 +213,8 @@ class _FileReader:
                 messaging.component_text(messages, component).encode()
                 for component in ("instruction", "response")
             )
-            texts = [text.encode() for text in messaging.id_texts(messages, sample.tools)]
-            key = _key_of_turns(turns, sample.tools)
+            texts = [text.encode() for text in messaging.id_texts(messages, tools)]
+            key = _key_of_turns(turns)
         place = self._number, self._rows - 1
         if key is None:
             self._runs.add(RunRow(_EMPTY, _EMPTY, *place, True, b"", b"", b"", []))
@@ -219,9 +222,10 @@ class _FileReader:
         if not self._unique:  # equal samples stay, so what tells them apart is their place
             where = self._source.name, self._file.label, str(self._rows - 1)
             texts += [name.encode() for name in where]
-        meta = _as_json(sample.meta) if sample.meta else b"{}"
-        tools = None if sample.tools is None else sample.tools.encode()
-        run = RunRow(digest(texts), key, *place, False, asked, answered, meta, messages, tools)
+        held = sample.meta if tools is None else formats.without_tools(sample.meta)
+        meta = _as_json(held) if held else b"{}"
+        called = None if tools is None else tools.encode()
+        run = RunRow(digest(texts), key, *place, False, asked, answered, meta, messages, called)
         was = sample.origin
         if was is not None:
             file = was.file.encode()
@@ -306,10 +310,10 @@ def _key_of_exchange(
     return digest_of_normal((task_text, given, answer))
 
 
-def _key_of_turns(turns: list[Turn], tools: str | None) -> bytes | None:
+def _key_of_turns(turns: list[Turn]) -> bytes | None:
     """Return the key that dialogues with equal normalised turns share; None as above.
 
-    Of calls, names and arguments count and the numbers that tell them apart do not.
+    Of calls, names and arguments count and the numbers that tell them apart do not; nor do tools.
     """
     texts = [(turn.speaker, normalise(turn.said).encode()) for turn in turns]
     more = [
@@ -326,7 +330,7 @@ def _key_of_turns(turns: list[Turn], tools: str | None) -> bytes | None:
         return None
     parts = [part for who, said in texts for part in (who.encode(), said)]
     parts += [part for pair in more for part in pair]
-    return digest_of_normal([*parts, b"tools", tools.encode()] if tools is not None else parts)
+    return digest_of_normal(parts)
 
 
 def _as_json(meta: dict[str, Any]) -> bytes:

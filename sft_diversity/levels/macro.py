@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
+from sft_diversity.core import corpus as corpora
 from sft_diversity.core import neighbours
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
+from sft_diversity.core.numbers import Ints
 from sft_diversity.core.stage import Ask, Job
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.levels.base import Indexed
@@ -89,7 +93,12 @@ class Macro:
         """Return the incidence of the clusters, with the centroids as a file."""
         place = job.inputs["embeddings"].path
         ids, vectors = core_vectors.read_component(place, job.config.component)
-        clusters, figures = macro(vectors, job.config.macro)
+        rows = _with_text(job)
+        clusters, figures = macro(vectors if rows is None else vectors[rows], job.config.macro)
+        if rows is not None:
+            assignment = np.full(len(vectors), -1, np.int32)
+            assignment[rows] = clusters.assignment
+            clusters = replace(clusters, assignment=assignment)
         return Indexed(
             incidence_of(clusters),
             ids,
@@ -98,6 +107,22 @@ class Macro:
             run=clusters.on.facts(),
             files={"centroids.npy": clusters.centroids},
         )
+
+
+def _with_text(job: Job[IndexConfig]) -> Ints | None:
+    """Return the rows that have a text, of a component that not all have; None of the others."""
+    component = job.config.component
+    if component in corpora.COMPONENTS:
+        return None
+    texts = corpora.read(job.corpus, [component])[component]
+    rows = np.flatnonzero(pc.not_equal(pc.utf8_trim_whitespace(texts), "").to_numpy())
+    k = job.config.macro.k or 1
+    if len(rows) < k:
+        raise DataError(
+            f"index: {len(rows):,} of {len(texts):,} samples have a text of the component "
+            f"{component}, too few for {k:,} clusters; lower macro.k or take another component"
+        )
+    return rows
 
 
 def macro(vectors: Vectors, options: MacroOptions) -> tuple[Clusters, dict[str, object]]:

@@ -23,9 +23,7 @@ _BYTES_A_ROW = 300
 class WordsConfig(Config):
     """Which component to read."""
 
-    component: Component = Field(
-        default="instruction", description="whose text: instruction or response"
-    )
+    component: Component = Field(default="instruction", description="whose text")
 
 
 @dataclass(frozen=True)

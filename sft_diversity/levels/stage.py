@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, numbers, stopping
 from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
+from sft_diversity.core.messages import component_of
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
 from sft_diversity.levels.base import PARTS, VERSION, Level
@@ -26,10 +27,19 @@ LevelName = Literal["macro", "meso", "micro", "own"]
 Strategy = Literal[
     "macro-instruction",
     "macro-response",
+    "macro-thinking",
+    "macro-answer",
+    "macro-tool-call",
     "meso-instruction",
     "meso-response",
+    "meso-thinking",
+    "meso-answer",
+    "meso-tool-call",
     "micro-instruction",
     "micro-response",
+    "micro-thinking",
+    "micro-answer",
+    "micro-tool-call",
     "own",
 ]
 
@@ -89,8 +99,8 @@ class IndexConfig(Config):
 
     @property
     def component(self) -> corpora.Component:
-        """`instruction` or `response`."""
-        return "instruction" if self.strategy.endswith("-instruction") else "response"
+        """Whose text it is of."""
+        return component_of(self.strategy)
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -101,7 +111,9 @@ class IndexConfig(Config):
 
 def needs(config: IndexConfig, ask: Ask) -> None:
     """Read the corpus, and what the level makes the incidence of."""
-    ask.corpus()
+    corpus = ask.corpus()
+    if corpus.there:
+        corpora.check_component(corpus.path, config.component, STAGE)
     LEVELS[config.level].needs(config, ask)
 
 

@@ -46,7 +46,7 @@ _SYSTEM = (
     "You label texts from a collection of dialogues between users and an assistant, so that texts "
     "of the same kind can be found by their labels. You answer with JSON and nothing else."
 )
-_TASK = {
+_TASK: dict[Component, str] = {
     "instruction": (
         "Below is what a user wrote to the assistant. Name what the user wants: the tasks, the "
         "subjects they are about, and the skills that a good answer takes."
@@ -55,7 +55,16 @@ _TASK = {
         "Below is what the assistant answered to a user. Name what the answer does: the tasks it "
         "carries out, the subjects it is about, and the skills it shows."
     ),
+    "thinking": (
+        "Below is what the assistant thought before it answered a user. Name how it thinks: the "
+        "steps it takes, the subjects they are about, and the skills they show."
+    ),
+    "tool-call": (
+        "Below are the calls of tools that the assistant made for a user. Name what they do: the "
+        "tasks, the tools, and the subjects they are about."
+    ),
 }
+_TASK["answer"] = _TASK["response"]
 _FORM = (
     "Give two to six tags, the most important first. A tag is a short noun phrase in lower case "
     "and in English, of one to three words, specific enough to tell this text from others and "

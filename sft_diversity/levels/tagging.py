@@ -94,7 +94,7 @@ def tag_corpus(job: Job[IndexConfig], client: Client) -> pa.Table:
             if draft.has(name):
                 bar.advance(parquet.rows(draft.path / name))
             else:
-                samples = parquet.read(path, ["id", component])
+                samples = corpora.read_file(path, ["id", component])
                 rows = tag_shard(samples, component, client, options.tags, options.max_units, bar)
                 draft.write_table(name, pa.Table.from_pylist(rows, ANSWERED))
             tables.append(parquet.read(draft.path / name))
@@ -165,7 +165,7 @@ def estimate(corpus: Path, component: Component, options: TagOptions) -> dict[st
     rows = sum(parquet.rows(path) for path in paths)
     if not rows:
         return {"tokens_in": 0, "tokens_out": 0}
-    texts = parquet.read(paths[0], [component])[component].to_pylist()
+    texts = corpora.read_file(paths[0], [component])[component].to_pylist()
     frame = len(str(tag_messages("", component, options.max_chars)))
     characters = sum(min(len(text), options.max_chars) + frame for text in texts)
     mean = characters / max(len(texts), 1) / _CHARS_A_TOKEN

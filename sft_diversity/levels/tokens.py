@@ -28,9 +28,7 @@ _AHEAD = 2  # units that are read and tokenised while others are written
 class TokensConfig(Config):
     """Which component to count, and with whose tokenizer."""
 
-    component: Component = Field(
-        default="response", description="whose text: instruction or response"
-    )
+    component: Component = Field(default="response", description="whose text")
     tokenizer: str | None = Field(default=None, description=TOKENIZER)
 
     @property

@@ -131,7 +131,8 @@ def word_bits(
     noun, verb, modifier = _shares(usage, to_normal, len(vocabulary.normal))
     lemma_verb = _lemma_is_verb(usage, to_normal, len(vocabulary.normal))
     past = np.array(
-        [w.endswith("ed") and vocabulary.normal[to_normal[i]] != w for i, w in enumerate(lowered)]
+        [w.endswith("ed") and vocabulary.normal[to_normal[i]] != w for i, w in enumerate(lowered)],
+        dtype=bool,
     )
     adverb = _adverbs(lowered)
     bits = np.zeros(len(lowered), dtype=np.int32)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.measures import metric_rows
 from sft_diversity.core.show import numbers
 
 
 def measured(result: dict[str, Any]) -> str:
-    """Return two blocks, one a component: metrics as rows, data sets as columns."""
+    """Return a block a component: metrics as rows, data sets as columns."""
     blocks = []
-    for component in COMPONENTS:
+    for component in result["components"]:
         heads = [dataset["name"] for dataset in result["datasets"]]
         rows = [[component, *heads], ["samples", *(f"{d['rows']:,}" for d in result["datasets"])]]
         for title, values in metric_rows(result["datasets"], component):

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft_diversity.core import folder, incidence, parquet, stopping
+from sft_diversity.core import folder, incidence, stopping
 from sft_diversity.core import vectors as core_vectors
-from sft_diversity.core.corpus import COMPONENTS, Component, rows_among
+from sft_diversity.core.corpus import Component, read_file, rows_among
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import stage_of
 from sft_diversity.core.hashing import content_key
@@ -68,7 +68,7 @@ class Dataset:
             return None
         keys = {
             "samples": self.key,
-            "tokens": [_key(self.tokens[c]) for c in COMPONENTS],
+            "tokens": [_key(place) for place in self.tokens.values()],
             "embeddings": [core_vectors.key(at, c) for c, at in self.embeddings.items()],
             "reference": [core_vectors.key(at, c) for c, at in self.reference.items()],
             "indexes": {name: _key(place) for name, place in sorted(self.indexes.items())},
@@ -94,7 +94,7 @@ def units(config: Measurement, inputs: Mapping[str, Made]) -> list[Unit]:
     """Return the metrics of a component of a data set, each a file."""
     return [
         Unit(_file(number, component), dataset.rows, (dataset, component))
-        for component in COMPONENTS
+        for component in config.components
         for number, dataset in enumerate(config.datasets)
     ]
 
@@ -115,14 +115,14 @@ def each(job: Job[Measurement]) -> None:
 
 
 def join(job: Job[Measurement]) -> Result:
-    """Return the figures: `datasets`, for each its name, rows, and the metrics of both components.
+    """Return the figures: `datasets`, for each its name, rows, and the metrics of its components.
 
     The options of the metrics stand beside them.
     """
     given = job.config.datasets
     figures = [
         {"name": dataset.name, "rows": dataset.rows}
-        | {c: folder.read_json(job.draft.path / _file(number, c)) for c in COMPONENTS}
+        | {c: folder.read_json(job.draft.path / _file(number, c)) for c in job.config.components}
         for number, dataset in enumerate(given)
     ]
     rows = sum(dataset.rows for dataset in given)
@@ -155,7 +155,7 @@ MEASURE = Stage(
 
 def component_data(dataset: Dataset, component: Component, config: MeasureConfig) -> ComponentData:
     """Return what the metrics read of one component, samples ordered by id."""
-    table = parquet.join(dataset.files, ["id", component])
+    table = pa.concat_tables(read_file(path, ["id", component]) for path in dataset.files)
     if not table.num_rows:
         raise DataError(f"measure: {dataset.name} has no samples")
     table = table.take(pc.sort_indices(table["id"]))

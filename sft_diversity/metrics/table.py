@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from sft_diversity.core.config import Config
+from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.numbers import entropy, evenness
 from sft_diversity.core.seeding import rows_drawn
@@ -29,6 +30,9 @@ _DIGITS = 6
 class MeasureConfig(Config):
     """How much of a data set the metrics read that compare samples with one another."""
 
+    components: tuple[Component, ...] = Field(
+        default=COMPONENTS, min_length=1, description="whose texts are measured"
+    )
     self_bleu_sample: int = Field(
         default=1_000, ge=2, description="texts that self-BLEU compares; it rises with them"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from sft_diversity.core import parquet
-from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.corpus import Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import Rows
 from sft_diversity.core.neighbours import engine
@@ -150,9 +150,9 @@ def _by_embedding(pool: Pool, config: SelectConfig) -> tuple[Rows, dict[str, Any
 def describe_picks(
     rows: Rows, tokens: Mapping[Component, Tokens], component: Component
 ) -> dict[str, Any]:
-    """Return the entropy of `component`'s tokens and the mean tokens of both components."""
+    """Return the entropy of `component`'s tokens and the mean tokens of the components."""
     figures = {"entropy_bits": round(entropy_bits(tokens[component].incidence, rows), 6)}
-    for name in COMPONENTS:
+    for name in tokens:
         figures[f"{name}_tokens"] = round(float(tokens[name].lengths[rows].mean()), 3)
     return figures
 

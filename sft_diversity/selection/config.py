@@ -15,8 +15,9 @@ from sft_diversity.core.config import (
     Config,
     OptionGroups,
 )
-from sft_diversity.core.corpus import Component
+from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
+from sft_diversity.core.messages import component_of
 
 Fill = Literal["draws", "balance", "uniform"]
 MIN_TOKENS = 16  # of a text whose tokens count for entropy
@@ -35,10 +36,19 @@ LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max
 Strategy = Literal[
     "macro-instruction",
     "macro-response",
+    "macro-thinking",
+    "macro-answer",
+    "macro-tool-call",
     "meso-instruction",
     "meso-response",
+    "meso-thinking",
+    "meso-answer",
+    "meso-tool-call",
     "micro-instruction",
     "micro-response",
+    "micro-thinking",
+    "micro-answer",
+    "micro-tool-call",
     "own",
     "random",
     "longest",
@@ -213,7 +223,12 @@ class SelectConfig(LimitOptions):
         """The component whose kinds count, or whose embeddings; of random and longest responses."""
         if self.strategy in EMBEDDED:
             return self.embedded
-        return "instruction" if self.strategy.endswith("-instruction") else "response"
+        return component_of(self.strategy)
+
+    @property
+    def counted(self) -> tuple[Component, ...]:
+        """Components whose tokens are counted: those that results tell of, and the strategy's."""
+        return tuple(dict.fromkeys((*COMPONENTS, self.component)))
 
     @property
     def needs_incidence(self) -> bool:

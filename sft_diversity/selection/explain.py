@@ -17,6 +17,7 @@ from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import Ints, Rows
+from sft_diversity.core.messages import component_of
 from sft_diversity.core.vectors import Vectors
 from sft_diversity.selection.constraints import rows_named
 from sft_diversity.selection.dial import Dial
@@ -80,13 +81,15 @@ def explain_sample(subset: Path, id: str, found: Mapping[str, Path]) -> Told:
     row = pc.index(opened.ids, id).as_py()
     if row < 0:
         raise UsageError(f"explain: the corpus has no sample {id!r}; ids are in the column `id`")
-    sample = corpora.take(found["corpus"], np.array([row]))
     config = opened.manifest["config"]
+    component = component_of(config["strategy"])
+    shown = dict.fromkeys((*COMPONENTS, component))
+    sample = corpora.take(found["corpus"], np.array([row]), ["source", *shown])
     at = np.flatnonzero(opened.picks == row)
     told: Told = {
         "id": id,
         "source": sample["source"][0].as_py(),
-        **{name: sample[name][0].as_py()[:_TEXT] for name in COMPONENTS},
+        **{name: sample[name][0].as_py()[:_TEXT] for name in shown},
         "picked": bool(len(at)),
         "strategy": config["strategy"],
     }
@@ -96,7 +99,6 @@ def explain_sample(subset: Path, id: str, found: Mapping[str, Path]) -> Told:
         told |= explain_pick(opened.by, int(at[0]))
     elif opened.by is not None:
         told |= _left_out(opened.by, config, opened.manifest["result"], row)
-    component = "instruction" if config["strategy"].endswith("-instruction") else "response"
     embedded = found.get(f"embeddings-{component}")
     if embedded is not None:
         _, unit = vectors.read_component(embedded, component)

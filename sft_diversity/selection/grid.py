@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.errors import UsageError
+from sft_diversity.core.messages import DERIVED
 
 if TYPE_CHECKING:
     from sft_diversity.core.kernels import Rows
 
-STRATEGIES = tuple(
-    f"{level}-{component}"
-    for level in ("macro", "meso", "micro")
-    for component in ("instruction", "response")
-)
+_LEVELS = ("macro", "meso", "micro")
+#: The six that `all` stands for, and those of components that not every sample has.
+STRATEGIES = tuple(f"{level}-{component}" for level in _LEVELS for component in COMPONENTS)
+FURTHER = tuple(f"{level}-{component}" for level in _LEVELS for component in DERIVED)
 AXES = ("strategy", "size", "diversity", "seed", "fill", "objective")
 _EXAMPLE = '"diversity=0,50,100 seed=0,1"'
 _SHORT = {"size": "n", "diversity": "d", "seed": "s"}

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, lineage, neighbours, quality, schema, stopping
-from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.quality import JUDGED
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
@@ -49,7 +48,7 @@ def needs(config: SelectConfig, ask: Ask) -> None:
         check_size(config.size, corpus.rows)
     if config.named or config.quota or config.quality:
         _check_limits(config, ask, corpus)
-    for name in COMPONENTS:
+    for name in config.counted:
         of = {"component": name, "tokenizer": config.tokenizer}
         ask.stage(f"tokens-{name}", "tokens", of)
     if config.needs_incidence:
@@ -123,7 +122,7 @@ def open_pool(job: Job[SelectConfig]) -> Pool:
     key = tuple((role, inputs[role].key) for role in sorted(inputs))
 
     def opened() -> Pool:
-        tokens = {name: _tokens(job, inputs[f"tokens-{name}"].path) for name in COMPONENTS}
+        tokens = {name: _tokens(job, inputs[f"tokens-{name}"].path) for name in config.counted}
         pool = Pool(job.corpus, tokens, key=key, kept=job.kept)
         if config.needs_incidence:
             place = inputs["incidence"].path

@@ -123,11 +123,10 @@ class StudyConfig(Config):
         axes.setdefault("seed", [0])
         if set(axes) != set(AXES):
             raise ValueError(f"must have the axes {', '.join(AXES)}, it has {', '.join(axes)}")
-        unknown = [one for one in axes["strategy"] if one not in grids.STRATEGIES]
+        known = (*grids.STRATEGIES, *grids.FURTHER)
+        unknown = [one for one in axes["strategy"] if one not in known]
         if unknown:
-            raise ValueError(
-                f"strategy {unknown[0]!r} has no dial; known: {', '.join(grids.STRATEGIES)}"
-            )
+            raise ValueError(f"strategy {unknown[0]!r} has no dial; known: {', '.join(known)}")
         return axes
 
     @field_validator("train_seeds", "regimes", "whole_samples")

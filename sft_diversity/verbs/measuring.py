@@ -18,7 +18,7 @@ from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import drafts, extras, folder, lineage, parquet, urls
 from sft_diversity.core.config import ENCODER, TOKENIZER
-from sft_diversity.core.corpus import COMPONENTS, Component
+from sft_diversity.core.corpus import Component
 from sft_diversity.core.stage import Made
 from sft_diversity.core.store import Store
 from sft_diversity.embedding.stage import EmbedConfig
@@ -156,7 +156,7 @@ def describe(
             "measure: no metrics of embeddings (distance, Vendi, NovelSum); with "
             f"{extras.install('embed')} they are measured too"
         )
-    for part in COMPONENTS:
+    for part in options.components:
         wanted["tokens", part] = {"component": part, "tokenizer": options.tokenizer}
         if embedded:
             wanted["embed", part] = encoding.model_copy(update={"components": (part,)})
@@ -177,7 +177,9 @@ def describe(
         if names.count(path.name) > 1:
             found[number] = replace(found[number], name=f"{path.parent.name}/{path.name}")
     if against is not None:
-        reference = {c: kept.get("embed", wanted["embed", c], against).path for c in COMPONENTS}
+        reference = {
+            c: kept.get("embed", wanted["embed", c], against).path for c in options.components
+        }
         found = [replace(dataset, reference=reference) for dataset in found]
     return tuple(found)
 
@@ -207,7 +209,7 @@ def _described(
     for what in [what for what, one in read.items() if not one.there]:
         read[what] = kept.get(what[0], wanted[what], corpus)
     tokens, embeddings = (
-        {part: read[stage, part].path for part in COMPONENTS if (stage, part) in read}
+        {part: one.path for (kind, part), one in read.items() if kind == stage}
         for stage in ("tokens", "embed")
     )
     inputs = {"corpus": pool, "incidence": chosen_by}
