@@ -1,17 +1,23 @@
-"""`sftdiv finetune` against TRL's own SFTTrainer: same micro-batches, same order, one run.
+"""`sftdiv finetune` against TRL's own SFTTrainer and a plain loop: same micro-batches, one run.
 
     python benchmarks/finetune_vs_trl.py SUBSET [--model DIR] [--steps 12] [--rounds 3]
-        [--precisions float32 bfloat16]
+        [--precisions float32 bfloat16] [--sides ours trl loop ...]
 
-Both train all weights with torch's fused AdamW at a constant rate, without activation checkpointing
-and packing; every micro-batch holds the same samples on both sides. Each side runs in a process of
-its own, the two take turns, and a side's step time is the median over the steps of all its rounds
+All train all weights with torch's fused AdamW at a constant rate, without activation checkpointing
+and packing; every micro-batch holds the same samples on all sides. Each side runs in a process of
+its own, they take turns, and a side's step time is the median over the steps of all its rounds
 (the first two of a round left out), in wall and in processor seconds: the latter hardly depends on
 what else the machine does. The losses of every step are compared. On a processor without bfloat16
-that precision is emulated, slowly; the results keep what was measured of a precision not asked for.
-`ungrouped` is ours with the samples of a step in the order they were drawn, not by length: what
-grouping gains is said apart, since TRL can be given such batches too.
-Writes benchmarks/results/finetune_vs_trl.json.
+that precision is emulated, slowly; the results keep what was measured of precisions and sides not
+asked for.
+
+`loop` is what a step costs at least: forward and backward passes with logits at labelled positions,
+clipping, the optimizer, written out in PyTorch; nothing is logged, measured or saved. `no-norms` is
+ours without figures of the gradient. The others cut the same steps differently, so their losses are
+those of `ours` too: `ungrouped` eights in the order they were drawn (what grouping gains is said
+apart, since TRL can be given such batches too), `default` as `finetune` does where no micro-batch
+size is given, `whole` each step at once, `fixed` eights whose lengths are rounded up to multiples
+of 128, `compiled` those by torch.compile. Writes benchmarks/results/finetune_vs_trl.json.
 """
 
 from __future__ import annotations
@@ -19,19 +25,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sft_diversity.core import folder
+import numpy as np
+
+from sft_diversity.core import chat, machine
+from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.drafts import Work, open_draft
+from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
 from sft_diversity.training import course, samples
 from sft_diversity.training.config import FinetuneConfig
@@ -43,12 +52,16 @@ WARM = 2
 BATCH, MICRO, LR = 32, 8, 3e-4
 
 
-def lay_out(subset: Path, model: str | None, steps: int, grouped: bool) -> tuple[Any, Any, Any]:
-    """Return base, tokenizer and the course that both sides follow."""
-    from sft_diversity.core import chat
+#: Samples of a forward pass by how steps are cut; None is as many as pad little.
+CUTS = {"default": None, "whole": BATCH}
 
+
+def lay_out(
+    subset: Path, model: str | None, steps: int, cut: str
+) -> tuple[ModelFolder, Any, tuple[course.Course, FinetuneConfig]]:
+    """Return base, tokenizer and the course that all sides follow."""
     config = FinetuneConfig(
-        model=model, steps=steps, batch_size=BATCH, micro_batch_size=MICRO, lr=LR,
+        model=model, steps=steps, batch_size=BATCH, micro_batch_size=CUTS.get(cut, MICRO), lr=LR,
         schedule="constant", warmup=0, on_truncation="trim",
     )  # fmt: skip
     base = BASES.find(model)
@@ -58,26 +71,78 @@ def lay_out(subset: Path, model: str | None, steps: int, grouped: bool) -> tuple
         samples.find_samples(subset), tokenizer, config.max_length, "trim"
     )
     run = course.lay_out(rendered, base, config, most_tokens=8192)
-    if not grouped:
+    if cut == "ungrouped":
         drawn = run.order.reshape(-1, MICRO).tolist()
         object.__setattr__(run, "batches", drawn)
     return base, tokenizer, (run, config)
 
 
-def ours(subset: Path, model: str | None, steps: int, dtype: str, grouped: bool) -> Any:
+def ours(subset: Path, model: str | None, steps: int, dtype: str, cut: str) -> Any:
     """Return our trainer, ready to train."""
     from sft_diversity.training import trainer
+    from sft_diversity.training.callbacks import GradientTheory
 
-    base, tokenizer, (run, config) = lay_out(subset, model, steps, grouped)
+    machine.keep_freed_memory()  # as `finetune` does
+    base, tokenizer, (run, config) = lay_out(subset, model, steps, cut)
     draft = open_draft(Path(tempfile.mkdtemp()) / "out", Work("finetune", 0, {}, {}))
     bar = Progress("", steps, "steps", silent=True)
     options = config.model_copy(update={"checkpoint_steps": 10_000})
-    return trainer.build_trainer(run, base, tokenizer, options, dtype, draft, bar, Team())
+    made = trainer.build_trainer(run, base, tokenizer, options, dtype, draft, bar, Team())
+    if cut == "no-norms":
+        made.remove_callback(GradientTheory)
+    return made
 
 
-def theirs(subset: Path, model: str | None, steps: int, dtype: str, grouped: bool) -> Any:
+def loop(
+    subset: Path, model: str | None, steps: int, dtype: str, cut: str, ended: Callable[[], None]
+) -> list[float]:
+    """Train in a plain loop, call `ended` after each step, return the losses."""
+    import torch
+    from torch.nn.functional import cross_entropy, pad
+    from torch.nn.utils.rnn import pad_sequence
+
+    machine.keep_freed_memory()
+    base, tokenizer, (run, _) = lay_out(subset, model, steps, cut)
+    net: Any = load_base(base, 0)
+    net.train()
+    groups = [
+        {"params": [p for p in net.parameters() if (p.ndim > 1) == decayed], "weight_decay": decay}
+        for decayed, decay in ((True, 0.01), (False, 0.0))
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, fused=True)
+    body = torch.compile(net.model, dynamic=False) if cut == "compiled" else net.model
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")
+    losses = []
+    for start in range(0, len(run.batches), run.micro_per_step):
+        step = run.batches[start : start + run.micro_per_step]
+        labels = [[torch.from_numpy(run.rendered.labels[r]).long() for r in rows] for rows in step]
+        tokens = sum(int((one[1:] != IGNORED).sum()) for rows in labels for one in rows)
+        total = 0.0
+        for rows, marks in zip(step, labels, strict=True):
+            ids = [torch.from_numpy(run.rendered.input_ids[row]).long() for row in rows]
+            asked = pad_sequence(ids, True, tokenizer.pad_token_id)
+            wanted = pad_sequence(marks, True, IGNORED)
+            if cut in ("fixed", "compiled"):
+                more = -asked.shape[1] % 128
+                asked, wanted = pad(asked, (0, more)), pad(wanted, (0, more), value=IGNORED)
+            with mixed:
+                hidden = body(input_ids=asked, use_cache=False).last_hidden_state[:, :-1]
+                labelled = wanted[:, 1:] != IGNORED
+                logits = net.lm_head(hidden[labelled]).float()
+                loss = cross_entropy(logits, wanted[:, 1:][labelled], reduction="sum") / tokens
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total)
+        ended()
+    return losses
+
+
+def theirs(subset: Path, model: str | None, steps: int, dtype: str, cut: str) -> Any:
     """Return TRL's trainer on the same rows in the same order."""
-    base, tokenizer, (run, _) = lay_out(subset, model, steps, grouped)
+    base, tokenizer, (run, _) = lay_out(subset, model, steps, cut)
     rows = [row for batch in run.batches for row in batch]
     return trl_trainer(
         run.rendered, rows, load_base(base, 0), tokenizer, steps=steps, batch=BATCH, micro=MICRO,
@@ -144,30 +209,38 @@ def one(asked: argparse.Namespace) -> None:
 
     ends: list[tuple[float, float]] = []
 
+    def ended() -> None:
+        ends.append((time.perf_counter(), time.process_time()))
+
     class Clock(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            ends.append((time.perf_counter(), time.process_time()))
+            ended()
 
-    make = ours if asked.side.startswith("ours") else theirs
-    trainer = make(
-        asked.subset, asked.model, asked.steps, asked.dtype, not asked.side.endswith("ungrouped")
-    )
-    trainer.add_callback(Clock())
-    trainer.train()
+    side, _, cut = asked.side.partition("-")
+    common = asked.subset, asked.model, asked.steps, asked.dtype, cut
+    if side == "loop":
+        losses = loop(*common, ended)
+    else:
+        trainer = (ours if side == "ours" else theirs)(*common)
+        trainer.add_callback(Clock())
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    run = lay_out(asked.subset, asked.model, asked.steps, "")[2][0]
     between = list(zip(ends[WARM - 1 :], ends[WARM:], strict=False))
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    print(
-        json.dumps(
-            {
-                "wall": [b[0] - a[0] for a, b in between],
-                "cpu": [b[1] - a[1] for a, b in between],
-                "losses": losses,
-            }
-        )
-    )
+    told: dict[str, Any] = {
+        "wall": [b[0] - a[0] for a, b in between],
+        "cpu": [b[1] - a[1] for a, b in between],
+        "losses": losses,
+        "tokens": np.diff(run.tokens_read())[WARM:].tolist(),
+    }
+    if asked.side == "ours":
+        start = time.process_time()
+        trainer._save_checkpoint(trainer.model, None)
+        told["checkpoint_cpu_s"] = round(time.process_time() - start, 3)
+    print(json.dumps(told))
 
 
-def measure(asked: argparse.Namespace, side: str, dtype: str) -> dict[str, list[float]]:
+def measure(asked: argparse.Namespace, side: str, dtype: str) -> dict[str, Any]:
     """Run one side in a process of its own."""
     command = [
         sys.executable, __file__, str(asked.subset), "--side", side, "--dtype", dtype,
@@ -176,25 +249,40 @@ def measure(asked: argparse.Namespace, side: str, dtype: str) -> dict[str, list[
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
-    result: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def compare(asked: argparse.Namespace, dtype: str) -> dict[str, Any]:
-    """Let the sides take turns in one precision; return medians, ratios and the loss gap."""
-    sides = ("ours", "trl", "ours-ungrouped")
-    rounds = [{side: measure(asked, side, dtype) for side in sides} for _ in range(asked.rounds)]
-    result: dict[str, Any] = {}
-    for clock in ("wall", "cpu"):
-        steps = {
-            side: statistics.median(t for turn in rounds for t in turn[side][clock])
-            for side in sides
+def compare(asked: argparse.Namespace, dtype: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Let the sides take turns in one precision; return what is known of all sides."""
+    rounds = [{one: measure(asked, one, dtype) for one in asked.sides} for _ in range(asked.rounds)]
+    sides: dict[str, dict[str, Any]] = dict(before.get("sides", {}))
+    for side in asked.sides:
+        told = [turn[side] for turn in rounds]
+        tokens = sum(sum(one["tokens"]) for one in told)
+        sides[side] = {
+            f"step_{clock}_s": round(statistics.median(t for one in told for t in one[clock]), 4)
+            for clock in ("wall", "cpu")
+        } | {
+            "tokens_per_cpu_s": round(tokens / sum(sum(one["cpu"]) for one in told)),
+            "steps_timed": sum(len(one["cpu"]) for one in told),
+            "losses": [round(loss, 5) for loss in told[0]["losses"]],
+            "date": datetime.now(UTC).date().isoformat(),
         }
-        result[f"step_{clock}_s"] = {side: round(value, 4) for side, value in steps.items()}
-        result[f"ratio_{clock}"] = round(steps["trl"] / steps["ours"], 3)
-        result[f"grouping_{clock}"] = round(steps["ours-ungrouped"] / steps["ours"], 3)
-    pairs = zip(rounds[0]["ours"]["losses"], rounds[0]["trl"]["losses"], strict=True)
-    result["greatest_loss_difference"] = max(abs(a - b) for a, b in pairs)
+        if "checkpoint_cpu_s" in told[0]:
+            sides[side]["checkpoint_cpu_s"] = told[0]["checkpoint_cpu_s"]
+    result: dict[str, Any] = {"sides": sides}
+    own = sides.get("ours")
+    if own is None:
+        return result
+    for side in sides:
+        result.setdefault("ours_is_faster_cpu", {})[side] = round(
+            sides[side]["step_cpu_s"] / own["step_cpu_s"], 3
+        )
+        pairs = zip(own["losses"], sides[side]["losses"], strict=False)
+        result.setdefault("greatest_loss_difference", {})[side] = round(
+            max(abs(a - b) for a, b in pairs), 6
+        )
     return result
 
 
@@ -208,6 +296,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--sides", nargs="+", default=["ours", "trl", "loop", "ours-ungrouped"])
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -215,26 +304,22 @@ def main() -> None:
         return one(asked)
     import torch
 
+    known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    model = Path(asked.model).stem if asked.model else "tiny-base"
+    runs = known.get("runs", {})
+    for dtype in asked.precisions:
+        load = os.getloadavg()[0]
+        name = f"{model}, {dtype}"
+        runs[name] = compare(asked, dtype, runs.get(name, {})) | {
+            "load": [round(load, 2), round(os.getloadavg()[0], 2)]
+        }
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine.measured_on(),
         "threads": torch.get_num_threads(),
         "batch_size": BATCH,
         "micro_batch_size": MICRO,
-        "model": asked.model or "tiny-base",
-        "versions": {
-            k: v for k, v in folder.versions().items() if k in ("torch", "transformers", "trl")
-        },
-        "runs": json.loads(RESULTS.read_text("utf-8"))["runs"] if RESULTS.exists() else {},
+        "runs": runs,
     }
-    for dtype in asked.precisions:
-        load = os.getloadavg()[0]
-        report["runs"][dtype] = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "steps_timed": (asked.steps - WARM) * asked.rounds,
-            "load_before": round(load, 2),
-            **compare(asked, dtype),
-            "load_after": round(os.getloadavg()[0], 2),
-        }
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     print(json.dumps(report, indent=1))
     return None

@@ -30,7 +30,7 @@ ASKED = [
     "Write a haiku about rain.",
     "Name three uses of a paper clip.",
 ]
-LORA = ["--lora", "--lora-rank", "8"]
+LORA = ["--lora", "--lora-rank", "8", "--lr", "2e-4"]
 WAYS = {
     "lora": LORA,
     "lora, stopped": LORA,
@@ -118,7 +118,12 @@ def main() -> None:
     from sft_diversity.training.models import BASES
 
     base = BASES.find(args.model)
-    result: dict[str, Any] = {"machine": machine.measured_on(), "steps": args.steps, "runs": {}}
+    result: dict[str, Any] = {
+        "machine": machine.measured_on(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "steps": args.steps,
+        "runs": {},
+    }
     result["before"] = answers(base.path)
     for way in WAYS:
         if "qlora" in way and not extras.has("bitsandbytes"):

@@ -44,3 +44,23 @@ def test_a_run_that_will_not_fit_says_so_before_it_starts(subset, config, tmp_pa
     monkeypatch.setattr(memory, "available_bytes", lambda: planned["memory"] / 2)
     finetune(subset, tmp_path / "out", config(steps=1, epochs=None), lines.append)
     assert sum("GB of memory" in line and "gradient_checkpointing" in line for line in lines) == 1
+
+
+def test_a_gpu_gets_as_many_tokens_at_once_as_its_memory_holds(base, monkeypatch):
+    found = BASES.find(base)
+    on_cpu = memory.tokens_at_once(found, FinetuneConfig(), "float32")
+    monkeypatch.setenv("SFTDIV_DETECT", "gpus=1")
+    counts = []
+    for there in (2e9, 8e9):
+        monkeypatch.setattr(memory, "available_bytes", lambda there=there: there)
+        for options in ({}, {"gradient_checkpointing": True}):
+            config = FinetuneConfig(**options)
+            counts.append(most := memory.tokens_at_once(found, config, "bfloat16"))
+            assert memory.needed_bytes(found, config, "bfloat16", most) <= 0.8 * there
+            assert memory.needed_bytes(found, config, "bfloat16", most + 2) > 0.8 * there
+            assert memory.largest_pass(found, config, "bfloat16", 10) == 10 * config.batch_size
+            assert memory.largest_pass(found, config, "bfloat16", 2 * most) == 2 * most
+    assert counts == sorted(counts)
+    assert on_cpu == 8192
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1e9)  # less than the weights take
+    assert memory.tokens_at_once(found, FinetuneConfig(), "bfloat16") == 1
