@@ -17,6 +17,7 @@ benchmarks/results/masks_vs_llama_factory.json.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.machinery
 import json
 import sys
@@ -43,7 +44,8 @@ IGNORED = -100
 
 def write(place: Path, count: int) -> None:
     """Write the tokenizer, and of each family the dialogues with our ids and labels."""
-    from benchmarks import masks_vs_trl as trls
+    import masks_vs_trl as trls
+
     from sft_diversity.core import chat
     from sft_diversity.core.errors import DataError
 
@@ -52,7 +54,7 @@ def write(place: Path, count: int) -> None:
         tokenizer.chat_template = trls.FILES[family]
         tokenizer.eos_token = ENDS.get(name, tokenizer.eos_token)
         tokenizer.save_pretrained(place / f"{name}.tokenizer")
-        rows = []
+        rows: list[dict[str, Any]] = []
         for sort in trls.SORTS:
             for turns, tools in trls.dialogues(count, 0, sort):
                 try:
@@ -70,16 +72,17 @@ def label(place: Path) -> None:
     audio = types.ModuleType("torchaudio")  # it imports this for audio alone
     audio.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
     sys.modules.setdefault("torchaudio", audio)
-    from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
-    from llamafactory.data.template import get_template_and_fix_tokenizer
-    from llamafactory.hparams import DataArguments
     from transformers import PreTrainedTokenizerFast
+
+    supervised = importlib.import_module("llamafactory.data.processor.supervised")
+    templates = importlib.import_module("llamafactory.data.template")
+    options = importlib.import_module("llamafactory.hparams")
 
     for name in FAMILIES:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(place / f"{name}.tokenizer")
-        data = DataArguments(template=name.split()[0], cutoff_len=1 << 20)
-        template = get_template_and_fix_tokenizer(tokenizer, data)
-        reader = SupervisedDatasetProcessor(
+        data = options.DataArguments(template=name.split()[0], cutoff_len=1 << 20)
+        template = templates.get_template_and_fix_tokenizer(tokenizer, data)
+        reader = supervised.SupervisedDatasetProcessor(
             template=template, tokenizer=tokenizer, processor=None, data_args=data
         )
         found: list[Any] = []

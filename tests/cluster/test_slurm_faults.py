@@ -19,6 +19,7 @@ from sft_diversity.cluster import jobs
 from sft_diversity.cluster.jobs import Job
 from sft_diversity.core import folder
 from sft_diversity.core import parts as core_parts
+from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.embedding.batches import TextKeys
 from sft_diversity.embedding.cache import Vectors
 from tests.cluster import making
@@ -55,8 +56,7 @@ def texts(paths) -> int:
 def stored(corpus: Path, parts: int) -> Callable[[int], bool]:
     """Return what tells of a part's number whether the store has any of its texts."""
     slices = core_parts.slices(corpus)  # each a unit; a part has every `parts`-th
-    components = ("instruction", "response")
-    keys = [TextKeys(components).within(slices[i::parts]) for i in range(parts)]
+    keys = [TextKeys(COMPONENTS).within(slices[i::parts]) for i in range(parts)]
 
     def tell(number: int) -> bool:
         folders = {path.parent for path in WORK.rglob("*.arrow")}
