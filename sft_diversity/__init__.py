@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sft_diversity.training.schedules import Phase
     from sft_diversity.training.uba import uba_factor
     from sft_diversity.verbs.data import doctor, embed, export, index, rewrite, verify
-    from sft_diversity.verbs.looking import map_subset as map
+    from sft_diversity.verbs.looking import map
     from sft_diversity.verbs.measuring import report
     from sft_diversity.verbs.selecting import diff, explain
     from sft_diversity.verbs.training import finetune, schedule, score

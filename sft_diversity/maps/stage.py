@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -47,34 +48,33 @@ class LayoutOptions(Config):
 
 
 class MapConfig(LayoutOptions):
-    """What a map shows; `index` and `embed` are options of these stages."""
+    """What a map shows: samples near by the `by` that lie in the folder `place`."""
 
     by: By = Field(default="kinds", description="what samples are near by")
     component: Component = Field(default="response", description="whose text names regions")
-    index: dict[str, Any] = Field(default={}, description="options of `index`, for kinds")
-    embed: dict[str, Any] = Field(default={}, description="options of `embed`, for embeddings")
+    place: Path = Field(description="output of `index` or of `embed`, found by its contents")
 
 
 def needs(config: MapConfig, ask: Ask) -> None:
     """Read the corpus, and what samples are near by."""
     ask.corpus()
-    if config.by == "kinds":
-        ask.stage("incidence", "index", config.index)
+    if config.by == "embeddings":
+        ask.key("points", vectors.key(config.place, config.component))
     else:
-        ask.stage("embeddings", "embed", config.embed)
+        ask.key("points", folder.contents_key(folder.read_input(config.place, "index")))
 
 
-def points_of(job: Job[MapConfig]) -> Vectors:
+def points_of(config: MapConfig) -> Vectors:
     """Return a unit vector for every sample, zeros for those that hold no kind."""
-    if job.config.by == "kinds":
-        return vectors_of_kinds(incidence.load(job.inputs["incidence"].path), job.config.seed)
-    return vectors.read_component(job.inputs["embeddings"].path, job.config.component)[1]
+    if config.by == "kinds":
+        return vectors_of_kinds(incidence.load(config.place), config.seed)
+    return vectors.read_component(config.place, config.component)[1]
 
 
 @stopping.at_once(STAGE)
 def join(job: Job[MapConfig]) -> Result:
     """Write `map.parquet`: id, x, y in 0..1000, region; null for samples that hold no kind."""
-    config, points = job.config, points_of(job)
+    config, points = job.config, points_of(job.config)
     there = np.flatnonzero(np.einsum("nd,nd->n", points, points) > 0)
     held = points[there]
     chosen = rows_drawn(len(there), config.landmarks, config.seed, STAGE)
@@ -95,7 +95,8 @@ def join(job: Job[MapConfig]) -> Result:
         filled[there] = values
         columns[name] = pa.array(filled, mask=missing).cast(kind)
     job.write_table(TABLE, pa.table(columns))
-    texts = corpora.take(job.corpus, there[chosen])[config.component].to_pylist()
+    taken = corpora.take(job.corpus, there[chosen], [config.component])
+    texts = taken[config.component].to_pylist()
     words, shares = name_regions(texts, region, len(centres)), share_of_each(of_all, len(centres))
     figures = {
         "by": config.by,
@@ -112,7 +113,7 @@ def join(job: Job[MapConfig]) -> Result:
 
 
 def _options(config: MapConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"index", "embed"})  # these count by their keys
+    return config.model_dump(mode="json", exclude={"place"})  # it counts by its contents
 
 
 def _cost(config: MapConfig, ask: Ask) -> dict[str, Any]:

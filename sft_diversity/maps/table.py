@@ -9,16 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import incidence, parquet, vectors
+from sft_diversity.core import incidence, parquet
 from sft_diversity.core.numbers import Ints
 from sft_diversity.core.vectors import Vectors
-from sft_diversity.maps.plane import vectors_of_kinds
-from sft_diversity.maps.stage import TABLE, MapConfig
+from sft_diversity.maps.stage import TABLE, MapConfig, points_of
 
 
 def subset_table(
-    subset: Path, corpus: Path, made: Path, embeddings: Path | None, index: Path,
-    config: MapConfig, neighbours: int,
+    subset: Path, corpus: Path, made: Path, index: Path, config: MapConfig, neighbours: int
 ) -> pa.Table:  # fmt: skip
     """Return one row a sample of the corpus.
 
@@ -48,12 +46,7 @@ def subset_table(
     table = table.append_column("kinds", kinds)
     if not neighbours:
         return table
-    points = (
-        vectors_of_kinds(held, config.seed)
-        if embeddings is None
-        else vectors.read_component(embeddings, config.component)[1]
-    )
-    return table.append_column("neighbours", _beside(points, neighbours))
+    return table.append_column("neighbours", _beside(points_of(config), neighbours))
 
 
 def _beside(points: Vectors, many: int) -> pa.Array:

@@ -96,7 +96,7 @@ _ROWS = (
     ),
     Verb(
         "map", "Write a map of a subset's corpus as a table, for tools that draw such tables.",
-        "verbs.looking:map_subset", _FIGURES, "verbs.looking:MapOptions",
+        "verbs.looking:map", _FIGURES, "verbs.looking:MapOptions",
     ),
     Verb(
         "measure",

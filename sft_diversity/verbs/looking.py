@@ -12,9 +12,11 @@ from pydantic import Field
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder
 from sft_diversity.core.errors import UsageError
+from sft_diversity.core.messages import Component, component_of
 from sft_diversity.core.store import corpus_at
 from sft_diversity.maps.stage import STAGE, LayoutOptions, MapConfig
-from sft_diversity.selection.config import SelectConfig
+from sft_diversity.reporting.reading import locate
+from sft_diversity.selection.config import EMBEDDED
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import WORK, ConfigFile, CorpusOption, DryRun, Work
 from sft_diversity.verbs.results import Result, options_from
@@ -35,7 +37,7 @@ class MapOptions(LayoutOptions):
     )  # fmt: skip
 
 
-def map_subset(
+def map(
     subset: Annotated[str | Path, typer.Argument(help="A subset.")],
     *,
     out: Annotated[str | Path, typer.Option(help="Parquet file to write.")],
@@ -56,29 +58,40 @@ def map_subset(
     if out.suffix != ".parquet" or out.is_dir():
         raise UsageError(f"map: {out} is no Parquet file; name one that ends in .parquet")
     found = made_from(Path(subset), Path(work), Path(corpus) if corpus else None)
-    recipe = folder.read_manifest(Path(subset))["recipe"]
-    chosen = configs.build(SelectConfig, recipe, "the subset's recipe")
-    embedded = f"embeddings-{chosen.component}" in found
+    chosen = folder.read_manifest(Path(subset))["config"]
+    component = component_of(chosen["strategy"])
+    if chosen["strategy"] in EMBEDDED:
+        component = chosen["embedded"]
+    held = found.get("incidence") or _another(Path(subset), Path(work), found["corpus"], component)
+    embedded = found.get(f"embeddings-{component}")
     by = asked.by if asked.by != "auto" else ("embeddings" if embedded else "kinds")
-    index = chosen.index_options
-    if not chosen.needs_incidence:  # of random draws and the like: tokens, as for micro-response
-        index = {"strategy": f"micro-{chosen.component}", "tokenizer": chosen.tokenizer}
-    given = {"by": by, "component": chosen.component, "embed": chosen.embed_options}
-    wanted = configs.part_of(MapConfig, asked, index=index, **given)
+    place = held if by == "kinds" else embedded
+    if place is None:
+        raise UsageError(
+            f"map: no embeddings of the {component}s at hand; embed them, or --by kinds"
+        )
+    wanted = configs.part_of(MapConfig, asked, by=by, component=component, place=place)
     kept = store(work, dry_run)
-    of = corpus_at(found["corpus"])
-    made = kept.get(STAGE, wanted, of)
-    held = kept.get("index", index, of)
+    made = kept.get(STAGE, wanted, corpus_at(found["corpus"]))
     if dry_run:
         kept.plan[-1]["out"] = str(out)
         return {"plan": kept.plan}
     from sft_diversity.maps.table import subset_table
 
-    points = made.path, kept.get("embed", given["embed"], of).path if by == "embeddings" else None
-    table = subset_table(
-        Path(subset), found["corpus"], *points, held.path, wanted, asked.neighbours
-    )
+    table = subset_table(Path(subset), found["corpus"], made.path, held, wanted, asked.neighbours)
     with folder.replacing(out, STAGE) as scratch:
         pq.write_table(table, scratch, compression="zstd")
     figures = folder.figures(folder.read_manifest(made.path), out)
     return figures | {"picked": int(table["picked"].to_numpy().sum()), "out": str(out)}
+
+
+def _another(subset: Path, work: Path, corpus: Path, component: Component) -> Path:
+    """Return an incidence of the corpus, for a subset that was selected by none."""
+    indexes = locate([subset], work, corpus).indexes
+    found = indexes.get(f"micro-{component}") or next(iter(indexes.values()), None)
+    if found is None:
+        raise UsageError(
+            f"map: {subset} was selected by no kinds, and no incidence of its corpus is at hand; "
+            f"make one: sftdiv index {corpus} --strategy micro-{component}"
+        )
+    return found

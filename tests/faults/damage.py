@@ -68,6 +68,8 @@ TARGETS = {
     "cache-of-meso": Target("work", ("words",), "words"),
     "cache-of-embed": Target("work", ("embed", "macro", "measure"), "embed-part"),
     "cache-of-answers": Target("work", ("rewrite",), "rewrite"),
+    "cache-of-map": Target("work", ("map",), "map"),
+    "cache-of-generate": Target("work", ("generate",), "generate"),
     "cache-of-quality": Target("work", ("quality",), "quality"),
     "output-of-index": Target("out", ("tokens",), "tokens"),
     "output-of-ingest": Target("out", ("ingest",), "ingest"),
@@ -85,6 +87,7 @@ TARGETS = {
     for name in (
         "clean", "clean-report", "words", "tags", "macro", "embed", "measure", "pages", "rewrite",
         "pairwise", "harness", "export-model", "quality",
+        "advise", "generate",
     )
 }  # fmt: skip
 

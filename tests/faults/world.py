@@ -49,7 +49,10 @@ COMMANDS = {
     "score": "score given/model --config given/score.yaml --out out --work work",
     "harness": "score given/model --config given/harness.yaml --out out --work work",
     "pairwise": "score URL --config given/pairwise.yaml --judge-url URL --out out --work work",
+    "generate": "score given/model --config given/generate.yaml --out out --work work",
     "fit": "fit given/results.csv --draws 200 --out out",
+    "advise": "advise given/sizes.csv --at 2000 --out out",
+    "map": "map given/subset --corpus given/corpus --layout pca --out out.parquet --work work",
     "report": "report given/subset --corpus given/corpus --layout pca --no-measure "
     "--out out.html --work work",
     "pages": "report given/subset given/other --corpus given/corpus --layout pca --no-measure "
@@ -63,6 +66,7 @@ COMMANDS = {
 }
 #: The command by which each stage is tried.
 STAGES = {
+    "advise": "advise", "answers": "generate", "map": "map", "score generate": "generate",
     "clean": "clean", "clean-report": "clean-report", "embed": "embed", "export": "export",
     "fit": "fit", "ingest": "ingest", "index": "macro", "measure": "measure",
     "quality": "quality", "report": "pages", "rewrite": "rewrite", "select": "select",
@@ -120,6 +124,7 @@ class World:
         home = self.root / "cases" / key
         home.mkdir(parents=True)
         (home / "given").symlink_to(self.given)
+        (home / "micro").symlink_to(self.given / "micro")  # `map` looks for it beside `work`
         return Place(home, self.root / "cases" / f"{key}-said", random.Random(f"{seed}/{name}"))
 
     def copied(self, place: Place, *names: str) -> None:
@@ -157,6 +162,7 @@ class World:
         self.given.mkdir(parents=True)
         _write_raw(self.given / "raw")
         (self.given / "results.csv").write_text(_results(), "utf-8")
+        (self.given / "sizes.csv").write_text(_sizes(), "utf-8")
         processes.apart(lambda: _tokenizer(self.given / "tokenizer.json"))
         if heavy:
             processes.apart(lambda: _models(self.given))
@@ -169,6 +175,8 @@ class World:
         for out, size in (("subset", 12), ("other", 15)):
             chosen = ["--strategy", "micro-response", "--size", str(size), "--diversity", "60"]
             well(home.run("select", "given/corpus", *chosen, *tokens, "--out", f"given/{out}"))
+        indexed = ["--strategy", "micro-response", "--out", "given/micro"]
+        well(home.run("index", "given/corpus", *indexed, *tokens))
         well(home.run("export", "given/subset", "--to", "given/exported"))
         if heavy:
             tune = ["finetune", "given/subset", "--config", "given/finetune.yaml"]
@@ -250,6 +258,14 @@ def _results() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _sizes() -> str:
+    lines = ["size,score,seed"]
+    lines += [
+        f"{size},{20 + size**0.3 + seed},{seed}" for size in (250, 500, 1000) for seed in range(2)
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _tokenizer(path: Path) -> None:
     from tests import tiny
 
@@ -300,6 +316,11 @@ def _configs(given: Path, url: str) -> dict[str, dict[str, Any]]:
         "pairwise": {
             "suite": "pairwise", "judge_model": "judge", "model_name": "big", "draws": 100,
             "eval_dir": str(given / "eval"), "sets": prompts,
+        },
+        "generate": {
+            "suite": "generate", "max_new_tokens": 8, "batch_size": 4, "dtype": "float32",
+            "draws": 100, "eval_dir": str(given / "eval"),
+            "sets": [{**prompts[0], "check": "none"}],
         },
         "finetune": training,
         "study": {

@@ -184,7 +184,7 @@ MEMBER = """
 import os, time
 from sft_diversity.training import team
 team.join_team()
-print(os.getpid(), flush=True)
+os.write(1, f"{os.getpid()}\\n".encode())  # whole, whoever else writes
 time.sleep(600)
 """
 
