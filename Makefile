@@ -15,9 +15,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: $(VENV)/.ready
 	$(BIN)/sftdiv run reference --config configs/reference/sample.yaml --out .demo
 
+# Three workers on two cores: tests wait for processes, disks and clocks a quarter of their time.
 # SFTDIV_DETECT=bf16=0 or bf16=1 before it: as on a processor without bfloat16, or with it.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The half that is about stages, folders and selection: seconds, no torch.
 core: $(VENV)/.ready
@@ -28,7 +29,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/deptry sft_diversity pipelines
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The documentation site, into build/site: `python -m http.server -d build/site` shows it.
 docs: $(VENV)/.ready
