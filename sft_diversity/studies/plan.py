@@ -17,8 +17,7 @@ from sft_diversity.scoring.generate import stage as generation
 from sft_diversity.studies import cells as grid
 from sft_diversity.studies.config import StudyConfig
 from sft_diversity.studies.costs import Cost
-from sft_diversity.training import memory
-from sft_diversity.training import stage as finetuning
+from sft_diversity.training import estimates, memory
 from sft_diversity.training.models import BASES
 
 # For estimates alone.
@@ -55,7 +54,7 @@ def memory_of(study: StudyConfig) -> float:
     """
     runs = -(-jobs_of(study) // max(len(machine.cards()), 1))
     with memory.shared(runs):
-        return runs * finetuning.predicted_bytes(study.finetuning)
+        return runs * estimates.predicted_bytes(study.finetuning)
 
 
 def memory_warning(study: StudyConfig) -> str | None:
@@ -94,12 +93,12 @@ def estimate_study(
         scored += generation.expected_s(study.generating, base.parameters()) * 2 / study.threads
     tokens, seconds = 0.0, 0.0
     for run in left:
-        seconds += finetuning.START_S + scored
+        seconds += estimates.START_S + scored
         if run.cell is not None:
             read = costs.get(run.cell.name) or costs[""]
             tokens += read.total_tokens
             seconds += run.cell.size / _TOKENISED_PER_S
-            seconds += finetuning.training_seconds(base, read.total_tokens, study.threads)
+            seconds += estimates.training_seconds(base, read.total_tokens, study.threads)
     sizes = study.grid["size"]
     seconds += unmeasured * (5 + float(np.mean(sizes)) / _MEASURED_PER_S)
     subsets = grid.cells(study)

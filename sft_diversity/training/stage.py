@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sft_diversity.core import chat, extras, machine, stopping
 from sft_diversity.core import progress as talk
 from sft_diversity.core.drafts import Draft, Work, check_out, open_draft, unfinished
 from sft_diversity.core.errors import Interrupted, UsageError
 from sft_diversity.core.folder import MANIFEST, read_manifest, rows_account
-from sft_diversity.core.models import ModelFolder, without_bars
+from sft_diversity.core.models import without_bars
 from sft_diversity.training import (
     blocks,
     checkpoints,
     course,
+    estimates,
     evaluation,
     memory,
     mixture,
@@ -92,7 +90,7 @@ def finetune(
     run = _laid_out(inputs, tokenizer, draft, crew, work)
     shared = f", {crew.size} processes ({team.kind()})" if crew.size > 1 else ""
     say(_description(run, inputs) + shared)
-    if short := memory.warning(_memory(inputs, int(run.rendered.lengths.max()))):
+    if short := memory.warning(estimates.memory_bytes(inputs, int(run.rendered.lengths.max()))):
         say(short)
 
     folder = draft.path / "checkpoints"
@@ -254,66 +252,19 @@ def plan(subset: Path | Sequence[Path], out: Path, config: FinetuneConfig) -> di
     _keep_other_run(out, inputs.work)
     cached = (out / MANIFEST).is_file() and read_manifest(out).get("key") == inputs.work.key
     partial = checkpoints.peek(out.parent / f".{out.name}.partial" / "checkpoints")
-    limit = inputs.config.max_length
-    each = [samples.estimate_tokens(source, limit) for source in inputs.sources]
-    tokens = np.concatenate(each)
-    mean = float(
-        np.average([one.mean() for one in each], weights=config.weights or [*map(len, each)])
-    )
-    read = config.samples_read(round(len(tokens) * (1 - config.eval_share)), mean)
-    steps = math.ceil(read / config.batch_size)
-    measured = _measured_tokens(inputs, tokens) * evaluation.times(config, steps)
-    seconds = START_S + training_seconds(base, mean * read + measured / 3)  # no backward pass
+    said = estimates.of_run(inputs)
     return {
         "stage": "finetune",
         "out": str(out),
-        "rows": len(tokens),
+        "rows": said["rows"],
         "cached": cached,
         "checkpoint": None if cached else partial,
-        "seconds": 0.0 if cached else round(seconds, 1),
+        "seconds": 0.0 if cached else said["seconds"],
         "bytes": 0 if cached else 4 * base.parameters(),
-        "steps": steps,
-        "tokens": round(mean * read),
-        "memory": round(_memory(inputs, int(tokens.max()))),
+        "steps": said["steps"],
+        "tokens": said["tokens"],
+        "memory": said["memory"],
     }
-
-
-def _measured_tokens(inputs: Inputs, trained: Any) -> float:
-    """Return about how many tokens an evaluation reads."""
-    if inputs.held_out is None:
-        return float(trained.sum()) * inputs.config.eval_share
-    return float(samples.estimate_tokens(inputs.held_out, inputs.config.max_length).sum())
-
-
-def predicted_bytes(config: FinetuneConfig) -> float:
-    """Return about how much memory a run takes on samples as long as they may be.
-
-    It is 0 where the model would be fetched first.
-    """
-    base = BASES.at_hand(config.model, config.revision)
-    if base is None:
-        return 0.0
-    whole, config = base.base or base, config.within(base.context)
-    dtype = machine.precision_for(config.dtype, machine.device_for("finetune"))
-    tokens = memory.largest_pass(whole, config, dtype, config.max_length)
-    return memory.needed_bytes(whole, config, dtype, tokens)
-
-
-def _memory(inputs: Inputs, longest: int) -> float:
-    base, config, dtype = inputs.base, inputs.config, inputs.dtype
-    tokens = memory.largest_pass(base, config, dtype, longest)
-    return memory.needed_bytes(base, config, dtype, tokens)
-
-
-# For estimates alone: loading, measured with tiny-base on cores without bfloat16, and operations a
-# second of such a core in float32 and of a GPU in bfloat16.
-START_S, _CORE_FLOPS, _GPU_FLOPS = 12.0, 7e10, 2e14
-
-
-def training_seconds(base: ModelFolder, tokens: float, cores: int | None = None) -> float:
-    """Return about how long training on so many tokens takes, on a GPU or on `cores` (all)."""
-    speed = _GPU_FLOPS if machine.gpus() else _CORE_FLOPS * (cores or machine.cores())
-    return 6.0 * base.parameters() * tokens / speed
 
 
 def _open(out: Path, work: Work) -> Draft:

@@ -162,7 +162,8 @@ def test_several_cards_in_one_process_are_no_fault(tmp_path, subset, config, mon
         return arguments
 
     monkeypatch.setattr(blocks, "made", with_four)
-    finetune(subset, tmp_path / "out", config(steps=1, epochs=None), silent)
+    made_by = finetune(subset, tmp_path / "out", config(steps=1, epochs=None), silent)
+    assert made_by["result"]["steps"] == 1
 
 
 def test_an_unusable_sample_is_left_out_and_listed_and_the_rest_trains_as_without_it(
