@@ -44,7 +44,7 @@ _SIZES = pa.schema(
     + [(name, pa.int32()) for name in ("tokens", "labels", "tokens_kept", "labels_kept")]
 )
 SAME_DRAW = 0.9
-_TEMPLATE_TOKENS = 16  # about what roles and end of turn add to both components
+_TEMPLATE_TOKENS = 16  # what is left for roles and ends of turns at least
 BEGUN = "runs"
 _OWN = (BEGUN, "models")  # what makes a folder a study's: begun, or records or models copied
 _FROM_INDEXES = ("exclude", "match_length")
@@ -170,6 +170,7 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
         kept.get("tokens", {"component": name, "tokenizer": tokenizer}, corpus).path
         for name in COMPONENTS
     ]
+    template = _template_tokens(study)
     made = Work(
         "common",
         VERSION,
@@ -177,6 +178,7 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
         {
             "whole": list(study.whole_samples),
             "max_length": study.finetuning.max_length,
+            "template": template,
             "no_kind": study.select.get("no_kind"),
         },
     )
@@ -186,7 +188,7 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
         filled = study.select.get("no_kind") == "fill"
         holds = [(np.diff(incidence.load(at).indptr) > 0) | filled for at in indexes]
         tokens = sum(TokenPass(at).lengths for at in passes)
-        long = np.asarray(tokens) + _TEMPLATE_TOKENS > study.finetuning.max_length
+        long = np.asarray(tokens) + template > study.finetuning.max_length
         for regime in ("A", "B"):
             left_out = long & (regime in study.whole_samples)
             common = np.logical_and.reduce(holds) & ~left_out
@@ -196,6 +198,18 @@ def _ids(study: StudyConfig, corpus: Path, place: Path, work: Path) -> Path:
                 )
         draft.commit(rows=rows_account(len(ids), len(ids), {}))
     return place / "common"
+
+
+def _template_tokens(study: StudyConfig) -> int:
+    """Return what the model's template adds to both components: roles, ends, its system prompt."""
+    from sft_diversity.core import chat
+    from sft_diversity.training.models import load_right_padding_tokenizer
+
+    training = study.finetuning
+    tokenizer = load_right_padding_tokenizer(BASES.find(training.model, training.revision))
+    chat.ensure_template(tokenizer)
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    return max(len(chat.render(turns, tokenizer)[0]) - 2, _TEMPLATE_TOKENS)
 
 
 def sizes(study: StudyConfig, made: Sequence[Cell], place: Path) -> dict[str, pa.Table]:
