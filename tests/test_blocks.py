@@ -54,7 +54,7 @@ BESIDES = {
 #: Programs that make environments, run this very test, or are not ours.
 OTHERS = {"make", "pip", "hf", "transformers", "accelerate", "python"}
 #: Verbs that a test of their own runs: a server that waits, jobs that have to be there.
-ELSEWHERE = {"mcp", "status", "cancel", "retry"}
+ELSEWHERE = {"explore", "mcp", "status", "cancel", "retry"}
 #: `configs/` holds what is made for real use; the others would ask a machine that is not there.
 PLANNED = ("configs/", "http:", "hub:")
 #: Would ask the Hub, a bucket or a package's tasks even for a plan, or reads what no checkout has.

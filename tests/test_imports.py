@@ -16,7 +16,12 @@ HEAVY = {
 }  # fmt: skip
 ARRAYS = {"numba", "polars", "pyarrow", "scipy", "sklearn", "pandas"}
 SHARED = {"core", "endpoint", "maps"}  # ground that every stage may stand on
-ABOVE = {"studies", "cluster", "verbs"}  # they stand on stages: verbs, and what chains verbs
+ABOVE = {
+    "studies",
+    "cluster",
+    "exploring",
+    "verbs",
+}  # they stand on stages: verbs, and what chains verbs
 ROOMS = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] not in "_."}
 
 

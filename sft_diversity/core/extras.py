@@ -31,6 +31,8 @@ EXTRAS = {
     "lm_eval": ("lm-eval", "harness"),
     "openai": ("openai", "llm"),
     "mcp": ("mcp", "mcp"),
+    "starlette": ("starlette", "explore"),
+    "uvicorn": ("uvicorn", "explore"),
 }
 
 

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from sft_diversity.core.errors import printable
 
@@ -16,6 +17,10 @@ _PLAIN_EVERY_S = 10.0
 #: Its level is how much is said: INFO lines and bars, WARNING nothing but errors, DEBUG the keys of
 #: outputs too, with the time.
 LOG = logging.getLogger("sft_diversity")
+
+
+#: Hears of this thread's bars the share that is done, for whoever shows it elsewhere.
+HEARD: ContextVar[Callable[[str, float], None] | None] = ContextVar("heard", default=None)
 
 
 class _Lines(logging.Handler):
@@ -85,6 +90,8 @@ class Progress:
     def advance(self, amount: int = 1) -> None:
         """Count `amount` more units; prints at most a few lines a second on a terminal."""
         self._done += amount
+        if (heard := HEARD.get()) is not None and self._total:
+            heard(self._label, self._done / self._total)
         now = time.monotonic()
         if now - self._last >= (0.2 if self._live else _PLAIN_EVERY_S):
             self._last = now

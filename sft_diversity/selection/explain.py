@@ -55,8 +55,10 @@ class PickedBy:
 
 
 @dataclass(frozen=True)
-class _Subset:
-    manifest: dict[str, Any]
+class OpenedSubset:
+    """A subset with its corpus's ids; of the manifest `config` and `result` are read."""
+
+    manifest: Mapping[str, Any]
     ids: pa.Array
     picks: Rows
     by: PickedBy | None
@@ -81,13 +83,23 @@ def explain_sample(subset: Path, id: str, found: Mapping[str, Path]) -> Told:
     row = pc.index(opened.ids, id).as_py()
     if row < 0:
         raise UsageError(f"explain: the corpus has no sample {id!r}; ids are in the column `id`")
+    component = component_of(opened.manifest["config"]["strategy"])
+    embedded = found.get(f"embeddings-{component}")
+    unit = None if embedded is None else vectors.read_component(embedded, component)[1]
+    return explain_row(found["corpus"], opened, row, unit)
+
+
+def explain_row(
+    corpus: Path, opened: OpenedSubset, row: int, unit: Vectors | None, dial: Dial | None = None
+) -> Told:
+    """Return what `explain_sample` does of a row; the `dial` picked by is made where not given."""
     config = opened.manifest["config"]
     component = component_of(config["strategy"])
     shown = dict.fromkeys((*COMPONENTS, component))
-    sample = corpora.take(found["corpus"], np.array([row]), ["source", *shown])
+    sample = corpora.take(corpus, np.array([row]), ["source", *shown])
     at = np.flatnonzero(opened.picks == row)
     told: Told = {
-        "id": id,
+        "id": opened.ids[row].as_py(),
         "source": sample["source"][0].as_py(),
         **{name: sample[name][0].as_py()[:_TEXT] for name in shown},
         "picked": bool(len(at)),
@@ -98,10 +110,8 @@ def explain_sample(subset: Path, id: str, found: Mapping[str, Path]) -> Told:
     if opened.by is not None and len(at):
         told |= explain_pick(opened.by, int(at[0]))
     elif opened.by is not None:
-        told |= _left_out(opened.by, config, opened.manifest["result"], row)
-    embedded = found.get(f"embeddings-{component}")
-    if embedded is not None:
-        _, unit = vectors.read_component(embedded, component)
+        told |= _left_out(opened.by, config, opened.manifest["result"], row, dial)
+    if unit is not None:
         told["nearest"] = nearest_by_embedding(unit, opened.picks, row)
     for name in ("nearest", "nearest_by_kinds"):
         if told.get(name):
@@ -109,15 +119,16 @@ def explain_sample(subset: Path, id: str, found: Mapping[str, Path]) -> Told:
     return told
 
 
-def _left_out(by: PickedBy, config: Told, result: Told, row: int) -> Told:
+def _left_out(by: PickedBy, config: Told, result: Told, row: int, dial: Dial | None) -> Told:
     """Return why a row is no pick: `explain_rejected` on the dial that was picked by."""
     limits = [name for name in _LIMITS if config[name] is not None]
     if limits:
         nearest = nearest_by_kinds(by, row)
         return {"reason": "constrained", "limits": limits, "nearest_by_kinds": nearest}
     cap, beside = config["max_per_kind"], result.get("no_kind_picks", 0)
-    capped = FREE if cap is None else PickLimits(cap=cap)
-    dial = Dial(by.incidence, config["size"] - beside, limits=capped)
+    if dial is None:
+        capped = FREE if cap is None else PickLimits(cap=cap)
+        dial = Dial(by.incidence, config["size"] - beside, limits=capped)
     holding = by.picks[np.diff(by.incidence.indptr)[by.picks] > 0]
     told = explain_rejected(
         PickedBy(by.incidence, by.names, holding), dial, config["diversity"], row
@@ -287,14 +298,14 @@ def diff_mixes(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, li
     return {name: [round(share, 4) for share in shares[name]] for name in order}
 
 
-def _open(subset: Path, found: Mapping[str, Path]) -> _Subset:
+def _open(subset: Path, found: Mapping[str, Path]) -> OpenedSubset:
     manifest = folder.read_manifest(subset, STAGE)
     ids = corpora.ids(found["corpus"])
     picks = rows_named(str(subset), ids, "subset")
     if "incidence" in found:
         place = found["incidence"]
         names = parquet.read(place / "kinds.parquet", ["kind"])["kind"].to_pylist()
-        return _Subset(manifest, ids, picks, PickedBy(incidence.load(place), names, picks))
+        return OpenedSubset(manifest, ids, picks, PickedBy(incidence.load(place), names, picks))
     if "incidence" in manifest["inputs"]:
         raise UsageError(f"{subset}: its incidence is not in the work folder; name it with --work")
-    return _Subset(manifest, ids, picks, None)
+    return OpenedSubset(manifest, ids, picks, None)

@@ -208,6 +208,12 @@ class Pool:
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         return once(self.kept, (self.key, key), make)
 
+    def forget(self) -> None:
+        """Drop what was made for sizes and limits; what is of all samples stays."""
+        for key in [*self.kept]:
+            if isinstance(key, tuple) and key[0] == self.key and isinstance(key[1], tuple):
+                del self.kept[key]
+
     def entropy_dial(self, config: SelectConfig) -> EntropyDial:
         """Return the range of the entropy dial, made once for equal options."""
         eligible = self.eligible(config)

@@ -5,7 +5,7 @@ What chooses is imported where it is called: who finds a subset finished loads n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, lineage, neighbours, quality, schema, stopping
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.quality import JUDGED
-from sft_diversity.core.stage import Ask, Job, Made, Result, Stage
+from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, once
 from sft_diversity.core.tokens import TokenPass
 from sft_diversity.selection.config import (
     MADE_OF,
@@ -79,25 +79,17 @@ def join(job: Job[SelectConfig]) -> Result:
 
     The figures have all that was achieved.
     """
-    from sft_diversity.selection.choices import choose_rows, source_mix
+    from sft_diversity.selection.choices import choose_rows
 
-    config, pool = job.config, open_pool(job)
-    rows, result = choose_rows(pool, config)
+    config, pool = job.config, open_pool(job.inputs, job.config, job.kept)
+    rows, made = choose_rows(pool, config)
     samples = pool.take(rows)
+    result = stated(pool.corpus, config, made, samples)
     subset = samples.append_column("pick", pa.array(range(len(rows)), pa.int32()))
     subset = schema.check(subset, schema.samples_like(subset.schema, subset=True), STAGE)
     for start in range(0, len(rows), _ROWS_PER_FILE):
         name = f"samples/{start // _ROWS_PER_FILE:05}.parquet"
         job.write_table(name, subset.slice(start, _ROWS_PER_FILE))
-    named = ("strategy", "objective", "fill", "diversity", "seed", "max_per_kind")
-    result = {name: getattr(config, name) for name in named} | {"rows": len(rows)} | result
-    result["sources"] = source_mix(samples)
-    result["licences"] = {
-        name: licence
-        for name, licence in corpora.licences(pool.corpus).items()
-        if name in result["sources"]
-    }
-    result["ids_key"] = content_key(samples["id"].to_pylist())
     asked, paths = lineage.public(_recipe(job))
     left = pool.n_samples - len(rows)
     return Result(
@@ -114,16 +106,44 @@ def _engine_facts(config: SelectConfig) -> dict[str, str]:
     return neighbours.engine().facts() if config.strategy in ("k-center", NEIGHBOURS) else {}
 
 
-def open_pool(job: Job[SelectConfig]) -> Pool:
-    """Return the pool of a job's inputs: one for all jobs of a store that have the same."""
+def stated(
+    corpus: Path, config: SelectConfig, made: Mapping[str, Any], samples: pa.Table
+) -> dict[str, Any]:
+    """Return all that a subset states of itself.
+
+    Parameters
+    ----------
+    made : mapping
+        The figures of the choice.
+    samples : table
+        Columns `id` and `source` of what is picked, in pick order.
+    """
+    from sft_diversity.selection.choices import source_mix
+
+    named = ("strategy", "objective", "fill", "diversity", "seed", "max_per_kind")
+    result = {name: getattr(config, name) for name in named} | {"rows": len(samples), **made}
+    result["sources"] = source_mix(samples)
+    result["licences"] = {
+        name: licence
+        for name, licence in corpora.licences(corpus).items()
+        if name in result["sources"]
+    }
+    return result | {"ids_key": content_key(samples["id"].to_pylist())}
+
+
+def open_pool(inputs: Mapping[str, Made], config: SelectConfig, kept: dict[Hashable, Any]) -> Pool:
+    """Return the pool of what `needs` asked for: one for all that share `kept` and the inputs."""
     from sft_diversity.selection.pool import Pool
 
-    inputs, config = job.inputs, job.config
     key = tuple((role, inputs[role].key) for role in sorted(inputs))
 
+    def tokens(name: str) -> TokenPass:
+        place = inputs[f"tokens-{name}"].path
+        return once(kept, ("tokens", place), lambda: TokenPass(place))
+
     def opened() -> Pool:
-        tokens = {name: _tokens(job, inputs[f"tokens-{name}"].path) for name in config.counted}
-        pool = Pool(job.corpus, tokens, key=key, kept=job.kept)
+        counted = {name: tokens(name) for name in config.counted}
+        pool = Pool(inputs["corpus"].path, counted, key=key, kept=kept)
         if config.needs_incidence:
             place = inputs["incidence"].path
             manifest = folder.read_manifest(place)
@@ -135,11 +155,7 @@ def open_pool(job: Job[SelectConfig]) -> Pool:
             pool.scores = {name: quality.read(inputs["quality"].path, name) for name in JUDGED}
         return pool
 
-    return job.once(key, opened)
-
-
-def _tokens(job: Job[SelectConfig], place: Path) -> TokenPass:
-    return job.once(("tokens", place), lambda: TokenPass(place))
+    return once(kept, key, opened)
 
 
 def _recipe(job: Job[SelectConfig]) -> dict[str, Any]:

@@ -99,6 +99,12 @@ _ROWS = (
         "verbs.looking:map", _FIGURES, "verbs.looking:MapOptions",
     ),
     Verb(
+        "explore",
+        "Turn the dial in a page of your browser: see what a selection picks, read it, take it "
+        "home.",
+        "verbs.looking:explore", _FIGURES, "verbs.looking:ExploreOptions",
+    ),
+    Verb(
         "measure",
         "Measure diversity: all metrics of one or many data sets, side by side, by component.",
         "verbs.measuring:measure", "metrics.show:measured", "verbs.measuring:MeasureOptions",
@@ -193,7 +199,7 @@ _ROWS = (
 #: The verbs under the heads of help, in the order in which it lists them.
 PANELS = {
     "Data": ("ingest", "clean", "rewrite", "embed", "index", "export"),
-    "Select": ("select", "explain", "diff", "measure", "map"),
+    "Select": ("select", "explain", "diff", "measure", "map", "explore"),
     "Train": ("schedule", "finetune"),
     "Judge": ("score", "study", "fit", "advise", "report"),
     "Batch": ("run", "submit", "status", "cancel", "retry"),

@@ -1,4 +1,4 @@
-"""Verbs that let one see a corpus: a map of it as a table, for tools that draw such tables."""
+"""Verbs that let one see a corpus: the dial in a page, and a map as a table for other tools."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import typer
 from pydantic import Field
 
 from sft_diversity.core import config as configs
-from sft_diversity.core import folder
+from sft_diversity.core import extras, folder
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.messages import Component, component_of
+from sft_diversity.core.progress import tell
 from sft_diversity.core.store import corpus_at
 from sft_diversity.maps.stage import STAGE, LayoutOptions, MapConfig
 from sft_diversity.reporting.reading import locate
-from sft_diversity.selection.config import EMBEDDED
+from sft_diversity.selection.config import EMBEDDED, SelectConfig, Strategy
+from sft_diversity.selection.stage import STAGE as SELECT
 from sft_diversity.stages import store
 from sft_diversity.verbs.options import WORK, ConfigFile, CorpusOption, DryRun, Work
 from sft_diversity.verbs.results import Result, options_from
-from sft_diversity.verbs.sources import made_from
+from sft_diversity.verbs.sources import corpus_of, made_from
 
 
 class MapOptions(LayoutOptions):
@@ -83,6 +85,54 @@ def map(
         pq.write_table(table, scratch, compression="zstd")
     figures = folder.figures(folder.read_manifest(made.path), out)
     return figures | {"picked": int(table["picked"].to_numpy().sum()), "out": str(out)}
+
+
+class ExploreOptions(SelectConfig):
+    """Options of `explore`: those of `select` to begin with, and where the page is."""
+
+    strategy: Strategy = Field(
+        default="micro-response", description="to begin with: level and component, or a baseline"
+    )
+    size: int | None = Field(  # type: ignore[assignment]
+        default=None, gt=0, description="to begin with; default: a tenth, at most 10,000"
+    )
+    port: int = Field(default=0, ge=0, le=65_535, description="to listen on; 0: a free one")
+    open: bool = Field(default=True, description="open a browser, where there is one")
+
+
+def explore(
+    *source: Annotated[str | Path, typer.Argument(help="A corpus, or raw files to ingest first.")],
+    root: Annotated[
+        str | Path, typer.Option(help="Folder below which the page may write, and nowhere else.")
+    ] = Path(),
+    work: Work = WORK,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    **options: Any,
+) -> Result | None:
+    """Serve a page on this machine in which the dial of a corpus is turned, until it is stopped.
+
+    Options are those of `ExploreOptions`; the address, with its token, is said on stderr.
+    """
+    extras.require("starlette", "explore: the server")
+    extras.require("uvicorn", "explore: the server")
+    asked = options_from(ExploreOptions, config, options)
+    kept = store(work, dry_run)
+    corpus = corpus_of(kept, source, asked.ingest, least=asked.size or 1)
+    own = {"port", "open"}
+    given = asked.model_dump(mode="json", exclude_unset=True, exclude=own)
+    size = asked.size or max(1, min(10_000, corpus.rows // 10))
+    given |= {"strategy": asked.strategy, "size": size}
+    if dry_run:
+        kept.prepare(SELECT, configs.build(SelectConfig, given, "options"), corpus)
+        return {"plan": kept.plan}
+    from sft_diversity.exploring.serving import serve
+    from sft_diversity.exploring.session import Session
+
+    session = Session(corpus, [str(one) for one in source], Path(work), given, Path(root))
+    session.select({})  # begun while the browser loads the page
+    serve(session, asked.port, asked.open, tell)
+    return None
 
 
 def _another(subset: Path, work: Path, corpus: Path, component: Component) -> Path:

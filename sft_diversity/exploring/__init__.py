@@ -1,0 +1,1 @@
+"""A corpus in a page: see what a selection does while the dial is turned."""
