@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sft_diversity.core import extras, machine, models, templates
+from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import ADAPTER, Finder, ModelFolder
 from sft_diversity.endpoint.config import completions_url, is_url
@@ -28,6 +29,29 @@ KeyEnv = Annotated[
     str | None,
     Field(exclude=True, description="environment variable that holds its key; none sends no key"),
 ]
+
+
+class Answering(Config):
+    """How prompts are answered: all that an answer depends on besides them and the model."""
+
+    eval_dir: Path | None = Field(
+        default=None,
+        exclude=True,
+        description="folder of the sets' files; default: data/eval here or in the checkout",
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="take a seeded sample of this many prompts of each set"
+    )
+    max_new_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
+    temperature: float = Field(default=0.0, ge=0, description="of the answers; 0 is greedy")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="of the answers' sampling")
+    batch_size: int = Field(
+        default=16, ge=1, description="prompts a batch, where the model runs here"
+    )
+    seed: int = Field(default=0, ge=0, description="of samples of prompts, sampling and bootstrap")
+    device: Device = "auto"
+    dtype: Precision = "auto"
+    trust_remote_code: TrustCode = False
 
 
 def _is_model(model: ModelFolder) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from sft_diversity.core.config import Config
-from sft_diversity.scoring.model import Device, Precision, TrustCode
+from sft_diversity.scoring.model import Answering
 from sft_diversity.scoring.sets import PromptSet, distinct
 
 Check = Literal["constraints", "number", "none"]
@@ -22,29 +20,6 @@ class CheckedSet(PromptSet):
         "`kwargs`, as IFEval's do; number: the number that `response` comes to; none: only how an "
         "answer ends, repeats itself and how long it is"
     )
-
-
-class Answering(Config):
-    """Which prompts are answered, and how: all that an answer depends on besides the model."""
-
-    eval_dir: Path | None = Field(
-        default=None,
-        exclude=True,
-        description="folder of the sets' files; default: data/eval here or in the checkout",
-    )
-    limit: int | None = Field(
-        default=None, ge=1, description="take a seeded sample of this many prompts of each set"
-    )
-    max_new_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
-    temperature: float = Field(default=0.0, ge=0, description="of the answers; 0 is greedy")
-    top_p: float | None = Field(default=None, gt=0, le=1, description="of the answers' sampling")
-    batch_size: int = Field(
-        default=16, ge=1, description="prompts a batch, where the model runs here"
-    )
-    seed: int = Field(default=0, ge=0, description="of samples of prompts, sampling and bootstrap")
-    device: Device = "auto"
-    dtype: Precision = "auto"
-    trust_remote_code: TrustCode = False
 
 
 class AnswersConfig(Answering):

@@ -8,14 +8,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sft_diversity.core import config as configs
-from sft_diversity.core.config import Config
 from sft_diversity.core.errors import UsageError
 from sft_diversity.endpoint.config import EndpointConfig, is_url
-from sft_diversity.scoring.model import Device, KeyEnv, ModelName, Precision, TrustCode
+from sft_diversity.scoring.model import Answering, KeyEnv, ModelName
 from sft_diversity.scoring.sets import PromptSet, distinct
 
 
-class PairwiseConfig(Config):
+class PairwiseConfig(Answering):
     """What to judge a model's answers on, and against what."""
 
     suite: Literal["pairwise"] = Field(
@@ -69,28 +68,10 @@ class PairwiseConfig(Config):
         description="own prompts instead: JSON lines with `prompt` and, for against reference, "
         "`response`",
     )
-    eval_dir: Path | None = Field(
-        default=None,
-        exclude=True,
-        description="folder of the sets' files; default: data/eval here or in the checkout",
-    )
-    limit: int | None = Field(
-        default=None, ge=1, description="take a seeded sample of this many prompts of each set"
-    )
-    max_new_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
-    temperature: float = Field(default=0.0, ge=0, description="of the answers; 0 is greedy")
-    top_p: float | None = Field(default=None, gt=0, le=1, description="of the answers' sampling")
-    batch_size: int = Field(
-        default=16, ge=1, description="prompts a batch, where the model runs here"
-    )
     max_bad_fraction: float = Field(
         default=0.1, ge=0, le=1, exclude=True, description="largest share of calls with no verdict"
     )
     draws: int = Field(default=1000, ge=100, description="bootstrap draws behind the intervals")
-    seed: int = Field(default=0, ge=0, description="of samples of prompts, sampling and bootstrap")
-    device: Device = "auto"
-    dtype: Precision = "auto"
-    trust_remote_code: TrustCode = False
 
     _distinct = field_validator("sets")(distinct)
 
