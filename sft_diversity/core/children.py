@@ -112,22 +112,30 @@ def drain(
     source = iter(units)
     more = True
     try:
-        while more or running:
-            while more and len(running) < ahead:
-                unit = next(source, None)
-                if unit is None:
-                    more = False
-                else:
-                    running.add(executor.submit(work, unit))
-            done, running = wait(running, _LOOK_EVERY_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                advance(future.result())
-            stopping.safe_point(stage)
+        with told_when_ended(stage):
+            while more or running:
+                while more and len(running) < ahead:
+                    unit = next(source, None)
+                    if unit is None:
+                        more = False
+                    else:
+                        running.add(executor.submit(work, unit))
+                done, running = wait(running, _LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+                for future in done:
+                    advance(future.result())
+                stopping.safe_point(stage)
+    finally:
+        for future in running:
+            future.cancel()
+
+
+@contextlib.contextmanager
+def told_when_ended(stage: str) -> Iterator[None]:
+    """Say it in one line where a process of a pool ended before its work."""
+    try:
+        yield
     except BrokenExecutor:
         raise DataError(
             f"{stage}: a worker process ended before its work (killed, or out of memory?); run the "
             "same command to resume"
         ) from None
-    finally:
-        for future in running:
-            future.cancel()

@@ -1,4 +1,4 @@
-"""Who embeds the units: threads of one core each, three threads around a GPU, a process a GPU."""
+"""Who embeds: threads of one core each, three threads around one GPU or a process a GPU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sft_diversity.core import children, machine, stopping
 from sft_diversity.embedding.base import Encoder, Placement, WholeEncoder
-from sft_diversity.embedding.batches import Batch, Spent, embed_batch
-from sft_diversity.embedding.stream import Stream
+from sft_diversity.embedding.batches import Batch, Filled, Spent, embed_batch
+from sft_diversity.embedding.stream import OneDevice, Processes, Stream, Vectors
 
 MakeEncoder = Callable[[str], Encoder]
 _encoder: Encoder | None = None  # of a worker process
@@ -82,7 +82,12 @@ def run_processes(
     units: Iterable[Batch],
     advance: Callable[[int], None],
 ) -> Spent:
-    """Embed the units by one process a device; `make` must be picklable."""
+    """Embed the units by one process a device; `make` must be picklable.
+
+    The processes compute batches of one stream, which this one tokenises, lays out and writes: so
+    many devices compute no more padding than one. What they do not batch (`WholeEncoder`) they are
+    given as units.
+    """
     spent = Spent()
 
     def count(done: tuple[int, int, int, int]) -> None:
@@ -93,9 +98,20 @@ def run_processes(
     names: SimpleQueue[str] = multiprocessing.get_context("spawn").SimpleQueue()
     for device in devices:
         names.put(device)
-    work = _ProcessWork(placement.batch_tokens, folder)
-    with children.pool(len(devices), _begin, make, names) as executor:
-        children.drain("embed", executor, work, units, 2 * len(devices), count)
+    with (
+        children.told_when_ended("embed"),
+        children.pool(len(devices), _begin, make, names) as executor,
+    ):
+        whole, flat = executor.submit(_kind).result()
+        if whole:
+            work = _ProcessWork(placement.batch_tokens, folder)
+            children.drain("embed", executor, work, units, 2 * len(devices), count)
+            return spent
+        reader = make("cpu")  # for its tokenizer
+        assert not isinstance(reader, WholeEncoder)
+        reader.flat = flat
+        compute = Processes(executor, len(devices), _forward)
+        Stream(reader, placement.batch_tokens, folder, advance, spent, compute).run(units)
     return spent
 
 
@@ -115,3 +131,18 @@ class _ProcessWork:
 def _begin(make: MakeEncoder, names: SimpleQueue[str]) -> None:
     global _encoder
     _encoder = make(names.get())
+
+
+def _kind() -> tuple[bool, bool]:
+    """Return whether the encoder of this process takes texts whole, and whether in one row."""
+    assert _encoder is not None
+    if isinstance(_encoder, WholeEncoder):
+        return True, False
+    return False, _encoder.flat
+
+
+def _forward(batches: list[Filled]) -> list[Vectors]:
+    """Compute batches here, each begun before the one before it is done."""
+    assert _encoder is not None
+    assert not isinstance(_encoder, WholeEncoder)
+    return OneDevice(_encoder)(batches)()

@@ -1,12 +1,13 @@
-"""One GPU kept busy: reading, computing and writing overlap, and batches fill across units."""
+"""GPUs kept busy: reading, computing and writing overlap, and batches fill across units."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,14 @@ from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding.base import SteppedEncoder, Tokens, on_host
 from sft_diversity.embedding.batches import Batch, Buckets, Filled, Spent, stamp, stored
 
+Vectors: TypeAlias = npt.NDArray[np.float32]
+#: Returns the vectors of batches, when they are there.
+Wait: TypeAlias = Callable[[], list[Vectors]]
+
 #: Batches that may wait for the writer: a GPU is never idle, and little of its memory is held.
 _AHEAD = 8
+#: Batches that a process is given at a time: its GPU goes from one to the next by itself.
+TOGETHER = 4
 #: Vectors of a part that a stream writes, about a second of a GPU's work.
 _PART_TEXTS = 8_192
 
@@ -38,12 +45,50 @@ class _Row(NamedTuple):
     key: bytes
     text: str
     cut: bool
-    vector: npt.NDArray[np.float32]
+    vector: Vectors
+
+
+class OneDevice:
+    """Has batches computed by an encoder of this process."""
+
+    together, ahead = 1, _AHEAD
+
+    def __init__(self, encoder: SteppedEncoder) -> None:
+        self._encoder = encoder
+
+    def __call__(self, batches: list[Filled]) -> Wait:
+        """Begin batches; on a GPU nothing is waited for."""
+        begun = [self._encoder.forward(one.tokens, one.width, one.rows) for one in batches]
+        return lambda: [on_host(vectors) for vectors in begun]
+
+
+class Processes:
+    """Has batches computed by processes, each of which has an encoder: the first idle one."""
+
+    together = TOGETHER
+
+    def __init__(
+        self, executor: Executor, count: int, work: Callable[[list[Filled]], list[Vectors]]
+    ) -> None:
+        self._executor, self._work = executor, work
+        self.ahead = 2 * count  # a process that is done finds the next batches waiting
+
+    def __call__(self, batches: list[Filled]) -> Wait:
+        """Send batches to whichever process is idle first."""
+        return self._executor.submit(self._work, batches).result
 
 
 class Stream:
     """Three threads: one reads and tokenises, the calling one has batches computed, one waits for
     their vectors and writes them. A kill loses a few seconds' texts.
+
+    Parameters
+    ----------
+    encoder : SteppedEncoder
+        Tokenises, and says what a batch is.
+    compute : OneDevice or Processes
+        Who computes; by default the encoder itself. However many there are, texts make the same
+        batches.
     """
 
     def __init__(
@@ -53,8 +98,10 @@ class Stream:
         folder: Path,
         advance: Callable[[int], None],
         spent: Spent,
+        compute: OneDevice | Processes | None = None,
     ) -> None:
         self._encoder, self._folder, self._advance = encoder, folder, advance
+        self._begin = compute or OneDevice(encoder)
         self._buckets = Buckets(encoder, batch_tokens, spent)
         self._waiting: dict[int, tuple[bytes, str, bool]] = {}  # by place, until it is computed
         self._rows: list[_Row] = []
@@ -83,32 +130,32 @@ class Stream:
                 self._waiting.update(zip(places.tolist(), facts, strict=True))
                 place += len(places)
                 self._advance(got.known)
-                for batch in self._buckets.add(places, got.tokens):
-                    self._compute(batch, writing)
-            for batch in self._buckets.rest():
-                self._compute(batch, writing)
+                self._compute(self._buckets.add(places, got.tokens), writing)
+            self._compute(self._buckets.rest(), writing)
             self._settle(0)
             writing.submit(self._write).result()
 
-    def _compute(self, batch: Filled, writing: ThreadPoolExecutor) -> None:
-        vectors = self._encoder.forward(batch.tokens, batch.width, batch.rows)
-        facts = [self._waiting.pop(place) for place in batch.places.tolist()]
-        self._writes.append(writing.submit(self._take, facts, vectors))
-        self._settle(_AHEAD)
-        stopping.safe_point("embed")
+    def _compute(self, batches: Iterator[Filled], writing: ThreadPoolExecutor) -> None:
+        while together := list(islice(batches, self._begin.together)):
+            wait = self._begin(together)
+            places = [one.places.tolist() for one in together]
+            facts = [[self._waiting.pop(place) for place in own] for own in places]
+            self._writes.append(writing.submit(self._take, facts, wait))
+            self._settle(self._begin.ahead)
+            stopping.safe_point("embed")
 
     def _settle(self, ahead: int) -> None:
-        """Wait until at most `ahead` batches are on their way."""
+        """Wait until at most `ahead` of what was begun are on their way."""
         while len(self._writes) > ahead:
             self._advance(self._writes.popleft().result())
 
-    def _take(self, facts: list[tuple[bytes, str, bool]], vectors: Any) -> int:
-        """Hold the vectors of a batch, when they are there; write what makes a part."""
-        rows = on_host(vectors)
-        self._rows += [_Row(*fact, row) for fact, row in zip(facts, rows, strict=True)]
+    def _take(self, facts: list[list[tuple[bytes, str, bool]]], wait: Wait) -> int:
+        """Hold the vectors of batches, when they are there; write what makes a part."""
+        for own, vectors in zip(facts, wait(), strict=True):
+            self._rows += [_Row(*fact, row) for fact, row in zip(own, vectors, strict=True)]
         if len(self._rows) >= _PART_TEXTS:
             self._write()
-        return len(facts)
+        return sum(map(len, facts))
 
     def _write(self) -> None:
         if not self._rows:

@@ -3,6 +3,7 @@
 import itertools
 from functools import partial
 from types import SimpleNamespace
+from typing import NoReturn
 from unittest.mock import Mock
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from sft_diversity.core import parts
 from sft_diversity.core import vectors as core_vectors
-from sft_diversity.core.errors import UsageError
+from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.models import PACKAGED
 from sft_diversity.core.resources import packaged_encoder
 from sft_diversity.embedding import batches, pool, sentence_transformer, stream
@@ -241,25 +242,53 @@ def test_texts_in_memory_get_the_vectors_of_the_stage(tiny):
 
 
 @pytest.mark.slow
-def test_processes_give_the_bytes_of_threads(tmp_path, tiny):
-    texts = sorted({text for pair in make.pairs(30) for text in pair})
-    keys = np.sort(caches.text_keys(texts))
-    by_key = dict(zip(caches.text_keys(texts).tolist(), texts, strict=True))
-    parts = [
-        Batch(f"part-{i}", keys[i::2], [by_key[k] for k in keys[i::2].tolist()]) for i in (0, 1)
-    ]
-    make_encoder = partial(
-        load_encoder, ENCODERS.find(str(tiny)), EmbedConfig(encoder=str(tiny)), "float32"
+def test_processes_compute_the_batches_of_one_stream(tmp_path, tiny, monkeypatch):
+    """Processors stand for GPUs."""
+    texts = sorted({text for pair in make.pairs(200) for text in pair})
+    keys = caches.text_keys(texts)
+    units = [Batch(f"part-{i}", keys[i::5], texts[i::5], known=i) for i in range(5)]
+    options = EmbedConfig(encoder=str(tiny))
+    make_encoder = partial(load_encoder, ENCODERS.find(str(tiny)), options, "float32")
+    monkeypatch.setattr(Placement, "batch_tokens", 512)
+    placement = Placement("torch", "cuda", "float32", 2)
+    counted: dict[str, list[int]] = {"one": [], "two": []}
+    one = batches.Spent()
+    stream.Stream(make_encoder("cpu"), 512, tmp_path / "one", counted["one"].append, one).run(units)
+    two = pool.run_processes(
+        make_encoder, ["cpu", "cpu"], placement, tmp_path / "two", units, counted["two"].append
     )
-    placement = Placement("torch", "cpu", "float32", 2)
-    counted: list[int] = []
-    pool.run_threads(make_encoder, placement, tmp_path / "t", parts, counted.append)
-    pool.run_processes(
-        make_encoder, ["cpu", "cpu"], placement, tmp_path / "p", parts, counted.append
-    )
-    assert sum(counted) == 2 * len(texts)
-    threads, processes = (caches.Vectors(tmp_path / name).get(keys)[0] for name in "tp")
-    assert threads.tobytes() == processes.tobytes()
+    assert two == one
+    assert sum(counted["one"]) == sum(counted["two"]) == len(texts) + sum(range(5))
+    alone, shared = (caches.Vectors(tmp_path / name).get(keys) for name in ("one", "two"))
+    assert alone[0].tobytes() == shared[0].tobytes()
+    assert (alone[1] == shared[1]).all()
+
+
+@pytest.mark.slow
+def test_processes_take_units_to_encoders_that_are_not_batched(tmp_path):
+    found = ENCODERS.find(str(make.static(tmp_path / "static")))
+    options = EmbedConfig(encoder=str(found.path))
+    make_encoder = partial(load_encoder, found, options, "float32")
+    texts = sorted({text for pair in make.pairs(9) for text in pair})
+    keys = caches.text_keys(texts)
+    units = [Batch(f"part-{i}", keys[i::2], texts[i::2]) for i in range(2)]
+    placement = Placement("torch", "cuda", "float32", 1)
+    spent = pool.run_processes(make_encoder, ["cpu"], placement, tmp_path, units, lambda _: None)
+    assert (spent.texts, spent.tokens, spent.computed) == (len(texts), 0, 0)
+    expected = core_vectors.unit(make_encoder("cpu").encode(texts)).astype(np.float16)
+    assert caches.Vectors(tmp_path).get(keys)[0].tobytes() == expected.tobytes()
+
+
+def _raising(name: str) -> NoReturn:
+    raise OSError(name)
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_come_up_ends_embedding_in_a_line(tmp_path, tiny):
+    unit = Batch("part", caches.text_keys(["cat"]), ["cat"])
+    placement = Placement("torch", "cuda", "float32", 2)
+    with pytest.raises(DataError, match="a worker process ended before its work"):
+        pool.run_processes(_raising, ["cpu"], placement, tmp_path, [unit], lambda _: None)
 
 
 @pytest.mark.slow
