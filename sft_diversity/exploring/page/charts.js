@@ -1,5 +1,5 @@
 // Small pictures of figures: the curve over the dial, sparklines, histograms, bars.
-import { drawn, element, figure, percent, whole } from "./dom.js";
+import { drawn, element, figure, percent, sizeOf, whole } from "./dom.js";
 
 const PAD = 14; // half the dial's knob: the curve stands over the track
 
@@ -23,8 +23,8 @@ function scaled(values, height, pad) {
 
 /** The curve of one figure over the dial, random's level, and where one stands. */
 export function curve(place, { told, name, random, at, here, kept, old, turned }) {
-  const width = Math.max(place.clientWidth, 200);
-  const height = place.clientHeight || 96;
+  const [wide, height] = sizeOf(place);
+  const width = Math.max(wide, 200);
   const values = told?.[name];
   const picture = drawn("svg", { width, height, "aria-hidden": "true" });
   place.classList.toggle("old", old);
@@ -129,7 +129,7 @@ export function figures(place, { told, line, at, kept, chosen, choose }) {
 export function lengths(place, edges, beside) {
   const counts = beside.picked?.lengths;
   if (!counts || !edges) return place.replaceChildren();
-  const [width, height, foot] = [Math.max(place.clientWidth, 200), 84, 14];
+  const [width, height, foot] = [Math.max(sizeOf(place)[0], 200), 84, 14];
   const shares = (of) => {
     const sum = of?.reduce((a, b) => a + b, 0) || 1;
     return of?.map((count) => count / sum);

@@ -1,5 +1,5 @@
 // The settings as a form: every change of a field is a change of the settings.
-import { duration, element, settled, whole } from "./dom.js";
+import { duration, element, plain, settled, whole } from "./dom.js";
 
 const GROUPS = [
   ["Token types", "micro-"], ["Instruction units", "meso-"], ["Topic clusters", "macro-"],
@@ -147,9 +147,10 @@ export class Controls {
 
 /** What the settings are, in words, where they cannot be changed. */
 export function described(place, settings) {
-  const shown = ["strategy", "size", "seed", "objective", "fill", ...LIMITED.map(({ name }) => name)];
+  const fields = [{ name: "strategy", label: "Strategy" }, ...FIELDS, ...LIMITED];
+  const shown = settings.quality ? fields : fields.filter(({ name }) => name !== "quality_floor");
   const rows = shown
-    .filter((name) => settings[name] !== null && settings[name] !== undefined && settings[name] !== "")
-    .flatMap((name) => [element("dt", {}, name), element("dd", {}, String(settings[name]))]);
+    .filter(({ name }) => settings[name] !== null && settings[name] !== undefined)
+    .flatMap(({ name, label }) => [element("dt", {}, label), element("dd", {}, plain(String(settings[name])))]);
   place.replaceChildren(element("dl", {}, ...rows));
 }

@@ -68,3 +68,17 @@ export function colour(name) {
   probe.remove();
   return found.slice(0, 3);
 }
+
+const sizes = new WeakMap();
+const sizing = new ResizeObserver((changes) => {
+  for (const { target } of changes) sizes.set(target, [target.clientWidth, target.clientHeight]);
+});
+
+/** Width and height of an element, without asking the browser to lay the page out anew. */
+export function sizeOf(place) {
+  if (!sizes.has(place)) {
+    sizes.set(place, [place.clientWidth, place.clientHeight]);
+    sizing.observe(place);
+  }
+  return sizes.get(place);
+}

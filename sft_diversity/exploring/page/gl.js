@@ -28,6 +28,15 @@ void main() {
   gl_FragColor = vec4(shade * a, a);
 }`;
 
+/** Whether WebGL is there, and not played by the processor: pixels by hand are faster then. */
+export function hasGraphics() {
+  const gl = new OffscreenCanvas(1, 1).getContext("webgl");
+  const names = gl?.getExtension("WEBGL_debug_renderer_info");
+  return Boolean(gl) && !/swiftshader|llvmpipe|software/i.test(
+    names ? gl.getParameter(names.UNMASKED_RENDERER_WEBGL) : "",
+  );
+}
+
 function shader(gl, kind, text) {
   const made = gl.createShader(kind);
   gl.shaderSource(made, text);
@@ -40,8 +49,7 @@ export class WebGLPoints {
 
   constructor(canvas, changed) {
     this.canvas = canvas;
-    const wanted = { antialias: false, powerPreference: "high-performance" };
-    this.gl = canvas.getContext("webgl", wanted);
+    this.gl = canvas.getContext("webgl", { antialias: false, powerPreference: "high-performance" });
     if (!this.gl) throw new Error("no WebGL");
     this.prepare();
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());

@@ -1,6 +1,6 @@
 // The page: settings change, the newest selection is asked for, and all views show what came.
 import { Controls, described, isLevel } from "./controls.js";
-import { ENTERED, LEFT, MapView, PICKED } from "./map.js";
+import { ENTERED, LEFT, MapView, PICKED, word } from "./map.js";
 import { FIGURES, curve, figures, lengths, sources } from "./charts.js";
 import { Home } from "./home.js";
 import { Lists, quotaOf, resultLine } from "./lists.js";
@@ -282,29 +282,30 @@ class Page {
   }
 
   mark() {
-    if (!this.map.places) return;
+    if (!this.map.places || !this.told) return;
     const shades = signs();
     const parts = [
       [this.left, LEFT, shades.left],
       [this.picks.filter((row) => this.against[row]), PICKED, shades.picked],
-      [this.entered ?? [], ENTERED, shades.entered],
+      [this.entered, ENTERED, shades.entered],
     ];
-    const many = parts.reduce((sum, [rows]) => sum + (rows?.length ?? 0), 0);
+    const many = parts.reduce((sum, [rows]) => sum + rows.length, 0);
     const rows = new Uint32Array(many);
     const forms = new Uint8Array(many);
-    const colours = new Uint8Array(4 * many);
+    const colours = new Uint32Array(many);
+    const lit = (at) => (this.only < 0 || this.only === at ? 1 : 0.15);
+    const tints = this.classes?.entries.map(({ shade }, at) => word(shade, lit(at)));
     let at = 0;
     for (const [part, form, shade] of parts) {
-      for (const row of part ?? []) {
-        const own = this.classes?.entries[this.classes.of(row)].shade ?? shade;
-        const lit = !this.classes || this.only < 0 || this.only === this.classes.of(row);
+      const own = word(shade, 1);
+      for (const row of part) {
         rows[at] = row;
         forms[at] = form;
-        colours.set([...own, lit ? 255 : 40], 4 * at);
+        colours[at] = tints ? tints[this.classes.of(row)] : own;
         at += 1;
       }
     }
-    this.map.mark(rows, forms, colours);
+    this.map.mark(rows, forms, new Uint8Array(colours.buffer));
     this.drawLegend();
   }
 

@@ -1,7 +1,7 @@
 // The map: a camera over the points, signs above them, and what pointer and keys do to both.
 import { CanvasPoints } from "./raster.js";
 import { NOWHERE, Places, shuffled } from "./places.js";
-import { WebGLPoints } from "./gl.js";
+import { WebGLPoints, hasGraphics } from "./gl.js";
 import { colour } from "./dom.js";
 
 const SIDE = 65535;
@@ -18,12 +18,20 @@ export const PICKED = 0;
 export const ENTERED = 1;
 export const LEFT = 2;
 
+/** WebGL where a graphics processor draws it; `#webgl` and `#canvas` in the address choose. */
 function renderer(canvas, changed) {
+  const asked = globalThis.location.hash;
   try {
-    return new WebGLPoints(canvas, changed);
+    if (asked !== "#canvas" && (asked === "#webgl" || hasGraphics())) return new WebGLPoints(canvas, changed);
   } catch {
-    return new CanvasPoints(canvas);
+    // a context can be refused at any time: the canvas draws
   }
+  return new CanvasPoints(canvas);
+}
+
+/** A colour as a word of four bytes, as pixels and buffers have it. */
+export function word([red, green, blue], alpha) {
+  return (red | (green << 8) | (blue << 16) | (Math.round(255 * alpha) << 24)) >>> 0;
 }
 
 export class MapView extends EventTarget {
@@ -38,6 +46,7 @@ export class MapView extends EventTarget {
     this.lassoing = false;
     this.pointers = new Map();
     this.moved = 0;
+    this.moving = false;
     this.budget = Infinity;
     this.frames = [];
     this.listen();
@@ -67,7 +76,6 @@ export class MapView extends EventTarget {
     this.ground = ground;
     const colours = new Uint8Array(4 * this.places.many);
     const words = new Uint32Array(colours.buffer);
-    const word = ([red, green, blue], a) => red | (green << 8) | (blue << 16) | (Math.round(255 * a) << 24);
     if (classes) {
       const tints = classes.entries.map(({ shade }, at) => word(shade, only < 0 || only === at ? alpha : 0.08));
       this.order.forEach((row, at) => (words[at] = tints[classes.of(row)]));
@@ -157,6 +165,7 @@ export class MapView extends EventTarget {
 
   viewed() {
     this.moved = performance.now();
+    this.moving = true;
     this.request();
     this.tell("view");
   }
@@ -195,7 +204,8 @@ export class MapView extends EventTarget {
 
   /** While the view moves, draw as many points as keep up; all of them once it rests. */
   pace(now) {
-    const moving = now - this.moved < RESTED;
+    const moving = this.moving || now - this.moved < RESTED;
+    this.moving = false;
     clearTimeout(this.resting);
     if (!moving) {
       this.before = null;
@@ -205,7 +215,7 @@ export class MapView extends EventTarget {
     this.resting = setTimeout(() => this.request(), RESTED);
     const took = this.before ? now - this.before : 0;
     this.before = now;
-    if (!took || took > 400) return;
+    if (!took || took > 2000) return; // the page was out of sight
     this.frames.push(took);
     if (this.frames.length > 2000) this.frames.shift();
     const drawn = Math.min(this.budget, this.places?.many ?? 0);
