@@ -11,7 +11,6 @@ import json
 import mimetypes
 import secrets
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.exploring.jobs import Job, Superseded, said
+from sft_diversity.exploring.keeping import PAGE, keep
 from sft_diversity.exploring.reading import Reader
 from sft_diversity.exploring.session import Answer, Session
 from sft_diversity.exploring.settings import Refused
 
-PAGE = Path(__file__).parent / "page"
 BODY = 32 << 20  # bytes of a request, at most
 _PATIENCE = 2.0, 0.25  # seconds until a job is named instead of its answer: of the dial, of others
 _HEADERS = {
@@ -155,6 +154,7 @@ class Routes:
             "api/select": self.select,
             "api/curve": self.curve,
             "api/explain": self.explain,
+            "api/keep": self.keep,
         }
         routes = [Route(f"/{path}", _safe(of), methods=["POST"]) for path, of in post.items()]
         routes += [Route(f"/{path}", _safe(of), methods=["GET"]) for path, of in get.items()]
@@ -245,6 +245,13 @@ class Routes:
         row: Any = given.get("row")
         job = await run_in_threadpool(self._session.explain, given.get("settings"), row)
         return told(job.result) if await _over(job, 0) else _waiting(job)
+
+    async def keep(self, request: Request) -> Response:
+        """Write a subset, an export, the settings or a page to share."""
+        given = await body(request)
+        asked = [given.get(name) for name in ("settings", "what", "to")]
+        job = await run_in_threadpool(keep, self._reader, *asked)
+        return told(job.result) if await _over(job, 1) else _waiting(job)
 
 
 async def _over(job: Job, patience: int) -> bool:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +20,7 @@ from sft_diversity.core import folder, parquet
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.messages import component_of, without_nulls
 from sft_diversity.exploring.jobs import Job
+from sft_diversity.exploring.marks import Mark, marker
 from sft_diversity.exploring.session import Session
 from sft_diversity.exploring.settings import CHOICES, NAMES
 from sft_diversity.maps.stage import STAGE as MAP
@@ -26,7 +31,58 @@ from sft_diversity.stages import store
 Told = dict[str, Any]
 _TEXT, _WHOLE, _FOUND = 600, 200_000, 20_000  # characters of a table, of a sample; rows of a search
 _NO_PLACE = 65_535
-_LABELS = 256  # different values of a column that is coloured by
+_LABELS, _LABEL = 64, 80  # values of a column that is coloured by, characters of one
+_COUNTED = ("instruction_tokens", "response_tokens")
+_MAPPED = "micro-response"  # whose kinds a map is laid out by, where none are at hand
+
+
+@dataclass(frozen=True)
+class Column:
+    """A value for each row.
+
+    Attributes
+    ----------
+    values : uint16 array of places in `labels`, or float32 array, NaN where there is none
+    labels : list of str, or None of numbers
+    """
+
+    values: npt.NDArray[Any]
+    labels: list[str] | None = None
+
+    def told(self) -> Told:
+        """Return what a page says of it."""
+        if self.labels is not None:
+            return {"sort": "category", "labels": self.labels, "low": None, "high": None}
+        there = self.values[np.isfinite(self.values)]
+        ends = (float(there.min()), float(there.max())) if len(there) else (0.0, 0.0)
+        return {"sort": "number", "labels": None, "low": ends[0], "high": ends[1]}
+
+
+def meta_columns(metas: pa.ChunkedArray) -> dict[str, Column]:
+    """Return, as `meta.KEY`, what most samples have in their `meta` and one can colour by.
+
+    Numbers, and texts of at most `_LABELS` values. Rows are ordered by a hash: the first thousand
+    say which keys there are.
+    """
+    first = [orjson.loads(meta or "{}") for meta in metas.slice(0, 1_000).to_pylist()]
+    plain = Counter(
+        name for meta in first for name, one in meta.items() if isinstance(one, str | int | float)
+    )
+    names = [name for name, many in plain.items() if many > len(first) / 2]
+    found: dict[str, Column] = {}
+    rows = [orjson.loads(meta or "{}") for meta in metas.to_pylist()] if names else []
+    for name in names:
+        values = [row.get(name) for row in rows]
+        if all(one is None or type(one) in (int, float) for one in values):
+            numbers = np.array([np.nan if one is None else one for one in values], np.float32)
+            found[f"meta.{name}"] = Column(numbers)
+            continue
+        texts = pa.array([str(one)[:_LABEL] if one is not None else "" for one in values])
+        coded = texts.dictionary_encode()
+        if len(coded.dictionary) <= _LABELS:
+            codes = coded.indices.to_numpy().astype(np.uint16)
+            found[f"meta.{name}"] = Column(codes, coded.dictionary.to_pylist())
+    return found
 
 
 class Reader:
@@ -38,13 +94,13 @@ class Reader:
     """
 
     def __init__(self, session: Session) -> None:
-        self._of = session
+        self.session = session
         self._places: npt.NDArray[np.uint16] | None = None
         self._map: Told | None = None
 
     def corpus(self) -> Told:
         """Return what there is to explore, and how it is asked for."""
-        of, fields = self._of, SelectConfig.model_fields
+        of, fields = self.session, SelectConfig.model_fields
         settings = {n: None if fields[n].is_required() else fields[n].default for n in NAMES}
         return {
             "name": of.name,
@@ -54,7 +110,7 @@ class Reader:
             "sources": of.labels,
             "settings": settings | {n: v for n, v in of.given.items() if n in NAMES},
             "choices": {name: list(words) for name, words in CHOICES.items()},
-            "columns": [self._column_told(name) for name in self._columns],
+            "columns": self._columns_told(),
             "map": self._map_told(),
         }
 
@@ -62,7 +118,7 @@ class Reader:
 
     def _map_options(self) -> Told | None:
         """Return what a map is laid out by: embeddings at hand, else kinds; None: no index yet."""
-        of = self._of
+        of = self.session
         for component, place in sorted(of.embedded.items(), reverse=True):  # response first
             return {"by": "embeddings", "component": component, "place": str(place)}
         strategy = str(of.given["strategy"])
@@ -84,8 +140,8 @@ class Reader:
         options = self._map_options()
         if options is None:
             return {"by": "kinds", "ready": False, "seconds": self._map_seconds, "regions": []}
-        dry = store(self._of.work, dry=True)
-        made = dry.get(MAP, options, self._of.corpus)
+        dry = store(self.session.work, dry=True)
+        made = dry.get(MAP, options, self.session.corpus)
         told = {"by": options["by"], "ready": made.there, "regions": []}
         told["seconds"] = 0 if made.there else self._map_seconds
         if made.there:
@@ -94,71 +150,90 @@ class Reader:
 
     @property
     def _map_seconds(self) -> float:
-        landmarks = min(3_000, self._of.n)
-        return round(0.004 * landmarks + self._of.n * landmarks * 2e-8, 1)
+        landmarks = min(3_000, self.session.n)
+        return round(0.004 * landmarks + self.session.n * landmarks * 2e-8, 1)
 
     def places(self) -> npt.NDArray[np.uint16] | Job:
         """Return x, y of every row, 0 to 65,534, or 65,535 where it has none; or the job."""
         if self._places is not None:
             return self._places
-        of = self._of
-
-        def laid_out() -> None:
-            options = self._map_options()
-            if options is None:  # a map by kinds needs some
-                store(of.work).prepare("select", of.asked({}).config, of.corpus)
-                options = self._map_options()
-            if options is None:
-                raise UsageError("explore: a map needs kinds or embeddings; choose a strategy")
-            made = store(of.work).get(MAP, options, of.corpus)
-            table = parquet.read(made.path / TABLE, ["x", "y"])
-            both = np.column_stack([table[n].to_numpy().astype(np.float64) for n in ("x", "y")])
-            scaled = np.rint(both / 1_000 * (_NO_PLACE - 1))
-            found = np.where(np.isnan(both), _NO_PLACE, scaled).astype(np.uint16)
-            self._places = found
-            regions = folder.read_manifest(made.path)["result"]["regions"]
-            self._map = {"by": options["by"], "ready": True, "seconds": 0, "regions": regions}
-
-        job = of.maker.submit("lay out the map", laid_out, key="map", seconds=self._map_seconds)
+        job = self.session.maker.submit(
+            "lay out the map", lambda: self.lay_out() is None, key="map", seconds=self._map_seconds
+        )
         job.wait(0.25)
         return job if self._places is None else self._places
+
+    def lay_out(self) -> npt.NDArray[np.uint16]:
+        """Return the places, made first where they are not there; in the making thread."""
+        if self._places is not None:
+            return self._places
+        of, options = self.session, self._map_options()
+        if options is None:  # a map by kinds needs some
+            index = of.asked({"strategy": _MAPPED}).config.index_options
+            store(of.work).get("index", index, of.corpus)
+            options = self._map_options()
+        assert options is not None
+        made = store(of.work).get(MAP, options, of.corpus)
+        table = parquet.read(made.path / TABLE, ["x", "y"])
+        both = np.column_stack([table[n].to_numpy().astype(np.float64) for n in ("x", "y")])
+        scaled = np.rint(both / 1_000 * (_NO_PLACE - 1))
+        found = np.where(np.isnan(both), _NO_PLACE, scaled).astype(np.uint16)
+        regions = folder.read_manifest(made.path)["result"]["regions"]
+        self._map = {"by": options["by"], "ready": True, "seconds": 0, "regions": regions}
+        self._places = found
+        return found
+
+    def brief(self, rows: npt.NDArray[np.int64], most: int) -> list[list[Any]]:
+        """Return samples as row, id, instruction, response, texts cut at so many characters."""
+        taken = self.session.samples.take(pa.array(rows)).select(["id", "instruction", "response"])
+        columns = [taken[name].to_pylist() for name in taken.column_names]
+        return [
+            [row, id, one[:most], other[:most]]
+            for row, id, one, other in zip(rows.tolist(), *columns, strict=True)
+        ]
 
     # ---- columns -------------------------------------------------------------------------------
 
     @cached_property
-    def _columns(self) -> dict[str, str]:
-        """Names of columns and their sort; of `meta` those keys that most samples have."""
-        return {"source": "category", "instruction_tokens": "number", "response_tokens": "number"}
-
-    def _column_told(self, name: str) -> Told:
-        told: Told = {"name": name, "sort": self._columns[name], "labels": None}
-        told |= {"low": None, "high": None}
-        if name == "source":
-            told["labels"] = self._of.labels
-        return told
+    def _columns(self) -> dict[str, Column]:
+        """Columns that never change: the source, and what most samples have in their `meta`."""
+        of = self.session
+        metas = corpora.read(of.corpus.path, ["meta"])["meta"]
+        return {"source": Column(of.source_codes, of.labels), **meta_columns(metas)}
 
     def column(self, name: str) -> npt.NDArray[Any] | None:
         """Return the codes of a category, or numbers, a value for each row; None: not known yet."""
-        if name == "source":
-            codes: npt.NDArray[np.uint16] = self._of.source_codes
-            return codes
-        if name in ("instruction_tokens", "response_tokens"):
-            lengths = self._of.lengths(name.removesuffix("_tokens"))
-            if lengths is None:
-                return None
-            tokens: npt.NDArray[np.float32] = lengths.astype(np.float32)
-            return tokens
-        raise UsageError(f"explore: there is no column {name[:60]!r}")
+        if name in self._columns:
+            return self._columns[name].values
+        if name == "kinds":
+            opened = self.session.incidence(None)
+            return None if opened is None else np.diff(opened.pool.kinds.indptr).astype(np.float32)
+        if name not in _COUNTED:
+            raise UsageError(f"explore: there is no column {name[:60]!r}")
+        lengths = self.session.lengths(name.removesuffix("_tokens"))
+        return None if lengths is None else lengths.astype(np.float32)
+
+    def _columns_told(self) -> list[Told]:
+        every: dict[str, Column | None] = dict(self._columns)
+        for name in (*_COUNTED, "kinds"):
+            values = self.column(name)
+            every[name] = None if values is None else Column(values)
+        return [
+            {"name": name, "sort": "number", "labels": None, "low": None, "high": None}
+            if one is None
+            else {"name": name, **one.told()}
+            for name, one in every.items()
+        ]
 
     # ---- texts ---------------------------------------------------------------------------------
 
     def samples(self, rows: list[int], strategy: str | None) -> list[Told]:
         """Return samples for a table, long texts cut."""
         for row in rows:
-            self._of.check_row(row)
-        taken = self._of.samples.take(pa.array(rows, pa.int64())).to_pylist()
-        sizes = {part: self._of.lengths(part) for part in ("instruction", "response")}
-        opened = self._of.incidence(strategy)
+            self.session.check_row(row)
+        taken = self.session.samples.take(pa.array(rows, pa.int64())).to_pylist()
+        sizes = {part: self.session.lengths(part) for part in ("instruction", "response")}
+        opened = self.session.incidence(strategy)
         held = None if opened is None else opened.pool.kinds
         found = []
         for row, sample in zip(rows, taken, strict=True):
@@ -173,20 +248,31 @@ class Reader:
         return found
 
     def sample(self, row: int, strategy: str | None) -> Told:
-        """Return a sample whole, its turns with what marks its kinds."""
-        self._of.check_row(row)
-        sample = corpora.take(self._of.corpus.path, np.array([row])).to_pylist()[0]
-        turns, left = [], _WHOLE
+        """Return a sample whole, its turns with where its kinds stand."""
+        of_page = str(self.session.given["strategy"])
+        self.session.check_row(row)
+        sample = corpora.take(self.session.corpus.path, np.array([row])).to_pylist()[0]
+        turns, left, marks = [], _WHOLE, self._marker(row, strategy)
         total = sum(len(turn["content"]) for turn in sample["messages"])
+        by = "user" if component_of(strategy or of_page) == "instruction" else "assistant"
         for turn in map(without_nulls, sample["messages"]):
-            more = {name: turn[name] for name in turn if name not in ("role", "content")}
+            more = {name: turn[name][:_WHOLE] for name in turn if name not in ("role", "content")}
             text = turn["content"][:left]
             left -= len(text)
-            turns.append({"role": turn["role"], "text": text, "marks": [], **more})
+            held = marks(text) if turn["role"] == by else []
+            turns.append({"role": turn["role"], "text": text, "marks": held, **more})
         meta = json.loads(sample["meta"] or "{}")
         told: Told = {"row": row, "id": sample["id"], "source": sample["source"], "turns": turns}
         told |= {"total_characters": total, "cut": total > _WHOLE, "columns": meta}
         return told
+
+    def _marker(self, row: int, strategy: str | None) -> Callable[[str], list[Mark]]:
+        opened = self.session.incidence(strategy)
+        if opened is None:
+            return lambda text: []
+        held = opened.pool.kinds
+        kinds = held.indices[held.indptr[row] : held.indptr[row + 1]].tolist()
+        return marker(opened.kinds, kinds, opened.pool.indexed, self.session.given.get("tokenizer"))
 
     def search(self, text: str, where: str) -> tuple[npt.NDArray[np.uint32], int]:
         """Return the first rows that hold a text, whatever its case, and how many do."""
@@ -195,9 +281,9 @@ class Reader:
             raise UsageError("explore: search in both, instruction or response")
         if not text or len(text) > 1_000:
             raise UsageError("explore: search for a text of 1 to 1,000 characters")
-        held = np.zeros(self._of.n, bool)
+        held = np.zeros(self.session.n, bool)
         for part in parts:
-            found = pc.match_substring(self._of.samples[part], text, ignore_case=True)
+            found = pc.match_substring(self.session.samples[part], text, ignore_case=True)
             held |= found.combine_chunks().to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(held)
         return rows[:_FOUND].astype(np.uint32), len(rows)

@@ -34,7 +34,7 @@ from sft_diversity.selection.explain import OpenedSubset, PickedBy, explain_row
 from sft_diversity.selection.pick_state import row_sums
 from sft_diversity.selection.pool import Pool
 from sft_diversity.selection.problem import Problem
-from sft_diversity.selection.show import explained
+from sft_diversity.selection.show import reasons
 from sft_diversity.stages import store
 
 Told = dict[str, Any]
@@ -319,11 +319,32 @@ class Session:
             opened.beside[key] = self._described(opened, config, rows, means)
         return opened.beside[key]
 
+    def answer_of(self, asked: Asked) -> Answer:
+        """Return an answer, waited for; not from the choosing thread."""
+        found = self._answers.get(asked.key)
+        if found is None:
+            job = self._submit(asked, lambda: self._answer(asked), "select", urgency=ASIDE)
+            job.wait(None)
+            found = job.result
+        assert isinstance(found, Answer)
+        return found
+
     # ---- the whole dial ------------------------------------------------------------------------
 
     def curve(self, settings: Any) -> Told | Job:
         """Return the figures over the whole dial, or the job that will know them."""
-        asked = self.asked(settings)
+        return self._curve_or_job(self.asked(settings))
+
+    def curve_of(self, asked: Asked) -> Told:
+        """Return a curve, waited for; not from the choosing thread."""
+        found = self._curve_or_job(asked)
+        if isinstance(found, Job):
+            found.wait(None)
+            found = found.result
+        assert isinstance(found, dict)
+        return found
+
+    def _curve_or_job(self, asked: Asked) -> Told | Job:
         key = content_key(asked.config.model_dump(mode="json", exclude={"diversity"}))
         if key in self._curves:
             return self._curves[key]
@@ -367,7 +388,7 @@ class Session:
             found = explain_row(
                 self.corpus.path, subset, row, self.points(asked.config.component), dial
             )
-            return {"told": found, "lines": explained(found).split("\n")}
+            return {"told": found, "lines": reasons(found)}
 
         key = ("explain", asked.key, row)
         return self._submit(asked, told, "explain", urgency=ASIDE, key=key)

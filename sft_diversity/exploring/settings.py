@@ -43,9 +43,16 @@ class Refused(UsageError):
 
 @dataclass(frozen=True)
 class Asked:
-    """Options that were asked for."""
+    """Options that were asked for.
+
+    Attributes
+    ----------
+    file : str
+        A file that has them, to be named in a command in their place.
+    """
 
     config: SelectConfig
+    file: str = ""
 
     @property
     def key(self) -> str:
@@ -110,7 +117,9 @@ def read(
 def command(asked: Asked, sources: Sequence[str], work: Path, out: str = "subset") -> str:
     """Return the command that writes just this subset."""
     words = ["sftdiv", "select", *sources]
-    for name, value in asked.options.items():
+    if asked.file:
+        words.append(f"--config={asked.file}")
+    for name, value in ({} if asked.file else asked.options).items():
         if isinstance(value, dict):
             for key, inner in _flat(value, name):
                 words.append(f"--set={key}={json.dumps(inner, ensure_ascii=False)}")

@@ -95,6 +95,16 @@ class Tokenizer:
         """Return the token's string in the vocabulary (for byte-level BPE, its byte alphabet)."""
         return str(self._backend.id_to_token(token_id))
 
+    def places(self, text: str) -> list[tuple[int, int, int]]:
+        """Return each token of a text as its id and the characters from and to which it stands.
+
+        Without those of a text that spells special tokens: it is counted piece by piece.
+        """
+        if self._special.search(text):
+            return []
+        found = self._backend.encode(text, add_special_tokens=False)
+        return [(id, *at) for id, at in zip(found.ids, found.offsets, strict=True)]
+
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
         """Return the token ids of all texts, end to end, and where each begins.
 

@@ -155,8 +155,12 @@ class Pool:
         if not config.needs_incidence or config.no_kind == "fill":
             return rows
         eligible = self.eligible(config)
-        kept = NO_ROWS if eligible is None else eligible.kept
-        return np.union1d(np.setdiff1d(rows, self.empty(config), assume_unique=True), kept)
+        may = np.zeros(self.n_samples, np.bool_)
+        may[rows] = True
+        may[self.empty(config)] = False
+        if eligible is not None:
+            may[eligible.kept] = True
+        return np.flatnonzero(may)
 
     def limits(self, config: SelectConfig) -> tuple[PickLimits, dict[str, Any]]:
         """Return what subsets of the eligible rows keep to, made once for equal options."""

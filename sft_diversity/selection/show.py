@@ -166,6 +166,12 @@ def explained(result: dict[str, Any]) -> str:
     what = f"pick {result['pick']:,}" if result["picked"] else "not picked"
     lines = [f"{result['id']} ({result['source']}): {what}, strategy {result['strategy']}"]
     lines += [f"  {part}: {_line(result[part])}" for part in ("instruction", "response")]
+    return "\n".join([*lines, *reasons(result)])
+
+
+def reasons(result: dict[str, Any]) -> list[str]:
+    """Say why a sample is picked or is not, a sentence a line."""
+    lines = []
     if result["picked"] and result.get("kinds") == 0:
         lines.append("it holds no kind and was drawn at random among those that hold none")
     elif result["picked"] and "gain" in result:
@@ -195,7 +201,7 @@ def explained(result: dict[str, Any]) -> str:
             lines.append(
                 f"nearest other pick, {measure} {result[name][measure]}: {result[name]['id']}"
             )
-    return "\n".join(lines)
+    return lines
 
 
 def differences(result: dict[str, Any]) -> str:

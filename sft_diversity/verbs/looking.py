@@ -98,6 +98,10 @@ class ExploreOptions(SelectConfig):
     )
     port: int = Field(default=0, ge=0, le=65_535, description="to listen on; 0: a free one")
     open: bool = Field(default=True, description="open a browser, where there is one")
+    share: Path | None = Field(
+        default=None,
+        description="write the page, its dial at 21 positions, as this HTML file; serve nothing",
+    )
 
 
 def explore(
@@ -119,7 +123,7 @@ def explore(
     asked = options_from(ExploreOptions, config, options)
     kept = store(work, dry_run)
     corpus = corpus_of(kept, source, asked.ingest, least=asked.size or 1)
-    own = {"port", "open"}
+    own = {"port", "open", "share"}
     given = asked.model_dump(mode="json", exclude_unset=True, exclude=own)
     size = asked.size or max(1, min(10_000, corpus.rows // 10))
     given |= {"strategy": asked.strategy, "size": size}
@@ -130,6 +134,13 @@ def explore(
     from sft_diversity.exploring.session import Session
 
     session = Session(corpus, [str(one) for one in source], Path(work), given, Path(root))
+    if asked.share is not None:
+        from sft_diversity.exploring.keeping import keep
+        from sft_diversity.exploring.reading import Reader
+
+        job = keep(Reader(session), {}, "share", str(asked.share))
+        job.wait(None)
+        return dict(job.result)
     session.select({})  # begun while the browser loads the page
     serve(session, asked.port, asked.open, tell)
     return None
