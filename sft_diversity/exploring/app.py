@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sft_diversity.core.errors import SftdivError, UsageError
+from sft_diversity.core.errors import SftdivError
 from sft_diversity.exploring.jobs import Job, Superseded, said
 from sft_diversity.exploring.keeping import PAGE, keep
 from sft_diversity.exploring.reading import Reader
@@ -282,10 +282,8 @@ def _safe(handler: Handler) -> Handler:
             return told({"error": str(fault)}, 409)
         except Refused as fault:
             return told({"error": str(fault), "field": fault.name}, 422)
-        except UsageError as fault:
-            return told({"error": str(fault), "field": None}, 422)
         except SftdivError as fault:
-            return told({"error": str(fault), "field": None}, 409)
+            return told({"error": str(fault), "field": None}, 422)
         except Exception as fault:
             return told({"error": said(fault)}, 500)
 

@@ -161,11 +161,13 @@ def _texts(reader: Reader, rows: npt.NDArray[np.int64], room: int) -> str:
     for start in range(0, len(rows), _TOGETHER):
         some = reader.brief(rows[start : start + _TOGETHER], _TEXT)
         text = comma + json.dumps(some, ensure_ascii=False)[1:-1]
+        before = press.copy()
         new = press.compress(text.encode("utf-8", "replace")) + press.flush(zlib.Z_SYNC_FLUSH)
+        if size + len(new) > room:
+            press = before
+            break
         parts.append(new)
         size, comma = size + len(new), ","
-        if size * (1 + _TOGETHER / (start + _TOGETHER)) > room:  # the next would not fit
-            break
     parts += [press.compress(b"]"), press.flush()]
     return base64.b64encode(b"".join(parts)).decode()
 

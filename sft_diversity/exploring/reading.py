@@ -167,7 +167,11 @@ class Reader:
         """Return the places, made first where they are not there; in the making thread."""
         if self._places is not None:
             return self._places
-        of, options = self.session, self._map_options()
+        of = self.session
+        if (own := of.given.get("embeddings")) is not None:
+            named = {"embeddings": own, "components": (component_of(str(of.given["strategy"])),)}
+            store(of.work).get("embed", named, of.corpus)
+        options = self._map_options()
         if options is None:  # a map by kinds needs some
             index = of.asked({"strategy": _MAPPED}).config.index_options
             store(of.work).get("index", index, of.corpus)

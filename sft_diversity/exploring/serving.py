@@ -34,11 +34,14 @@ def serve(session: Session, port: int, open_browser: bool, tell: Callable[[str],
         def capture_signals(self) -> Iterator[None]:
             yield  # ours are set below, and are not raised again at the end
 
-    try:
-        listening = socket.create_server((HOST, port))
-    except OSError as fault:
-        raise UsageError(f"explore: port {port}: {fault.strerror}; take another --port") from None
-    with listening:
+    # named a TCP socket: of others asyncio lets small answers wait for what the browser confirms
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+        try:
+            listening.bind((HOST, port))
+            listening.listen(128)
+        except OSError as why:
+            raise UsageError(f"explore: port {port}: {why.strerror}; take another --port") from None
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
         options: dict[str, Any] = {"access_log": False, "log_level": "error", "lifespan": "off"}
         options |= {"server_header": False, "ws": "none", "timeout_graceful_shutdown": 2}

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sft_diversity.core.config import faults_of
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key
-from sft_diversity.selection.config import CORPUS, ELIGIBLE, MADE_OF, SelectConfig
+from sft_diversity.selection.config import CORPUS, ELIGIBLE, EMBEDDED, MADE_OF, SelectConfig
 
 _LISTS = ("must_include", "exclude")
 #: Options that a page may set: none that names a path, a model or a folder.
@@ -106,6 +106,11 @@ def read(
     if settings.get("match_length") not in (None, CORPUS, ELIGIBLE, given.get("match_length")):
         raise Refused(f"match_length is {CORPUS} or {ELIGIBLE}", "match_length")
     options = {name: value for name, value in options.items() if value is not None}
+    strategy = str(options.get("strategy"))
+    if not (strategy.startswith("macro-") or strategy in EMBEDDED):  # given for those that read it
+        options.pop("embeddings", None)
+    if strategy != "own":
+        options.pop("kinds_column", None)
     try:
         return Asked(SelectConfig.model_validate(options))
     except ValidationError as fault:

@@ -56,7 +56,9 @@ def resolved(model: Any, file: Mapping[str, Any], given: Mapping[str, Any]) -> d
         if field.is_required() and name not in merged
     ]
     if not required:
-        return dict(configs.build(model, merged, "options").model_dump(mode="json"))
+        built = configs.build(model, merged, "options")
+        said = built.model_dump(mode="json")  # without what changes no row
+        return {name: said.get(name, getattr(built, name)) for name in model.model_fields}
     defaults = {
         name: field.get_default(call_default_factory=True)
         for name, field in model.model_fields.items()

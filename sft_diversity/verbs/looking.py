@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pyarrow.parquet as pq
 import typer
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import extras, folder
@@ -15,6 +15,7 @@ from sft_diversity.core.errors import UsageError
 from sft_diversity.core.messages import Component, component_of
 from sft_diversity.core.progress import tell
 from sft_diversity.core.store import corpus_at
+from sft_diversity.exploring.settings import read
 from sft_diversity.maps.stage import STAGE, LayoutOptions, MapConfig
 from sft_diversity.reporting.reading import locate
 from sft_diversity.selection.config import EMBEDDED, SelectConfig, Strategy
@@ -103,6 +104,11 @@ class ExploreOptions(SelectConfig):
         description="write the page, its dial at 21 positions, as this HTML file; serve nothing",
     )
 
+    @model_validator(mode="after")
+    def _options_that_apply(self) -> ExploreOptions:
+        """Take what serves one strategy beside another to begin with; the page asks for both."""
+        return self
+
 
 def explore(
     *source: Annotated[str | Path, typer.Argument(help="A corpus, or raw files to ingest first.")],
@@ -127,9 +133,11 @@ def explore(
     given = asked.model_dump(mode="json", exclude_unset=True, exclude=own)
     size = asked.size or max(1, min(10_000, corpus.rows // 10))
     given |= {"strategy": asked.strategy, "size": size}
+    first = read({}, given, lambda ids: None).config
     if dry_run:
-        kept.prepare(SELECT, configs.build(SelectConfig, given, "options"), corpus)
+        kept.prepare(SELECT, first, corpus)
         return {"plan": kept.plan}
+    kept.check(SELECT, first, corpus)
     from sft_diversity.exploring.serving import serve
     from sft_diversity.exploring.session import Session
 
