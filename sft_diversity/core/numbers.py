@@ -89,7 +89,7 @@ def draw(groups: Sequence[str], draws: int, rng: np.random.Generator) -> Draws:
     return Draws(weights, group_of)
 
 
-def student_p(t: float, df: int) -> float:
+def student_p(t: float, df: float) -> float:
     """Return the two-sided p-value of a Student's t with `df` degrees of freedom.
 
     By `scipy.special`: `scipy.stats` takes ten times as long for one number.
@@ -99,7 +99,7 @@ def student_p(t: float, df: int) -> float:
     return float(2 * special.stdtr(df, -abs(t)))
 
 
-def student_reach(confidence: float, df: int) -> float:
+def student_reach(confidence: float, df: float) -> float:
     """Return the |t| that is not exceeded with chance `confidence`."""
     from scipy import special
 

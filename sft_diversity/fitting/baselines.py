@@ -13,6 +13,7 @@ import numpy as np
 
 from sft_diversity.core.cells import BASE, BASELINES, RANDOM
 from sft_diversity.core.numbers import Floats, student_p, student_reach
+from sft_diversity.core.spreads import Pool, pool
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import Levels, constant
 from sft_diversity.fitting.reading import Draw, Group
@@ -40,13 +41,6 @@ class Rival:
         """Draws that the mean rests on."""
         return math.inf if self.name == BASE else float(len(self.scores))
 
-    @property
-    def squares(self) -> tuple[float, int]:
-        """Sum of squared deviations of its draws and their degrees of freedom."""
-        if self.name == BASE:
-            return 0.0, 0
-        return float(((self.scores - self.mean) ** 2).sum()), len(self.scores) - 1
-
 
 def comparisons(
     draws: Sequence[Draw], levels: Sequence[Levels], config: FitConfig
@@ -63,10 +57,10 @@ def comparisons(
 
     Notes
     -----
-    The spread is pooled over the draws within the strategy's levels and the baseline (equal
-    spread is assumed); without two draws anywhere there is a difference and no interval.
+    Each cell's spread is drawn towards that of all cells of its regime and size (`core.spreads`);
+    where none has two draws there is a difference and no interval.
     """
-    rivals = _rivals(draws)
+    rivals, pools = _rivals(draws), spread_pools(draws)
     undialled = [
         Levels(group, np.array([math.nan]), [scores], runs)
         for group, (scores, runs) in _undialled(draws).items()
@@ -78,8 +72,18 @@ def comparisons(
                 continue
             if one.group.strategy in BASELINES and rival.name not in (RANDOM, BASE):
                 continue
-            found += _against(one, rival, config)
+            found += _against(one, rival, pools[one.group.place], config)
     return found
+
+
+def spread_pools(draws: Sequence[Draw]) -> dict[tuple[str, int], Pool | None]:
+    """Return what the cells of each regime and size say of the spread of a draw."""
+    cells: dict[tuple[str, int], dict[Any, list[float]]] = {}
+    for draw in draws:
+        if draw.group.strategy != BASE:
+            here = cells.setdefault(draw.group.place, {})
+            here.setdefault((draw.group.strategy, draw.diversity), []).append(draw.mean)
+    return {place: pool(list(own.values())) for place, own in cells.items()}
 
 
 def _rivals(draws: Sequence[Draw]) -> dict[tuple[str, int], list[Rival]]:
@@ -109,32 +113,38 @@ def _undialled(draws: Sequence[Draw]) -> dict[Group, tuple[Floats, int]]:
     }
 
 
-def _against(levels: Levels, rival: Rival, config: FitConfig) -> list[dict[str, Any]]:
+def _against(
+    levels: Levels, rival: Rival, known: Pool | None, config: FitConfig
+) -> list[dict[str, Any]]:
     if len(levels.at) == 1:
         chosen = {"only" if math.isnan(levels.at[0]) else "highest": 0}
     else:
         chosen = {"highest": len(levels.at) - 1}
         if not constant(levels.means):
             chosen["best"] = int(levels.means.argmax())
-    return [_difference(levels, rival, choice, at, config) for choice, at in chosen.items()]
+    return [_difference(levels, rival, known, choice, at, config) for choice, at in chosen.items()]
 
 
 def _difference(
-    levels: Levels, rival: Rival, choice: str, at: int, config: FitConfig
+    levels: Levels, rival: Rival, known: Pool | None, choice: str, at: int, config: FitConfig
 ) -> dict[str, Any]:
     mean, n = float(levels.means[at]), len(levels.draws[at])
-    sizes = tuple(len(draws) for draws in levels.draws) if choice == "best" else (n,)
-    squares = [levels.squares, rival.squares]
-    df = sum(part[1] for part in squares)
-    square = math.fsum(part[0] for part in squares)
+    which = range(len(levels.at)) if choice == "best" else [at]
     difference = mean - rival.mean
     interval: tuple[float | None, float | None] = (None, None)
-    p = None
-    if df and square > 0:
-        error = math.sqrt(square / df * (1 / n + 1 / rival.weight))
-        reach = error * critical(config.confidence, sizes, rival.weight, df)
+    p = df = None
+    if known is not None:
+        spreads = {i: known.cell(levels.draws[i]) for i in which}
+        beside = known.cell(rival.scores)
+        parts = [(spreads[at], float(n))]
+        parts += [] if math.isinf(rival.weight) else [(beside, rival.weight)]
+        error, df = known.error(parts)
+        # A mean of n draws of variance v weighs as one of n / v draws of variance 1.
+        sizes = tuple(len(levels.draws[i]) / one.variance for i, one in spreads.items())
+        weight = rival.weight / beside.variance
+        reach = error * critical(config.confidence, sizes, weight, df)
         interval = (difference - reach, difference + reach)
-        p = p_value(difference / error, sizes, rival.weight, df)
+        p = p_value(difference / error, sizes, weight, df)
     return {
         "regime": levels.group.regime or None,
         "size": levels.group.size,
@@ -150,7 +160,7 @@ def _difference(
         "low": interval[0],
         "high": interval[1],
         "df": df,
-        "levels_compared": len(sizes),
+        "levels_compared": len(which),
         "p": p,
     }
 
@@ -158,17 +168,17 @@ def _difference(
 # ---- Dunnett's law: many levels against one baseline, so that the best may be chosen afterwards
 
 
-def p_value(t: float, sizes: tuple[int, ...], baseline: float, df: int) -> float:
+def p_value(t: float, sizes: tuple[float, ...], baseline: float, df: float) -> float:
     """Return the chance that any of the levels' |t| exceeds `t` where none differs.
 
     Parameters
     ----------
     t : float
-        Difference over its standard error, the spread pooled with `df` degrees of freedom.
-    sizes : tuple of int
-        Draws of each level.
+        Difference over its standard error, whose spread has `df` degrees of freedom.
+    sizes : tuple of float
+        Draws of each level, over their variance where levels spread unequally.
     baseline : float
-        Draws of the baseline; `inf` where it is known without error.
+        The same of the baseline; `inf` where it is known without error.
 
     Notes
     -----
@@ -181,7 +191,7 @@ def p_value(t: float, sizes: tuple[int, ...], baseline: float, df: int) -> float
 
 
 @lru_cache(maxsize=1024)
-def critical(confidence: float, sizes: tuple[int, ...], baseline: float, df: int) -> float:
+def critical(confidence: float, sizes: tuple[float, ...], baseline: float, df: float) -> float:
     """Return the |t| that all levels stay within with chance `confidence`."""
     from scipy import optimize
 
@@ -196,7 +206,7 @@ def critical(confidence: float, sizes: tuple[int, ...], baseline: float, df: int
     return float(optimize.brentq(short, low * 0.999, high * 1.001, xtol=1e-10))
 
 
-def _within(t: float, sizes: tuple[int, ...], baseline: float, df: int) -> float:
+def _within(t: float, sizes: tuple[float, ...], baseline: float, df: float) -> float:
     from scipy import special
 
     z, weight_z = _normal()
@@ -222,7 +232,7 @@ def _normal() -> tuple[Floats, Floats]:
 
 
 @lru_cache(maxsize=256)
-def _spread(df: int) -> tuple[Floats, Floats]:
+def _spread(df: float) -> tuple[Floats, Floats]:
     """Return nodes and weights of the pooled spread over its true value, χ/√df."""
     from scipy import stats
 

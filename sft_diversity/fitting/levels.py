@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,12 +46,6 @@ class Levels:
     def each(self) -> tuple[Floats, Floats]:
         """Level and score of every draw, shape (n,)."""
         return np.repeat(self.at, list(map(len, self.draws))), np.concatenate(self.draws)
-
-    @cached_property
-    def fitted(self) -> Any:
-        """statsmodels' OLS of the draws, about the mean of all, with a mean of its own a level."""
-        x, _ = self.each
-        return fit_about_mean(self, x[:, None] == self.at)
 
     @property
     def n(self) -> int:

@@ -306,6 +306,14 @@ def score_kind(frame: pl.DataFrame, config: ScoresConfig) -> str:
     return f"column {config.score}, {NOT_GIVEN}"
 
 
+def generated(frame: pl.DataFrame) -> list[str]:
+    """Return the columns of a table that are known shares of generated answers, with a value."""
+    return [
+        name for name in _GENERATED
+        if name in frame.columns and frame[name].null_count() < frame.height
+    ]  # fmt: skip
+
+
 def _equals(frame: pl.DataFrame, score: str, known: str, times: float = 1.0) -> bool:
     """Whether a column is a known one, times a factor, in every row that has both."""
     if known not in frame.columns:

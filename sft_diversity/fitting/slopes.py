@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sft_diversity.core import seeding
-from sft_diversity.core.numbers import Floats, interval
+from sft_diversity.core.numbers import Floats, interval, student_p, student_reach
+from sft_diversity.core.spreads import Pool
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import Levels, constant, fit_about_mean, resample
 from sft_diversity.fitting.lines import (
@@ -42,8 +43,10 @@ _NO_SLOPE: dict[str, Any] = dict.fromkeys(
 )  # fmt: skip
 
 
-def fit_slope(levels: Levels, config: FitConfig) -> dict[str, Any]:
+def fit_slope(levels: Levels, config: FitConfig, known: Pool | None) -> dict[str, Any]:
     """Return every figure of one strategy at one size and in one regime.
+
+    `known` is what all cells of that size and regime say of the spread of a draw.
 
     Notes
     -----
@@ -72,14 +75,16 @@ def fit_slope(levels: Levels, config: FitConfig) -> dict[str, Any]:
         "runs": levels.runs,
         "levels": [float(at) for at in levels.at],
         "points": points,
-        **(_line(levels, drawn, config) if len(means) > 1 else _NO_SLOPE),
+        **(_line(levels, drawn, config, known) if len(means) > 1 else _NO_SLOPE),
         **best_level(levels, drawn),
-        "best_margin": best_margin(levels, config.confidence),
+        "best_margin": best_margin(levels, config.confidence, known),
         "published": published_slopes(group.strategy),
     }
 
 
-def _line(levels: Levels, drawn: Floats | None, config: FitConfig) -> dict[str, Any]:
+def _line(
+    levels: Levels, drawn: Floats | None, config: FitConfig, known: Pool | None
+) -> dict[str, Any]:
     x, y = levels.at, levels.means
     line, over = _t_line(levels, config.confidence)
     flat = constant(np.concatenate(levels.draws))
@@ -108,8 +113,8 @@ def _line(levels: Levels, drawn: Floats | None, config: FitConfig) -> dict[str, 
         "spearman_p": rho_p,
         "bayes": bayes(x, y),
         "mixed": mixed_line(levels, config.confidence),
-        "ends": ends(levels, config.confidence),
-        "curvature": curvature(levels),
+        "ends": ends(levels, config.confidence, known),
+        "curvature": curvature(levels, known),
     }
 
 
@@ -162,7 +167,7 @@ def best_level(levels: Levels, drawn: Floats | None) -> dict[str, Any]:
     return found | {"best_level_share": shares}
 
 
-def best_margin(levels: Levels, confidence: float) -> dict[str, Any] | None:
+def best_margin(levels: Levels, confidence: float, known: Pool | None) -> dict[str, Any] | None:
     """Compare the best level with the level that is hardest to tell from it.
 
     Returns
@@ -182,49 +187,48 @@ def best_margin(levels: Levels, confidence: float) -> dict[str, Any] | None:
         return None
     best = int(means.argmax())
     others = [i for i in range(len(means)) if i != best]
-    return max(_contrasts(levels, best, others, confidence), key=lambda one: one["p"], default=None)
+    found = _contrasts(levels, best, others, confidence, known)
+    return max(found, key=lambda one: one["p"], default=None)
 
 
-def ends(levels: Levels, confidence: float) -> dict[str, Any] | None:
+def ends(levels: Levels, confidence: float, known: Pool | None) -> dict[str, Any] | None:
     """Compare the highest level with the lowest, whatever lies between; see `_contrasts`.
 
     None below three levels, where the slope is the same, or where no spread of draws is known.
     """
     last = len(levels.at) - 1
-    found = _contrasts(levels, last, [0], confidence) if last > 1 else []
+    found = _contrasts(levels, last, [0], confidence, known) if last > 1 else []
     return found[0] if found else None
 
 
 def _contrasts(
-    levels: Levels, one: int, others: Sequence[int], confidence: float
+    levels: Levels, one: int, others: Sequence[int], confidence: float, known: Pool | None
 ) -> list[dict[str, Any]]:
-    """Return the differences of a level's mean from others by t, the spread pooled over all draws.
+    """Return the differences of a level's mean from others by t, spreads by `core.spreads`.
 
-    Nothing where no spread of draws is known.
+    Nothing where the strategy has one draw a level, or no spread of draws is known.
     """
-    square, df = levels.squares
-    if not df or square <= 0:
+    if known is None or not levels.squares[1]:
         return []
-    rows = np.zeros((len(others), len(levels.at)))
-    rows[:, one] = 1
-    rows[np.arange(len(others)), others] = -1
-    tested = levels.fitted.t_test(rows)
-    reach = tested.conf_int(1 - confidence)
-    return [
-        {
+    found = []
+    for other in others:
+        parts = [(known.cell(levels.draws[i]), float(len(levels.draws[i]))) for i in (one, other)]
+        error, df = known.error(parts)
+        difference = float(levels.means[one] - levels.means[other])
+        reach = student_reach(confidence, df) * error
+        found.append({
             "level": float(levels.at[one]),
             "other": float(levels.at[other]),
-            "difference": float(tested.effect[i]),
-            "low": float(reach[i, 0]),
-            "high": float(reach[i, 1]),
+            "difference": difference,
+            "low": difference - reach,
+            "high": difference + reach,
             "df": df,
-            "p": float(np.atleast_1d(tested.pvalue)[i]),
-        }
-        for i, other in enumerate(others)
-    ]
+            "p": student_p(difference / error, df),
+        })  # fmt: skip
+    return found
 
 
-def curvature(levels: Levels) -> dict[str, Any] | None:
+def curvature(levels: Levels, known: Pool | None) -> dict[str, Any] | None:
     """Test whether the levels depart from a straight line.
 
     Returns
@@ -235,23 +239,36 @@ def curvature(levels: Levels) -> dict[str, Any] | None:
 
     Notes
     -----
-    The F test of the OLS line of the draws against a richer model: with repeated draws a mean of
-    its own a level (lack of fit), with one draw a level a quadratic term.
+    With repeated draws the level means about their weighted line (lack of fit), by Johansen's
+    test (1980, Biometrika 67) with the spreads of `core.spreads`; with one draw a level the F test
+    of a quadratic term.
     """
-    square, within = levels.squares
+    from scipy import stats
+
     if len(levels.at) < 3 or constant(levels.means):
         return None
-    x, _ = levels.each
-    at = (x - x.mean()) / x.std()
+    at = (levels.at - levels.at.mean()) / levels.at.std()
     line = np.column_stack([np.ones_like(at), at])
-    if within and square > 0:
-        test, full = "lack of fit", levels.fitted
-    elif not within and len(levels.at) > 3:
-        test, full = "quadratic", fit_about_mean(levels, np.column_stack([line, at**2]))
-    else:
+    if known is not None and levels.squares[1]:
+        spreads = [known.cell(draws) for draws in levels.draws]
+        weights = np.array(
+            [len(d) / s.variance for d, s in zip(levels.draws, spreads, strict=True)]
+        )
+        root = np.sqrt(weights)[:, None] * line
+        basis, _ = np.linalg.qr(root)
+        scores = np.sqrt(weights) * levels.means
+        square = float(((scores - basis @ (basis.T @ scores)) ** 2).sum())
+        freedom = np.array([min(spread.df, known.df) for spread in spreads])
+        a = float(((1 - (basis**2).sum(axis=1)) ** 2 / freedom).sum())
+        many = len(at) - 2
+        f = square / (many + 2 * a - 6 * a / (many + 2))
+        df = [float(many), many * (many + 2) / (3 * a)]
+        return {"test": "lack of fit", "f": f, "df": df, "p": float(stats.f.sf(f, *df))}
+    if levels.squares[1] or len(at) == 3:
         return None
+    full = fit_about_mean(levels, np.column_stack([line, at**2]))
     df = [len(full.params) - 2, int(full.df_resid)]
     if full.ssr <= 1e-24 * full.centered_tss:  # exactly on a parabola: nothing to test against
-        return {"test": test, "f": None, "df": df, "p": None}
+        return {"test": "quadratic", "f": None, "df": df, "p": None}
     f, p, _ = full.compare_f_test(fit_about_mean(levels, line))
-    return {"test": test, "f": max(0.0, float(f)), "df": df, "p": float(p)}
+    return {"test": "quadratic", "f": max(0.0, float(f)), "df": df, "p": float(p)}

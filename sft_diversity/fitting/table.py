@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core.cells import BASE, RANDOM
-from sft_diversity.fitting.baselines import comparisons
+from sft_diversity.fitting.baselines import comparisons, spread_pools
 from sft_diversity.fitting.claims import claims, judge_claims
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.correlations import correlate, metrics_of
 from sft_diversity.fitting.headline import headlines, place_name
 from sft_diversity.fitting.levels import Levels, group_levels, training_noise
-from sft_diversity.fitting.reading import Account, Draw, draws_of, score_kind
+from sft_diversity.fitting.reading import Account, Draw, draws_of, generated, score_kind
 from sft_diversity.fitting.slopes import PUBLISHED_UNIT, fit_slope
 from sft_diversity.fitting.verdict import verdict_sentences
 from sft_diversity.fitting.worth import rests_on
@@ -59,14 +59,14 @@ def fit_table(
     strategy at 10,000 resamples of 12 draws.
     """
     draws, account = draws_of(frame, config.score, -1.0 if config.lower_is_better else 1.0)
-    levels = group_levels(draws)
+    levels, pools = group_levels(draws), spread_pools(draws)
     correlated: list[dict[str, Any]] = []
     if metrics is not None:
         known = metrics_of(metrics)
         correlated, without = correlate(draws, known, config)
         _note_metrics(account, known.left_out, without)
     result: dict[str, Any] = {
-        "slopes": [fit_slope(one, config) for one in levels],
+        "slopes": [fit_slope(one, config, pools[one.group.place]) for one in levels],
         "baselines": comparisons(draws, levels, config),
         "metrics": correlated,
         "training_noise": training_noise(draws, levels, config.confidence),
@@ -87,6 +87,11 @@ def fit_table(
     result["notes"] = account.notes + gaps(draws, levels, account)
     result["headlines"] = headlines(result)
     result["rests_on"] = rests_on(result["score_kind"])
+    if result["rests_on"]["kind"] == "loss" and (better := generated(frame)):
+        result["rests_on"]["sentence"] += (
+            f" The table has scores of generated answers ({', '.join(better)}): they carry a "
+            "headline, a loss alone does not."
+        )
     result["verdict"] = [*verdict_sentences(result), result["rests_on"]["sentence"]]
     return result
 

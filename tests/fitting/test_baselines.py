@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sft_diversity.core.spreads import pool
 from sft_diversity.fitting.baselines import comparisons
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import group_levels
@@ -24,38 +25,54 @@ def scores(frame, strategy, level=None, regime="B"):
     return np.array([r["score"] for r in rows if r["diversity"] == level])
 
 
-def test_the_highest_level_is_compared_by_a_contrast_with_pooled_spread():
+def cells(frame):
+    """Return the scores of every cell of regime B that has draws."""
+    own = frame.filter((frame["regime"] == "B") & (frame["strategy"] != "base"))
+    return pool([g["score"].to_list() for _, g in own.group_by("strategy", "diversity")])
+
+
+def test_the_highest_level_is_compared_by_a_contrast_whose_spreads_are_drawn_together():
     frame = study(1)
     row = compared(frame)["B", "micro-response", "random", "highest"]
-    groups = [scores(frame, "micro-response", at) for at in (0.0, 33.0, 67.0, 100.0)]
-    random = scores(frame, "random")
-    pooled = sum(((g - g.mean()) ** 2).sum() for g in [*groups, random]) / 12
-    error = np.sqrt(pooled * (1 / 3 + 1 / 5))
-    difference = groups[-1].mean() - random.mean()
-    reach = stats.t.ppf(0.975, 12) * error
+    known, highest, random = (
+        cells(frame),
+        scores(frame, "micro-response", 100.0),
+        scores(frame, "random"),
+    )
+    error, df = known.error([(known.cell(highest), 3), (known.cell(random), 5)])
+    difference = highest.mean() - random.mean()
+    reach = stats.t.ppf(0.975, df) * error
     assert row["difference"] == pytest.approx(difference)
     assert (row["low"], row["high"]) == pytest.approx((difference - reach, difference + reach))
-    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(difference) / error, 12))
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(difference) / error, df))
 
 
 def test_the_best_level_pays_for_being_chosen():
     frame = study(2)
     row = compared(frame)["B", "macro-response", "random", "best"]
     groups = [scores(frame, "macro-response", at) for at in (0.0, 33.0, 67.0, 100.0)]
-    theirs = stats.dunnett(*groups, control=scores(frame, "random"), rng=np.random.default_rng(0))
     best = int(np.argmax([g.mean() for g in groups]))
     assert row["level"] == (0.0, 33.0, 67.0, 100.0)[best]
-    assert row["p"] == pytest.approx(theirs.pvalue[best], abs=1e-3)
-    assert row["low"] == pytest.approx(theirs.confidence_interval(0.95).low[best], abs=1e-4)
+    known = cells(frame)
+    spreads, beside = [known.cell(g) for g in groups], known.cell(scores(frame, "random"))
+    error, df = known.error([(spreads[best], 3), (beside, 5)])
+    rng = np.random.default_rng(0)  # the law of the largest |t|, by simulation
+    sd = np.sqrt([s.variance / 3 for s in spreads])
+    beside_sd = np.sqrt(beside.variance / 5)
+    t = rng.normal(size=(400_000, 4)) * sd - beside_sd * rng.normal(size=(400_000, 1))
+    t /= np.sqrt(sd**2 + beside_sd**2) * np.sqrt(rng.chisquare(df, (400_000, 1)) / df)
+    largest = np.abs(t).max(axis=1)
+    assert row["p"] == pytest.approx((largest > abs(row["difference"]) / error).mean(), abs=4e-3)
+    reach = np.quantile(largest, 0.95) * error
+    assert row["high"] - row["difference"] == pytest.approx(reach, rel=0.02)
 
 
 def test_the_base_model_is_known_without_error():
     frame = study(3)
     row = compared(frame)["B", "micro-response", "base", "highest"]
-    groups = [scores(frame, "micro-response", at) for at in (0.0, 33.0, 67.0, 100.0)]
-    pooled = sum(((g - g.mean()) ** 2).sum() for g in groups) / 8
-    reach = stats.t.ppf(0.975, 8) * np.sqrt(pooled / 3)
-    assert row["high"] - row["difference"] == pytest.approx(reach)
+    known = cells(frame)
+    error, df = known.error([(known.cell(scores(frame, "micro-response", 100.0)), 3)])
+    assert row["high"] - row["difference"] == pytest.approx(stats.t.ppf(0.975, df) * error)
 
 
 def test_baselines_are_compared_with_random_and_base_and_each_regime_with_its_own():

@@ -7,6 +7,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+from sft_diversity.core.spreads import PRIOR_DF, pool
 from sft_diversity.fitting import slopes
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.levels import resample
@@ -16,9 +17,14 @@ from tests.fitting.making import LEVELS, levels_of, simulated
 QUICK = FitConfig(draws=400)
 
 
+def fit_alone(levels, config=QUICK):
+    """Fit a strategy that is the only one of its study."""
+    return fit_slope(levels, config, pool(levels.draws))
+
+
 def test_the_line_is_ols_on_level_means_and_the_wider_interval_is_shown():
     levels = simulated(np.random.default_rng(3), 0.02)
-    found = fit_slope(levels, QUICK)
+    found = fit_alone(levels)
     theirs = sm.OLS(levels.means, sm.add_constant(levels.at)).fit()
     assert found["slope"] == pytest.approx(theirs.params[1], abs=1e-9)
     assert (found["t_low"], found["t_high"]) == pytest.approx(theirs.conf_int()[1], abs=1e-9)
@@ -32,14 +38,14 @@ def test_the_line_is_ols_on_level_means_and_the_wider_interval_is_shown():
 
 def test_noisy_draws_on_a_near_line_show_the_bootstrap():
     levels = levels_of(*([m - 1, m, m + 1] for m in (0.0, 1.0, 2.001, 3.0)), at=LEVELS)
-    found = fit_slope(levels, QUICK)
+    found = fit_alone(levels)
     assert found["ci_kind"] == "bootstrap"
     assert found["ci_low"] < found["t_low"] < found["t_high"] < found["ci_high"]
 
 
 def test_two_levels_take_the_t_interval_of_the_draws():
     levels = simulated(np.random.default_rng(4), 0.01, levels=(0, 100))
-    found = fit_slope(levels, QUICK)
+    found = fit_alone(levels)
     x, y = np.repeat([0.0, 100.0], 3), np.concatenate(levels.draws)
     theirs = sm.OLS(y, sm.add_constant(x)).fit()
     assert (found["t_low"], found["t_high"]) == pytest.approx(theirs.conf_int()[1], abs=1e-9)
@@ -48,11 +54,11 @@ def test_two_levels_take_the_t_interval_of_the_draws():
 
 
 def test_what_a_table_cannot_say_is_none():
-    one = fit_slope(levels_of([1.0, 2.0, 3.0]), QUICK)
+    one = fit_alone(levels_of([1.0, 2.0, 3.0]))
     assert (one["slope"], one["ci_low"], one["best_level"]) == (None, None, None)
-    pair = fit_slope(levels_of([1.0], [2.0]), QUICK)
+    pair = fit_alone(levels_of([1.0], [2.0]))
     assert (pair["slope"], pair["ci_low"], pair["p"]) == (1.0, None, None)
-    flat = fit_slope(levels_of(*[[-6.1] * 3] * 4), QUICK)
+    flat = fit_alone(levels_of(*[[-6.1] * 3] * 4))
     assert (flat["slope"], flat["ci_low"], flat["p"], flat["pearson_r"]) == (0.0, None, None, None)
 
 
@@ -60,34 +66,41 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("draws", [3, (3, 2, 4, 1)])
-def test_lack_of_fit_is_the_anova_of_a_line_against_free_levels(draws):
-    levels = simulated(rng(1), 0.02, draws=draws)
-    rows = [(at, y) for at, own in zip(levels.at, levels.draws, strict=True) for y in own]
-    x, y = np.array(rows).T
-    line = np.polyval(np.polyfit(x, y, 1), levels.at)
-    beside = sum(
-        len(own) * (own.mean() - at) ** 2 for own, at in zip(levels.draws, line, strict=True)
-    )
-    within = sum(((own - own.mean()) ** 2).sum() for own in levels.draws)
-    f = beside / 2 / (within / (len(y) - 4))
-    found = curvature(levels)
-    assert (found["test"], found["df"]) == ("lack of fit", [2, len(y) - 4])
-    assert found["f"] == pytest.approx(f, rel=1e-8)
-    assert found["p"] == pytest.approx(stats.f.sf(f, 2, len(y) - 4), rel=1e-8)
+@pytest.mark.parametrize("draws", [3, (3, 2, 4)])
+def test_lack_of_fit_of_three_levels_is_the_contrast_of_the_middle_with_the_ends(draws):
+    levels = simulated(rng(1), 0.02, levels=(0, 40, 100), draws=draws)
+    known = pool(levels.draws)
+    weights = np.array([0.6, -1.0, 0.4])
+    spreads = [known.cell(own) for own in levels.draws]
+    parts = weights**2 * [s.variance / len(d) for s, d in zip(spreads, levels.draws, strict=True)]
+    t = weights @ levels.means / np.sqrt(parts.sum())
+    freedom = np.array([min(spread.df, known.df) for spread in spreads])
+    df = parts.sum() ** 2 / (parts**2 / freedom).sum()
+    found = curvature(levels, known)
+    assert (found["test"], found["df"]) == ("lack of fit", pytest.approx([1, df]))
+    assert found["f"] == pytest.approx(t**2, rel=1e-8)
+    assert found["p"] == pytest.approx(2 * stats.t.sf(abs(t), df), rel=1e-8)
+
+
+def test_with_many_draws_lack_of_fit_is_the_anova_of_a_line_against_free_levels():
+    levels = simulated(rng(1), 0.002, draws=2_000)
+    x, y = np.repeat(levels.at, 2_000), np.concatenate(levels.draws)
+    line = sm.OLS(y, sm.add_constant(x)).fit()
+    _, p, _ = sm.OLS(y, (x[:, None] == levels.at).astype(float)).fit().compare_f_test(line)
+    assert curvature(levels, pool(levels.draws))["p"] == pytest.approx(p, abs=0.02)
 
 
 def test_with_one_draw_a_level_a_quadratic_term_is_tested():
     levels = simulated(rng(2), 0.02, levels=range(0, 101, 20), draws=1)
     theirs = sm.OLS(levels.means, np.vander(levels.at / 100, 3)).fit()
-    found = curvature(levels)
+    found = curvature(levels, None)
     assert found["test"] == "quadratic"
     assert found["p"] == pytest.approx(theirs.pvalues[0], rel=1e-6)
 
 
 def test_too_few_levels_have_no_curvature():
-    assert curvature(simulated(rng(), levels=(0, 100))) is None
-    assert curvature(simulated(rng(), levels=(0, 50, 100), draws=1)) is None
+    assert curvature(simulated(rng(), levels=(0, 100)), pool([[1.0, 2.0]])) is None
+    assert curvature(simulated(rng(), levels=(0, 50, 100), draws=1), None) is None
 
 
 def test_the_share_of_the_best_level_is_that_of_all_resamples():
@@ -139,21 +152,26 @@ def test_a_single_draw_takes_the_spread_of_the_other_levels():
 
 def pairwise(levels, one, other):
     """Difference, standard error, p and degrees of freedom of two level means, by hand."""
-    counts = [len(own) for own in levels.draws]
-    df = sum(counts) - len(counts)
-    spread = sum(((own - own.mean()) ** 2).sum() for own in levels.draws) / df
+    counts = np.array([len(own) for own in levels.draws])
+    squares = np.array([((own - own.mean()) ** 2).sum() for own in levels.draws])
+    pooled = squares.sum() / (counts - 1).sum()
+    df = PRIOR_DF + counts - 1
+    shares = ((PRIOR_DF * pooled + squares) / df / counts)[[one, other]]
+    whole = ((counts - 1) * PRIOR_DF / df).sum()
+    df = min(shares.sum() ** 2 / (shares**2 / df[[one, other]]).sum(), whole)
     difference = levels.draws[one].mean() - levels.draws[other].mean()
-    error = np.sqrt(spread * (1 / counts[one] + 1 / counts[other]))
+    error = np.sqrt(shares.sum())
     return difference, error, 2 * stats.t.sf(abs(difference / error), df), df
 
 
 @pytest.mark.parametrize("draws", [3, (3, 2, 4, 1)])
-def test_ends_and_margin_are_contrasts_of_pooled_spread(draws):
+def test_ends_are_a_contrast_whose_spreads_are_drawn_together(draws):
     levels = simulated(rng(3), 0.02, draws=draws)
-    found = ends(levels, 0.95)
+    found = ends(levels, 0.95, pool(levels.draws))
     difference, error, p, df = pairwise(levels, 3, 0)
     reach = stats.t.ppf(0.975, df) * error
-    assert (found["level"], found["other"], found["df"]) == (100.0, 0.0, df)
+    assert (found["level"], found["other"]) == (100.0, 0.0)
+    assert found["df"] == pytest.approx(df)
     assert found["difference"] == pytest.approx(difference)
     assert (found["low"], found["high"]) == pytest.approx((difference - reach, difference + reach))
     assert found["p"] == pytest.approx(p, rel=1e-6)
@@ -161,7 +179,7 @@ def test_ends_and_margin_are_contrasts_of_pooled_spread(draws):
 
 def test_the_best_level_is_held_against_the_one_hardest_to_tell_from_it():
     levels = levels_of([0.0, 1.0], [5.0, 5.5, 6.0], [4.5], [2.0, 3.0])
-    found = best_margin(levels, 0.95)
+    found = best_margin(levels, 0.95, pool(levels.draws))
     others = [pairwise(levels, 1, other)[2] for other in (0, 2, 3)]
     assert found["level"] == 1.0
     assert found["other"] == 2.0  # the one draw there is the least sure
@@ -169,10 +187,11 @@ def test_the_best_level_is_held_against_the_one_hardest_to_tell_from_it():
 
 
 def test_what_has_no_spread_or_no_middle_has_no_contrast():
-    assert ends(levels_of([1.0, 2.0], [3.0, 4.0]), 0.95) is None  # the slope says it
-    assert ends(levels_of([1.0], [2.0], [3.0]), 0.95) is None
-    assert best_margin(levels_of([1.0], [2.0], [3.0]), 0.95) is None
-    assert best_margin(levels_of([1.0, 1.0], [1.0, 1.0]), 0.95) is None
+    known = pool([[1.0, 2.0], [3.0, 4.0]])
+    assert ends(levels_of([1.0, 2.0], [3.0, 4.0]), 0.95, known) is None  # the slope says it
+    assert ends(levels_of([1.0], [2.0], [3.0]), 0.95, known) is None  # one draw a level
+    assert best_margin(levels_of([1.0], [2.0], [3.0]), 0.95, None) is None
+    assert best_margin(levels_of([1.0, 1.0], [1.0, 1.0]), 0.95, known) is None
 
 
 def coverage(times, config, **made):
@@ -181,7 +200,7 @@ def coverage(times, config, **made):
     held = np.zeros(2)
     with patch.multiple(slopes, bayes=lambda *_: None, mixed_line=lambda *_: None):  # not asked for
         for _ in range(times):
-            found = fit_slope(simulated(rng, 0.01, **made), config)
+            found = fit_alone(simulated(rng, 0.01, **made), config)
             for i, name in enumerate(("t", "ci")):
                 held[i] += found[f"{name}_low"] <= 0.01 <= found[f"{name}_high"]
     return held / times

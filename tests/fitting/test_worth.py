@@ -71,3 +71,15 @@ def test_a_fit_says_on_what_it_rests():
     said = fit_table(study(0), FitConfig(draws=200, score_kind="GSM8K, share right"))
     assert said["verdict"][-1] == said["rests_on"]["sentence"]
     assert said["rests_on"]["kind"] == "metric"
+
+
+def test_a_loss_does_not_carry_a_headline_where_answers_were_scored():
+    frame = study(0).with_columns(transfer_first64=-pl.col("score"))
+    alone = fit_table(frame, FitConfig(draws=200))
+    assert "generated" not in alone["rests_on"]["sentence"]
+    beside = frame.with_columns(instruction_strict=pl.lit(30.0), exact=pl.lit(None))
+    said = fit_table(beside, FitConfig(draws=200))
+    assert "scores of generated answers (instruction_strict)" in said["rests_on"]["sentence"]
+    assert said["rests_on"]["sentence"] in said["verdict"]
+    answers = fit_table(beside, FitConfig(draws=200, score="instruction_strict"))
+    assert answers["rests_on"]["kind"] == "metric"
