@@ -102,6 +102,15 @@ class StudyConfig(Config):
         description="in which regime cells may differ by more than 5 % in steps or tokens; "
         "equal samples differ in tokens by nature",
     )
+    budget: float | None = Field(
+        None,
+        gt=0,
+        description="hours of runs: a race spends them where the answer is open; default: the "
+        "whole grid",
+    )
+    sure: float = Field(
+        0.95, ge=0.5, le=0.999, description="how sure an answer must be for a race to leave it"
+    )
     keep_models: bool = Field(False, description="keep the weights once a model is scored")
     jobs: int | None = Field(
         None,

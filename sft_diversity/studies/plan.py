@@ -88,17 +88,10 @@ def estimate_study(
     """
     training = study.finetuning
     base = BASES.find(training.model, training.revision)
-    scored = scoring.estimate_heldout(study.scoring)["seconds"] * 2 / study.threads
-    if study.generating is not None:
-        scored += generation.expected_s(study.generating, base.parameters()) * 2 / study.threads
-    tokens, seconds = 0.0, 0.0
-    for run in left:
-        seconds += estimates.START_S + scored
-        if run.cell is not None:
-            read = costs.get(run.cell.name) or costs[""]
-            tokens += read.total_tokens
-            seconds += run.cell.size / _TOKENISED_PER_S
-            seconds += estimates.training_seconds(base, read.total_tokens, study.threads)
+    seconds = sum(run_seconds(study, left, costs).values())
+    tokens = sum(
+        (costs.get(run.cell.name) or costs[""]).total_tokens for run in left if run.cell is not None
+    )
     sizes = study.grid["size"]
     seconds += unmeasured * (5 + float(np.mean(sizes)) / _MEASURED_PER_S)
     subsets = grid.cells(study)
@@ -118,6 +111,25 @@ def estimate_study(
         threads=study.threads,
         memory=memory_of(study),
     )
+
+
+def run_seconds(
+    study: StudyConfig, runs: Sequence[Run], costs: Mapping[str, Cost]
+) -> dict[str, float]:
+    """Return about how long each run takes; `costs` as in `estimate_study`."""
+    training = study.finetuning
+    base = BASES.find(training.model, training.revision)
+    scored = scoring.estimate_heldout(study.scoring)["seconds"] * 2 / study.threads
+    if study.generating is not None:
+        scored += generation.expected_s(study.generating, base.parameters()) * 2 / study.threads
+    found = {}
+    for run in runs:
+        found[run.name] = estimates.START_S + scored
+        if run.cell is not None:
+            read = (costs.get(run.cell.name) or costs[""]).total_tokens
+            found[run.name] += run.cell.size / _TOKENISED_PER_S
+            found[run.name] += estimates.training_seconds(base, read, study.threads)
+    return found
 
 
 def guess(study: StudyConfig) -> Cost:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def thaw(place: Path) -> dict[str, Any]:
     UsageError
         If the study was never begun.
     """
-    frozen = _read(place / FROZEN)
+    frozen = read(place / FROZEN)
     if frozen is None:
         raise UsageError(f"study: {place} has no {FROZEN}; make subsets and plan first (--prepare)")
     return frozen
@@ -106,21 +107,22 @@ def run_keys(study: StudyConfig, runs: list[Run], place: Path) -> dict[str, str]
 
 def record(place: Path, name: str, key: str) -> dict[str, Any] | None:
     """Return the record of a run that is finished under this key."""
-    found = _read(place / "runs" / f"{name}.json")
+    found = read(place / "runs" / f"{name}.json")
     return found if found and found.get("key") == key else None
 
 
 def seconds(place: Path, name: str) -> dict[str, float]:
     """Return how long each stage of a run took, as far as it is known here."""
-    return _read(_seconds(place, name)) or {}
+    return read(_seconds(place, name)) or {}
 
 
 def failure(place: Path, name: str) -> dict[str, Any] | None:
     """Return why a run's last attempt failed, if it did."""
-    return _read(_failed(place, name))
+    return read(_failed(place, name))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object that a study keeps for itself, None where there is none."""
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -212,8 +214,11 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
     if frozen.get("generate") is not None:
         at["stage"] = "generate"
         options = frozen["generate"] | {"suite": "generate", "work": frozen["work"]}
+        began = time.monotonic()
         generated = training.score(model, out=place / "generated" / name, **options)
-        took["generate"] = generated["seconds"]
+        took["generate"] = round(
+            time.monotonic() - began, 3
+        )  # its answers are a stage of their own
         figures |= generated_figures(generated)
     made = {"key": run["key"], "run": name, "training": trained, "scores": figures}
     folder.write_json(_seconds(place, name), took, STAGE)

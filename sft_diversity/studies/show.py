@@ -103,7 +103,9 @@ def results(found: Mapping[str, Any]) -> str:
     lines = [columns(table, "figures")]
     lines.append(_GENERATED if "instruction_strict" in found["results"][0] else _LIKELIHOOD)
     lines += [f"FAILED {one['run']} ({one['stage']}): {one['error']}" for one in found["failures"]]
-    if found["missing"]:
+    if found["race"]:
+        lines += found["race"]["sentences"]
+    elif found["missing"]:
         lines.append(f"{len(found['missing']):,} of {found['runs']:,} runs are not finished")
     fitted = found.get("fit") or {}
     lines += fitted.get("verdict", [])

@@ -16,16 +16,27 @@ from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.progress import clock, say
 from sft_diversity.studies import cells as grid
-from sft_diversity.studies import collect, costs, plan, prepare, processes, runs, show
+from sft_diversity.studies import (
+    collect,
+    costs,
+    plan,
+    prepare,
+    processes,
+    race_words,
+    runs,
+    show,
+)
 from sft_diversity.studies.config import STAGE, StudyConfig, load_study
 from sft_diversity.studies.costs import Cost
+from sft_diversity.studies.race import Race, Ran
 from sft_diversity.verbs.options import DryRun, Out
 from sft_diversity.verbs.training import fit
 
 VERSION = 3
+RACE = "race.json"
 Result = dict[str, Any]
 #: Options that change where or how fast, but not what is made.
-_NO_RESULT = {"corpus", "jobs"}
+_NO_RESULT = {"corpus", "jobs", "budget", "sure"}
 
 
 @dataclass(frozen=True)
@@ -109,9 +120,45 @@ def study(
             say(short)
         if prepare_only:
             return _plan(here, estimate, shown) | {"cells": groups}
+        if asked.budget is not None and not collect_only:
+            _race(here, frozen, {name: one["draw"] for name, one in made.items()}, sizes)
+            there = {run.cell.name for run in here.runs if run.cell and _done(here, frozen, run)}
+            left, unmeasured = [], [name for name in unmeasured if name in there]
+        elif not collect_only:
+            (place / RACE).unlink(missing_ok=True)
         if not collect_only:
             _do(here, [r.name for r in left] + [runs.measuring(c) for c in unmeasured])
         return _collect(here, frozen, made, groups)
+
+
+def _race(
+    here: _Study, frozen: Mapping[str, Any], draw_of: Mapping[str, int], sizes: Mapping[str, Cost]
+) -> None:
+    """Do the runs that a race asks for; write what it came to, and its ledger, a line a round."""
+    jobs = plan.jobs_of(here.config)
+    expected = plan.run_seconds(here.config, here.runs, sizes)
+
+    def do(asked: Sequence[Run]) -> dict[str, Ran]:
+        _do(here, [run.name for run in asked if _done(here, frozen, run) is None])
+        return {run.name: ran(run) for run in asked}
+
+    def ran(run: Run) -> Ran:
+        made = _done(here, frozen, run)
+        score = None if made is None else float(made["scores"]["score"])
+        return Ran(score, sum(runs.seconds(here.place, run.name).values()) / jobs)
+
+    def note(one: Mapping[str, Any]) -> None:
+        counts = ", ".join(f"{n:,} {status}" for status, n in one.items() if isinstance(n, int))
+        say(f"study: race, {len(one['runs']):,} runs: {counts} ({clock(3600 * one['hours'])})")
+        collect.write_lines(here.place / "logs" / "race.jsonl", race.rounds)
+
+    race = Race(here.config, here.runs, draw_of, lambda run: expected[run.name] / jobs)
+    race.run(do, note)
+    folder.write_json(here.place / RACE, race_words.outcome(race), STAGE)
+
+
+def _done(here: _Study, frozen: Mapping[str, Any], run: Run) -> dict[str, Any] | None:
+    return runs.record(here.place, run.name, frozen["runs"][run.name]["key"])
 
 
 def _prepare(here: _Study) -> tuple[dict[str, Any], dict[str, Cost]]:
@@ -149,7 +196,7 @@ def _left(here: _Study, frozen: Mapping[str, Any]) -> tuple[list[Run], list[str]
     for run in sorted(
         here.runs, key=lambda run: (run.train_seed, run.cell.seed if run.cell else -1)
     ):
-        if runs.record(here.place, run.name, frozen["runs"][run.name]["key"]) is None:
+        if _done(here, frozen, run) is None:
             left.append(run)
         elif run.cell and not here.config.keep_models:
             runs.lighten(here.place / "models" / run.name)  # it may have been killed right before
@@ -188,11 +235,7 @@ def _collect(
 ) -> Result:
     """Write the tables and the manifest of what is finished; return the figures."""
     place = here.place
-    records = {
-        run.name: found
-        for run in here.runs
-        if (found := runs.record(place, run.name, frozen["runs"][run.name]["key"]))
-    }
+    records = {run.name: found for run in here.runs if (found := _done(here, frozen, run))}
     results = collect.result_rows(here.runs, records, made)
     measured = collect.metric_rows(here.cells, place)
     names = [run.name for run in here.runs] + [runs.measuring(c.name) for c in here.cells]
@@ -200,7 +243,10 @@ def _collect(
     collect.write_csv(place / "results.csv", results)
     collect.write_csv(place / "metrics.csv", measured)
     collect.write_lines(place / "failures.jsonl", failed)
-    fitted = _fit(place) if results else None
+    raced = runs.read(place / RACE)
+    # What a race looked at again and again is fitted as its last look is, with half of the error.
+    confidence = {} if raced is None else {"confidence": (1 + raced["sure"]) / 2}
+    fitted = _fit(place, confidence) if results else None
     missing = [run.name for run in here.runs if run.name not in records]
     seconds = sum(sum(runs.seconds(place, name).values()) for name in records)
     found = {
@@ -216,17 +262,18 @@ def _collect(
     return found | {
         "results": results,
         "fit": fitted,
+        "race": raced,
         "run_seconds": round(seconds, 1),
         "out": str(place),
     }
 
 
-def _fit(place: Path) -> Result | None:
+def _fit(place: Path, options: Mapping[str, Any]) -> Result | None:
     """Fit the results where that can be done; a table too small for it is no failure."""
     try:
         metrics = place / "metrics.csv"
         named = metrics if metrics.stat().st_size > 1 else None
-        found: Result = fit(place / "results.csv", metrics=named)
+        found: Result = fit(place / "results.csv", metrics=named, **options)
     except (DataError, UsageError) as fault:
         say(f"study: no fit: {fault}")
         return None
@@ -243,7 +290,7 @@ def _write_manifest(
     Equal studies have equal manifests but for `run`: `study.json`, in which the paths of this place
     are, is none of the files, and options name paths by their last part.
     """
-    names = ["failures.jsonl", "fit.json", "metrics.csv", "results.csv"]
+    names = ["failures.jsonl", "fit.json", "metrics.csv", RACE, "results.csv"]
     names += [f"runs/{run.name}.json" for run in here.runs]
     keys = {name: run["key"] for name, run in frozen["runs"].items()}
     body = {
@@ -273,16 +320,27 @@ def _planned(here: _Study) -> Result:
     if sizes is not None:
         known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
         _, estimate, shown = _costs(here, known, left, len(unmeasured))
-        return _plan(here, estimate, f"{shown}\nnothing was written (--dry-run)")
+        lines = [shown, *_race_plan(here, known), "nothing was written (--dry-run)"]
+        return _plan(here, estimate, "\n".join(lines))
     guessed = {"": plan.guess(study)}
     estimate = plan.estimate_study(study, here.runs, left, guessed, len(unmeasured))
     lines = [
         *(run.name for run in here.runs),
         f"{show.estimated(estimate)}; a guess from the corpus: --prepare makes the subsets and "
         "shows what each cell reads",
+        *_race_plan(here, guessed),
         "nothing was written (--dry-run)",
     ]
     return _plan(here, estimate, "\n".join(lines))
+
+
+def _race_plan(here: _Study, sizes: Mapping[str, Cost]) -> list[str]:
+    """Say what a race runs first, and what it runs at most."""
+    if here.config.budget is None:
+        return []
+    jobs, expected = plan.jobs_of(here.config), plan.run_seconds(here.config, here.runs, sizes)
+    race = Race(here.config, here.runs, {}, lambda run: expected[run.name] / jobs)
+    return [race_words.planned(race)]
 
 
 def _plan(here: _Study, estimate: plan.Estimate, text: str) -> Result:

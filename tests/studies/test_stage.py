@@ -235,6 +235,41 @@ def test_a_signal_stops_the_runs_at_a_safe_point_with_code_75(config, tmp_path):
     assert workers(out) == []
 
 
+def test_a_race_keeps_its_hours_and_the_grid_afterwards_takes_up_its_runs(tmp_path):
+    grid = {"strategy": ["micro-response"], "size": [24], "diversity": [0, 100], "seed": [0, 1, 2]}
+    config = making.write(
+        tmp_path, grid=grid, baselines={"random": 2, "random_common": 0, "longest": False}
+    )
+    out = tmp_path / "out"
+    shown = VERBS["study"].shown(study(config, out=out, budget=1.0, dry_run=True))
+    assert "race: random and base first (3 runs, " in shown
+    found = study(config, out=out, jobs=2, budget=1e-6)
+    raced = found["race"]
+    assert [len(one["runs"]) for one in raced["rounds"]] == [3]
+    assert raced["stopped"] == "hours"
+    assert folder.read_json(out / "race.json") == raced
+    [line] = (out / "logs/race.jsonl").read_text().splitlines()
+    assert json.loads(line) == raced["rounds"][0]
+    shown = VERBS["study"].shown(found)
+    assert "not tried: micro-response at 0 %" in shown.replace("at 100 %, micro-response ", "")
+    assert "The race took 3 of the grid's 9 runs" in shown
+
+    first = {path.name: path.stat().st_mtime_ns for path in (out / "runs").glob("*.json")}
+    whole = study(config, out=out, jobs=2, budget=1.0)
+    assert whole["race"]["rounds"][0]["runs"] == raced["rounds"][0]["runs"]
+    assert whole["race"]["stopped"] == "answered"
+    assert whole["fit"]["confidence"] == 0.975
+    assert study(config, out=out, collect_only=True)["race"] == whole["race"]
+
+    grid_after = study(config, out=out, jobs=2)
+    assert grid_after["missing"] == []
+    assert grid_after["race"] is None
+    assert grid_after["fit"]["confidence"] == 0.95
+    assert not (out / "race.json").exists()
+    kept = {name: (out / "runs" / name).stat().st_mtime_ns for name in first}
+    assert kept == first
+
+
 def test_one_run_alone_then_collect(config, tmp_path):
     """As batch jobs on a cluster do it."""
     out = tmp_path / "out"
