@@ -14,7 +14,7 @@ from sft_diversity.core import lineage
 from sft_diversity.core.corpus import COMPONENTS
 from sft_diversity.core.folder import read_manifest
 from sft_diversity.core.lineage import Found
-from sft_diversity.reporting import portrait, reading, samples, study
+from sft_diversity.reporting import answers, portrait, reading, samples, study
 from sft_diversity.reporting.config import ReportConfig
 from sft_diversity.reporting.layout import draw_map
 from sft_diversity.reporting.reading import SourceCorpus, Subset, open_kinds, open_subset
@@ -99,6 +99,9 @@ def of_study(place: Path, found: Found, config: ReportConfig) -> Page:
         "changes": study.dial_changes(shown, opened, pool, few),
         "map": _map(opened, pool, "", config),
         "samples": study.gather_samples(shown, opened, pool, few),
+        "answers": answers.answers_to_read(place, *study.answering(rows, shown), few),
+        "race": reading.json_of(place / "race.json"),
+        "time": answers.run_times(place, rows),
         "training": study.training_curves(place, shown),
         "lineage": ([made_by(place.resolve().name, made)] if made else [])
         + _lineage(list(opened.values()), pool),

@@ -20,9 +20,9 @@ from sft_diversity.reporting.figures import FigureFormat, write_figures
 from sft_diversity.reporting.page import page_html, page_look
 from sft_diversity.reporting.study import is_study
 
-VERSION = 3
+VERSION = 4
 PAGE, DATA = "report.html", "report.json"
-_READ = ("results.csv", "metrics.csv", "fit.json", "failures.jsonl", "manifest.json")
+_READ = ("results.csv", "metrics.csv", "fit.json", "failures.jsonl", "manifest.json", "race.json")
 
 
 class Report(ReportConfig):
@@ -151,5 +151,8 @@ def _key(source: Path) -> str:
     logs = sorted(source.glob("models/*/training.jsonl"))
     subsets = sorted(source.glob("subsets/*/manifest.json"))
     read = {path.parent.name: file_key(path) for path in logs}
+    for path in sorted(source.glob("generated/*/answers/*.jsonl")):
+        read[f"{path.parent.parent.name} {path.name}"] = file_key(path)
+    read |= {path.name: file_key(path) for path in sorted(source.glob("logs/*.seconds.json"))}
     chosen = {path.parent.name: folder.read_manifest(path.parent)["digest"] for path in subsets}
     return content_key([name, files, read, chosen])

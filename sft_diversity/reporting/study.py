@@ -18,6 +18,13 @@ BUDGET = (
     "epochs", "steps", "response_tokens", "truncated_share", "instruction_tokens_mean",
     "response_tokens_mean", "kinds", "evenness", "entropy_bits",
 )  # fmt: skip
+#: Columns of results.csv that say what a model answers and how likely it finds references.
+KINDS_OF_SCORE = {
+    "instruction_strict": "instructions kept, %", "prompt_strict": "prompts kept, %",
+    "exact": "right numbers, %", "ended": "ended by itself, %", "looping": "looping, %",
+    "tokens_mean": "tokens an answer", "transfer_first64": "NLL, first 64", "short_references":
+    "NLL, short references", "in_mix": "NLL, in mix",
+}  # fmt: skip
 
 
 def is_study(place: Path) -> bool:
@@ -72,7 +79,9 @@ def cell_figures(rows: Sequence[Row]) -> list[Row]:
     if not rows:
         return []
     frame, score = pl.DataFrame(rows, infer_schema_length=None), pl.col("score")
-    means = [n for n in BUDGET if n in frame.columns and frame[n].dtype.is_numeric()]
+    means = [
+        n for n in (*BUDGET, *KINDS_OF_SCORE) if n in frame.columns and frame[n].dtype.is_numeric()
+    ]
     cells = frame.group_by("regime", "strategy", "size", "diversity").agg(
         pl.len().alias("runs"), score.mean(), score.std().alias("sd"), pl.col(means).mean()
     )
@@ -175,6 +184,18 @@ def training_curves(place: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
             group = f"{row['strategy']}, N = {row['size']:,}"
             groups.setdefault(group, []).append({"diversity": row.get("diversity"), **log})
     return [{"title": title, "series": series} for title, series in groups.items()]
+
+
+def answering(rows: Sequence[Row], shown: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Return the rows whose answers stand side by side, and their names: base, ends of the dials,
+    and baselines, each the first draw and training.
+    """
+    base = [row for row in rows if row["strategy"] == BASE][:1]
+    dials: dict[tuple[str, int], list[Row]] = {}
+    for row in shown:  # by rising diversity
+        dials.setdefault((row["strategy"], row["size"]), []).append(row)
+    ends = [row for own in dials.values() for row in (own[:1] + own[1:][-1:])]
+    return base + ends, [BASE] * len(base) + [cell_label(row) for row in ends]
 
 
 def gather_samples(

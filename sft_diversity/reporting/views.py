@@ -11,7 +11,8 @@ from typing import Any
 
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.measures import MetricRow, metric_rows, metric_title
-from sft_diversity.reporting.study import BUDGET
+from sft_diversity.core.progress import clock
+from sft_diversity.reporting.study import BUDGET, KINDS_OF_SCORE
 
 Row = Mapping[str, Any]
 
@@ -138,6 +139,17 @@ def on_line(value: float, low: float | None, high: float | None, reach: float) -
         return {"value": at(value), "beyond": []}
     ends = [(at(end) + way, way) for end, way in ((low, 4), (high, -4)) if abs(end) > reach]
     return {"value": at(value), "low": at(low), "high": at(high), "beyond": ends}
+
+
+def kinds_of_score(page: Row) -> dict[str, str]:
+    """Return the kinds of score that some cell has, with their heads; {} without generated ones."""
+    there = {n: head for n, head in KINDS_OF_SCORE.items() if any(n in c for c in page["cells"])}
+    return there if any(name in there for name in ("instruction_strict", "exact")) else {}
+
+
+def hours(seconds: float) -> str:
+    """Return seconds as people say them."""
+    return clock(seconds)
 
 
 def budget(page: Row) -> dict[str, str]:

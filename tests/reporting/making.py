@@ -97,19 +97,36 @@ def study(root: Path, corpus: Path, size: int = 40) -> Path:
         rows = rng.choice(n if at is None else int(n * (40 + at) / 140), size, replace=False)
         subset(corpus, place / "subsets" / name, rows, strategy=strategy, diversity=at, seed=seed)
         _training(place / "models" / f"{name}-t0" / "training.jsonl", at or 0, lion=seed == 0)
+        _answers(place, f"{name}-t0", at or 0)
         gain = 0.0004 * (at or 50) * (strategy == "micro-response") * (1 if regime == "B" else 5)
         score = -6.0 + gain + 0.004 * float(rng.normal())
         row = cell | {"train_seed": 0, "score": score, "in_mix": -score, "steps": 10}
+        row["instruction_strict"] = 30.0 + (at or 0) / 10
         results.append(row | {"epochs": 1.0, "response_tokens": 4_000 + 10 * (at or 0)})
         metrics.append(cell | {"response_distinct_1": 0.2 + gain, "response_flat": 1.0})
     base = dict.fromkeys(results[0]) | {"strategy": "base", "score": -6.4}
     _csv(place / "results.csv", [base, *results])
     _csv(place / "metrics.csv", [m for m in metrics if m["diversity"] is not None])
+    _answers(place, "base", 0)
     failed = {"run": "A-longest-n40-s0-t0", "stage": "finetune", "error": f"stopped {NASTY}"}
     (place / "failures.jsonl").write_text(json.dumps(failed) + "\n")
     found = fit(place, FitConfig(draws=200))
     (place / "fit.json").write_text(folder.dump_json(found))
     return place
+
+
+def _answers(place, run, at):
+    said = place / "generated" / run / "answers" / "ruled.jsonl"
+    said.parent.mkdir(parents=True)
+    with said.open("w") as file:
+        for record in range(3):
+            line = {"record": record, "prompt": f"Prompt {record} {NASTY}", "status": "ended",
+                    "answer": f"Answer of {run} {NASTY}", "rules": ["a", "b"],
+                    "strict": [True, at > 50], "loose": [True, True]}  # fmt: skip
+            file.write(json.dumps(line) + "\n")
+    took = place / "logs" / f"{run}.seconds.json"
+    took.parent.mkdir(exist_ok=True)
+    took.write_text(json.dumps({"finetune": 60.0, "score": 2.5, "generate": 7.5}))
 
 
 def _training(path, at, lion):
