@@ -25,7 +25,6 @@ import numpy as np
 from embed_vs_sentence_transformers import encode_peer, load_peer
 from gpu_steps import (
     Figures,
-    LeftOut,
     Request,
     device,
     part,
@@ -226,27 +225,38 @@ def tokenise(encoder: Path, texts: list[str]) -> None:
 
 
 def cluster(asked: Request, figures: Figures) -> None:
-    """Cluster random unit vectors as macro does; check the assignment against all products."""
+    """Cluster random unit vectors as macro does, on what is here and in PyTorch.
+
+    `exact`: no product with another centroid is greater. `alike`: share of rows that the engine's
+    search for the nearest centroid assigns as NumPy's products do; what differs are ties.
+    """
+    from sft_diversity.core import neighbours
     from sft_diversity.levels.kmeans import spherical_kmeans
 
     drawn = np.random.default_rng(0)
     vectors = drawn.standard_normal((asked.options["n"], 384), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    if device() == "cpu" and not extras.has("faiss"):
-        raise LeftOut("FAISS is not installed")
-    spherical_kmeans(vectors[:1_000], 10, seed=0)
-    for k in asked.options["k"]:
-        start = synced()
-        found = spherical_kmeans(vectors, k, seed=0)
-        seconds = synced() - start
-        blocks = np.array_split(vectors, 1 + len(vectors) // 4_096)
-        nearest = np.concatenate([(one @ found.centroids.T).argmax(axis=1) for one in blocks])
-        own = np.einsum("nd,nd->n", vectors, found.centroids[found.assignment])
-        best = np.einsum("nd,nd->n", vectors, found.centroids[nearest])
-        figures(**{
-            f"k{k}": {
-                "seconds": round(seconds, 2), **found.on.facts(),
+    engines = [neighbours.Engine("torch", "cuda" if device() == "cuda" else "cpu")]
+    if extras.has("faiss"):
+        engines.insert(0, neighbours.engine())
+    for on in dict.fromkeys(engines):
+        setattr(neighbours, "engine", lambda on=on: on)  # noqa: B010 - a process of its own
+        spherical_kmeans(vectors[:1_000], 10, seed=0)
+        for k in asked.options["k"]:
+            start = synced()
+            found = spherical_kmeans(vectors, k, seed=0)
+            seconds = synced() - start
+            blocks = np.array_split(vectors, 1 + len(vectors) // 4_096)
+            nearest = np.concatenate([(one @ found.centroids.T).argmax(axis=1) for one in blocks])
+            own = np.einsum("nd,nd->n", vectors, found.centroids[found.assignment])
+            best = np.einsum("nd,nd->n", vectors, found.centroids[nearest])
+            searched = neighbours.nearest(found.centroids, vectors, 1, on)[:, 0]
+            told = {
+                "seconds": round(seconds, 2),
                 "mean_cosine": round(float(own.mean()), 5),
                 "exact": bool((own >= best - 1e-6).all()),
+                "alike": round(float((searched == nearest).mean()), 6),
             }
-        })  # fmt: skip
+            figures(**{f"k{k}, {on}": told})
+            if not told["exact"] or told["alike"] < 0.999:
+                figures.failed(f"k{k}, {on}: rows are not with their nearest centroid")

@@ -216,7 +216,8 @@ def train(asked: Request, figures: Figures) -> None:
         # emulated bfloat16 takes minutes a step: a trial without a card does without
         dtype="bfloat16" if here == "cuda" else "float32",
     )  # fmt: skip
-    optimizers.check_optimizer(config.optimizer)
+    if here == "cuda":  # without one, 8-bit state is refused; bitsandbytes itself does it there
+        optimizers.check_optimizer(config.optimizer)
     base = shape_of(options, asked.work / f"shape-{options['layers']}-{options['hidden']}")
     rows = options["steps"] * options["batch"]
     if options.get("real"):

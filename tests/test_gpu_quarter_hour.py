@@ -115,7 +115,6 @@ def test_every_way_a_step_ends_costs_that_step_alone(command, tmp_path):
         Step("partly", "small_steps:partly", 1, small_seconds=1),
         Step("killed", "small_steps:killed", 1, small_seconds=1),
         Step("no such", "small_steps:nothing", 1, small_seconds=1),
-        Step("only a card", "small_steps:quick", 1, small_seconds=1, card=True),
         Step("too long", "small_steps:quick", 1, small_seconds=5_000),
         Step("quick", "small_steps:quick", 1, {"tflops": 400.0}, small_seconds=1),
     ]"""
@@ -126,15 +125,13 @@ def test_every_way_a_step_ends_costs_that_step_alone(command, tmp_path):
     states = {name: line["state"] for name, line in found.items()}
     assert states == {
         "machine": "ok", "broken": "failed", "lacking": "left out", "partly": "failed",
-        "killed": "failed", "no such": "failed", "only a card": "left out",
-        "too long": "left out", "quick": "ok",
+        "killed": "failed", "no such": "failed", "too long": "left out", "quick": "ok",
     }  # fmt: skip
     assert "ValueError: this step is broken" in found["broken"]["reason"]
     assert found["broken"]["figures"] == {"before": 1}
     assert "pool.parquet was not carried" in found["lacking"]["reason"]
     assert found["partly"]["reason"] == "the second part is broken"
     assert found["partly"]["figures"] == {"first": 1}
-    assert found["only a card"]["reason"] == "needs a card"
     assert "takes about 5000 s" in found["too long"]["reason"]
     # 400 of the 989 that the maker states, of the 800 that were measured
     assert found["quick"]["figures"]["share_of_peak"] == pytest.approx(400 / 989, abs=1e-4)
@@ -142,7 +139,7 @@ def test_every_way_a_step_ends_costs_that_step_alone(command, tmp_path):
     assert {line["card"] for line in lines(tmp_path)} == {"NVIDIA H100 80GB"}
     table = (tmp_path / "out" / "table.txt").read_text("utf-8")
     assert said.rstrip().endswith(table.rstrip())
-    assert len(table.splitlines()) == 9
+    assert len(table.splitlines()) == 8
 
 
 def test_a_step_over_its_limit_ends_with_what_it_has_started(command, tmp_path):
