@@ -45,11 +45,11 @@ CALLS = {"a": ("wheels", "a", WEIGHTS), "b": ("m0",), "c": ("m1",)}
 PARTS = 2
 #: Packages that the machine lacks or has too old.
 WHEELS = (
-    "annotated-types==0.8.0", "bitsandbytes==0.50.2", "datasets==5.2.0", "dill==0.4.1",
-    "gguf==0.19.0", "multiprocess==0.70.19", "orjson==3.13.0", "peft==0.21.2", "pydantic==2.14.4",
-    "pydantic-core==2.50.5", "pytorch-optimizer==4.1.0", "sentence-transformers==6.2.0",
-    "transformers==5.24.0", "trl==1.16.0", "typer==0.29.2", "typing-extensions==4.16.0",
-    "typing-inspection==0.4.5",
+    "annotated-doc==0.0.7", "annotated-types==0.8.0", "bitsandbytes==0.50.2", "datasets==5.2.0",
+    "dill==0.4.1", "gguf==0.19.0", "multiprocess==0.70.19", "orjson==3.13.0", "peft==0.21.2",
+    "pydantic==2.14.4", "pydantic-core==2.50.5", "pytorch-optimizer==4.1.0",
+    "sentence-transformers==6.2.0", "transformers==5.24.0", "trl==1.16.0", "typer==0.29.2",
+    "typing-extensions==4.16.0", "typing-inspection==0.4.5",
 )  # fmt: skip
 #: Of bitsandbytes' libraries, one a version of CUDA, those that are used there.
 _KEPT = ("libbitsandbytes_cuda130.so", "libbitsandbytes_cpu.so")

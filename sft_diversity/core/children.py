@@ -2,9 +2,10 @@
 
 Three kinds, each where it serves: interpreters with a task of their own (`tied_command`: batch
 tasks, the host of a study's runs, a launcher), a pool for the units of one task (`pool`: an encoder
-a GPU), and processes that a launcher starts for us (`end_with_starter`: training). All start
-afresh, for fork copies locks and CUDA; a study's host alone forks, single-threaded, to share what
-it has loaded. Ingestion's workers get their share on stdin, by which they also learn of the end.
+a GPU, dialogues by the thousand), and processes that a launcher starts for us (`end_with_starter`:
+training). All start afresh, for fork copies locks and CUDA; a study's host alone forks,
+single-threaded, to share what it has loaded. Ingestion's workers get their share on stdin, by which
+they also learn of the end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import types
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -72,13 +75,27 @@ def how_it_ended(code: int) -> str:
 def pool(count: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of processes, each prepared by `begin(*arguments)`; all must be picklable.
 
-    They leave signals to this process, which decides when to stop.
+    They leave signals to this process, which decides when to stop. They do not load the script that
+    runs here, as such processes usually do: it needs no `if __name__ == "__main__"`.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         count, context, initializer=_begin, initargs=(os.getpid(), begin, arguments)
     ) as executor:
+        with _without_script():
+            for _ in range(count):
+                executor.submit(os.getpid)  # starts one
         yield executor
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _begin(parent: int, begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -124,6 +141,24 @@ def drain(
                 for future in done:
                     advance(future.result())
                 stopping.safe_point(stage)
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def in_order(
+    stage: str, executor: Executor, work: Callable[[T], R], units: Iterable[T], ahead: int
+) -> Iterator[R]:
+    """Yield what `work` returns for each unit, in their order; else as `drain`."""
+    running: deque[Future[R]] = deque()
+    try:
+        with told_when_ended(stage):
+            for unit in units:
+                running.append(executor.submit(work, unit))
+                if len(running) > ahead:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
     finally:
         for future in running:
             future.cancel()

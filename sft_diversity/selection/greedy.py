@@ -9,13 +9,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core.kernels import Floats, Ints, Mask, Rows, compiled
+from sft_diversity.core.kernels import Floats, Mask, Rows, compiled
 from sft_diversity.selection.heap import rise, sink
 from sft_diversity.selection.pick_state import PickState, add_pick
 from sft_diversity.selection.problem import Problem
 
 Places = npt.NDArray[np.int32]
 FIRST_ONLY = np.array([1.0, 0.0])  # coverage: a kind counts once
+_GONE = -1.0  # the bound of a row that is never looked at again
+_FLOOR = 0.8  # of the greatest bound: lower, a round takes in more rows, and there are fewer
 
 
 def cover(problem: Problem, *, target: int | None = None) -> Rows:
@@ -107,20 +109,19 @@ def greedy(
     point since every row sums its terms in one order, so a stale gain is a bound. Within 1 - 1/e
     of the best (Nemhauser, Wolsey, Fisher 1978, doi:10.1007/BF01588971), within 1/2 under quotas
     (Fisher, Nemhauser, Wolsey 1978, doi:10.1007/BFb0121195), no such law under a cap; lazy: Minoux
-    1978, doi:10.1007/BFb0006528. Memory O(m); time O(nnz + evaluations · (row length + log m)).
+    1978, doi:10.1007/BFb0006528. Memory O(m); time O(nnz + evaluations · (row length + log m)),
+    and a pass over the rows for each round, of which there are some 3 · log2 of the greatest gain
+    over the last.
     """
     widths = np.diff(state.indptr)[rows] if len(rows) else np.zeros(0, np.int64)
-    widest = int(widths.max(initial=0))
-    # widest first, ties by position; a radix sort where widths allow
-    order = np.argsort((widest - widths).astype(np.uint16 if widest < 1 << 16 else np.int64),
-                       kind="stable")  # fmt: skip
     later = np.full(len(rows), -1, np.int32)
-    order = order[_first_of_alike(state, rows, later)[order]]
+    first = _first_of_alike(state, rows, later)
     # the gain of a row of each width before any pick, added up in the order that a kernel does
-    ceiling = np.concatenate([[0.0], np.cumsum(np.full(widest, steps[0]))])
+    ceiling = np.concatenate([[0.0], np.cumsum(np.full(int(widths.max(initial=0)), steps[0]))])
+    bounds = np.where(first, ceiling[widths], _GONE)
+    order = np.argsort(rows).astype(np.int32)
     picks = np.empty(min(number, len(rows)), np.int64)
-    bounds = ceiling[widths[order]]
-    return picks[: _lazy_greedy(state, rows, order, bounds, later, steps, most, picks)]
+    return picks[: _lazy_greedy(state, rows, order, bounds[order], later, steps, most, picks)]
 
 
 @compiled
@@ -150,7 +151,7 @@ def _first_of_alike(state: PickState, rows: Rows, later: Places) -> Mask:
 def _lazy_greedy(
     state: PickState,
     rows: Rows,
-    order: Ints,
+    order: Places,
     bounds: Floats,
     later: Places,
     steps: Floats,
@@ -159,57 +160,66 @@ def _lazy_greedy(
 ) -> int:
     """Fill `picks`; return how many.
 
-    A place, a position in `rows`, is in one of four states. Not looked at: it is `order[i]` for
-    some i from `fresh` on, and its gain is at most `bounds[i]`, which does not rise with i. Waiting
-    in the heap: its gain is at most the loss there with the sign turned. Behind one that it is like
-    (`later`): its gain is at most that of the one before it, which is in one of these states. Or
-    gone: picked, or adding nothing or ruled out, which it then stays.
+    A place, a position in `rows`, is in one of four states. Waiting: it is `order[i]`, `i` being
+    `at[place]`, and its gain is at most `bounds[i]`. In the heap: its gain is at most the loss
+    there with the sign turned. Behind one that it is like (`later`): its gain is at most that of
+    the one before it. Or gone: picked, or adding nothing or ruled out, which it then stays.
 
-    So the greatest of the bounds at the front of `order` and at the top of the heap, of equal ones
-    that of the lower place, is above no gain; where the gain there comes up to it, its row is
-    greedy's pick.
+    The work goes in rounds. A round begins with all places whose bound comes up to a floor, a part
+    of the greatest bound: their gains are taken anew, and those that still come up to it are the
+    heap. While there are any, no place that waits has as much, so the first of the heap, of equal
+    ones the lowest, is greedy's pick where its gain comes up to its bound. `order` goes by row, so
+    that a round reads the incidence as it lies in memory; only the heap's rows, few at a time, are
+    read here and there.
     """
     places, losses = np.empty(len(rows), np.int32), np.empty(len(rows), np.float64)
-    length = fresh = taken = 0
+    at = np.empty(len(rows), np.int32)
+    for i in range(len(order)):
+        at[order[i]] = i
+    taken = 0
     total = 0.0
-    while taken < len(picks) and (length > 0 or fresh < len(order)):
-        new = fresh < len(order) and (
-            length == 0
-            or bounds[fresh] > -losses[0]
-            or (bounds[fresh] == -losses[0] and order[fresh] < places[0])
-        )
-        if new:
-            place, bound = order[fresh], bounds[fresh]
-            fresh += 1
-        else:
+    while taken < len(picks):
+        floor = _FLOOR * bounds.max()
+        if floor <= 0.0:
+            break
+        length = 0
+        for i in range(len(order)):
+            if bounds[i] >= floor:
+                place = order[i]
+                bounds[i] = _allowed_gain(state, rows[place], steps)
+                if bounds[i] >= floor:
+                    rise(places, losses, None, length, place, -bounds[i])
+                    length += 1
+                    bounds[i] = _GONE
+        while taken < len(picks) and length > 0:
             place, bound = places[0], -losses[0]
-        row = rows[place]
-        if len(state.group) > 0 and state.room[state.group[row]] <= 0:
-            gain = -1.0
-        else:
-            gain = _gain(state, row, steps)
-        if gain < bound and gain > 0.0:
-            if new:
-                rise(places, losses, None, length, place, -gain)
-                length += 1
-            else:
+            gain = _allowed_gain(state, rows[place], steps)
+            if floor <= gain < bound:
                 sink(places, losses, None, length, 0, place, -gain)
-            continue
-        if gain == bound and (gain <= 0.0 or total + gain > most):
-            break  # no gain is greater
-        if not new:
+                continue
+            if gain == bound and total + gain > most:
+                return taken  # no gain is greater
             length -= 1
             sink(places, losses, None, length, 0, places[length], losses[length])
-        if gain < bound:
-            continue  # adds nothing any more, or the cap or its part's room rules it out
-        add_pick(state, row)
-        picks[taken] = row
-        taken += 1
-        total += gain
-        if later[place] >= 0:
-            rise(places, losses, None, length, later[place], -gain)
-            length += 1
+            if gain < bound:
+                bounds[at[place]] = gain
+                continue
+            add_pick(state, rows[place])
+            picks[taken] = rows[place]
+            taken += 1
+            total += gain
+            if later[place] >= 0:
+                rise(places, losses, None, length, later[place], -gain)
+                length += 1
     return taken
+
+
+@compiled
+def _allowed_gain(state: PickState, row: int, steps: Floats) -> float:
+    """Return what `row` adds; -1 if its part has no room, or as `_gain`."""
+    if len(state.group) > 0 and state.room[state.group[row]] <= 0:
+        return _GONE
+    return _gain(state, row, steps)
 
 
 @compiled

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sft_diversity.core import chat, folder, parquet, quarantine, urls
+from sft_diversity.core import chat, children, folder, machine, parquet, quarantine, urls
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import json_lines
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 OnTruncation = Literal["error", "drop", "keep", "trim"]
 Tokens = npt.NDArray[np.int32]
+Dialogue = tuple[str, list[dict[str, Any]], str | None]  # id, turns, tools
 
 #: Why a sample trains nothing, and what helps.
 REASONS = {
@@ -210,27 +214,33 @@ def render_samples(
     ------
     DataError
         If a sample is too long under "error"; the message names it.
+
+    Notes
+    -----
+    One to two milliseconds a sample, two thirds of them Python's; many samples are shared out to a
+    process a core.
     """
     kept: list[tuple[str, Tokens, Tokens, Tokens]] = []
     unusable: list[Unusable] = []
     truncated = rows = labels_read = unthought = untold = 0
     total = sum(parquet.rows(path) for path in source.files)
-    with progress("tokenise", total) as bar:
-        for identity, messages, tools in itertools.islice(_dialogues(source), limit):
+    total = total if limit is None else min(total, limit)
+    dialogues = itertools.islice(_dialogues(source), limit)
+    with (
+        progress("tokenise", total) as bar,
+        contextlib.closing(_tokenised(dialogues, total, tokenizer, train_thinking)) as made,
+    ):
+        for one in made:
             rows += 1
             bar.advance()
-            try:
-                made = chat.rendering(messages, tokenizer, tools, train_thinking)
-            except DataError as fault:
-                unusable.append(Unusable(identity, "not-rendered", str(fault)))
+            if isinstance(one, Unusable):
+                unusable.append(one)
                 continue
-            ids, labels = np.array(made.input_ids, np.int32), np.array(made.labels, np.int32)
-            thoughts = np.flatnonzero(made.thoughts).astype(np.int32)
-            unthought, untold = unthought + made.unthought, untold + (not made.tools)
+            identity, ids, labels, thoughts = one.id, one.ids, one.labels, one.thoughts
+            unthought, untold = unthought + one.unthought, untold + one.untold
             labels_read += _count(labels)
-            if not _count(labels[1:]):  # the first token is never predicted
-                why = _without_label(ids, messages, train_thinking)
-                unusable.append(Unusable(identity, "no-label", why))
+            if one.why is not None:
+                unusable.append(Unusable(identity, "no-label", one.why))
                 continue
             if len(ids) > max_length:
                 truncated += 1
@@ -263,6 +273,73 @@ def render_samples(
         unthought=unthought,
         untold=untold,
     )
+
+
+class _Made(NamedTuple):
+    """A dialogue as tokens, uncut; `why` it trains nothing, where it does not."""
+
+    id: str
+    ids: Tokens
+    labels: Tokens
+    thoughts: Tokens
+    unthought: int
+    untold: bool
+    why: str | None
+
+
+#: Samples that pay for another process, which takes seconds to load transformers and TRL; and
+#: those that one is given at a time.
+_A_PROCESS, _TOGETHER = 10_000, 250
+
+
+def _tokenised(
+    dialogues: Iterator[Dialogue],
+    total: int,
+    tokenizer: PreTrainedTokenizerBase,
+    train_thinking: bool,
+) -> Generator[_Made | Unusable]:
+    """Yield the dialogues as tokens, in order."""
+    render = partial(_made_of, tokenizer=tokenizer, train_thinking=train_thinking)
+    processes = min(machine.cores(), total // _A_PROCESS)
+    if processes < 2:
+        yield from map(render, dialogues)
+        return
+    chunks = iter(lambda: list(itertools.islice(dialogues, _TOGETHER)), [])
+    with (
+        children.told_when_ended("finetune"),
+        children.pool(processes, _remember, render) as executor,
+    ):
+        for made in children.in_order("finetune", executor, _render, chunks, 2 * processes):
+            yield from made
+
+
+def _made_of(
+    dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase, train_thinking: bool
+) -> _Made | Unusable:
+    identity, messages, tools = dialogue
+    try:
+        made = chat.rendering(messages, tokenizer, tools, train_thinking)
+    except DataError as fault:
+        return Unusable(identity, "not-rendered", str(fault))
+    ids, labels = np.array(made.input_ids, np.int32), np.array(made.labels, np.int32)
+    thoughts = np.flatnonzero(made.thoughts).astype(np.int32)
+    why = None
+    if not _count(labels[1:]):  # the first token is never predicted
+        why = _without_label(ids, messages, train_thinking)
+    return _Made(identity, ids, labels, thoughts, made.unthought, not made.tools, why)
+
+
+Render: TypeAlias = Callable[[Dialogue], _Made | Unusable]
+_renders: list[Render] = []  # of a worker process
+
+
+def _remember(render: Render) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a process a core
+    _renders.append(render)
+
+
+def _render(dialogues: list[Dialogue]) -> list[_Made | Unusable]:
+    return [_renders[-1](one) for one in dialogues]
 
 
 def _without_label(ids: Tokens, messages: list[dict[str, Any]], train_thinking: bool) -> str:
@@ -335,9 +412,6 @@ def check_usable(rendered: Rendered, max_length: int, max_bad_fraction: float, o
 
 def _count(labels: Tokens) -> int:
     return int((labels != chat.IGNORED).sum())
-
-
-Dialogue = tuple[str, list[dict[str, Any]], str | None]  # id, turns, tools
 
 
 def _dialogues(source: Source) -> Iterator[Dialogue]:

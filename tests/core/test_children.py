@@ -67,25 +67,30 @@ def test_arguments_are_the_codes_own():
     assert subprocess.check_output(argv, text=True).strip() == "['a b', '--c']"
 
 
-POOL = """
+WORK = """
 import os, time
-from sft_diversity.core import children
 
 def begin(): print(os.getpid(), flush=True)
 def work(unit): time.sleep(600)
+"""
+POOL = """
+import work
+from sft_diversity.core import children
 
-if __name__ == "__main__":
-    with children.pool(1, begin) as executor:
-        children.drain("test", executor, work, [1], 1, print)
+print("script", flush=True)
+with children.pool(1, work.begin) as executor:
+    children.drain("test", executor, work.work, [1], 1, print)
 """
 
 
 @linux
-def test_a_pool_is_killed_with_its_parent(tmp_path):
+def test_a_pool_is_killed_with_its_parent_and_loads_no_script(tmp_path):
+    (tmp_path / "work.py").write_text(WORK)
     (tmp_path / "pool.py").write_text(POOL)
     argv = [sys.executable, str(tmp_path / "pool.py")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
+        assert parent.stdout.readline() == "script\n"
         child = int(parent.stdout.readline())
         parent.kill()
     assert gone(child)
@@ -111,6 +116,9 @@ def test_a_pool_does_its_units_and_its_faults_are_one_line():
     with children.pool(2, nothing) as executor:
         children.drain("test", executor, double, range(5), 3, done.append)
         assert sorted(done) == [0, 2, 4, 6, 8]
+        assert list(children.in_order("test", executor, double, range(5), 2)) == [0, 2, 4, 6, 8]
+        with pytest.raises(UsageError, match=r"^test: 7 is no unit$"):
+            list(children.in_order("test", executor, double, [1, 7, 2], 1))
         with pytest.raises(UsageError, match=r"^test: 7 is no unit$"):
             children.drain("test", executor, double, [7], 3, done.append)
         with pytest.raises(DataError, match=r"^test: a worker process ended before its work"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_diversity.core import chat, drafts, folder
+from sft_diversity.core import chat, drafts, folder, machine
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.training import samples
 from tests import tiny
@@ -197,3 +198,25 @@ def test_a_file_that_the_manifest_does_not_list_is_not_trained_on(tmp_path):
     folder._sound.clear()
     with pytest.raises(DataError, match="has 0 bytes"):
         samples.find_samples(subset)
+
+
+@pytest.mark.slow
+def test_processes_render_what_one_does(tmp_path, tokenizer, monkeypatch):
+    talks = [dialogue(i) for i in range(9)]
+    talks[4] = [{"role": "user", "content": "nobody answers"}]
+    talks[6] = [{"role": "user", "content": "so " * 200}, {"role": "assistant", "content": "Yes."}]
+    source = samples.find_samples(write_subset(tmp_path / "some", talks))
+    alone = samples.render_samples(source, tokenizer, 100, "keep")
+    assert [one.reason for one in alone.unusable] == ["not-rendered", "cut-off"]
+    monkeypatch.setattr(samples, "_A_PROCESS", 4)
+    monkeypatch.setattr(samples, "_TOGETHER", 2)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    shared = samples.render_samples(source, tokenizer, 100, "keep")
+    for field in dataclasses.fields(alone):
+        one, other = getattr(alone, field.name), getattr(shared, field.name)
+        if field.type == "list[Tokens]":
+            assert [row.tolist() for row in one] == [row.tolist() for row in other]
+        else:
+            assert one == other, field.name
+    with pytest.raises(DataError, match="max_length is 5"):
+        samples.render_samples(source, tokenizer, 5, "error")
