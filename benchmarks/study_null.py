@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -32,7 +31,6 @@ import verdict_rates
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, machine, seeding
 from sft_diversity.core.cells import Run
-from sft_diversity.fitting import slopes
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.table import fit_table
 from sft_diversity.studies import cells, collect, race_words
@@ -166,7 +164,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     start, rows, above = time.process_time(), [], []
-    with patch.multiple(slopes, **verdict_rates.UNCLAIMED):
+    with verdict_rates.claims_alone():
         for kind in NOISES:
             for layout in LAYOUTS:
                 found, share = counts(layout, kind, asked.studies)

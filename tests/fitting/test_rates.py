@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
-
-from sft_diversity.fitting import slopes
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "verdict_rates.py"
 
@@ -19,7 +16,7 @@ def rates():
     spec = importlib.util.spec_from_file_location("verdict_rates", BENCHMARK)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with patch.multiple(slopes, **module.UNCLAIMED):
+    with module.claims_alone():
         yield module
 
 
