@@ -105,7 +105,8 @@ def desk_made(tmp_path_factory, llama, tiny, topical, tokenizer) -> Path:
     (root / "generate.yaml").write_text(json.dumps(generate), "utf-8")
     (root / "subset.yaml").write_text("strategy: micro-response\n", "utf-8")
     (root / "studies").mkdir()
-    studies.write(root / "studies")
+    random = {"random": 2, "random_common": 0, "longest": False}  # as a race needs
+    studies.write(root / "studies", baselines=random)
     for name, there in (("llama", llama), ("encoder", tiny)):
         (root / name).symlink_to(there)
     for name in ("configs", "data", "benchmarks"):
