@@ -126,6 +126,7 @@ def _measured(which: str, root: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, str(_HERE), "--root", str(root), "--side", which]
         env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as when installed
         done = subprocess.run(
             [*command, "--out", scratch], stdout=subprocess.PIPE, env=env, check=True, text=True
         )

@@ -196,8 +196,7 @@ def ingest(
         Those of `IngestConfig`, such as `size`, `dedup`.
     """
     from sft_diversity.ingestion import stage as ingesting
-    from sft_diversity.ingestion.config import IngestConfig
-    from sft_diversity.verbs.data import IngestOptions
+    from sft_diversity.ingestion.config import IngestConfig, IngestOptions
 
     root = _root(work)
     asked = options_from(IngestOptions, config, options | {"format": format})

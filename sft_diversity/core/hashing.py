@@ -47,6 +47,6 @@ def file_key(path: Path) -> str:
     return _file_key(path.absolute(), found.st_size, found.st_mtime_ns)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=65_536)  # a source may be thousands of files, each asked for several times
 def _file_key(path: Path, size: int, changed: int) -> str:
     return file_sha256(path)

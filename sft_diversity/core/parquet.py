@@ -34,8 +34,13 @@ def listed(place: Path, under: str, stage: str | None = None) -> list[Path]:
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return a file's rows; raise DataError where it is damaged, or lacks a column."""
-    with _reading(path):
-        return pq.read_table(path, columns=None if columns is None else list(columns))
+    names = None if columns is None else list(columns)
+    with _reading(path), pq.ParquetFile(path) as file:  # pq.read_table loads pandas, if it is there
+        table: pa.Table = file.read(columns=names)
+        for name in names or ():
+            if name not in table.column_names:
+                raise pa.ArrowInvalid(f"there is no column {name!r}")
+        return table if names is None else table.select(names)
 
 
 def join(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +20,45 @@ from sft_diversity.ingestion.columns import halves, hex_ids
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.ingestion.runs import is_structured, whole_messages
 
-if TYPE_CHECKING:
-    import polars as pl
+Numbers = npt.NDArray[Any]
+Halves = npt.NDArray[np.uint64]
+_KEY = pa.binary(16)
+
+#: What becomes of a row, by its number in `Verdicts.reason`.
+REASONS = ("kept", "empty", "duplicate", "not_taken")
+_KEPT, _EMPTY, _DUPLICATE, _NOT_TAKEN = range(len(REASONS))
 
 
 @dataclass(frozen=True)
 class Verdicts:
     """What becomes of every row of the runs, in their order.
 
-    `rows` has file, row, source (numbers), id (two uint64), and `reason`: null where a row stays.
-    `twin` is the place of the row that a duplicate repeats.
+    Attributes
+    ----------
+    file, row, source : int arrays, shape (n,)
+        Numbers.
+    ids : two uint64 arrays, shape (n,)
+    reason : int8 array, shape (n,)
+        Places in `REASONS`.
+    twin : int64 array, shape (n,)
+        Of a duplicate the place of the row that it repeats, else -1.
     """
 
-    rows: pl.DataFrame
-    counts: list[dict[str, int]]  # one a source: kept, empty, duplicate, not_taken
+    file: Numbers
+    row: Numbers
+    source: Numbers
+    ids: tuple[Halves, Halves]
+    reason: npt.NDArray[np.int8]
+    twin: Numbers
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def counts(self, sources: int) -> list[dict[str, int]]:
+        """Return how many rows of each source have which verdict."""
+        table = np.zeros((sources, len(REASONS)), np.int64)
+        np.add.at(table, (self.source, self.reason), 1)
+        return [dict(zip(REASONS, counts, strict=True)) for counts in table.tolist()]
 
 
 def judge(
@@ -45,77 +70,60 @@ def judge(
     messages but another cut between instruction and input count as duplicates too: they train the
     same.
     """
-    import polars as pl
-
-    rows = _frame(runs, np.asarray(source_of_file, np.int32))
-    rows = rows.with_columns(reason=pl.when("empty").then(pl.lit("empty")))
+    file = columns.joined([run["file"] for run in runs], np.int32)
+    row = columns.joined([run["row"] for run in runs], np.int64)
+    ids, keys = (
+        columns.halves(pa.chunked_array([c for run in runs for c in run[name].chunks], _KEY))
+        for name in ("id", "key")
+    )
+    empty = columns.joined([run["empty"] for run in runs], np.bool_)
+    source = np.asarray(source_of_file, np.int32)[file]
+    reason = np.where(empty, _EMPTY, _KEPT).astype(np.int8)
+    verdicts = Verdicts(file, row, source, ids, reason, np.full(len(row), -1))
     if config.dedup == "exact":
-        for key in (["key_high", "key_low"], ["id_high", "id_low"]):
-            left = rows.filter(pl.col("reason").is_null())
-            firsts = left.sort("file", "row").unique(key, keep="first", maintain_order=True)
-            twins = left.join(firsts.select(*key, twin_new="place"), on=key, how="left")
-            repeated = twins.filter(pl.col("twin_new") != pl.col("place"))
-            rows = rows.join(repeated.select("place", "twin_new"), on="place", how="left")
-            rows = rows.with_columns(
-                reason=pl.when(pl.col("twin_new").is_not_null())
-                .then(pl.lit("duplicate"))
-                .otherwise("reason"),
-                twin=pl.coalesce("twin", "twin_new"),
-            ).drop("twin_new")
-    if not rows["reason"].is_null().any():
-        why = f"all {len(rows):,} rows lack an instruction or a response"
+        for halves_of in (keys, ids):
+            _drop_repeats(verdicts, halves_of)
+    if reason.all():
+        why = f"all {len(row):,} rows lack an instruction or a response"
         raise DataError(
-            f"ingest: no sample is left: {why if len(rows) else 'the sources hold no good row'}; "
+            f"ingest: no sample is left: {why if len(row) else 'the sources hold no good row'}; "
             "name other sources"
         )
-    rows = _taken(rows, config)
-    return Verdicts(rows.sort("place"), [_counts(rows, i) for i in range(len(config.sources))])
+    _draw(verdicts, config)
+    return verdicts
 
 
-def _frame(runs: Sequence[pa.Table], source_of_file: npt.NDArray[np.int32]) -> pl.DataFrame:
-    import polars as pl
-
-    frames = []
-    for run in runs:
-        id_high, id_low = halves(run["id"])
-        key_high, key_low = halves(run["key"])
-        file = run["file"].to_numpy()
-        frames.append(
-            pl.DataFrame(
-                {
-                    "id_high": id_high,
-                    "id_low": id_low,
-                    "key_high": key_high,
-                    "key_low": key_low,
-                    "file": file,
-                    "source": source_of_file[file],
-                    "row": run["row"].to_numpy(),
-                    "empty": np.asarray(run["empty"]),
-                }
-            )
-        )
-    if not frames:
-        schema: dict[str, type[pl.DataType]] = {
-            **dict.fromkeys(("id_high", "id_low", "key_high", "key_low"), pl.UInt64),
-            **dict.fromkeys(("file", "source"), pl.Int32),
-            "row": pl.Int64,
-            "empty": pl.Boolean,
-        }
-        frames.append(pl.DataFrame(schema=schema))
-    whole = pl.concat(frames)
-    return whole.with_row_index("place").with_columns(twin=pl.lit(None, pl.UInt32))
+def _drop_repeats(verdicts: Verdicts, key: tuple[Halves, Halves]) -> None:
+    """Mark the rows that are left and have the key of one before."""
+    left = np.flatnonzero(verdicts.reason == _KEPT)
+    high, low = (half[left] for half in key)
+    order = np.argsort(high)
+    same = high[order[1:]] == high[order[:-1]]  # few are: the rest of the work is on these
+    near = np.zeros(len(left), np.bool_)
+    near[1:] |= same
+    near[:-1] |= same
+    some = order[near]
+    place = left[some]
+    by_key = np.lexsort((verdicts.row[place], verdicts.file[place], low[some], high[some]))
+    some, place = some[by_key], place[by_key]
+    begins = np.ones(len(some), np.bool_)
+    begins[1:] = (high[some[1:]] != high[some[:-1]]) | (low[some[1:]] != low[some[:-1]])
+    first = place[begins][np.cumsum(begins) - 1]
+    again = ~begins
+    verdicts.reason[place[again]] = _DUPLICATE
+    verdicts.twin[place[again]] = first[again]
 
 
-def _taken(rows: pl.DataFrame, config: IngestConfig) -> pl.DataFrame:
+def _draw(verdicts: Verdicts, config: IngestConfig) -> None:
     """Draw the samples that `take`, `fill` and `size` ask for."""
-    import polars as pl
-
-    kept = rows.filter(pl.col("reason").is_null())
-    per_source = [len(kept.filter(pl.col("source") == i)) for i in range(len(config.sources))]
-    wanted = list(per_source)
+    places = [
+        np.flatnonzero((verdicts.reason == _KEPT) & (verdicts.source == i))
+        for i in range(len(config.sources))
+    ]
+    wanted = list(map(len, places))
     for i, source in enumerate(config.sources):
         if source.take != "all":
-            _enough(source.name, source.take, per_source[i], "take")
+            _enough(source.name, source.take, len(places[i]), "take")
             wanted[i] = source.take
     filling = next((i for i, source in enumerate(config.sources) if source.fill), None)
     if config.size is not None and filling is not None:
@@ -127,16 +135,13 @@ def _taken(rows: pl.DataFrame, config: IngestConfig) -> pl.DataFrame:
             )
         _enough(config.sources[filling].name, config.size - others, wanted[filling], "fill")
         wanted[filling] = config.size - others
-    out = set[int]()
-    for i, number in enumerate(wanted):
-        if number < per_source[i]:
-            out.update(_not_drawn(kept.filter(pl.col("source") == i), number, config.seed))
+    for place, number in zip(places, wanted, strict=True):
+        if number < len(place):
+            verdicts.reason[_not_drawn(verdicts, place, number, config.seed)] = _NOT_TAKEN
     if config.size is not None and filling is None:
-        left = kept.filter(~pl.col("place").is_in(list(out)))
+        left = np.flatnonzero(verdicts.reason == _KEPT)
         _enough("all sources", config.size, len(left), "size")
-        out.update(_not_drawn(left, config.size, config.seed))
-    reason = pl.when(pl.col("place").is_in(list(out))).then(pl.lit("not_taken")).otherwise("reason")
-    return rows.with_columns(reason=reason)
+        verdicts.reason[_not_drawn(verdicts, left, config.size, config.seed)] = _NOT_TAKEN
 
 
 def _enough(name: str, wanted: int, there: int, option: str) -> None:
@@ -147,17 +152,15 @@ def _enough(name: str, wanted: int, there: int, option: str) -> None:
         )
 
 
-def _not_drawn(pool: pl.DataFrame, size: int, seed: int) -> list[int]:
-    """Return the places of the rows that a draw of `size` leaves out.
+def _not_drawn(verdicts: Verdicts, pool: Numbers, size: int, seed: int) -> Numbers:
+    """Return the places of the rows of a pool that a draw of `size` leaves out.
 
     The draw takes the smallest of a keyed hash of the ids: it depends on the seed and on which
     samples there are, not on their order, and changes little when some are added.
     """
     key = np.uint64(seeding.derive(seed, "ingest", "take"))
-    high, low = pool["id_high"].to_numpy(), pool["id_low"].to_numpy()
-    order = np.lexsort((low, high, _mixed(high ^ _mixed(low ^ key))))
-    left_out: list[int] = pool["place"].to_numpy()[order[size:]].tolist()
-    return left_out
+    high, low = (half[pool] for half in verdicts.ids)
+    return pool[np.lexsort((low, high, _mixed(high ^ _mixed(low ^ key))))[size:]]
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -165,16 +168,6 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _counts(rows: pl.DataFrame, source: int) -> dict[str, int]:
-    import polars as pl
-
-    mine = rows.filter(pl.col("source") == source)["reason"]
-    return {
-        "kept": int(mine.is_null().sum()),
-        **{reason: int((mine == reason).sum()) for reason in ("empty", "duplicate", "not_taken")},
-    }
 
 
 class Shards:
@@ -198,7 +191,7 @@ class Shards:
     ) -> None:
         self._labels, self._sources, self._digits = labels, sources, digits
         self.schema = STRUCTURED_SAMPLES if any(map(is_structured, runs)) else SAMPLES
-        kept = verdicts.rows["reason"].is_null().to_numpy()
+        kept = verdicts.reason == _KEPT
         stops = np.cumsum([len(run) for run in runs])[:-1]
         self._runs = [
             (run, halves(run["id"])[0], mask)
@@ -231,7 +224,7 @@ def _samples(
     rows: pa.Table, labels: Sequence[str], sources: Sequence[str], wanted: pa.Schema
 ) -> pa.Table:
     rows = rows.take(columns.numbers(np.lexsort(halves(rows["id"])[::-1])))
-    file = rows["file"].to_numpy()
+    file = columns.joined([rows["file"]], np.int32)
     found = {
         "id": hex_ids(rows["id"]),
         **_places(rows, columns.named(file, sources), columns.named(file, labels)),
@@ -249,9 +242,9 @@ def _places(rows: pa.Table, sources: pa.Array, labels: pa.Array) -> dict[str, pa
     """Return source, file and row of every sample: those of an earlier corpus where it held it."""
     here = {"source": sources, "source_file": labels, "source_row": rows["row"].combine_chunks()}
     had = {name: rows[name].combine_chunks() for name in here}
-    own = pc.not_equal(had["source"], "")
-    if not pc.any(own).as_py():
+    if not columns.holds_text(had["source"]):
         return here
+    own = pc.not_equal(had["source"], "")
     told = pc.and_(own, pc.not_equal(had["source_file"], ""))
     masks = {"source": own, "source_file": told, "source_row": told}
     return {name: pc.if_else(masks[name], had[name], here[name]) for name in here}
@@ -262,15 +255,15 @@ def origins(runs: Sequence[pa.Table], verdicts: Verdicts) -> dict[int, dict[str,
 
     Only files with such rows are there; rows without an earlier source count under "".
     """
-    reasons = verdicts.rows["reason"].fill_null("kept")
     found: dict[int, dict[str, Counter[str]]] = {}
     start = 0
     for run in runs:
         stop = start + len(run)
-        if pc.any(pc.not_equal(run["source"], "")).as_py():
-            columns_of = run["file"].to_pylist(), run["source"].to_pylist(), reasons[start:stop]
+        if any(map(columns.holds_text, run["source"].chunks)):
+            reasons = verdicts.reason[start:stop].tolist()
+            columns_of = run["file"].to_pylist(), run["source"].to_pylist(), reasons
             for file, source, reason in zip(*columns_of, strict=True):
-                found.setdefault(file, {}).setdefault(source, Counter())[reason] += 1
+                found.setdefault(file, {}).setdefault(source, Counter())[REASONS[reason]] += 1
         start = stop
     return found
 
@@ -279,16 +272,15 @@ def dropped(
     runs: Sequence[pa.Table], verdicts: Verdicts, labels: Sequence[str], sources: Sequence[str]
 ) -> pa.Table:
     """Return a table of the rows that do not stay: where they were, why, whose twin."""
-    import polars as pl
-
-    ids = hex_ids(pa.chunked_array([chunk for run in runs for chunk in run["id"].chunks]))
-    gone = verdicts.rows.filter(pl.col("reason").is_not_null()).sort("file", "row")
-    file = gone["file"].to_numpy()
+    gone = np.flatnonzero(verdicts.reason != _KEPT)
+    gone = gone[np.lexsort((verdicts.row[gone], verdicts.file[gone]))]
+    file, twin = verdicts.file[gone], verdicts.twin[gone]
+    ids = hex_ids(pa.chunked_array([chunk for run in runs for chunk in run["id"].chunks], _KEY))
     found = {
         "source": columns.named(file, sources),
         "source_file": columns.named(file, labels),
-        "source_row": columns.numbers(gone["row"].to_numpy()),
-        "reason": gone["reason"].to_arrow().cast(pa.string()),
-        "duplicate_of": ids.take(gone["twin"].to_arrow()),
+        "source_row": columns.numbers(verdicts.row[gone]),
+        "reason": columns.named(verdicts.reason[gone].astype(np.int32), REASONS),
+        "duplicate_of": ids.take(columns.numbers(twin, twin < 0)),
     }
     return pa.Table.from_arrays(list(found.values()), names=list(found))

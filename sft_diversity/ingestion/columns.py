@@ -16,21 +16,47 @@ import pyarrow as pa
 _ARROW = {"int32": pa.int32(), "int64": pa.int64(), "uint32": pa.uint32()}
 
 
-def texts(values: Sequence[bytes]) -> pa.Array:
-    """Return UTF-8 texts as a string column."""
+def texts(values: Sequence[bytes], missing: Any = None) -> pa.Array:
+    """Return UTF-8 texts as a string column; `missing` (truth values) says which are null."""
     offsets = np.zeros(len(values) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
     return pa.StringArray.from_buffers(
-        len(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(values))
+        len(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(values)), _valid(missing)
     )
 
 
-def numbers(values: npt.NDArray[Any]) -> pa.Array:
-    """Return an array of integers as a column, without a copy where it is contiguous."""
+def numbers(values: npt.NDArray[Any], missing: Any = None) -> pa.Array:
+    """Return an array of integers as a column, without a copy where it is contiguous.
+
+    `missing` (truth values) says which are null.
+    """
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(
-        _ARROW[values.dtype.name], len(values), [None, pa.py_buffer(values)]
+        _ARROW[values.dtype.name], len(values), [_valid(missing), pa.py_buffer(values)]
     )
+
+
+def _valid(missing: Any) -> pa.Buffer | None:
+    return None if missing is None else pa.py_buffer(np.packbits(~missing, bitorder="little"))
+
+
+def joined(parts: Sequence[pa.ChunkedArray], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Return columns of numbers or truth values, none of them null, as one array."""
+    found = [np.empty(0, dtype)]
+    for chunk in (chunk for column in parts for chunk in column.chunks):
+        raw = chunk.buffers()[1]
+        if dtype is np.bool_:
+            bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
+            found.append(bits[chunk.offset : chunk.offset + len(chunk)].astype(np.bool_))
+        else:
+            found.append(np.frombuffer(raw, dtype)[chunk.offset : chunk.offset + len(chunk)])
+    return np.concatenate(found)
+
+
+def holds_text(column: pa.StringArray) -> bool:
+    """Whether a text of the column is not empty."""
+    offsets = np.frombuffer(column.buffers()[1], np.int32)
+    return len(column) > 0 and bool(offsets[column.offset] < offsets[column.offset + len(column)])
 
 
 def truths(values: npt.NDArray[np.bool_]) -> pa.Array:
@@ -67,8 +93,7 @@ def lists(
     offsets: npt.NDArray[np.int32], items: pa.Array, type: pa.DataType, missing: Any = None
 ) -> pa.Array:
     """Return a list column; `missing` (truth values) says which lists are null."""
-    valid = None if missing is None else pa.py_buffer(np.packbits(~missing, bitorder="little"))
-    buffers = [valid, pa.py_buffer(np.ascontiguousarray(offsets, np.int32))]
+    buffers = [_valid(missing), pa.py_buffer(np.ascontiguousarray(offsets, np.int32))]
     return pa.Array.from_buffers(type, len(offsets) - 1, buffers, children=[items])
 
 

@@ -180,3 +180,9 @@ class IngestConfig(Config):
     def max_row_bytes(self) -> int:
         """The row limit in bytes."""
         return int(self.max_row_mb * (1 << 20))
+
+
+class IngestOptions(IngestConfig):
+    """Options of the verb: also of sources that are named without a config."""
+
+    format: Format = Field(default="auto", description="format of the SOURCEs; auto recognises it")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sft_diversity.core.messages import FIELDS
 from sft_diversity.ingestion import tools
+from sft_diversity.ingestion.exchanges import Exchange
 from sft_diversity.ingestion.rows import BadRow, Unreadable
 
 _SPEAKERS = {
@@ -78,7 +80,22 @@ class Sample(NamedTuple):
     tools: str | None = None
 
 
-Reader = Callable[[dict[str, Any]], Sample]
+@dataclass(frozen=True)
+class Reader:
+    """What makes samples of rows: `read` of any, `exchange` of those that hold texts alone.
+
+    Raises
+    ------
+    BadRow
+        By `read`, if the row can be no sample.
+    """
+
+    read: Callable[[dict[str, Any]], Sample]
+    exchange: Exchange | None = None
+
+    def __call__(self, row: dict[str, Any]) -> Sample:
+        """Return what a row says."""
+        return self.read(row)
 
 
 def text_of(row: dict[str, Any], column: str) -> str:
@@ -154,7 +171,9 @@ def single_turn(instruction: str, given: str, response: str) -> Reader:
             return Sample(turns, task, _rest(row, used))
         return Sample(turns, task, _rest(row, used) if not used.issuperset(row) else {})
 
-    return read
+    task, more, answer = (("", column) for column in (instruction, given, response))
+    columns = frozenset({instruction, given, response})
+    return Reader(read, Exchange(columns, (task,), (more,) if given else (), (answer,)))
 
 
 def _history(value: Any) -> list[Turn]:
@@ -189,7 +208,7 @@ def dialogue(
             turns.insert(0, Turn("system", system))
         return _with_tools(turns, row, used)
 
-    return read
+    return Reader(read)
 
 
 def turns_of(value: Any, role: str, content: str, speakers: Mapping[str, str]) -> list[Turn]:
@@ -303,7 +322,7 @@ def prompt_completion(completion: str) -> Reader:
             return _with_tools(turns, row, used)
         return plain(row)
 
-    return read
+    return Reader(read, plain.exchange)
 
 
 #: Format names and their columns, the most telling first: `auto` takes the first that a row has.

@@ -9,29 +9,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Row
+from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Block, Row, one_row
 from sft_diversity.ingestion.streams import TruncatedFile
 
 Parse = Callable[[bytes], "dict[str, Any] | BadRow"]
 Flat = Callable[[bytes], "dict[str, Any] | BadRow | None"]
+Many = Callable[[bytes], "list[dict[str, Any]] | None"]
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|"', re.DOTALL)  # a lone ": no end yet
 _GAP = re.compile(rb"[\s,]*")
 _LIST_END = re.compile(rb"\s*\]\s*\Z")
 _SCALAR_END = re.compile(rb"[,\]\n]")
+_OBJECT_END = re.compile(rb"\}(?=\s*(?:,\s*\{|\]\s*\Z))")
 _OBJECT_AFTER_COMMA = re.compile(rb",\s*(?=\{)")
 _WINDOW = 1 << 20  # rows longer than this are not used to find the way back
 _TRIES = 1_000
+_NEAR, _GUESSES = 1 << 17, 8  # where an element's end is looked for, and how often
 _QUOTE, _BRACE, _LIST_CLOSE = ord('"'), ord("{"), ord("]")
 _OPEN, _BRACKETS = frozenset(b"[{"), frozenset(b"[]{}")
 
 
-def list_elements(
-    blocks: Iterator[bytes], max_bytes: int, parse: Parse, flat: Flat
-) -> Iterator[Row]:
-    """Yield a row for each element of the list that the stream holds.
+def list_blocks(
+    chunks: Iterator[bytes], max_bytes: int, parse: Parse, flat: Flat, many: Many | None
+) -> Iterator[Block]:
+    """Yield the elements of the list that the stream holds, as rows.
 
     Parameters
     ----------
@@ -42,6 +46,8 @@ def list_elements(
     flat : callable
         The same for bytes that may be no whole element: then None. Most elements end at their first
         closing brace, and one look there is quicker than going through their strings.
+    many : callable, optional
+        Returns the objects of several elements' bytes, or None where that is not what they are.
 
     Raises
     ------
@@ -53,8 +59,8 @@ def list_elements(
     Memory: one element and one block, or twice `max_bytes` behind a broken element. Time: linear;
     behind a broken element at most `_TRIES` further looks of `_WINDOW` bytes.
     """
-    cutter = _Cutter(blocks, max_bytes, parse, flat)
-    yield from cutter.rows()
+    cutter = _Cutter(chunks, max_bytes, parse, flat, many)
+    yield from cutter.blocks()
     if cutter.fault is not None:
         raise cutter.fault
 
@@ -62,20 +68,27 @@ def list_elements(
 class _Cutter:
     """A buffer that moves over the stream. Positions are offsets in the stream, not the buffer."""
 
-    def __init__(self, blocks: Iterator[bytes], max_bytes: int, parse: Parse, flat: Flat) -> None:
-        self._blocks, self._max, self._parse, self._flat = blocks, max_bytes, parse, flat
+    def __init__(
+        self, chunks: Iterator[bytes], max_bytes: int, parse: Parse, flat: Flat, many: Many | None
+    ) -> None:
+        self._chunks, self._max = chunks, max_bytes
+        self._parse, self._flat, self._many = parse, flat, many
         self._buffer, self._base = b"", 0
         self._at = 0  # where the element at hand begins; nothing before it is kept
         self._eof = False
+        self._one_by_one_to = 0  # a look at many elements that begin before has failed
         self._keys: frozenset[str] = frozenset()  # of the last good row
         self.fault: TruncatedFile | None = None
 
-    def rows(self) -> Iterator[Row]:
+    def blocks(self) -> Iterator[Block]:
         while (opening := self._buffer.find(b"[")) < 0:
             self._read(1)
         self._at = opening + 1
         cut = False
         while self._to_next():
+            if self._many is not None and self._at >= self._one_by_one_to:
+                yield from self._several()
+                continue
             end = self._first_brace()
             value = self._flat(self._bytes(self._at, end)) if end >= 0 else None
             if value is None:
@@ -83,15 +96,43 @@ class _Cutter:
                 value = self._value(end)
             if isinstance(value, BadRow) and value.reason not in ("duplicate-key", "not-an-object"):
                 cut = value.reason == "cut-row"
-                yield self._bad(value, end)
+                yield one_row(self._bad(value, end))
                 continue
             if isinstance(value, dict):
                 self._keys = frozenset(value)
             raw = self._bytes(self._at, end)
-            yield Row(self._at, value, raw, len(raw))
+            yield one_row(Row(self._at, value, raw, len(raw)))
             self._at = end
         if self._at >= self._stop and self.fault is None and not cut:
-            yield Row(self._at, BadRow("cut-row", "the list has no closing bracket"), b"", 0)
+            fault = BadRow("cut-row", "the list has no closing bracket")
+            yield one_row(Row(self._at, fault, b"", 0))
+
+    def _several(self) -> Iterator[Block]:
+        """Yield the elements from here to the last that ends in the buffer, if all are good.
+
+        Where that one ends is guessed, and the parser says whether it was: a guess inside of an
+        element leaves a string or bracket open.
+        """
+        assert self._many is not None
+        start = self._at - self._base
+        stop = min(len(self._buffer), start + self._max)
+        near = max(start, stop - _NEAR)
+        for found in [*_OBJECT_END.finditer(self._buffer, near, stop)][: -_GUESSES - 1 : -1]:
+            text = self._buffer[start : found.start() + 1]
+            values = self._many(text)
+            if values:
+                self._keys = frozenset(values[-1])
+                yield Block(values, partial(self._again, text, self._at))
+                self._at += len(text)
+                return
+        self._one_by_one_to = self._stop
+
+    def _again(self, text: bytes, offset: int) -> Iterator[Row]:
+        """Yield the rows of a part of the list, read with care."""
+        for block in list_blocks(iter([b"[%b]" % text]), self._max, self._parse, self._flat, None):
+            for row in block.rows():
+                assert row.offset is not None
+                yield row._replace(offset=row.offset + offset - 1)
 
     @property
     def _stop(self) -> int:
@@ -107,11 +148,11 @@ class _Cutter:
         got = 0
         while got < want and not self._eof:
             try:
-                block = next(self._blocks, None)
+                chunk = next(self._chunks, None)
             except TruncatedFile as fault:
-                self.fault, block = fault, None
-            self._eof = block is None
-            pieces.append(block or b"")
+                self.fault, chunk = fault, None
+            self._eof = chunk is None
+            pieces.append(chunk or b"")
             got += len(pieces[-1])
         self._buffer = b"".join(pieces)
         return got > 0

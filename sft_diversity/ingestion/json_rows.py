@@ -1,40 +1,58 @@
-"""JSON rows of a stream: lines, or the elements of one list; each is parsed on its own."""
+"""JSON rows of a stream: lines, or the elements of one list.
+
+Most text is good, and is parsed many rows at a time; where a block holds anything else than whole
+objects, its rows are parsed one by one, each on its own, and show what is wrong with which.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import orjson
 
-from sft_diversity.ingestion.json_list import list_elements
-from sft_diversity.ingestion.rows import BadRow, Row
-from sft_diversity.ingestion.streams import lines
+from sft_diversity.ingestion.json_list import list_blocks
+from sft_diversity.ingestion.rows import BadRow, Block, Row
+from sft_diversity.ingestion.streams import Piece, pieces
 
 
-def rows(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Row]:
+def blocks(chunks: Iterator[bytes], max_bytes: int) -> Iterator[Block]:
     """Yield the rows of JSON text: a list's elements, else one a line."""
     first = b""
-    for block in blocks:
-        first += block
+    for chunk in chunks:
+        first += chunk
         if first.strip():
             break
     if first.lstrip()[:1] == b"[":
-        yield from list_elements(_again(first, blocks), max_bytes, parse, parse_flat)
+        yield from list_blocks(_again(first, chunks), max_bytes, parse, parse_flat, parse_many)
     else:
-        yield from line_rows(_again(first, blocks), max_bytes)
+        for piece in pieces(_again(first, chunks), max_bytes):
+            yield Block(_objects(piece, max_bytes), partial(_rows, piece, max_bytes))
 
 
-def _again(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _again(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield first
-    yield from blocks
+    yield from chunks
 
 
-def line_rows(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Row]:
+def _objects(piece: Piece, max_bytes: int) -> list[dict[str, Any]] | None:
+    """Return what the lines hold, None where one of them is bad."""
+    lines = [line for line in piece.text.split(b"\n") if line and not line.isspace()]
+    if piece.size > max_bytes and max(map(len, lines), default=0) > max_bytes:
+        return None
+    try:
+        values = [_parse(line) for line in lines]
+    except ValueError:
+        return None
+    return values if {*map(type, values)} <= {dict} else None
+
+
+def _rows(piece: Piece, max_bytes: int) -> Iterator[Row]:
     """Yield one row a line; blank lines are no rows."""
-    for offset, line, size, ended in lines(blocks, max_bytes):
+    for offset, line, size, ended in piece.lines(max_bytes):
         if size > max_bytes:
             yield Row(offset, BadRow("too-long", f"{size:,} bytes"), line, size)
         elif line and not line.isspace():
@@ -63,6 +81,19 @@ def parse_flat(raw: bytes) -> dict[str, Any] | BadRow | None:
         return _object(_parse(raw))
     except ValueError:
         return None
+
+
+def parse_many(raw: bytes) -> list[dict[str, Any]] | None:
+    """Return the objects that stand in `raw`, a comma between two; None where anything else does.
+
+    What `[raw]` parses to is what its elements, each parsed alone, would be: where an element ends
+    does not depend on what follows it.
+    """
+    try:
+        values = _parse(b"[%b]" % raw)
+    except ValueError:
+        return None
+    return values if {*map(type, values)} <= {dict} else None
 
 
 def _parse(raw: bytes) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 from sft_diversity.core.errors import UsageError
 from sft_diversity.ingestion.config import Mapping, Replacement
+from sft_diversity.ingestion.exchanges import Exchange
+from sft_diversity.ingestion.exchanges import Template as Columns
 from sft_diversity.ingestion.formats import Reader, Sample, Turn, dialogue, is_null, joined
 from sft_diversity.ingestion.rows import BadRow, Unreadable
 
@@ -33,7 +36,16 @@ def reader(mapping: Mapping) -> Reader:
             turns.insert(0, Turn("system", said))
         return Sample(turns, task, {k: v for k, v in row.items() if k not in used})
 
-    return read
+    plain = not mapping.system and all(
+        len(path) < 2 for template in (instruction, given, response) for _, path in template
+    )
+    task, more, answer = map(_of_columns, (instruction, given, response))
+    return Reader(read, Exchange(frozenset(used), task, more, answer) if plain else None)
+
+
+def _of_columns(template: Template) -> Columns:
+    """Return a template none of whose paths leads into a value."""
+    return tuple((literal, path[0] if path else None) for literal, path in template)
 
 
 def compile_template(text: str | None) -> Template:
@@ -123,4 +135,5 @@ def replacer(replacements: list[Replacement], inner: Reader) -> Reader:
             }
         )
 
-    return read
+    exchange = inner.exchange
+    return Reader(read, exchange and dataclasses.replace(exchange, mended=mended_text))

@@ -43,7 +43,7 @@ def known(inner: Reader) -> Reader:
                 return one._replace(task=None, meta=_meta(row.get("meta")) | more, origin=origin)
         return opened
 
-    return read
+    return Reader(read, inner.exchange)
 
 
 def _origin(row: dict[str, Any], sample: Sample) -> Origin | None:

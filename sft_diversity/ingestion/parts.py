@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -21,11 +21,26 @@ from sft_diversity.core.isolated import KINDS, IsolatedReader
 from sft_diversity.ingestion import formats, hub, json_rows, mapping, own, streams, tables
 from sft_diversity.ingestion.config import IngestConfig, SourceConfig
 from sft_diversity.ingestion.files import File, listed
-from sft_diversity.ingestion.formats import Reader, Sample, Turn
-from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Limits, Row
+from sft_diversity.ingestion.formats import Reader, Sample, Turn, joined
+from sft_diversity.ingestion.rows import (
+    RAW_LIMIT,
+    BadRow,
+    Block,
+    Limits,
+    Row,
+    one_row,
+    plain_blocks,
+)
 from sft_diversity.ingestion.runs import RunRow, RunWriter
-from sft_diversity.ingestion.separated import separated_rows
-from sft_diversity.ingestion.text import digest, digest_of_normal, normal_bytes, normalise
+from sft_diversity.ingestion.separated import separated_blocks
+from sft_diversity.ingestion.text import (
+    digest,
+    digest_of_normal,
+    digests_of_exchanges,
+    normal_bytes,
+    normal_texts,
+    normalise,
+)
 
 PARTS = ".parts"
 _PART_BYTES = 4 << 20
@@ -122,17 +137,23 @@ class _FileReader:
     def read(self) -> dict[str, Any]:
         """Return the file's counts."""
         waiting: list[Row] = []
-        for row in self._all_rows():
-            if self._reader is None:
-                waiting.append(row)
-                self._recognise(row, waiting)
-            else:
-                self._take(row)
+        for block in self._blocks():
+            if self._reader is None and not waiting and block.values:
+                self._recognise(block.values[0])
+            if self._reader is not None and block.values is not None:
+                self._take_together(block.values, block.rows)
+                continue
+            for row in block.rows():
+                if self._reader is None:
+                    waiting.append(row)
+                    self._wait(row, waiting)
+                else:
+                    self._take(row)
         if waiting and self._reader is None:
             self._unknown(waiting)
         return {"format": self._format, "rows": self._rows, "quarantined": self._quarantined}
 
-    def _all_rows(self) -> Iterator[Row]:
+    def _blocks(self) -> Iterator[Block]:
         """Yield the file's rows; a break in a compressed file ends them or is an error."""
         try:
             with self._file.unchanged():
@@ -143,17 +164,21 @@ class _FileReader:
                     f"ingest: {self._file.label} is damaged or cut off ({fault}); fetch it again, "
                     "or set `truncated` to `keep` for the rows before the break"
                 ) from None
-            yield Row(None, BadRow("truncated-file", str(fault)), b"", 0)
+            yield one_row(Row(None, BadRow("truncated-file", str(fault)), b"", 0))
 
-    def _recognise(self, row: Row, waiting: list[Row]) -> None:
+    def _recognise(self, row: dict[str, Any]) -> None:
+        """Take the reader of a row's format, if it shows."""
+        if self._format == "auto":
+            found = formats.recognised(row)
+        else:
+            found = self._format, formats.named(self._format, row)
+        if found is not None:
+            self._format, reader = found
+            self._reader = own.known(mapping.replacer(self._source.replace, reader))
+
+    def _wait(self, row: Row, waiting: list[Row]) -> None:
         if isinstance(row.value, dict):
-            if self._format == "auto":
-                found = formats.recognised(row.value)
-            else:
-                found = self._format, formats.named(self._format, row.value)
-            if found is not None:
-                self._format, reader = found
-                self._reader = own.known(mapping.replacer(self._source.replace, reader))
+            self._recognise(row.value)
         if self._reader is not None:
             for held in waiting:
                 self._take(held)
@@ -175,20 +200,90 @@ class _FileReader:
         waiting.clear()
 
     def _take(self, row: Row) -> None:
-        self._rows += 1
-        try:
-            if isinstance(row.value, BadRow):
-                raise row.value
-            assert self._reader is not None
-            self._keep(self._reader(row.value), row)
-        except BadRow as verdict:
-            self._quarantine(row, verdict)
-        except RecursionError:
-            self._quarantine(row, BadRow("too-deep"))
-        except UnicodeEncodeError:
-            self._quarantine(row, BadRow("lone-surrogate"))
+        number, self._rows = self._rows, self._rows + 1
+        if isinstance(row.value, BadRow):
+            self._quarantine(number, row, row.value)
+        elif verdict := self._read_row(number, row.value):
+            self._quarantine(number, row, verdict)
 
-    def _keep(self, sample: Sample, row: Row) -> None:
+    def _read_row(self, number: int, value: dict[str, Any]) -> BadRow | None:
+        """Keep a row's sample, or return why it is none."""
+        assert self._reader is not None
+        try:
+            self._keep(self._reader(value), number)
+        except BadRow as verdict:
+            return verdict
+        except RecursionError:
+            return BadRow("too-deep")
+        except UnicodeEncodeError:
+            return BadRow("lone-surrogate")
+        return None
+
+    def _take_together(
+        self, values: Sequence[dict[str, Any]], rows: Callable[[], Iterable[Row]]
+    ) -> None:
+        """Take many rows: those that are mere exchanges by columns, the others one by one.
+
+        What a bad one among them needs besides is looked up when there is one.
+        """
+        first, self._rows = self._rows, self._rows + len(values)
+        taken = self._keep_exchanges(values, first)
+        careful: list[Row] = []
+        for number in sorted({*range(len(values))} - {*taken}):
+            if verdict := self._read_row(first + number, values[number]):
+                careful = careful or list(rows())
+                self._quarantine(first + number, careful[number], verdict)
+
+    def _keep_exchanges(self, values: Sequence[dict[str, Any]], first: int) -> Collection[int]:
+        """Keep the rows that hold texts alone; return their numbers in the block.
+
+        Each comes to what `_keep` makes of its sample: the same run row, by the same rules.
+        """
+        exchange = self._reader.exchange if self._reader is not None else None
+        if exchange is None:
+            return ()
+        texts = exchange.texts(values)
+        try:
+            metas = [b"{}" if more is None else _as_json(more) for more in texts.more]
+            tasks, inputs, answers = (list(map(str.encode, column)) for column in texts[1:4])
+        except (BadRow, RecursionError, UnicodeEncodeError):
+            return ()  # one by one it shows which row it is
+        asked = [
+            joined(task, given).encode() if given else raw
+            for raw, task, given in zip(tasks, texts.instructions, texts.inputs, strict=True)
+        ]
+        places = [first + number for number in texts.rows]
+        ids = self._ids_of_exchanges(asked, answers, places)
+        raws = tasks, inputs, answers
+        keys = _keys_of_exchanges(*map(normal_texts, texts[1:4], raws))
+        count = len(places)
+        messages: list[Any] = [None] * count
+        empty = [key is None for key in keys]
+        for row in (row for row, nothing in enumerate(empty) if nothing):
+            ids[row] = keys[row] = _EMPTY
+            asked[row] = answers[row] = metas[row] = b""
+            messages[row] = []
+        self._runs.extend(
+            [ids, keys, [self._number] * count, places, empty, asked, answers, metas, messages,
+             [None] * count, [b""] * count, [b""] * count, [-1] * count]
+        )  # fmt: skip
+        return texts.rows
+
+    def _ids_of_exchanges(
+        self, asked: list[bytes], answers: list[bytes], places: list[int]
+    ) -> list[bytes]:
+        if self._unique:
+            return digests_of_exchanges(asked, answers)
+        return [
+            digest([b"user", one, b"assistant", other, *self._place(place)])
+            for one, other, place in zip(asked, answers, places, strict=True)
+        ]
+
+    def _place(self, number: int) -> Iterator[bytes]:
+        """Yield what tells equal samples apart that are not to be one."""
+        return (name.encode() for name in (self._source.name, self._file.label, str(number)))
+
+    def _keep(self, sample: Sample, number: int) -> None:
         turns = sample.turns
         if self._first_only and len(turns) != 2:
             turns = _first_exchange(sample)
@@ -215,13 +310,12 @@ class _FileReader:
             )
             texts = [text.encode() for text in messaging.id_texts(messages, tools)]
             key = _key_of_turns(turns)
-        place = self._number, self._rows - 1
+        place = self._number, number
         if key is None:
             self._runs.add(RunRow(_EMPTY, _EMPTY, *place, True, b"", b"", b"", []))
             return
         if not self._unique:  # equal samples stay, so what tells them apart is their place
-            where = self._source.name, self._file.label, str(self._rows - 1)
-            texts += [name.encode() for name in where]
+            texts += self._place(number)
         held = sample.meta if tools is None else formats.without_tools(sample.meta)
         meta = _as_json(held) if held else b"{}"
         called = None if tools is None else tools.encode()
@@ -234,7 +328,7 @@ class _FileReader:
                 run = run._replace(id=was.id, key=was.id)
         self._runs.add(run)
 
-    def _quarantine(self, row: Row, verdict: BadRow) -> None:
+    def _quarantine(self, number: int, row: Row, verdict: BadRow) -> None:
         self._quarantined += 1
         raw, size = row.raw, row.size
         if not raw and isinstance(row.value, dict):
@@ -242,7 +336,7 @@ class _FileReader:
         entry = {
             "source": self._source.name,
             "file": self._file.label,
-            "row": self._rows - 1,
+            "row": number,
             "byte_offset": row.offset,
             "reason": verdict.reason,
             "detail": verdict.detail,
@@ -256,23 +350,23 @@ def _given_reader(source: SourceConfig) -> Reader | None:
     if source.mapping is None:
         return None
     inner = mapping.replacer(source.replace, mapping.reader(source.mapping))
-    return lambda row: formats.opened_up(inner(row))
+    return Reader(lambda row: formats.opened_up(inner(row)), inner.exchange)
 
 
 def _open(
     file: File, source: SourceConfig, limits: Limits, isolated: IsolatedReader
-) -> Iterator[Row]:
+) -> Iterator[Block]:
     if file.kind == "hub":
         wanted = hub.address(file.label)
         split = wanted.split or source.split or "train"
-        return hub.hub_rows(wanted.name, wanted.revision, split, wanted.config)
+        return plain_blocks(hub.hub_rows(wanted.name, wanted.revision, split, wanted.config))
     if file.kind in KINDS:
-        return tables.columnar_rows(isolated, file.path, file.kind, limits)
-    blocks = streams.chunks(file.path, limits)
+        return tables.columnar_blocks(isolated, file.path, file.kind, limits)
+    chunks = streams.chunks(file.path, limits)
     if file.kind == "json":
-        return json_rows.rows(blocks, limits.row_bytes)
+        return json_rows.blocks(chunks, limits.row_bytes)
     delimiter = source.table.delimiter or {"csv": ",", "tsv": "\t"}[file.kind]
-    return separated_rows(blocks, source.table, delimiter, limits.row_bytes, file.label)
+    return separated_blocks(chunks, source.table, delimiter, limits.row_bytes, file.label)
 
 
 def _first_exchange(sample: Sample) -> list[Turn]:
@@ -308,6 +402,16 @@ def _key_of_exchange(
     if not answer or not (task_text or given):
         return None
     return digest_of_normal((task_text, given, answer))
+
+
+def _keys_of_exchanges(
+    tasks: list[bytes], inputs: list[bytes], answers: list[bytes]
+) -> list[bytes | None]:
+    """Return `_key_of_exchange` of many, whose texts are normalised already."""
+    return [
+        digest_of_normal((task, given, answer)) if answer and (task or given) else None
+        for task, given, answer in zip(tasks, inputs, answers, strict=True)
+    ]
 
 
 def _key_of_turns(turns: list[Turn]) -> bytes | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 _DETAIL = 200  # characters: a key may be a megabyte
@@ -58,6 +60,35 @@ class Row(NamedTuple):
     value: dict[str, Any] | BadRow
     raw: bytes
     size: int
+
+
+class Block(NamedTuple):
+    """Rows that follow one another, read in one go where none of them has a fault.
+
+    `values` are then their objects, and `rows` reads the same text again with care, row by row: so
+    many rows, with these values, and what a bad one needs besides, its offset and its text. Where
+    `values` is None only `rows` tells what they are.
+    """
+
+    values: Sequence[dict[str, Any]] | None
+    rows: Callable[[], Iterable[Row]]
+
+
+def one_row(row: Row) -> Block:
+    """Return a row that was read with care as a block."""
+    return Block(None, lambda: (row,))
+
+
+def plain_blocks(rows: Iterator[Row], size: int = 1_000) -> Iterator[Block]:
+    """Yield rows that have no offset and no text, `size` at a time."""
+    while held := list(islice(rows, size)):
+        yield block_of(held)
+
+
+def block_of(rows: Sequence[Row]) -> Block:
+    """Return rows that are at hand as a block."""
+    values = [row.value for row in rows if not isinstance(row.value, BadRow)]
+    return Block(values if len(values) == len(rows) else None, lambda: rows)
 
 
 @dataclass(frozen=True)

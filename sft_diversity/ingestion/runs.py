@@ -70,36 +70,52 @@ class RunWriter:
 
     def __init__(self, draft: Draft, prefix: str) -> None:
         self._draft, self._prefix = draft, prefix
-        self._rows: list[RunRow] = []
+        self._columns: list[list[Any]] = [[] for _ in RunRow._fields]
         self._bytes = 0
         self.names: list[str] = []
 
     def add(self, row: RunRow) -> None:
         """Add one row."""
-        self._rows.append(row)
-        self._bytes += len(row.instruction) + len(row.response) + len(row.meta)
-        if self._bytes > _MAX_BYTES or len(self._rows) >= _MAX_ROWS:
+        for column, value in zip(self._columns, row, strict=True):
+            column.append(value)
+        self._grow(len(row.instruction) + len(row.response) + len(row.meta))
+
+    def extend(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows, given as columns in the order of `RunRow`."""
+        for column, values in zip(self._columns, rows, strict=True):
+            column += values
+        self._grow(sum(sum(map(len, rows[place])) for place in _TEXTS))
+
+    def _grow(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > _MAX_BYTES or len(self._columns[0]) >= _MAX_ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Write what was collected as a run, ordered by id and, where ids are equal, by place."""
-        if not self._rows:
+        if not self._columns[0]:
             return
-        self._rows.sort()  # by id; file and row, which differ, decide before any text is compared
-        id, key, file, row, empty, instruction, response, meta, messages, tools, *origin = zip(
-            *self._rows, strict=True
+        ids = columns.fixed(self._columns[0])
+        file, row = (np.array(self._columns[place], np.int64) for place in _PLACE)
+        order = np.lexsort((row, file, *columns.halves(pa.chunked_array([ids]))[::-1]))
+        places = order.tolist()
+        id, key, _, _, empty, instruction, response, meta, messages, tools, *origin = (
+            column
+            if column.count(column[0]) == len(column)
+            else [column[place] for place in places]
+            for column in self._columns
         )
         arrays = [
             columns.fixed(id),
             columns.fixed(key),
-            columns.numbers(np.array(file, np.int32)),
-            columns.numbers(np.array(row, np.int64)),
+            columns.numbers(file[order].astype(np.int32)),
+            columns.numbers(row[order]),
             columns.truths(np.array(empty)),
             columns.texts(instruction),
             columns.texts(response),
             columns.texts(meta),
             _messages(messages),
-            _tools(tools),
+            _optional(tools),
             columns.texts(origin[0]),
             columns.texts(origin[1]),
             columns.numbers(np.array(origin[2], np.int64)),
@@ -112,7 +128,11 @@ class RunWriter:
         ):
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=RUN))
         self.names.append(name)
-        self._rows, self._bytes = [], 0
+        self._columns, self._bytes = [[] for _ in RunRow._fields], 0
+
+
+_PLACE = [RunRow._fields.index(name) for name in ("file", "row")]
+_TEXTS = [RunRow._fields.index(name) for name in ("instruction", "response", "meta")]
 
 
 def _messages(rows: Sequence[list[dict[str, str | None]] | None]) -> pa.Array:
@@ -131,12 +151,15 @@ def _messages(rows: Sequence[list[dict[str, str | None]] | None]) -> pa.Array:
 _FIELDS = [field.name for field in STRUCTURED.value_type]
 
 
-def _texts(values: Sequence[Any]) -> pa.Array:
-    return pa.nulls(len(values), pa.string()) if not any(values) else pa.array(values, pa.string())
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    return _optional([None if value is None else value.encode() for value in values])
 
 
-def _tools(values: Sequence[bytes | None]) -> pa.Array:
-    return _texts([None if value is None else value.decode() for value in values])
+def _optional(values: Sequence[bytes | None]) -> pa.Array:
+    if not any(values):
+        return pa.nulls(len(values), pa.string())
+    missing = np.array([value is None for value in values])
+    return columns.texts([value or b"" for value in values], missing)
 
 
 def is_structured(run: pa.Table) -> bool:
@@ -152,7 +175,7 @@ def whole_messages(rows: pa.Table, type: pa.DataType) -> pa.Array:
     Of their turns the fields of `type` are there, MESSAGES or STRUCTURED.
     """
     messages = columns.narrowed(rows["messages"].combine_chunks(), type)
-    short = messages.is_null().to_numpy(zero_copy_only=False)
+    short = columns.joined([pa.chunked_array([messages.is_null()])], np.bool_)
     number = int(short.sum())
     if not number:
         return messages

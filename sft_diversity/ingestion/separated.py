@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 from sft_diversity.core.errors import DataError
 from sft_diversity.ingestion.config import Table
-from sft_diversity.ingestion.rows import RAW_LIMIT, REASONS, BadRow, Row
-from sft_diversity.ingestion.streams import Line, lines
+from sft_diversity.ingestion.rows import RAW_LIMIT, REASONS, BadRow, Block, Row, one_row
+from sft_diversity.ingestion.streams import Line, Piece, pieces
 
 
-def separated_rows(
-    blocks: Iterator[bytes], table: Table, delimiter: str, max_bytes: int, label: str
-) -> Iterator[Row]:
+def separated_blocks(
+    chunks: Iterator[bytes], table: Table, delimiter: str, max_bytes: int, label: str
+) -> Iterator[Block]:
     """Yield the rows of a CSV or TSV stream; all values are text, blank lines are no rows.
 
     A quoted field may hold line breaks. A quote that is never closed, or that swallows lines and
@@ -25,7 +26,8 @@ def separated_rows(
     DataError
         If the header cannot be read or names a column twice.
     """
-    records = _Records(lines(blocks, max_bytes), delimiter, table.quoting == "minimal", max_bytes)
+    source = pieces(chunks, max_bytes)
+    records = _Records(source, delimiter, table.quoting == "minimal", max_bytes)
     columns = list(table.columns)
     if table.header:
         names = records.read()
@@ -41,7 +43,42 @@ def separated_rows(
                 f"ingest: {label}: the header names column {twice!r:.80} twice; name all with "
                 "`table.columns` of the source"
             )
-    while (fields := records.read()) is not None:
+    while (piece := records.next_piece()) is not None:
+        values = _objects(piece, columns, records)
+        if values is not None:
+            yield Block(values, partial(_again, piece, columns, records))
+            continue
+        records.take(piece)
+        for row in _rows(records, columns):
+            yield one_row(row)
+
+
+def _objects(piece: Piece, columns: list[str], records: _Records) -> list[dict[str, str]] | None:
+    """Return what the lines hold where each is a row without quotes, else None."""
+    if (records.quoted and b'"' in piece.text) or piece.size > len(piece.text):
+        return None
+    lines = [line.removesuffix(b"\r") for line in piece.text.split(b"\n")]
+    if max(map(len, lines)) >= records.max_bytes:
+        return None
+    try:
+        rows = [line.decode().split(records.delimiter) for line in lines if line.strip()]
+    except UnicodeDecodeError:
+        return None
+    if {*map(len, rows)} - {len(columns)}:
+        return None
+    return [dict(zip(columns, fields, strict=True)) for fields in rows]
+
+
+def _again(piece: Piece, columns: list[str], like: _Records) -> Iterator[Row]:
+    """Yield the rows of a piece, read with care."""
+    records = _Records(iter(()), like.delimiter, like.quoted, like.max_bytes)
+    records.take(piece)
+    return _rows(records, columns)
+
+
+def _rows(records: _Records, columns: list[str]) -> Iterator[Row]:
+    """Yield rows up to the end of the piece at hand, or of the one that the last row ends in."""
+    while not records.between_pieces and (fields := records.read()) is not None:
         if not isinstance(fields, BadRow) and len(fields) != len(columns):
             detail = f"{len(fields)} fields, {len(columns)} expected"
             fields = BadRow("wrong-columns", detail)
@@ -59,10 +96,11 @@ class _Records:
     """Lines joined to records. `used` holds the lines of the last one."""
 
     def __init__(
-        self, source: Iterator[Line], delimiter: str, quoted: bool, max_bytes: int
+        self, source: Iterator[Piece], delimiter: str, quoted: bool, max_bytes: int
     ) -> None:
-        self._source, self._returned = source, deque[Line]()
-        self._delimiter, self._quoted, self._max = delimiter, quoted, max_bytes
+        self._source, self._lines = source, deque[Line]()
+        self.delimiter, self.quoted, self.max_bytes = delimiter, quoted, max_bytes
+        self._taken = Piece(0, b"", 0, True)
         self.used: list[Line] = []
         csv.field_size_limit(max(csv.field_size_limit(), max_bytes))
 
@@ -74,15 +112,15 @@ class _Records:
         if line is None:
             return None
         self.used.append(line)
-        if line.size > self._max:
+        if line.size > self.max_bytes:
             return BadRow("too-long", f"{line.size:,} bytes")
-        if self._quoted and b'"' in line.line:
+        if self.quoted and b'"' in line.line:
             try:
-                fields = next(csv.reader(self._texts(), delimiter=self._delimiter, strict=True))
+                fields = next(csv.reader(self._texts(), delimiter=self.delimiter, strict=True))
             except csv.Error as fault:
                 return BadRow("bad-quotes", str(fault))
         else:
-            fields = _text(line).split(self._delimiter)
+            fields = _text(line).split(self.delimiter)
         try:
             "".join(fields).encode()
         except UnicodeEncodeError:
@@ -91,16 +129,36 @@ class _Records:
 
     def give_back(self) -> None:
         """Let the lines after the first of the last record be read again."""
-        self._returned.extendleft(reversed(self.used[1:]))
+        self._lines.extendleft(reversed(self.used[1:]))
         del self.used[1:]
 
+    @property
+    def between_pieces(self) -> bool:
+        """Whether all lines of the pieces so far are used."""
+        return not self._lines
+
+    def next_piece(self) -> Piece | None:
+        """Return the lines that come next as a piece, None at the end."""
+        if not self._lines:
+            return next(self._source, None)
+        whole, read = self._taken, self._lines[0].offset - self._taken.offset  # by the header
+        self._lines.clear()
+        return Piece(whole.offset + read, whole.text[read:], whole.size - read, whole.ended)
+
+    def take(self, piece: Piece) -> None:
+        """Read the lines of a piece next."""
+        self._taken = piece
+        self._lines.extend(piece.lines(self.max_bytes))
+
     def _pull(self) -> Line | None:
-        return self._returned.popleft() if self._returned else next(self._source, None)
+        if not self._lines and (piece := next(self._source, None)) is not None:
+            self.take(piece)
+        return self._lines.popleft() if self._lines else None
 
     def _texts(self) -> Iterator[str]:
         yield _text(self.used[0]) + "\n"
         size = self.used[0].size
-        while size <= self._max and (line := self._pull()) is not None:
+        while size <= self.max_bytes and (line := self._pull()) is not None:
             self.used.append(line)
             size += line.size
             yield _text(line) + "\n"

@@ -333,8 +333,8 @@ def _second_pass(
     labels = [file.label for file in prepared.files]
     names = [config.sources[file.source].name for file in prepared.files]
     verdicts = assemble.judge(runs, [file.source for file in prepared.files], config)
-    kept = sum(count["kept"] for count in verdicts.counts)
-    size = sum(run.nbytes for run in runs) * kept // len(verdicts.rows)
+    kept = int((verdicts.reason == assemble.REASONS.index("kept")).sum())
+    size = sum(run.nbytes for run in runs) * kept // len(verdicts)
     shards = assemble.Shards(runs, verdicts, labels, names, corpus.bucket_digits(kept, size))
 
     def write(bucket: int) -> None:
@@ -362,11 +362,12 @@ def _accounts(
     config: IngestConfig,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     per_file = [file for part in counts for file in part["files"]]
+    per_source = verdicts.counts(len(config.sources))
     listed = []
     total: dict[str, int] = {}
     for i, source in enumerate(config.sources):
         mine = [k for k, file in enumerate(prepared.files) if file.source == i]
-        verdict = dict(verdicts.counts[i])
+        verdict = dict(per_source[i])
         read = sum(per_file[k]["rows"] for k in mine)
         bad = sum(per_file[k]["quarantined"] for k in mine)
         for what, number in {**verdict, "read": read, "bad": bad}.items():

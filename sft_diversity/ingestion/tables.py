@@ -12,10 +12,20 @@ import pyarrow as pa
 
 from sft_diversity.core.isolated import IsolatedReader
 from sft_diversity.ingestion import streams
-from sft_diversity.ingestion.rows import RAW_LIMIT, BadRow, Limits, Row, Unreadable
+from sft_diversity.ingestion.rows import (
+    RAW_LIMIT,
+    BadRow,
+    Block,
+    Limits,
+    Row,
+    Unreadable,
+    block_of,
+)
 
 
-def columnar_rows(isolated: IsolatedReader, path: Path, kind: str, limits: Limits) -> Iterator[Row]:
+def columnar_blocks(
+    isolated: IsolatedReader, path: Path, kind: str, limits: Limits
+) -> Iterator[Block]:
     """Yield the rows of a Parquet or Arrow file (IPC file or stream).
 
     Raises
@@ -28,8 +38,7 @@ def columnar_rows(isolated: IsolatedReader, path: Path, kind: str, limits: Limit
     for batch in isolated.batches(path, kind):
         total += batch.nbytes
         streams.check_size(path, total, limits)
-        for value in _values(batch, limits.row_bytes):
-            yield Row(None, value, b"", 0)
+        yield block_of([Row(None, value, b"", 0) for value in _values(batch, limits.row_bytes)])
 
 
 def _values(batch: pa.RecordBatch, max_bytes: int) -> Sequence[dict[str, Any] | BadRow]:

@@ -26,7 +26,7 @@ from sft_diversity.ingestion.files import File
 from sft_diversity.ingestion.parts import Part, read_part
 
 _PROGRAM = "from sft_diversity.ingestion.worker import main; main()"
-_WORTH_BYTES = 8 << 20  # below this, starting a process takes longer than it saves
+_WORTH_BYTES = 64 << 20  # below this, starting a process takes longer than it saves
 _MAX_WORKERS = 7
 
 

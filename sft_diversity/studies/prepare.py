@@ -25,7 +25,7 @@ from sft_diversity.core.tokens import TokenPass
 from sft_diversity.embedding import stage as embedding
 from sft_diversity.embedding.stage import EmbedConfig
 from sft_diversity.ingestion import stage as ingesting
-from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.config import IngestConfig, IngestOptions
 from sft_diversity.ingestion.fetched import Fetcher
 from sft_diversity.scoring import stage as scoring
 from sft_diversity.scoring.generate import stage as generation
@@ -64,7 +64,7 @@ def check_study(study: StudyConfig, place: Path, work: Path) -> None:
         check_out(place, STAGE, [study.corpus] if study.corpus else [])
     corpus = Path(study.corpus or place / "corpus")
     if study.corpus is None and not is_corpus(corpus):
-        ingest = configs.build(data.IngestOptions, study.ingest, "study, block `ingest`")
+        ingest = configs.build(IngestOptions, study.ingest, "study, block `ingest`")
         plain = configs.part_of(IngestConfig, ingest)
         kept = store(work)
         fetcher = Fetcher(kept.root, kept.dry, kept.once)

@@ -72,7 +72,7 @@ _FIGURES = "core.show:plain_figures"
 _ROWS = (
     Verb(
         "ingest", "Make a corpus of raw files in any known format.",
-        "verbs.data:ingest", "ingestion.show:ingested", "verbs.data:IngestOptions", least=0,
+        "verbs.data:ingest", "ingestion.show:ingested", "ingestion.config:IngestOptions", least=0,
     ),
     Verb(
         "embed", "Embed both components of a corpus.",

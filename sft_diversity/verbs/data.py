@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import Field
 
-from sft_diversity.cleaning import stage as cleaning
-from sft_diversity.cleaning.config import CleanConfig
 from sft_diversity.core import config as configs
 from sft_diversity.core import folder, urls
 from sft_diversity.core import parts as splitting
@@ -19,15 +16,9 @@ from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
 from sft_diversity.core.progress import say
 from sft_diversity.core.store import Store
-from sft_diversity.embedding.stage import EmbedConfig
-from sft_diversity.exporting import hub, target
-from sft_diversity.exporting import stage as exporting
 from sft_diversity.ingestion import stage as ingesting
-from sft_diversity.ingestion.config import Format, IngestConfig
-from sft_diversity.levels.stage import IndexConfig
-from sft_diversity.rewriting import stage as rewriting
+from sft_diversity.ingestion.config import IngestConfig, IngestOptions
 from sft_diversity.stages import store
-from sft_diversity.verbs import checkup
 from sft_diversity.verbs.options import (
     WORK,
     ConfigFile,
@@ -40,16 +31,13 @@ from sft_diversity.verbs.options import (
 from sft_diversity.verbs.results import Result, made, options_from
 from sft_diversity.verbs.sources import corpus_of
 
+if TYPE_CHECKING:
+    from sft_diversity.exporting.stage import ExportConfig
+
 PartOption = Annotated[
     str | Part | None,
     typer.Option(help="Only the I-th of N parts of the corpus, I/N; then run without."),
 ]
-
-
-class IngestOptions(IngestConfig):
-    """Options of `ingest`."""
-
-    format: Format = Field(default="auto", description="format of the SOURCEs; auto recognises it")
 
 
 def ingest(
@@ -82,6 +70,8 @@ def embed(
     With `part`, "I/N", only the I-th of N parts, into the work folder's cache of vectors: parts run
     at once, anywhere; the call without `part` then finds every vector. See `part_folder`.
     """
+    from sft_diversity.embedding.stage import EmbedConfig
+
     asked = options_from(EmbedConfig, config, options)
     return _whole_or_part("embed", asked, corpus, out, part, store(work, dry_run))
 
@@ -101,6 +91,8 @@ def index(
     With `part`, "I/N", only the I-th of N parts of its costly pass (tokens for micro, words for
     meso, embeddings for macro); the call without `part` then goes on from there. See `part_folder`.
     """
+    from sft_diversity.levels.stage import IndexConfig
+
     asked = options_from(IndexConfig, config, options)
     return _whole_or_part("index", asked, corpus, out, part, store(work, dry_run))
 
@@ -138,6 +130,9 @@ def part_folder(
     UsageError
         If the verb does not work by parts, or the options or the part are wrong.
     """
+    from sft_diversity.embedding.stage import EmbedConfig
+    from sft_diversity.levels.stage import IndexConfig
+
     wanted = splitting.parse(part, verb)
     kinds: dict[str, type[Config]] = {"embed": EmbedConfig, "index": IndexConfig}
     if verb not in kinds:
@@ -166,6 +161,9 @@ def clean(
 
     `corpus` may also be a subset, an export or raw files, which are ingested first.
     """
+    from sft_diversity.cleaning import stage as cleaning
+    from sft_diversity.cleaning.config import CleanConfig
+
     asked = options_from(CleanConfig, config, options | {"against": against})
     kept = store(work, dry_run)
     cleaning.check(Path(corpus), Path(out), asked)
@@ -184,6 +182,8 @@ def rewrite(
     **options: Any,
 ) -> Result:
     """Let one model write the responses of a corpus or subset; see `RewriteConfig`."""
+    from sft_diversity.rewriting import stage as rewriting
+
     asked = options_from(rewriting.RewriteConfig, config, options)
     rewriting.check(Path(source), Path(out))
     kept = store(work, dry_run)
@@ -207,6 +207,9 @@ def export(
 
     A Hub repository takes several subsets and corpora at once, a folder one.
     """
+    from sft_diversity.exporting import hub, target
+    from sft_diversity.exporting import stage as exporting
+
     asked = options_from(exporting.ExportConfig, config, options)
     to = str(to)
     sources, repository = [Path(one) for one in source], hub.repository(to)
@@ -232,8 +235,10 @@ def export(
     return push(exports, repository, asked) | {"out": to}
 
 
-def push(staged: Sequence[Path], repository: str, asked: exporting.ExportConfig) -> Result:
+def push(staged: Sequence[Path], repository: str, asked: ExportConfig) -> Result:
     """Push exported folders to a Hub repository; return figures, `hub` among them."""
+    from sft_diversity.exporting import hub
+
     manifests = [folder.read_manifest(place, "export") for place in staged]
     kind: Literal["dataset", "model"] = (
         "model" if "finetune" in manifests[0]["inputs"] else "dataset"
@@ -253,4 +258,6 @@ def verify(
 
 def doctor(work: Work = WORK) -> Result:
     """Say what this machine has for each part of the job."""
+    from sft_diversity.verbs import checkup
+
     return checkup.doctor(Path(work))

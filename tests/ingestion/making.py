@@ -1,12 +1,14 @@
 """Small files and quick ways to ingest them."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus
 from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.rows import Block, Row
 from tests.making import ingest
 
 
@@ -39,6 +41,16 @@ def samples(out: Path) -> list[dict[str, Any]]:
     """The corpus's samples in the order of their source rows."""
     rows: list[dict[str, Any]] = corpus.read(out).to_pylist()
     return sorted(rows, key=lambda sample: (sample["source_file"], sample["source_row"]))
+
+
+def rows_of(blocks: Iterable[Block]) -> list[Row]:
+    """The rows of blocks; those read together must be those read with care."""
+    found: list[Row] = []
+    for block in blocks:
+        rows = list(block.rows())
+        assert block.values in (None, [row.value for row in rows])
+        found += rows
+    return found
 
 
 def responses(out: Path) -> list[str]:

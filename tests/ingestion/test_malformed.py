@@ -16,7 +16,15 @@ import zstandard
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
 from sft_diversity.ingestion import files, json_rows, parts, stage
 from sft_diversity.ingestion.rows import RAW_LIMIT, REASONS, BadRow
-from tests.ingestion.making import quarantine, responses, row, run, samples, write_lines
+from tests.ingestion.making import (
+    quarantine,
+    responses,
+    row,
+    rows_of,
+    run,
+    samples,
+    write_lines,
+)
 
 NEIGHBOURS = ["It is 1.", "It is 2."]
 DEEP = '{"instruction": "x", "output": "y", "deep": ' + "[" * 5000 + "]" * 5000 + "}"
@@ -235,7 +243,7 @@ def test_an_item_that_hides_its_end_loses_no_neighbour(broken, place, comma):
     items = [json.dumps(row(1)), json.dumps(row(2))]
     items.insert(place, broken)
     blocks = [("[" + comma.join(items) + "]").encode()]
-    values = [found.value for found in json_rows.rows(iter(blocks), 1 << 20)]
+    values = [found.value for found in rows_of(json_rows.blocks(iter(blocks), 1 << 20))]
     assert [value for value in values if value in (row(1), row(2))] == [row(1), row(2)]
     assert any(isinstance(value, BadRow) for value in values)
 

@@ -19,9 +19,9 @@ from sft_diversity.core.hashing import text_key
 from sft_diversity.ingestion import hub, json_rows
 from sft_diversity.ingestion.config import Table
 from sft_diversity.ingestion.rows import BadRow
-from sft_diversity.ingestion.separated import separated_rows
+from sft_diversity.ingestion.separated import separated_blocks
 from sft_diversity.ingestion.text import digest, normal_bytes, normalise
-from tests.ingestion.making import responses, row, run, write_lines
+from tests.ingestion.making import responses, row, rows_of, run, write_lines
 
 ROWS = [row(i, output=f'naïve \u2028 {i} "quoted" \\ [{{]') for i in range(40)]
 WANTED = [one["output"] for one in ROWS]
@@ -92,7 +92,7 @@ def test_a_list_is_cut_as_the_standard_parser_reads_it(items, seed, indent):
     raw = json.dumps(items, indent=indent, ensure_ascii=seed % 2 == 0).encode()
     cuts = sorted(random.Random(seed).choices(range(len(raw) + 1), k=4))
     blocks = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
-    found = list(json_rows.rows(iter(blocks), 1 << 20))
+    found = rows_of(json_rows.blocks(iter(blocks), 1 << 20))
     assert [None if isinstance(one.value, BadRow) else one.value for one in found] == [
         item if isinstance(item, dict) else None for item in items
     ]
@@ -113,8 +113,8 @@ def test_a_csv_is_read_as_the_standard_module_reads_it(fields, size):
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([["a", "b"], *fields])
     raw = text.getvalue().encode()
     blocks = (raw[i : i + size] for i in range(0, len(raw), size))
-    found = separated_rows(blocks, Table.model_validate({}), ",", 1 << 20, "a.csv")
-    values = [one.value for one in found]
+    found = separated_blocks(blocks, Table.model_validate({}), ",", 1 << 20, "a.csv")
+    values = [one.value for one in rows_of(found)]
     assert [list(value.values()) for value in values if isinstance(value, dict)] == fields
 
 
