@@ -229,3 +229,18 @@ def test_a_fresh_environment_from_the_wheel_selects_and_says_what_training_needs
     refused = run(f"{bin}/sftdiv", "finetune", "subset", "--out", "model")
     assert refused.returncode == 2
     assert "pip install 'sft-diversity[train]'" in refused.stderr
+
+
+def test_ingest_loads_neither_polars_nor_pandas(tmp_path):
+    rows = [{"instruction": f"Say {i % 7}", "output": f"It is {i % 7}."} for i in range(9)]
+    rows.append({"instruction": " ", "output": "x"})
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    said = answer(
+        f"""
+made = sd.ingest({str(tmp_path / "a.jsonl")!r}, out={str(tmp_path / "out")!r}, max_bad_fraction=1)
+loaded = [name for name in ("polars", "pandas") if name in sys.modules]
+print(json.dumps([made.figures["accounting"]["dropped"], loaded]))
+""",
+        absent=(),
+    )
+    assert said == [{"duplicate": 2, "empty": 1}, []]

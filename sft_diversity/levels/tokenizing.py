@@ -79,7 +79,7 @@ class Tokenizer:
 
     @property
     def library(self) -> str:
-        """What cuts texts: gigatoken where it gives the same ids, else tokenizers; with version."""
+        """What cuts texts: a quick engine where it gives the same ids, else tokenizers."""
         return self._quick.name if self._quick else f"tokenizers {version('tokenizers')}"
 
     def distrust(self) -> None:
@@ -117,7 +117,7 @@ class Tokenizer:
         Raises
         ------
         OtherIds
-            If gigatoken cuts a text of the sample otherwise: `distrust` it, and begin anew.
+            If a quick engine cuts a text of the sample otherwise: `distrust` it, and begin anew.
         """
         if self._quick:
             ids, begins = self._quick.encode(texts)

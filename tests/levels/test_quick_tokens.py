@@ -52,7 +52,7 @@ def test_ids_are_the_tokenizers_own(pattern, texts):
     backend = READERS[pattern]
     quick = quick_tokens.quick_tokens(backend)
     assert quick is not None
-    ids, begins = quick._encode(texts)
+    ids, begins = quick._engine.encode(texts)
     expected = [backend.encode(text, add_special_tokens=False).ids for text in texts]
     assert [ids[a:b].tolist() for a, b in itertools.pairwise(begins)] == expected
 
@@ -87,7 +87,7 @@ def test_a_pass_is_the_same_by_either_and_one_that_differs_begins_anew(tmp_path,
     plain, quick, wrong = (Tokenizer(one, "revision") for _ in range(3))
     plain.distrust()
     assert wrong._quick is not None
-    wrong._quick._quick = quick_tokens.QuickTokens(trained(PATTERNS[r"\p{N}"], ["abc"]))._quick
+    wrong._quick._engine = quick_tokens.Gigatoken(trained(PATTERNS[r"\p{N}"], ["abc"]))
     by = {
         name: counted(tmp_path / name, monkeypatch, tokenizer, corpus)
         for name, tokenizer in {"plain": plain, "quick": quick, "wrong": wrong}.items()
