@@ -183,6 +183,6 @@ class IngestConfig(Config):
 
 
 class IngestOptions(IngestConfig):
-    """Options of the verb: also of sources that are named without a config."""
+    """Options of `ingest`."""
 
     format: Format = Field(default="auto", description="format of the SOURCEs; auto recognises it")

@@ -252,10 +252,9 @@ class _FileReader:
             joined(task, given).encode() if given else raw
             for raw, task, given in zip(tasks, texts.instructions, texts.inputs, strict=True)
         ]
+        keys = _keys_of_exchanges(*map(normal_texts, (tasks, inputs, answers)))
         places = [first + number for number in texts.rows]
         ids = self._ids_of_exchanges(asked, answers, places)
-        raws = tasks, inputs, answers
-        keys = _keys_of_exchanges(*map(normal_texts, texts[1:4], raws))
         count = len(places)
         messages: list[Any] = [None] * count
         empty = [key is None for key in keys]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import struct
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
 
 #: What lower() and white space to one space do to ASCII letters, as a table for bytes.translate.
 _ASCII = bytes(
@@ -33,21 +36,44 @@ def normal_bytes(text: str, raw: bytes) -> bytes:
     return folded.strip(b" ")
 
 
-def normal_texts(texts: Sequence[str], raws: Sequence[bytes]) -> list[bytes]:
-    """Return `normal_bytes` of many texts, those in ASCII as one text, a NUL between two."""
-    foreign = [place for place, ascii in enumerate(map(str.isascii, texts)) if not ascii]
-    plain = list(raws)
-    for place in foreign:
-        plain[place] = b""
-    folded = b"\0".join(plain).translate(_ASCII)
-    while b"  " in folded:
-        folded = folded.replace(b"  ", b" ")
-    found = folded.replace(b" \0", b"\0").replace(b"\0 ", b"\0").strip(b" ").split(b"\0")
-    if len(found) != len(plain):  # a text holds a NUL
-        return [normal_bytes(text, raw) for text, raw in zip(texts, raws, strict=True)]
-    for place in foreign:
-        found[place] = normalise(texts[place]).encode()
-    return found
+def normal_texts(raws: Sequence[bytes]) -> list[bytes]:
+    """Return `normalise` of many texts, given and returned in UTF-8, all as one, NULs between."""
+    whole = b" \0 ".join(raws)
+    if whole.count(b"\0") >= len(raws):  # a text holds one, or there is none at all
+        return [normalise(raw.decode()).encode() for raw in raws]
+    folded = np.frombuffer(b"".join(_folded(b" %b " % whole)).translate(_ASCII_OF_UTF8), np.uint8)
+    word = folded != _SPACE
+    kept = np.ones(len(word), np.bool_)  # of spaces, those that no other comes before
+    np.logical_or(word[1:], word[:-1], out=kept[1:])
+    texts = folded[kept].tobytes().split(b"\0")
+    return [one[1:-1] for one in texts]  # each has a space on either side
+
+
+def _folded(raw: bytes) -> Iterator[bytes]:
+    """Yield a text between two spaces in pieces, its letters beyond ASCII in normal form.
+
+    What stands in ASCII composes with what comes after it and with nothing before it, so a run of
+    other letters is normalised with the one before.
+    """
+    foreign = np.frombuffer(raw, np.uint8) >= 128
+    edges = np.flatnonzero(foreign[1:] != foreign[:-1]) + 1
+    end = 0
+    for begin, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        yield raw[end : begin - 1]
+        yield _normal_run(raw[begin - 1 : stop])
+        end = stop
+    yield raw[end:]
+
+
+_SPACE = 32
+#: `_ASCII` for UTF-8, whose other bytes are parts of letters.
+_ASCII_OF_UTF8 = _ASCII[:128] + bytes(range(128, 256))
+
+
+@lru_cache(maxsize=1 << 14)  # an apostrophe behind a letter, mostly
+def _normal_run(run: bytes) -> bytes:
+    folded = unicodedata.normalize("NFKC", run.decode()).casefold()
+    return "".join(" " if letter.isspace() else letter for letter in folded).encode()
 
 
 def digest(parts: Iterable[bytes]) -> bytes:

@@ -16,8 +16,8 @@ from sft_diversity.ingestion.rows import Block
 from sft_diversity.ingestion.text import (
     digest,
     digests_of_exchanges,
-    normal_bytes,
     normal_texts,
+    normalise,
 )
 from tests.ingestion.making import quarantine, row, rows_of, run, samples
 
@@ -164,10 +164,18 @@ def test_a_bad_row_among_good_ones_is_told_with_its_place(tmp_path):
         assert json.loads(one["raw"]) == rows[one["row"]]
 
 
-@given(st.lists(TEXT, max_size=8))
+FORMS = st.text(st.characters(exclude_categories=["Cs"])) | st.text(
+    st.sampled_from(
+        "aA e\u0301\u0327\u1100\u1161\u11a8\u00a0\u2028\u0085\x1c\u3000ﬁß½´İΣς…’가\u0f71\u0f72"
+    )
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(TEXT | FORMS, max_size=8))
 def test_many_texts_are_normalised_as_each_is(texts):
     raws = [text.encode() for text in texts]
-    assert normal_texts(texts, raws) == list(map(normal_bytes, texts, raws))
+    assert normal_texts(raws) == [normalise(text).encode() for text in texts]
 
 
 @given(TEXT, TEXT)
