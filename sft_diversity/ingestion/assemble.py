@@ -208,22 +208,24 @@ class Shards:
     def make(self, bucket: int) -> pa.Table:
         """Return the samples of a bucket, ordered by id."""
         width = 64 - 4 * self._digits
-        slices = []
+        slices, masks = [], []
         for run, high, mask in self._runs:
             start = int(np.searchsorted(high, np.uint64(bucket << width))) if bucket else 0
             last = bucket + 1 == len(self)
             stop = (
                 len(run) if last else int(np.searchsorted(high, np.uint64((bucket + 1) << width)))
             )
-            chosen = columns.truths(mask[start:stop])
-            slices.append(run.slice(start, stop - start).filter(chosen))
-        return _samples(pa.concat_tables(slices), self._labels, self._sources, self.schema)
+            slices.append(run.slice(start, stop - start))
+            masks.append(mask[start:stop])
+        rows, kept = pa.concat_tables(slices), np.flatnonzero(np.concatenate(masks))
+        high, low = (half[kept] for half in halves(rows["id"]))
+        rows = rows.take(columns.numbers(kept[np.lexsort((low, high))]))
+        return _samples(rows, self._labels, self._sources, self.schema)
 
 
 def _samples(
     rows: pa.Table, labels: Sequence[str], sources: Sequence[str], wanted: pa.Schema
 ) -> pa.Table:
-    rows = rows.take(columns.numbers(np.lexsort(halves(rows["id"])[::-1])))
     file = columns.joined([rows["file"]], np.int32)
     found = {
         "id": hex_ids(rows["id"]),
