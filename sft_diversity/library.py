@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sft_diversity.core import arrow, drafts, folder, parquet
 from sft_diversity.core import config as configs
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import drafts, folder, parquet
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.progress import quiet
 from sft_diversity.ingestion import memory
@@ -439,7 +439,8 @@ def _chosen(samples: pa.Table, data: Data, corpus: Path) -> tuple[tuple[str, ...
     if _in_memory(data):
         rows = memory.rows_of(samples, data)
     else:
-        rows = pc.index_in(samples["id"], value_set=corpora.ids(corpus)).to_numpy()
+        places = pc.index_in(samples["id"], value_set=corpora.ids(corpus))
+        rows = arrow.joined([places], np.int32)
     return tuple(samples["id"].to_pylist()), rows.astype(np.int64)
 
 

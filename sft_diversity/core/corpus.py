@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft_diversity.core import folder, messages, parquet, schema
+from sft_diversity.core import arrow, folder, messages, parquet, schema
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.messages import Component as Component
 from sft_diversity.core.numbers import Ints
@@ -171,13 +171,13 @@ def take(corpus: Path, rows: Ints, columns: Sequence[str] | None = None) -> pa.T
         here = ascending[np.searchsorted(ascending, start) : np.searchsorted(ascending, stop)]
         if len(here):
             table = parquet.read(path) if columns is None else read_file(path, columns)
-            parts.append(table.take(pa.array(here - start)))
+            parts.append(table.take(arrow.numbers(here - start)))
         start = stop
     if not parts:
         return schema.SAMPLES.empty_table()
     places = np.empty(len(rows), dtype=np.int64)
     places[order] = np.arange(len(rows))
-    return pa.concat_tables(parts).take(pa.array(places))
+    return pa.concat_tables(parts).take(arrow.numbers(places))
 
 
 def rows_among(ids: pa.Array, known: pa.Array, whose: str, what: str) -> Ints:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft_diversity.core import folder
@@ -50,10 +51,12 @@ def join(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Tabl
 
 def counts(table: pa.Table, *columns: str) -> Counter[Any]:
     """Return how many rows have each value of a column, or each tuple of several, in order."""
+    if len(columns) == 1:  # a grouping loads pyarrow's data sets, and pandas with them
+        each = pc.value_counts(table[columns[0]])
+        return Counter(dict(zip(each.field(0).to_pylist(), each.field(1).to_pylist(), strict=True)))
     found = table.group_by(list(columns), use_threads=False).aggregate([([], "count_all")])
     numbers = found["count_all"].to_pylist()
-    values = [found[name].to_pylist() for name in columns]
-    keys = values[0] if len(columns) == 1 else zip(*values, strict=True)
+    keys = zip(*(found[name].to_pylist() for name in columns), strict=True)
     return Counter(dict(zip(keys, numbers, strict=True)))
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft_diversity.core import folder, parquet
+from sft_diversity.core import arrow, folder, parquet
 from sft_diversity.core.incidence import Incidence
 
 STAGE = "tokens"
@@ -52,8 +52,7 @@ class TokenPass:
     @cached_property
     def lengths(self) -> Counts:
         """Tokens of each sample, int32, shape (n,)."""
-        found: Counts = self._column("length").to_numpy().astype(np.int32, copy=False)
-        return found
+        return arrow.joined([self._column("length")], np.int32)
 
     @cached_property
     def incidence(self) -> Incidence:
@@ -68,12 +67,12 @@ class TokenPass:
 
     def blocks(self) -> Iterator[Incidence]:
         """Yield the incidence shard by shard: memory holds one."""
-        used = self.kinds["token_id"].to_numpy()
+        used = arrow.joined([self.kinds["token_id"]], np.int32)
         number = np.zeros(int(used.max(initial=0)) + 1, np.int32)
         number[used] = np.arange(len(used), dtype=np.int32)
         for path in self.shards:
             table = parquet.read(path, ["ids", "counts"])
-            sizes = pc.list_value_length(table["ids"]).to_numpy()
+            sizes = arrow.joined([pc.list_value_length(table["ids"])], np.int64)
             indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             yield Incidence(indptr, number[flat(table, "ids")], flat(table, "counts"), len(used))
 
@@ -83,8 +82,7 @@ class TokenPass:
 
 def flat(table: pa.Table, column: str) -> Counts:
     """Return the values of a list column, end to end."""
-    values: Counts = pc.list_flatten(table[column]).to_numpy()
-    return values
+    return arrow.joined([pc.list_flatten(table[column])], np.int32)
 
 
 def _joined(parts: list[Counts]) -> Counts:

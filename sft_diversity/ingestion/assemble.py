@@ -12,11 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft_diversity.core import seeding
+from sft_diversity.core import arrow, seeding
+from sft_diversity.core.arrow import halves, hex_ids
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.schema import SAMPLES, STRUCTURED_SAMPLES
-from sft_diversity.ingestion import columns
-from sft_diversity.ingestion.columns import halves, hex_ids
 from sft_diversity.ingestion.config import IngestConfig
 from sft_diversity.ingestion.runs import is_structured, whole_messages
 
@@ -70,13 +69,13 @@ def judge(
     messages but another cut between instruction and input count as duplicates too: they train the
     same.
     """
-    file = columns.joined([run["file"] for run in runs], np.int32)
-    row = columns.joined([run["row"] for run in runs], np.int64)
+    file = arrow.joined([run["file"] for run in runs], np.int32)
+    row = arrow.joined([run["row"] for run in runs], np.int64)
     ids, keys = (
-        columns.halves(pa.chunked_array([c for run in runs for c in run[name].chunks], _KEY))
+        arrow.halves(pa.chunked_array([c for run in runs for c in run[name].chunks], _KEY))
         for name in ("id", "key")
     )
-    empty = columns.joined([run["empty"] for run in runs], np.bool_)
+    empty = arrow.joined([run["empty"] for run in runs], np.bool_)
     source = np.asarray(source_of_file, np.int32)[file]
     reason = np.where(empty, _EMPTY, _KEPT).astype(np.int8)
     verdicts = Verdicts(file, row, source, ids, reason, np.full(len(row), -1))
@@ -219,17 +218,17 @@ class Shards:
             masks.append(mask[start:stop])
         rows, kept = pa.concat_tables(slices), np.flatnonzero(np.concatenate(masks))
         high, low = (half[kept] for half in halves(rows["id"]))
-        rows = rows.take(columns.numbers(kept[np.lexsort((low, high))]))
+        rows = rows.take(arrow.numbers(kept[np.lexsort((low, high))]))
         return _samples(rows, self._labels, self._sources, self.schema)
 
 
 def _samples(
     rows: pa.Table, labels: Sequence[str], sources: Sequence[str], wanted: pa.Schema
 ) -> pa.Table:
-    file = columns.joined([rows["file"]], np.int32)
+    file = arrow.joined([rows["file"]], np.int32)
     found = {
         "id": hex_ids(rows["id"]),
-        **_places(rows, columns.named(file, sources), columns.named(file, labels)),
+        **_places(rows, arrow.named(file, sources), arrow.named(file, labels)),
         "messages": whole_messages(rows, wanted.field("messages").type),
         "instruction": rows["instruction"],
         "response": rows["response"],
@@ -244,7 +243,7 @@ def _places(rows: pa.Table, sources: pa.Array, labels: pa.Array) -> dict[str, pa
     """Return source, file and row of every sample: those of an earlier corpus where it held it."""
     here = {"source": sources, "source_file": labels, "source_row": rows["row"].combine_chunks()}
     had = {name: rows[name].combine_chunks() for name in here}
-    if not columns.holds_text(had["source"]):
+    if not arrow.holds_text(had["source"]):
         return here
     own = pc.not_equal(had["source"], "")
     told = pc.and_(own, pc.not_equal(had["source_file"], ""))
@@ -261,7 +260,7 @@ def origins(runs: Sequence[pa.Table], verdicts: Verdicts) -> dict[int, dict[str,
     start = 0
     for run in runs:
         stop = start + len(run)
-        if any(map(columns.holds_text, run["source"].chunks)):
+        if any(map(arrow.holds_text, run["source"].chunks)):
             reasons = verdicts.reason[start:stop].tolist()
             columns_of = run["file"].to_pylist(), run["source"].to_pylist(), reasons
             for file, source, reason in zip(*columns_of, strict=True):
@@ -279,10 +278,10 @@ def dropped(
     file, twin = verdicts.file[gone], verdicts.twin[gone]
     ids = hex_ids(pa.chunked_array([chunk for run in runs for chunk in run["id"].chunks], _KEY))
     found = {
-        "source": columns.named(file, sources),
-        "source_file": columns.named(file, labels),
-        "source_row": columns.numbers(verdicts.row[gone]),
-        "reason": columns.named(verdicts.reason[gone].astype(np.int32), REASONS),
-        "duplicate_of": ids.take(columns.numbers(twin, twin < 0)),
+        "source": arrow.named(file, sources),
+        "source_file": arrow.named(file, labels),
+        "source_row": arrow.numbers(verdicts.row[gone]),
+        "reason": arrow.named(verdicts.reason[gone].astype(np.int32), REASONS),
+        "duplicate_of": ids.take(arrow.numbers(twin, twin < 0)),
     }
     return pa.Table.from_arrays(list(found.values()), names=list(found))

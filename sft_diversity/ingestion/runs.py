@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sft_diversity.core import arrow
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.messages import FIELDS
 from sft_diversity.core.schema import STRUCTURED
-from sft_diversity.ingestion import columns
 
 _MAX_ROWS = 50_000
 _MAX_BYTES = 64 << 20
@@ -95,9 +95,9 @@ class RunWriter:
         """Write what was collected as a run, ordered by id and, where ids are equal, by place."""
         if not self._columns[0]:
             return
-        ids = columns.fixed(self._columns[0])
+        ids = arrow.fixed(self._columns[0])
         file, row = (np.array(self._columns[place], np.int64) for place in _PLACE)
-        order = np.lexsort((row, file, *columns.halves(pa.chunked_array([ids]))[::-1]))
+        order = np.lexsort((row, file, *arrow.halves(pa.chunked_array([ids]))[::-1]))
         places = order.tolist()
         id, key, _, _, empty, instruction, response, meta, messages, tools, *origin = (
             column
@@ -106,19 +106,19 @@ class RunWriter:
             for column in self._columns
         )
         arrays = [
-            columns.fixed(id),
-            columns.fixed(key),
-            columns.numbers(file[order].astype(np.int32)),
-            columns.numbers(row[order]),
-            columns.truths(np.array(empty)),
-            columns.texts(instruction),
-            columns.texts(response),
-            columns.texts(meta),
+            arrow.fixed(id),
+            arrow.fixed(key),
+            arrow.numbers(file[order].astype(np.int32)),
+            arrow.numbers(row[order]),
+            arrow.truths(np.array(empty)),
+            arrow.texts(instruction),
+            arrow.texts(response),
+            arrow.texts(meta),
             _messages(messages),
             _optional(tools),
-            columns.texts(origin[0]),
-            columns.texts(origin[1]),
-            columns.numbers(np.array(origin[2], np.int64)),
+            arrow.texts(origin[0]),
+            arrow.texts(origin[1]),
+            arrow.numbers(np.array(origin[2], np.int64)),
         ]
         name = f"{self._prefix}-{len(self.names):04d}.arrow"
         with (
@@ -141,11 +141,11 @@ def _messages(rows: Sequence[list[dict[str, str | None]] | None]) -> pa.Array:
     for name in _FIELDS:
         said = [turn[name] for turn in turns]
         plain = name in ("role", "content")
-        fields.append(columns.texts([str(x).encode() for x in said]) if plain else _texts(said))
+        fields.append(arrow.texts([str(x).encode() for x in said]) if plain else _texts(said))
     said = pa.StructArray.from_arrays(fields, fields=list(STRUCTURED.value_type))
     offsets = np.cumsum([0, *(len(row) if row else 0 for row in rows)])
     missing = np.array([row is None for row in rows])
-    return columns.lists(offsets.astype(np.int32), said, STRUCTURED, missing)
+    return arrow.lists(offsets.astype(np.int32), said, STRUCTURED, missing)
 
 
 _FIELDS = [field.name for field in STRUCTURED.value_type]
@@ -159,7 +159,7 @@ def _optional(values: Sequence[bytes | None]) -> pa.Array:
     if not any(values):
         return pa.nulls(len(values), pa.string())
     missing = np.array([value is None for value in values])
-    return columns.texts([value or b"" for value in values], missing)
+    return arrow.texts([value or b"" for value in values], missing)
 
 
 def is_structured(run: pa.Table) -> bool:
@@ -174,29 +174,29 @@ def whole_messages(rows: pa.Table, type: pa.DataType) -> pa.Array:
 
     Of their turns the fields of `type` are there, MESSAGES or STRUCTURED.
     """
-    messages = columns.narrowed(rows["messages"].combine_chunks(), type)
-    short = columns.joined([pa.chunked_array([messages.is_null()])], np.bool_)
+    messages = arrow.narrowed(rows["messages"].combine_chunks(), type)
+    short = arrow.joined([pa.chunked_array([messages.is_null()])], np.bool_)
     number = int(short.sum())
     if not number:
         return messages
-    mask = columns.truths(short)
+    mask = arrow.truths(short)
     asked, answered = (
         rows[name].filter(mask).combine_chunks() for name in ("instruction", "response")
     )
     # user and assistant in turn: 0, n, 1, n + 1, ...
-    woven = columns.numbers(np.arange(2 * number).reshape(2, number).T.ravel())
-    roles = columns.named(np.tile(np.array([0, 1], np.int32), number), ["user", "assistant"])
+    woven = arrow.numbers(np.arange(2 * number).reshape(2, number).T.ravel())
+    roles = arrow.named(np.tile(np.array([0, 1], np.int32), number), ["user", "assistant"])
     contents = pa.concat_arrays([asked, answered]).take(woven)
     turn = type.value_type
     blank = [pa.nulls(2 * number, pa.string())] * (turn.num_fields - 2)
     said = pa.StructArray.from_arrays([roles, contents, *blank], fields=list(turn))
-    made = columns.lists(np.arange(0, 2 * number + 1, 2, dtype=np.int32), said, type)
+    made = arrow.lists(np.arange(0, 2 * number + 1, 2, dtype=np.int32), said, type)
     if number == len(rows):
         return made
     place = np.empty(len(rows), np.int64)
     place[short] = np.arange(number)
     place[~short] = number + np.flatnonzero(~short)
-    return pa.concat_arrays([made, messages]).take(columns.numbers(place))
+    return pa.concat_arrays([made, messages]).take(arrow.numbers(place))
 
 
 def read_run(path: Path) -> pa.Table:

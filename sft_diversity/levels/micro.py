@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
+from sft_diversity.core import arrow
 from sft_diversity.core.config import Config
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.incidence import Incidence
@@ -66,7 +66,7 @@ class Micro:
     def make(self, job: Job[IndexConfig]) -> Indexed:
         """Return the incidence of the token types in the band."""
         tokens, options = TokenPass(job.inputs["tokens"].path), job.config.micro
-        samples = tokens.kinds["samples"].to_numpy()
+        samples = arrow.joined([tokens.kinds["samples"]], np.int64)
         band = bands.parse(options.band) or bands.widened(tokens.blocks, samples)
         keep = bands.within(samples, band)
         if not keep.any():
@@ -86,7 +86,7 @@ class Micro:
         }
         auto = " (auto)" if options.band == bands.AUTO else ""
         line = f"band {band}{auto}, {share:.1%} of the samples with a token hold a kind"
-        kinds = tokens.kinds.filter(pa.array(keep))
+        kinds = tokens.kinds.filter(arrow.truths(keep))
         return Indexed(banded, tokens.ids, kinds, result, lines=(line,))
 
 

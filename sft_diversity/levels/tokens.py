@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from sft_diversity.core import folder, parquet, parts, resources
+from sft_diversity.core import arrow, folder, parquet, parts, resources
 from sft_diversity.core import tokens as passes
 from sft_diversity.core.config import TOKENIZER, Config
 from sft_diversity.core.corpus import Component
@@ -96,14 +96,14 @@ def _ahead(
 
 
 def _table(ids: pa.ChunkedArray, counted: TokenCounts) -> pa.Table:
-    offsets = np.concatenate([[0], np.cumsum(counted.sizes, dtype=np.int64)])
-    columns = {
+    offsets = arrow.numbers(np.concatenate([[0], np.cumsum(counted.sizes, dtype=np.int64)]))
+    found = {
         "id": ids,
-        "length": pa.array(counted.lengths),
-        "ids": pa.LargeListArray.from_arrays(offsets, counted.ids),
-        "counts": pa.LargeListArray.from_arrays(offsets, counted.counts),
+        "length": arrow.numbers(counted.lengths),
+        "ids": pa.LargeListArray.from_arrays(offsets, arrow.numbers(counted.ids)),
+        "counts": pa.LargeListArray.from_arrays(offsets, arrow.numbers(counted.counts)),
     }
-    return pa.table(columns)
+    return pa.Table.from_arrays(list(found.values()), names=list(found))
 
 
 def join(job: Job[TokensConfig]) -> Result:
@@ -118,15 +118,15 @@ def join(job: Job[TokensConfig]) -> Result:
         samples += np.bincount(ids, minlength=len(samples))
         occurrences += np.bincount(ids, counts, minlength=len(samples)).astype(np.int64)
         rows += table.num_rows
-        empty += int((table["length"].to_numpy() == 0).sum())
+        empty += int((arrow.joined([table["length"]], np.int32) == 0).sum())
     used = np.flatnonzero(samples)
-    columns = {
-        "kind": pa.array([tokenizer.name(int(i)) for i in used], pa.string()),
-        "samples": samples[used],
-        "token_id": used.astype(np.int32),
-        "occurrences": occurrences[used],
+    kinds = {
+        "kind": arrow.texts([tokenizer.name(token).encode() for token in used.tolist()]),
+        "samples": arrow.numbers(samples[used]),
+        "token_id": arrow.numbers(used.astype(np.int32)),
+        "occurrences": arrow.numbers(occurrences[used]),
     }
-    job.write_table("kinds.parquet", pa.table(columns))
+    job.write_table("kinds.parquet", pa.Table.from_arrays(list(kinds.values()), names=list(kinds)))
     total = int(occurrences.sum())
     figures = {
         "component": job.config.component,

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sft_diversity.core import arrow, vectors
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import vectors
 from sft_diversity.core.corpus import Component
 from sft_diversity.core.incidence import Incidence
 from sft_diversity.core.kernels import NO_ROWS, Floats, Rows
@@ -110,7 +110,8 @@ class Pool:
         self.kept["taken", self.corpus] = True
         if not again:
             return corpora.take(self.corpus, rows)
-        return self._of_corpus("samples", lambda: corpora.read(self.corpus)).take(pa.array(rows))
+        samples = self._of_corpus("samples", lambda: corpora.read(self.corpus))
+        return samples.take(arrow.numbers(np.asarray(rows, np.int64)))
 
     def _of_corpus(self, what: str, make: Callable[[], T]) -> T:
         return once(self.kept, (what, self.corpus), make)

@@ -9,10 +9,20 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
+from sft_diversity.core import (
+    arrow,
+    folder,
+    incidence,
+    lineage,
+    neighbours,
+    quality,
+    schema,
+    stopping,
+)
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import folder, incidence, lineage, neighbours, quality, schema, stopping
 from sft_diversity.core.hashing import content_key
 from sft_diversity.core.quality import JUDGED
 from sft_diversity.core.stage import Ask, Job, Made, Result, Stage, once
@@ -85,7 +95,7 @@ def join(job: Job[SelectConfig]) -> Result:
     rows, made = choose_rows(pool, config)
     samples = pool.take(rows)
     result = stated(pool.corpus, config, made, samples)
-    subset = samples.append_column("pick", pa.array(range(len(rows)), pa.int32()))
+    subset = samples.append_column("pick", arrow.numbers(np.arange(len(rows), dtype=np.int32)))
     subset = schema.check(subset, schema.samples_like(subset.schema, subset=True), STAGE)
     for start in range(0, len(rows), _ROWS_PER_FILE):
         name = f"samples/{start // _ROWS_PER_FILE:05}.parquet"
