@@ -70,7 +70,7 @@ def modules() -> list[str]:
     return sorted(one.name for one in found if not one.name.endswith("__main__"))
 
 
-def test_all_modules_but_pieces_of_training_loops_import_without_extras_and_without_unix():
+def test_all_modules_but_pieces_of_loops_and_of_a_server_import_without_extras_and_without_unix():
     said = answer(f"""
 from importlib import import_module
 failed = {{}}
@@ -81,8 +81,11 @@ for name in {modules()!r}:
         failed[name] = str(fault.name)
 print(json.dumps(failed))
 """)
-    # pieces of training loops, whose bases are torch's own classes
-    assert {name.rpartition(".")[0] for name in said} == {"sft_diversity.training"}
+    # pieces of training loops, whose bases are torch's own classes, and the routes of a page
+    served = {name for name in said if name.startswith("sft_diversity.exploring")}
+    assert served == {"sft_diversity.exploring.app", "sft_diversity.exploring.serving"}
+    assert {said[name] for name in served} == {"starlette"}
+    assert {name.rpartition(".")[0] for name in said.keys() - served} == {"sft_diversity.training"}
     assert "sft_diversity.training.stage" not in said
     assert {name.partition(".")[0] for name in said.values()} <= extras.EXTRAS.keys()
 
