@@ -56,7 +56,7 @@ export function curve(place, { told, name, random, at, here, kept, old, turned }
     picture.append(drawn("line", { x1: x(kept), x2: x(kept), y1: 0, y2: height, class: "kept" }));
     word("A", x(kept) + (kept > 95 ? -4 : 4), 11, kept > 95 ? "end" : "start");
   }
-  word(figure(high), width - PAD, y(high) - 5, "end");
+  word(figure(high), at > 86 ? x(at) - 9 : width - PAD, y(high) - 5, "end");
   if (at !== null) {
     const between = told.diversity.findIndex((value) => value >= at);
     const [a, b] = [Math.max(between - 1, 0), Math.max(between, 0)];

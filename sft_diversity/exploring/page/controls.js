@@ -26,6 +26,14 @@ const LIMITED = [
 
 export const isLevel = (strategy) => /^(macro|meso|micro)-|^own$/.test(strategy);
 
+/** An option of the list of strategies, with what making it takes or why it cannot be made. */
+function noted(option, { name, ready, seconds, why }) {
+  const note = why ? ` – ${why}` : ready === false ? ` – to be made, ${duration(seconds)}` : "";
+  option.textContent = name + note;
+  option.disabled = Boolean(why);
+  return option;
+}
+
 export class Controls {
   constructor(place, corpus, store) {
     Object.assign(this, { place, corpus, store, fields: new Map() });
@@ -49,21 +57,22 @@ export class Controls {
       const [group] = GROUPS.find(([, prefix]) => one.name.startsWith(prefix)) ?? [LOOSE];
       groups.get(group).push(one);
     }
-    const option = ({ name, ready, seconds, why }) => {
-      const note = why ? ` – ${why}` : ready ? "" : ` – to be made, ${duration(seconds)}`;
-      return element("option", { value: name, disabled: Boolean(why) }, name + note);
-    };
     const select = element("select", { id: "set-strategy", onchange: () => this.become(select.value) },
       ...[...groups].filter(([, of]) => of.length).map(([label, of]) =>
-        element("optgroup", { label }, ...of.map(option))));
+        element("optgroup", { label }, ...of.map((one) => noted(element("option", { value: one.name }), one)))));
     this.fields.set("strategy", select);
     return element("label", { className: "wide" }, "Strategy", select);
   }
 
   /** A strategy is made: nothing is to be waited for any more. */
   ready(strategy) {
-    const option = [...this.fields.get("strategy").options].find(({ value }) => value === strategy);
-    if (option) option.textContent = strategy;
+    this.learn([{ name: strategy, ready: true, why: null }]);
+  }
+
+  /** What was found out about strategies. */
+  learn(strategies) {
+    const options = new Map([...this.fields.get("strategy").options].map((one) => [one.value, one]));
+    for (const one of strategies) if (options.has(one.name)) noted(options.get(one.name), one);
   }
 
   /** A strategy, and what of the settings contradicts it set free. */

@@ -23,9 +23,10 @@ export function drawn(name, attributes = {}, ...children) {
   return made;
 }
 
-/** Text with control and direction marks made visible, each as one character: offsets hold. */
+/** Text with control and direction marks made visible; line ends of all systems are line ends. */
 export function plain(text) {
   return text
+    .replace(/\r(?=\n)/g, "")
     .replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
     .replace(/\u007f/g, "\u2421")
     .replace(/[\u0080-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");

@@ -30,3 +30,40 @@ export function showKeys() {
     element("button", { type: "button", className: "first", onclick: () => dialog.close() }, "Close"));
   dialog.showModal();
 }
+
+/** What a key does, wherever it is pressed but in a field that is written to. */
+export function listenKeys(page) {
+  const { store, map, panel, kept } = page;
+  const dial = byId("diversity");
+  const turn = (by) => dial.disabled || page.turn(store.settings.diversity + by);
+  const keys = {
+    "[": () => turn(-Number(dial.step)),
+    "]": () => turn(Number(dial.step)),
+    "{": () => turn(-10),
+    "}": () => turn(10),
+    "/": () => byId("search").focus(),
+    u: () => store.undo(),
+    U: () => store.redo(),
+    a: () => !byId("keep").disabled && kept.keep(),
+    s: () => kept.swap(),
+    l: () => byId("lasso").click(),
+    v: () => byId("take-view").click(),
+    f: () => map.fit(),
+    d: () => dial.focus(),
+    "?": () => showKeys(),
+    Escape: () => (panel.open ? panel.close() : map.unlasso()),
+  };
+  document.addEventListener("keydown", (event) => {
+    const written = "textarea, select, input:not([type=range]):not([type=checkbox])";
+    if (event.target.matches(written) || byId("keys").open || event.altKey) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key.toLowerCase() !== "z") return;
+      event.preventDefault();
+      if (event.shiftKey) store.redo();
+      else store.undo();
+    } else if (keys[event.key]) {
+      event.preventDefault();
+      keys[event.key]();
+    }
+  });
+}

@@ -62,7 +62,8 @@ export class MapView extends EventTarget {
     this.places = new Places(pairs);
     this.order = shuffled(this.places.many);
     this.ordered = new Uint16Array(pairs.length);
-    this.order.forEach((row, at) => this.ordered.set(pairs.subarray(2 * row, 2 * row + 2), 2 * at));
+    const [from, to] = [pairs, this.ordered].map((one) => new Uint32Array(one.buffer));
+    for (let at = 0; at < this.order.length; at += 1) to[at] = from[this.order[at]];
     this.regions = regions
       .map((one) => ({ ...one, x: one.x * REGION, y: one.y * REGION }))
       .sort((a, b) => b.share - a.share);

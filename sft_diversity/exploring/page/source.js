@@ -83,6 +83,10 @@ export class Server {
     return this.json("corpus");
   }
 
+  strategies() {
+    return this.json("strategies", undefined, { quiet: true });
+  }
+
   async places() {
     return new Uint16Array(await this.bytes("map"));
   }

@@ -97,7 +97,7 @@ export class Table extends EventTarget {
       made.append(element("span", { className: "meta" }, mark, "…"));
       return made;
     }
-    const text = (words) => plain(words.slice(0, 400)).replace(/\s+/g, " ");
+    const text = (words) => plain(words.slice(0, 400).replace(/\s+/g, " "));
     const tokens = one.response_tokens === undefined || one.response_tokens === null ? "" :
       `${whole(one.instruction_tokens)} + ${whole(one.response_tokens)} tokens`;
     const missing = one.missing ? "Its text is not in this file." : null;
