@@ -82,11 +82,12 @@ def written(corpus: Path, rows: int | None, place: Path) -> int:
 
 @contextmanager
 def serving(
-    source: Path, at: Path, size: int
+    source: Path, at: Path, size: int, tokenizer: str | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], Page, float]]:
     """Yield a server's process, a page of it, and the seconds until it listened."""
     words = [sys.executable, "-m", "sft_diversity", "explore", str(source), "--no-open"]
     words += ["--size", str(size), "--work", str(at / "work"), "--root", str(at)]
+    words += ["--tokenizer", tokenizer] if tokenizer else []
     started, said = time.perf_counter(), at / "said.txt"
     with said.open("wb") as file:
         process = subprocess.Popen(words, stderr=file, stdout=file)
@@ -106,40 +107,39 @@ def of(seconds: list[float]) -> dict[str, float]:
     return {name: round(float(np.percentile(seconds, at)), 3) for name, at in named.items()}
 
 
-def measured(source: Path, at: Path, size: int, moves: int, share: bool) -> dict[str, Any]:
-    """Return what a person waits for, in the order in which they would."""
-    started = time.perf_counter()
-    with serving(source, at, size) as (process, page, listening):
-        memory = psutil.Process(process.pid)
-        found: dict[str, Any] = {"listening_s": round(listening, 1)}
+def measured(source: Path, at: Path, asked: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Yield what a person waits for, in the order in which they would; the map comes by itself."""
+    started, moves = time.perf_counter(), asked.moves
+    with serving(source, at, asked.size, asked.tokenizer) as (process, page, listening):
+        yield "listening_s", round(listening, 1)
         page.wait("api/corpus")
         page.wait("api/select", {"settings": {}})
-        found["first_view_s"] = round(time.perf_counter() - started, 1)
-        found["map_s"] = round(page.wait("api/map")[0], 1)
-        rng = np.random.default_rng(0)
-        dial = [int(one) for one in rng.permutation(101)[:moves]]
+        yield "first_view_s", round(time.perf_counter() - started, 1)
+        dial = [int(one) for one in np.random.default_rng(0).permutation(101)[:moves]]
 
-        def asked(**settings: Any) -> float:
-            return page.wait("api/select", {"settings": settings})[0]
+        def one(path: str, body: Any = None) -> float:
+            return round(page.wait(path, body)[0], 3)
 
-        found["dial_s"] = of([asked(diversity=one) for one in dial])
-        found["seed_s"] = of([asked(diversity=50, seed=one) for one in range(1, 21)])
+        def all_of(settings: list[dict[str, Any]]) -> dict[str, float]:
+            return of([one("api/select", {"settings": each}) for each in settings])
+
+        yield "dial_s", all_of([{"diversity": each} for each in dial])
+        some = range(max(1, moves // 5))
+        yield "seed_s", all_of([{"diversity": 50, "seed": each + 1} for each in some])
         for fill in ("uniform", "balance"):
-            some = dial[: max(1, moves // 5)]
-            found[f"fill_{fill}_s"] = of([asked(diversity=one, fill=fill) for one in some])
-        found["new_size_s"] = of([asked(size=size // 2 + one) for one in range(3)])
-        found["curve_s"] = round(page.wait("api/curve", {"settings": {"seed": 99}})[0], 2)
-        found["search_s"] = round(page.wait("api/search?q=photosynthesis")[0], 3)
-        found["samples_s"] = round(page.wait("api/samples?rows=5,50,150,300")[0], 3)
-        found["explain_s"] = round(page.wait("api/explain", {"settings": {}, "row": 5})[0], 3)
-        found["nearest_s"] = round(page.wait("api/nearest?row=5")[0], 3)
-        if share:
+            yield f"fill_{fill}_s", all_of([{"diversity": dial[n], "fill": fill} for n in some])
+        yield "new_size_s", all_of([{"size": asked.size // 2 + each} for each in range(3)])
+        yield "search_s", one("api/search?q=photosynthesis")
+        yield "samples_s", one("api/samples?rows=5,50,150,300")
+        yield "explain_s", one("api/explain", {"settings": {}, "row": 5})
+        yield "nearest_s", one("api/nearest?row=5")
+        yield "curve_s", one("api/curve", {"settings": {"seed": 99}})
+        yield "memory_mb", psutil.Process(process.pid).memory_info().rss >> 20
+        yield "map_s", one("api/map")
+        if asked.share:
             body = {"settings": {}, "what": "share", "to": "shared.html"}
-            found["share_s"] = round(page.wait("api/keep", body)[0], 1)
-            found["share_bytes"] = (at / "shared.html").stat().st_size
-        used = memory.memory_info()
-        found["memory_mb"] = used.rss >> 20
-    return found
+            yield "share_s", one("api/keep", body)
+            yield "share_bytes", (at / "shared.html").stat().st_size
 
 
 def main() -> None:
@@ -148,23 +148,21 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--rows", type=int, help="drawn with replacement; default: all, once")
     parser.add_argument("--size", type=int, default=10_000)
+    parser.add_argument("--tokenizer", help="default: that of the packaged base model")
     parser.add_argument("--moves", type=int, default=100)
     parser.add_argument("--share", action="store_true", help="write the shared page too")
     parser.add_argument("--busy", action="store_true", help="others use this machine: upper bounds")
     asked = parser.parse_args()
+    found: dict[str, Any] = {"busy": asked.busy, "size": asked.size, "tokenizer": asked.tokenizer}
+    found["machine"] = machine.measured_on()
     with tempfile.TemporaryDirectory() as scratch:
         at = Path(scratch)
         rows = written(asked.corpus, asked.rows, at / "raw.jsonl")
-        found = measured(at / "raw.jsonl", at, asked.size, asked.moves, asked.share)
-    every = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
-    every[f"{rows}"] = {
-        "busy": asked.busy,
-        "size": asked.size,
-        **found,
-        "machine": machine.measured_on(),
-    }
-    RESULT.write_text(json.dumps(every, indent=1) + "\n", "utf-8")
-    print(json.dumps(found, indent=1))
+        for name, value in measured(at / "raw.jsonl", at, asked):
+            print(name, value, flush=True)
+            found[name] = value
+            every = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+            RESULT.write_text(json.dumps(every | {f"{rows}": found}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

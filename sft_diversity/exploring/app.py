@@ -30,7 +30,7 @@ from sft_diversity.exploring.session import Answer, Session
 from sft_diversity.exploring.settings import Refused
 
 BODY = 32 << 20  # bytes of a request, at most
-_PATIENCE = 2.0, 0.25  # seconds until a job is named instead of its answer: of the dial, of others
+_PATIENCE = 2.0, 0.5  # seconds until a job is named instead of its answer: of the dial, of others
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
@@ -187,7 +187,8 @@ class Routes:
             if isinstance(first, Job) and not await _over(first, 1):
                 return _waiting(first)
             found = await run_in_threadpool(self._reader.column, name)
-            assert found is not None
+        if found is None:
+            raise Refused(f"there is no column {name[:60]!r} of this strategy", "name")
         return binary(found)
 
     async def job(self, request: Request) -> Response:

@@ -22,7 +22,7 @@ from sft_diversity.core.errors import SftdivError, UsageError
 #: What is done: in one go, or in steps between which more urgent work has its turn; a step yields
 #: the share that is done, the last returns the result.
 Task = Callable[[], Any]
-_KEPT = 200  # finished jobs that can still be asked for
+_KEPT, _ASIDES = 200, 32  # jobs that can still be asked for; answers to questions aside
 SELECT, ASIDE, LATER = range(3)  # how urgent: what the dial waits for, a question, a background
 
 
@@ -110,6 +110,7 @@ class Worker:
         self._jobs, self._lock = jobs, threading.Condition()
         self._waiting: list[tuple[int, int, Job]] = []
         self._live: dict[Hashable, Job] = {}
+        self._aside: OrderedDict[Hashable, Job] = OrderedDict()
         self._numbers = itertools.count()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -117,12 +118,12 @@ class Worker:
         self, what: str, task: Task, *, key: Hashable, seconds: float = 0.0, lane: str = "",
         urgency: int = SELECT,
     ) -> Job:  # fmt: skip
-        """Return the job of a key: one that waits or runs already, or a new one."""
+        """Return the job of a key: one that waits or runs, answered it aside before, or is new."""
         with self._lock:
             if lane:
                 self._drop(lane, key)
-            if key in self._live:
-                return self._live[key]
+            if key in self._live or key in self._aside:
+                return self._live.get(key) or self._aside[key]
             job = Job(what, task, seconds, key, lane, urgency)
             self._live[key] = self._jobs[job.id] = job
             while len(self._jobs) > _KEPT:
@@ -146,6 +147,10 @@ class Worker:
     def _end(self, job: Job, result: Any = None, fault: Exception | None = None) -> None:
         job.result, job.fault, job.share = result, fault, 1.0
         self._live.pop(job.key, None)
+        if fault is None and job.urgency == ASIDE:  # who asks again wants to read the answer
+            self._aside[job.key] = job
+            if len(self._aside) > _ASIDES:
+                self._aside.popitem(last=False)
         job.over.set()
 
     def _run(self) -> None:

@@ -95,6 +95,16 @@ def test_ninety_more_settings_pick_the_same(client, pool, tmp_path, number):
     equal_everywhere(client, pool, tmp_path, number)
 
 
+def test_a_column_that_a_strategy_has_not_is_refused(pool, tmp_path):
+    corpus, work = pool
+    given = {"strategy": "random", "size": 5}
+    session = Session(corpus_at(corpus), [str(corpus)], work, given, tmp_path)
+    client = TestClient(Routes(session).app(TOKEN, PORT), base_url=BASE)
+    picked(client, {})
+    assert client.get("api/column/kinds").status_code == 422
+    assert client.get("api/samples?rows=1").json()[0]["kinds"] is None
+
+
 def test_the_curve_has_the_figures_of_its_positions(client):
     told = posted(client, "api/curve", settings={"seed": 3}).json()
     for at in (0, 7, 20):

@@ -9,7 +9,7 @@ import pytest
 
 from sft_diversity.core import progress
 from sft_diversity.core.errors import DataError
-from sft_diversity.exploring.jobs import LATER, Job, Superseded, Worker
+from sft_diversity.exploring.jobs import ASIDE, LATER, Job, Superseded, Worker
 
 
 @pytest.fixture
@@ -82,6 +82,16 @@ def test_urgent_work_has_its_turn_between_the_steps_of_long_work(worker):
     assert long.wait(10)
     assert order == [0, "urgent", 1, 2]
     assert long.told()["result"] == {"steps": 3}
+
+
+def test_an_answer_to_a_question_aside_is_there_when_it_is_asked_again(worker):
+    first = worker.submit("why", lambda: "so", key="why", urgency=ASIDE)
+    assert first.wait(10)
+    again = worker.submit("why", lambda: "otherwise", key="why", urgency=ASIDE)
+    assert again is first
+    other = worker.submit("what", lambda: "that", key="what", urgency=ASIDE)
+    assert other.wait(10)
+    assert other.result == "that"
 
 
 def test_a_fault_is_told_in_one_line_and_the_thread_goes_on(worker):
