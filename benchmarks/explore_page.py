@@ -133,7 +133,7 @@ def until(page: Any, what: str, seconds: float) -> float:
 
 def megabytes(processes: list[psutil.Process]) -> int:
     """Return the resident memory of the greatest of some processes, in 10⁶ bytes."""
-    return round(max(one.memory_info().rss for one in processes) / 1e6)
+    return int(max(one.memory_info().rss for one in processes) / 1e6)
 
 
 def measured(

@@ -354,7 +354,7 @@ def test_a_point_under_the_pointer_shows_how_its_sample_begins(tab, place):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 820])
+@pytest.mark.parametrize("width", [1400, 820, 400])
 def test_the_page_is_whole(browser, address, width, scheme):
     with opened(browser, address, width, scheme) as tab:
         tab.set(diversity=40)
