@@ -142,8 +142,8 @@ def shared_page(reader: Reader, asked: Asked) -> bytes:
     }
     first = np.unique(np.concatenate(rows))
     others = np.setdiff1d(np.arange(session.n), first)
-    used = len(_embedded(whole)) + sum(one.stat().st_size for one in PAGE.iterdir())
-    room = (_SHARED - used) * 3 // 4 - 1_000  # base64 makes four bytes of three
+    used = len(assembled(PAGE, {**whole, "samples": ""}))
+    room = (_SHARED - used) * 3 // 4 - 100  # base64 makes four bytes of three; the end of the list
     whole["samples"] = _texts(reader, np.concatenate([first, others]), room)
     return assembled(PAGE, whole)
 

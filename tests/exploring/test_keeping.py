@@ -83,7 +83,7 @@ def test_a_module_runs_after_those_that_it_imports():
 
 def test_a_shared_page_keeps_to_its_size_by_fewer_texts(session, client, monkeypatch, shared):
     whole, _ = shared
-    most = len(whole.encode()) - 60_000
+    most = len(whole.encode()) - len(data_in(whole)["samples"]) // 2
     monkeypatch.setattr(keeping, "_SHARED", most)
     monkeypatch.setattr(keeping, "_TOGETHER", 20)
     posted(client, "api/keep", settings={"size": 25, "seed": 2}, what="share", to="less.html")
