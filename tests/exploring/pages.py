@@ -20,6 +20,7 @@ from sft_diversity.exploring.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-of-tests"
+NO_WEBGL = ("--disable-gpu", "--disable-3d-apis")
 SOURCES = ("alpaca_en_demo", "gpteacher_roleplay", "vicuna_identity_dummy", "t0_p3_per_template")
 WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
@@ -30,7 +31,7 @@ def sample(at: Path) -> Path:
     options["root"] = str(ROOT / "data/sample")
     options["sources"] = [one for one in options["sources"] if one["name"] in SOURCES]
     (at / "sample.yaml").write_text(yaml.safe_dump(options), "utf-8")
-    return sd.ingest(config=at / "sample.yaml", out=at / "corpus", work=at / "work").folder
+    return Path(sd.ingest(config=at / "sample.yaml", out=at / "corpus", work=at / "work").folder)
 
 
 @contextlib.contextmanager

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 import sft_diversity as sd
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import SftdivError
-from sft_diversity.exploring.app import PAGE
-from tests.exploring.pages import ROOT, WEBGL, opened, sample, served
+from sft_diversity.exploring.keeping import PAGE
+from tests.exploring.pages import NO_WEBGL, ROOT, WEBGL, opened, sample, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -246,6 +251,17 @@ def test_a_search_is_read_by_keyboard(tab, place):
     assert tab.page.evaluate("document.activeElement.id") == "rows"
 
 
+def test_the_kinds_of_a_sample_are_marked_where_they_stand(tab):
+    row = tab.rows()[0]
+    tab.page.evaluate(f"explored.open({row})")
+    tab.until("document.querySelectorAll('#sample mark').length > 0")
+    marked = tab.page.locator("#sample mark").all()
+    names = [(one.get_attribute("title"), one.text_content()) for one in marked]
+    plain = [(name, text) for name, text in names if name.isascii()]  # others are bytes
+    assert plain
+    assert all(name.strip() == text.strip() for name, text in plain), plain
+
+
 def lasso(tab, share=0.6):
     """Draw around the middle of the map."""
     x, y, half = tab.within("#stage")
@@ -366,6 +382,202 @@ def test_the_page_is_whole(browser, address, width, scheme):
         assert tab.page.evaluate(_CONTRAST) == []
         assert tab.page.evaluate(_UNNAMED) == []
         assert tab.said == []
+
+
+def drawn(tab):
+    """Return the share of the map's pixels that are drawn on, by what is picked and what is not."""
+    return tab.page.evaluate("""() => {
+      explored.map.draw();
+      const {points} = explored.map;
+      const copy = new OffscreenCanvas(points.width, points.height).getContext('2d');
+      copy.drawImage(points, 0, 0);
+      const seen = copy.getImageData(0, 0, points.width, points.height).data;
+      const near = (at, [r, g, b]) =>
+        Math.abs(seen[at] - r) + Math.abs(seen[at + 1] - g) + Math.abs(seen[at + 2] - b) < 24;
+      const counts = {any: 0, picked: 0};
+      const [r, g, b] = getComputedStyle(document.querySelector('.sign.picked'))
+        .backgroundColor.match(/\\d+/g).map(Number);
+      for (let at = 0; at < seen.length; at += 4) {
+        if (!seen[at + 3]) continue;
+        counts.any += 1;
+        counts.picked += near(at, [r, g, b]);
+      }
+      return counts;
+    }""")
+
+
+def test_webgl_and_the_canvas_that_stands_in_for_it_draw_alike(player, browser, address):
+    found = {}
+    for way in ("webgl", "canvas"):
+        with opened(browser, f"{address}#{way}") as tab:
+            assert tab.page.get_attribute("#stage", "data-drawn").lower() == way
+            found[way] = drawn(tab)
+            assert len(lasso(tab)) > 10
+    assert found["canvas"]["picked"] > 60 * 8
+    for name, many in found["canvas"].items():
+        assert found["webgl"][name] == pytest.approx(many, rel=0.5), found
+
+
+def test_a_browser_without_webgl_draws_the_map(player, address):
+    browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *NO_WEBGL])
+    with opened(browser, f"{address}#webgl") as tab:
+        assert tab.page.get_attribute("#stage", "data-drawn") == "canvas"
+        assert tab.said == []
+    browser.close()
+
+
+def written(tab, name, button, words):
+    """Write a file from the page, and wait for what it says of it."""
+    tab.page.fill("#to", name)
+    tab.page.click(f"text={button}")
+    tab.until(f"document.querySelector('#written').textContent.includes({json.dumps(words)})")
+
+
+def test_files_are_written_once_and_below_the_root_alone(browser, address, place):
+    with opened(browser, address) as tab:
+        tab.set(diversity=55)
+        written(tab, "kept", "Write subset", "Written")
+        ids = pq.read_table(place / "kept" / "samples", columns=["id"])["id"].to_pylist()
+        every = corpora.ids(place / "corpus").to_pylist()
+        assert sorted(ids) == sorted(every[row] for row in tab.rows())
+        written(tab, "kept", "Save settings", "kept.yaml")
+        options = yaml.safe_load((place / "kept.yaml").read_text("utf-8"))
+        again = sd.select(place / "corpus", work=place / "work", **options)
+        assert again.figures["ids_key"] == tab.page.evaluate("explored.told.digest")
+        written(tab, "kept", "Write subset", "there already")
+        written(tab, "../kept", "Write subset", "leads out of")
+        assert not (place.parent / "kept").exists()
+
+
+HOSTILE = [
+    "<script>globalThis.hit = 1</script>",
+    "<img src=x onerror='globalThis.hit = 2'><b>bold</b>&lt;&amp;",
+    "nul \x00 bell \x07 escape \x1b[31m delete \x7f turned \u202e around",
+    "</div></article><style>* { display: none }</style>",
+    "astral 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 👩‍👩‍👧 combining e\u0301 and اللغة",
+]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A server of samples that would be markup, and of one with ten megabytes of text."""
+    at = tmp_path_factory.mktemp("hostile")
+    texts = [*HOSTILE, "ten megabytes " * 750_000, *(f"plain text {i} of many" for i in range(30))]
+    rows = [{"instruction": f"{one[:80]} ?", "output": one, "source": one[:40]} for one in texts]
+    with (at / "rows.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    corpus = sd.ingest(at / "rows.jsonl", out=at / "corpus", work=at / "work").folder
+    with served(corpus, at / "work", at, strategy="micro-response", size=5) as found:
+        yield found, corpus
+
+
+def test_texts_that_would_be_markup_are_shown_as_text(browser, hostile):
+    address, corpus = hostile
+    samples = corpora.read(corpus, ["response"])["response"].to_pylist()
+    with opened(browser, address) as tab:
+        odd = [r for r, text in enumerate(samples) if not text.startswith(("plain", "ten"))]
+        assert len(odd) == len(HOSTILE)
+        for row in odd:
+            tab.page.evaluate(f"explored.open({row})")
+            tab.until(f"explored.panel.sample?.row === {row}")
+            shown = tab.page.locator("#sample .text").nth(1).text_content()
+            text = re.sub(r"[\x00-\x08\x0b-\x1f]", lambda c: chr(0x2400 + ord(c[0])), samples[row])
+            assert shown == text.replace("\x7f", "\u2421").replace("\u202e", "\ufffd")
+        tab.page.keyboard.press("Escape")
+        tab.page.select_option("#colour-by", "source")
+        tab.page.fill("#search", "onerror")
+        tab.until("explored.lists.tab === 'search'")
+        tab.until("/onerror/.test(document.querySelector('#rows').textContent)")
+        assert tab.page.evaluate("globalThis.hit") is None
+        assert tab.page.locator("#rows b, #rows img, #sample img, #legend b").count() == 0
+        assert tab.said == []
+
+
+def test_ten_megabytes_of_text_are_cut_and_said_so(browser, hostile):
+    address, corpus = hostile
+    sizes = [len(text) for text in corpora.read(corpus, ["response"])["response"].to_pylist()]
+    row = int(np.argmax(sizes))
+    with opened(browser, address) as tab:
+        tab.page.evaluate(f"explored.open({row})")
+        tab.until(f"explored.panel.sample?.row === {row}")
+        assert "of 10,500,0" in tab.page.inner_text("#sample >> text=characters are shown")
+        assert tab.said == []
+
+
+_FOREIGN = """async address => {
+  const tried = {};
+  const attempt = async (name, work) => {
+    try { tried[name] = await work(); } catch (fault) { tried[name] = `refused: ${fault.name}`; }
+  };
+  const body = JSON.stringify({settings: {}, what: 'subset', to: 'stolen'});
+  await attempt('read', async () => (await fetch(address + 'api/corpus')).text());
+  await attempt('page', async () => (await fetch(address)).text());
+  await attempt('post', async () => (await fetch(address + 'api/keep', {method: 'POST', body,
+    headers: {'Content-Type': 'application/json'}})).text());
+  await attempt('blind', async () => (await fetch(address + 'api/keep', {method: 'POST', body,
+    mode: 'no-cors', headers: {'Content-Type': 'text/plain'}})).type);
+  await attempt('script', () => new Promise((over, fail) => {
+    const made = document.createElement('script');
+    Object.assign(made, {src: address + 'store.js', onload: () => over('loaded'), onerror: fail});
+    document.body.append(made);
+  }));
+  await attempt('frame', () => new Promise(over => {
+    const made = document.createElement('iframe');
+    made.src = address;
+    made.onload = () => over(String(made.contentDocument));
+    document.body.append(made);
+  }));
+  return tried;
+}"""
+
+
+def test_a_page_of_another_origin_can_neither_read_nor_steer(browser, address, place, tmp_path):
+    (tmp_path / "index.html").write_text("<!doctype html><title>elsewhere</title><body>", "utf-8")
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    elsewhere = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(quiet, directory=str(tmp_path))
+    )
+    threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://localhost:{elsewhere.server_address[1]}/")
+    tried = page.evaluate(_FOREIGN, address)
+    context.close()
+    elsewhere.shutdown()
+    elsewhere.server_close()
+    for name in ("read", "page", "post", "script"):
+        assert tried[name].startswith("refused"), tried
+    assert tried["frame"] == "null"
+    assert not (place / "stolen").exists()
+
+
+def test_the_shared_file_turns_its_dial_from_disk(browser, tab, place):
+    tab.set(diversity=35)
+    there = tab.rows()
+    written(tab, "shared", "Share as HTML", "Written")
+    file: Path = place / "shared.html"
+    assert file.stat().st_size < 15 << 20
+    asked: list[str] = []
+    with opened(browser, file.as_uri(), offline=True) as still:
+        still.page.on("request", lambda request: asked.append(request.url))
+        assert sorted(still.rows()) == sorted(there)
+        for key in ("d", "ArrowRight", "ArrowRight"):
+            still.page.keyboard.press(key)
+        still.settled()
+        assert still.page.evaluate("explored.store.settings.diversity") == 45
+        tab.set(diversity=45)
+        assert sorted(still.rows()) == sorted(tab.rows())
+        assert still.page.inner_text("#call") == tab.page.inner_text("#call")
+        still.page.fill("#search", "the")
+        still.until("explored.lists.rows.search.length > 0")
+        still.page.keyboard.press("Enter")
+        still.page.keyboard.press("Enter")
+        still.until("document.querySelector('#sample .text') !== null")
+        assert len(lasso(still)) > 10
+        for control in ("#writing", "#set-size", "#tab-nearest"):
+            assert not still.page.is_visible(control)
+        assert still.said == []
+    assert asked == []
 
 
 def names(path: Path) -> list[str]:
