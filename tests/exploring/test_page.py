@@ -129,7 +129,7 @@ def settings(rng: np.random.Generator) -> dict[str, object]:
     return drawn
 
 
-@pytest.mark.parametrize("many", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [6, pytest.param(100, marks=pytest.mark.slow)])
 def test_settings_pick_in_the_page_what_they_pick_in_python(browser, address, place, many):
     rng = np.random.default_rng(3)
     with opened(browser, address) as tab:
