@@ -141,6 +141,7 @@ class Routes:
         """Return the server as an ASGI application."""
         get = {
             "api/corpus": self.corpus,
+            "api/strategies": self.strategies,
             "api/map": self.map,
             "api/column/{name:path}": self.column,
             "api/job/{id}": self.job,
@@ -172,6 +173,10 @@ class Routes:
     async def corpus(self, request: Request) -> Response:
         """Say what there is."""
         return told(await run_in_threadpool(self._reader.corpus))
+
+    async def strategies(self, request: Request) -> Response:
+        """Say what making each strategy takes."""
+        return told(await run_in_threadpool(self._session.strategies))
 
     async def map(self, request: Request) -> Response:
         """Send the places of all samples."""

@@ -99,14 +99,20 @@ class Reader:
         self._map: Told | None = None
 
     def corpus(self) -> Told:
-        """Return what there is to explore, and how it is asked for."""
+        """Return what there is to explore, and how it is asked for.
+
+        What strategies would take is not found out here: dry plans of all take seconds.
+        """
         of, fields = self.session, SelectConfig.model_fields
         settings = {n: None if fields[n].is_required() else fields[n].default for n in NAMES}
         return {
             "name": of.name,
             "n": of.n,
             "digest": of.corpus.key,
-            "strategies": of.strategies(),
+            "strategies": [
+                {"name": name, "ready": None, "seconds": None, "why": None}
+                for name in of.strategy_names
+            ],
             "sources": of.labels,
             "settings": settings | {n: v for n, v in of.given.items() if n in NAMES},
             "choices": {name: list(words) for name, words in CHOICES.items()},

@@ -191,8 +191,13 @@ class Session:
         return [step["stage"] for step in left], sum(step.get("seconds", 0.0) for step in left)
 
     def strategies(self) -> list[Told]:
-        """Return which strategies there are, what making them takes, and why one cannot be."""
-        return [self._strategy(name) for name in CHOICES["strategy"] if self._applies(name)]
+        """Return what making each strategy takes, and why one cannot be."""
+        return [self._strategy(name) for name in self.strategy_names]
+
+    @cached_property
+    def strategy_names(self) -> list[str]:
+        """The strategies that the corpus and the options fit."""
+        return [name for name in CHOICES["strategy"] if self._applies(name)]
 
     def _applies(self, name: str) -> bool:
         if name == "own":

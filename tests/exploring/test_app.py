@@ -355,7 +355,7 @@ def test_a_strategy_that_is_not_made_yet_is_a_job_with_its_time(pool, tmp_path):
     given = {**GIVEN, "strategy": "micro-instruction"}
     session = Session(corpus_at(corpus), [str(corpus)], tmp_path / "work", given, tmp_path)
     client = TestClient(Routes(session).app(TOKEN, PORT), base_url=BASE)
-    told = {one["name"]: one for one in client.get("api/corpus").json()["strategies"]}
+    told = {one["name"]: one for one in client.get("api/strategies").json()}
     assert not told["micro-instruction"]["ready"]
     answer = client.post("api/select", json={"settings": {}})
     if answer.status_code == 202:
@@ -364,5 +364,5 @@ def test_a_strategy_that_is_not_made_yet_is_a_job_with_its_time(pool, tmp_path):
     head, rows = picked(client, {})
     assert len(rows) == GIVEN["size"]
     assert head["figures"]["strategy"] == "micro-instruction"
-    told = {one["name"]: one for one in client.get("api/corpus").json()["strategies"]}
+    told = {one["name"]: one for one in client.get("api/strategies").json()}
     assert told["micro-instruction"]["ready"]
