@@ -130,9 +130,15 @@ def test_what_is_held_out_is_drawn_by_the_seed_and_never_equal_to_what_is_traine
 def test_the_best_weights_are_kept_and_the_manifest_says_which(
     subset, held, config, base, tmp_path
 ):
-    """A rate that is far too high: the loss falls and then rises."""
+    """A rate that rises beyond what can be: the loss falls and then rises, on any processor."""
     options = config(
-        eval_data=str(held), eval_steps=2, keep_best=True, lr=0.1, schedule="constant", epochs=4
+        eval_data=str(held),
+        eval_steps=2,
+        keep_best=True,
+        lr=1.0,
+        schedule="constant",
+        epochs=4,
+        warmup=19,
     )
     made = finetune(subset, tmp_path / "out", options, silent)["result"]
     told = losses_of(tmp_path / "out")
