@@ -1,18 +1,19 @@
 """Selection against the libraries that people use for it: same input, same objective, one run.
 
-    python benchmarks/select_vs_peers.py --index reference/work/index --embeddings EMBEDDINGS
-        --peers PYTHON --deita CHECKOUT [--limit-s 900] [--quiet 1.5] [--scratch DIR]
+    python benchmarks/select_vs_peers.py --index reference/work/index [--embeddings EMBEDDINGS]
+        [--peers PYTHON] [--deita CHECKOUT] [--limit-s 900] [--quiet 1.5] [--scratch DIR]
         [--only NAME ...]
 
-PYTHON is an interpreter with apricot-select, submodlib-py, pyversity and scipy (they may want
-other versions than this package does); CHECKOUT a clone of hkust-nlp/deita, whose filter class is
-run as it stands, by this interpreter. Each comparison times ours (best of three calls after one
-that compiles) and then the peer in a process of its own, which is stopped at the limit: the ratio
-is then a lower bound. Both sides use one thread (torch with two waits for the other most of the
-time once anything else runs), and the ratio is the lesser of those of wall and of CPU seconds, so
-that other work on the machine does not flatter us. Both sets of picks are valued by the same plain
-numpy. A comparison that has ended is kept in the scratch folder, so the run can be interrupted.
-Writes benchmarks/results/select_vs_peers.json and docs/peers.md, again after every comparison.
+PYTHON is an interpreter with apricot-select, submodlib-py, pyversity and scipy (they may want other
+versions than this package does); CHECKOUT a clone of hkust-nlp/deita, whose filter class is run as
+it stands, by this interpreter; what needs an option that is not given is left out. Each comparison
+times ours (best of three calls after one that compiles) and then the peer in a process of its own,
+which is stopped at the limit: the ratio is then a lower bound. Both sides use one thread (torch
+with two waits for the other most of the time once anything else runs), and the ratio is the lesser
+of those of wall and of CPU seconds, so that other work on the machine does not flatter us. Both
+sets of picks are valued by the same plain numpy. A comparison that has ended is kept in the scratch
+folder, so the run can be interrupted. Writes benchmarks/results/select_vs_peers.json and
+docs/peers.md, again after every comparison.
 """
 
 from __future__ import annotations
@@ -187,6 +188,8 @@ def lay_out(asked: argparse.Namespace, rows: int | None) -> dict[str, Path]:
         np.save(place / "indptr.npy", indptr.astype(np.int32))
         np.save(place / "indices.npy", np.asarray(source.indices)[: indptr[-1]])
         np.save(place / "n_kinds.npy", source.n_kinds)
+    if asked.embeddings is None:
+        return places
     place = asked.scratch / f"response-{rows or 'all'}"
     places["response"] = place
     if not (place / "graph_indptr.npy").exists():
@@ -426,9 +429,9 @@ def main() -> None:
     """Compare everything; write figures and table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--index", type=Path, required=True)
-    parser.add_argument("--embeddings", type=Path, required=True)
+    parser.add_argument("--embeddings", type=Path)
     parser.add_argument("--peers", default=sys.executable)
-    parser.add_argument("--deita", type=Path, required=True)
+    parser.add_argument("--deita", type=Path)
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--limit-s", type=float, default=900.0)
     parser.add_argument("--gigabytes", type=float, default=14.0, help="memory a peer may take")
@@ -448,7 +451,8 @@ def main() -> None:
     for name, rows, size in scales[: 1 if asked.small_only else 2]:
         places = lay_out(asked, rows)
         for one in comparisons(size, name == "small"):
-            if asked.only and not one.peer.startswith(tuple(asked.only)):
+            left_out = one.given not in places or (one.peer == "deita" and asked.deita is None)
+            if left_out or (asked.only and not one.peer.startswith(tuple(asked.only))):
                 continue
             kept = asked.scratch / f"{name}-{one.peer}-{one.size}-{one.threshold}.json"
             if not kept.exists():
