@@ -1,6 +1,6 @@
 """Selection against the libraries that people use for it: same input, same objective, one run.
 
-    python benchmarks/select_vs_peers.py --index reference/work/index [--embeddings EMBEDDINGS]
+    python benchmarks/select_vs_peers.py --index .bench/index [--embeddings EMBEDDINGS]
         [--peers PYTHON] [--deita CHECKOUT] [--limit-s 900] [--quiet 1.5] [--scratch DIR]
         [--only NAME ...]
 

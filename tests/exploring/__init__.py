@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import struct
 import time
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from starlette.testclient import TestClient
+
+import sft_diversity as sd
 
 TOKEN, PORT = "a-token-of-tests", 8_765
 BASE = f"http://127.0.0.1:{PORT}/{TOKEN}/"
@@ -52,3 +55,12 @@ def picked(client: TestClient, settings: Mapping[str, Any]) -> tuple[dict[str, A
     assert size % 4 == 0
     head = json.loads(answer.content[4 : 4 + size])
     return head, np.frombuffer(answer.content[4 + size :], "<u4")
+
+
+def called(text: str) -> Any:
+    """Return what a shown call of `sd.select` returns; its arguments are literals."""
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert ast.unparse(call.func) == "sd.select"
+    named = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    return sd.select(*map(ast.literal_eval, call.args), **named)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import json
 import shlex
@@ -22,7 +21,7 @@ from sft_diversity.exploring.session import Session
 from sft_diversity.stages import store
 from sft_diversity.verbs.sources import corpus_of
 from tests import command
-from tests.exploring import BASE, GIVEN, PORT, TOKEN, got, picked, posted
+from tests.exploring import BASE, GIVEN, PORT, TOKEN, called, got, picked, posted
 
 
 def drawn(number, corpus):
@@ -53,15 +52,6 @@ def drawn(number, corpus):
     if settings.get("exclude") == []:
         del settings["exclude"]
     return settings
-
-
-def called(text):
-    """Return what a shown call of `sd.select` returns; its arguments are literals."""
-    call = ast.parse(text, mode="eval").body
-    assert isinstance(call, ast.Call)
-    assert ast.unparse(call.func) == "sd.select"
-    named = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
-    return sd.select(*map(ast.literal_eval, call.args), **named)
 
 
 def equal_everywhere(client, pool, tmp_path, number):

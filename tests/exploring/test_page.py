@@ -21,6 +21,7 @@ import sft_diversity as sd
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import SftdivError
 from sft_diversity.exploring.keeping import PAGE
+from tests.exploring import called
 from tests.exploring.pages import NO_WEBGL, ROOT, WEBGL, opened, sample, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -320,9 +321,7 @@ def test_a_sample_that_must_be_in_is_and_the_command_shown_says_so(tab, place):
     )  # fmt: skip
     assert json.loads(done.stdout)["ids_key"] == digest
     tab.page.click("role=tab[name='Python']")
-    named = {"sd": sd}
-    call = compile(tab.page.inner_text("#call"), "the call shown", "eval")
-    assert eval(call, named).figures["ids_key"] == digest  # noqa: S307
+    assert called(tab.page.inner_text("#call")).figures["ids_key"] == digest
 
 
 def test_what_is_nearest_is_listed(tab):
