@@ -1,6 +1,7 @@
-"""Train the small offline base model: a 16k byte-level BPE and a 7 M parameter Llama.
+"""Train a small offline base model: a 16k byte-level BPE and a 7 M parameter Llama.
 
-    python pipelines/tiny_base.py --out data/models/tiny-base
+    python pipelines/tiny_base.py --recipe tiny-base
+    python pipelines/tiny_base.py --recipe tiny-base-20m
 
 Reads `../shared/data/pretrain` (plain English) and `../shared/data/sources` (instruction records,
 for the vocabulary only) and writes a model folder that `AutoModelForCausalLM` and `AutoTokenizer`
@@ -24,8 +25,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,55 +42,53 @@ from sft_diversity.core.hashing import content_key, file_sha256
 from sft_diversity.core.progress import say
 from sft_diversity.training.uba import uba_factor
 
-VERSION = 1  # of what this recipe makes; bump it when equal inputs would give another model
+VERSION = 2  # of what this recipe makes; bump it when equal inputs would give another model
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 SPECIAL = [EOS, PAD, "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]  # ids 0 to 5
 
 # GPT-2's rule with digits one by one and curly apostrophes taken as straight ones. A mark of
 # punctuation never joins a word, so that `(word` and `word` hold the same token.
-SPLIT = (
+CURLY = (
     r"(?i:['’](?:s|t|re|ve|m|ll|d))(?!\p{L})| ?[\p{L}\p{M}]+|\p{N}"
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Qwen-2's rule to the letter, which tokenizers that are quick know by it.
+QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 @dataclass(frozen=True)
 class Part:
-    """A corpus the model learns from: its share of the training tokens, licence and origin."""
+    """A corpus the model learns from: its licence and origin."""
 
-    share: float
     licence: str
     origin: str
 
 
 PARTS = {
     "eltec": Part(
-        0.33,
         "texts in the public domain; markup (not used) CC-BY-4.0",
         "European Literary Text Collection (ELTeC), English novels of 1840-1920, COST Action "
         "CA16204, https://github.com/COST-ELTeC/ELTeC-eng",
     ),
     "movie_reviews": Part(
-        0.27,
         "CC-BY-4.0",
         "Movie Review Data, polarity dataset v2.0, by Bo Pang and Lillian Lee, from NLTK data, "
         "https://www.cs.cornell.edu/people/pabo/movie-review-data/",
     ),
     "masc": Part(
-        0.20,
         "MASC: education, research and development, including commercial",
         "Manually Annotated Sub-Corpus of the American National Corpus, from NLTK data, "
         "https://anc.org/data/masc/",
     ),
-    "state_union": Part(
-        0.12, "public domain", "State of the Union addresses 1945-2006, from NLTK data"
-    ),
+    "state_union": Part("public domain", "State of the Union addresses 1945-2006, from NLTK data"),
     "inaugural": Part(
-        0.05, "public domain", "inaugural addresses of presidents of the USA, from NLTK data"
+        "public domain", "inaugural addresses of presidents of the USA, from NLTK data"
     ),
-    "shakespeare": Part(0.02, "public domain", "eight plays of Shakespeare, from NLTK data"),
+    "shakespeare": Part("public domain", "eight plays of Shakespeare, from NLTK data"),
     "genesis": Part(
-        0.01,
         "public domain",
         "Genesis in the King James and World English Bible versions, from NLTK data",
     ),
@@ -130,6 +129,33 @@ class Recipe:
     max_heldout_blocks: int = 64  # a part; two novels alone would be most of the measure
     dtype: str = "float32"  # of the arithmetic: bfloat16 (autocast) where the CPU has it
     compile: bool = True
+    split: str = CURLY  # what the vocabulary is made of, before pairs are merged
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "eltec": 0.33, "movie_reviews": 0.27, "masc": 0.20, "state_union": 0.12,
+            "inaugural": 0.05, "shakespeare": 0.02, "genesis": 0.01,
+        }
+    )  # of the parts in the training tokens  # fmt: skip
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on."""
+        return sum(self.steps) * self.batch * self.context
+
+
+RECIPES = {
+    "tiny-base": Recipe(),
+    # Novels once, the smaller parts about twice.
+    "tiny-base-20m": Recipe(
+        steps=(10_000,),
+        warmup_steps=200,
+        split=QWEN2,
+        shares={
+            "eltec": 0.70, "movie_reviews": 0.16, "masc": 0.055, "state_union": 0.045,
+            "inaugural": 0.018, "shakespeare": 0.017, "genesis": 0.005,
+        },
+    ),
+}  # fmt: skip
 
 
 Blocks = npt.NDArray[np.uint16]
@@ -229,30 +255,30 @@ def source_texts(folder: Path, source: dict[str, Any]) -> Iterator[str]:
 # --- vocabulary and blocks ------------------------------------------------------------------------
 
 
-def train_tokenizer(texts: Iterator[str], vocab_size: int) -> Any:
-    """Train a byte-level BPE of exactly `vocab_size` entries, the special tokens first."""
+def train_tokenizer(texts: Iterator[str], recipe: Recipe) -> Any:
+    """Train a byte-level BPE of exactly as many entries as asked, the special tokens first."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(recipe.split), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=recipe.vocab_size,
         special_tokens=SPECIAL,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
-    if bpe.get_vocab_size() != vocab_size:
+    if bpe.get_vocab_size() != recipe.vocab_size:
         raise DataError(
-            f"tiny-base: the text gives {bpe.get_vocab_size():,} tokens, not {vocab_size:,}; "
-            "lower --vocab-size or add text"
+            f"tiny-base: the text gives {bpe.get_vocab_size():,} tokens, "
+            f"not {recipe.vocab_size:,}; lower --vocab-size or add text"
         )
     fast: Any = PreTrainedTokenizerFast  # its constructor has no types
     return fast(
@@ -261,7 +287,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> Any:
         eos_token=EOS,
         pad_token=PAD,
         additional_special_tokens=SPECIAL[2:],
-        model_max_length=Recipe.max_positions,
+        model_max_length=recipe.max_positions,
         clean_up_tokenization_spaces=False,
     )
 
@@ -304,7 +330,7 @@ def to_blocks(stream: Blocks, context: int) -> Blocks:
 def training_blocks(
     tokenizer: Any, documents: list[Document], recipe: Recipe
 ) -> tuple[Blocks, dict[str, Any]]:
-    """Draw batch blocks for every step by the shares of `PARTS`, in training order.
+    """Draw batch blocks for every step by the shares of the parts, in training order.
 
     Each phase shuffles documents and blocks anew; within one, a part too small for its share is
     gone through again in another order. Returns the blocks, shape (steps * batch, context + 1), and
@@ -325,7 +351,7 @@ def training_blocks(
     for phase, steps in enumerate(recipe.steps):
         rng = np.random.default_rng(recipe.seed + phase)
         drawn = []
-        for part, quota in quotas(list(encoded), steps * recipe.batch).items():
+        for part, quota in quotas(list(encoded), steps * recipe.batch, recipe.shares).items():
             order = rng.permutation(len(encoded[part]))
             stream = join([encoded[part][i] for i in order], tokenizer.eos_token_id)
             blocks = to_blocks(stream, recipe.context)
@@ -339,10 +365,10 @@ def training_blocks(
     return np.concatenate(phases), figures
 
 
-def quotas(parts: list[str], total: int) -> dict[str, int]:
+def quotas(parts: list[str], total: int, shares: Mapping[str, float]) -> dict[str, int]:
     """Share `total` blocks out among `parts`; the first takes what rounding leaves."""
-    scale = sum(PARTS[part].share for part in parts)
-    shared = {part: round(total * PARTS[part].share / scale) for part in parts}
+    scale = sum(shares[part] for part in parts)
+    shared = {part: round(total * shares[part] / scale) for part in parts}
     shared[parts[0]] += total - sum(shared.values())
     return shared
 
@@ -569,7 +595,7 @@ def sample_text(model: Any, tokenizer: Any, prompt: str, seed: int) -> str:
 
 
 def model_card(
-    recipe: Recipe, inputs: dict[str, Any], result: dict[str, Any], samples: list[str]
+    name: str, recipe: Recipe, inputs: dict[str, Any], result: dict[str, Any], samples: list[str]
 ) -> str:
     """Write the README of the model folder."""
     heldout, trained = result["heldout"], result["parts"]
@@ -588,7 +614,6 @@ def model_card(
     )
     left_out = "\n".join(f"- {reason}" for reason in result["dropped_documents"])
     quotes = "\n\n".join(f"> {' '.join(text.split())}" for text in samples)
-    tokens = sum(recipe.steps) * recipe.batch * recipe.context
     return f"""---
 language: en
 library_name: transformers
@@ -596,12 +621,12 @@ pipeline_tag: text-generation
 license: cc-by-4.0
 ---
 
-# tiny-base
+# {name}
 
 A base language model of {result["parameters"]:,} parameters for **offline tests and demos** of
 fine-tuning: it loads in a second, trains on a laptop, and needs no download. It is not a useful
-assistant. It has seen {tokens:,} tokens, next to nothing: it writes words and short phrases of
-English, keeps no thread, knows no facts, and echoes its sources, old-fashioned views and all.
+assistant. It has seen {recipe.tokens:,} tokens, next to nothing: it writes words and short phrases
+of English, keeps no thread, knows no facts, and echoes its sources, old-fashioned views and all.
 
 Llama architecture: {recipe.layers} layers of width {recipe.hidden_size}, {recipe.heads} heads, tied
 embeddings, {recipe.max_positions:,} positions (trained on {recipe.context}). Byte-level BPE of
@@ -610,7 +635,8 @@ four role tokens {", ".join(f"`{token}`" for token in SPECIAL[2:])} are single e
 pre-training never showed. There is no chat template: fine-tuning brings one. Weights are stored as
 bfloat16 and load as float32.
 
-Made by `python pipelines/tiny_base.py`; `manifest.json` has every setting, input hash and figure.
+Made by `python pipelines/tiny_base.py --recipe {name}`; `manifest.json` has every setting, input
+hash and figure.
 
 ## Held-out figures
 
@@ -691,7 +717,7 @@ def plan(recipe: Recipe, inputs: dict[str, Any]) -> Work:
         "tiny-base",
         VERSION,
         inputs["pretrain"] | {name: content_key(entry["sha256"]) for name, entry in vocabulary},
-        asdict(recipe) | {"shares": {name: part.share for name, part in PARTS.items()}},
+        asdict(recipe),
     )
 
 
@@ -706,7 +732,7 @@ def prepare(
         say("vocabulary: reused")
     else:
         say("vocabulary: training the byte-level BPE")
-        tokenizer = train_tokenizer(vocabulary_texts(documents, sources), recipe.vocab_size)
+        tokenizer = train_tokenizer(vocabulary_texts(documents, sources), recipe)
         tokenizer.save_pretrained(work / "tokenizer.partial")
         (work / "tokenizer.partial").rename(vocabulary)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(vocabulary)
@@ -770,7 +796,7 @@ def make(asked: argparse.Namespace, recipe: Recipe) -> None:
     model = write_model(draft, model, tokenizer)
     result = {
         "parameters": model.num_parameters(),
-        "tokens_seen": sum(recipe.steps) * recipe.batch * recipe.context,
+        "tokens_seen": recipe.tokens,
         "parts": parts,
         "dropped_documents": dropped,
         "losses": thinned(log["losses"]),
@@ -779,7 +805,7 @@ def make(asked: argparse.Namespace, recipe: Recipe) -> None:
     }
     samples = [sample_text(model, tokenizer, prompt, recipe.seed) for prompt in PROMPTS]
     with draft.writing("README.md") as path:
-        path.write_text(model_card(recipe, inputs, result, samples), "utf-8")
+        path.write_text(model_card(asked.out.name, recipe, inputs, result, samples), "utf-8")
     draft.commit(
         seeds={"seed": recipe.seed},
         result=result,
@@ -808,38 +834,41 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "tiny_base.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--out", type=Path, default=Path("data/models/tiny-base"), help="model folder to write")
+    add("--recipe", choices=list(RECIPES), default="tiny-base-20m", help="(%(default)s)")
+    add("--out", type=Path, help="model folder to write (data/models/RECIPE)")
     add("--pretrain", type=Path, default=shared / "pretrain", help="folder of *.jsonl.zst")
     add("--sources", type=Path, default=shared / "sources", help="folder with MANIFEST.yaml")
-    add("--work", type=Path, default=Path(".sftdiv/tiny-base"), help="checkpoints; may be deleted")
-    add("--steps", type=int, nargs="+", default=Recipe.steps, help="of each phase %(default)s")
-    add("--batch", type=int, default=Recipe.batch, help="blocks a step (%(default)s)")
-    add("--context", type=int, default=Recipe.context, help="tokens a block (%(default)s)")
-    add("--vocab-size", type=int, default=Recipe.vocab_size, help="BPE entries (%(default)s)")
-    add("--learning-rate", type=float, default=Recipe.learning_rate, help="peak (%(default)s)")
-    add("--seed", type=int, default=Recipe.seed, help="of weights and order (%(default)s)")
+    add("--work", type=Path, help="checkpoints; may be deleted (.sftdiv/RECIPE)")
+    add("--steps", type=int, nargs="+", help="of each phase; default here and below: the recipe's")
+    add("--batch", type=int, help="blocks a step")
+    add("--context", type=int, help="tokens a block")
+    add("--vocab-size", type=int, help="BPE entries")
+    add("--learning-rate", type=float, help="at the peak")
+    add("--seed", type=int, help="of weights and order")
     add("--dtype", choices=["float32", "bfloat16"], default=dtype, help="arithmetic (%(default)s)")
     add("--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile")
     add("--threads", type=int, default=machine.cores(), help="torch threads (%(default)s)")
     add("--checkpoint-s", type=float, default=120.0, help="seconds between checkpoints (120)")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    asked.out = asked.out or Path("data/models") / asked.recipe
+    asked.work = asked.work or Path(".sftdiv") / asked.recipe
+    return asked
+
+
+def recipe_of(asked: argparse.Namespace) -> Recipe:
+    """Return the recipe asked for, with what the command line says otherwise."""
+    base = RECIPES[asked.recipe]
+    names = ("steps", "batch", "context", "vocab_size", "learning_rate", "seed", "dtype", "compile")
+    given = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    given["steps"] = tuple(given.get("steps", base.steps))
+    given["warmup_steps"] = min(base.warmup_steps, min(given["steps"]) // 2)
+    return replace(base, **given)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the text, train, measure, write the model folder."""
     asked = parse_arguments(arguments)
-    recipe = Recipe(
-        vocab_size=asked.vocab_size,
-        context=asked.context,
-        batch=asked.batch,
-        steps=tuple(asked.steps),
-        warmup_steps=min(Recipe.warmup_steps, min(asked.steps) // 2),
-        learning_rate=asked.learning_rate,
-        seed=asked.seed,
-        dtype=asked.dtype,
-        compile=asked.compile,
-    )
-    make(asked, recipe)
+    make(asked, recipe_of(asked))
 
 
 if __name__ == "__main__":

@@ -194,6 +194,13 @@ def test_a_text_too_small_for_the_vocabulary_is_an_error(inputs, tmp_path):
         run(inputs, tmp_path / "model", tmp_path / "work", "--vocab-size", "16384")
 
 
+def test_recipes_share_out_every_part_and_the_larger_one_reads_twenty_million_tokens():
+    for recipe in tiny_base.RECIPES.values():
+        assert set(recipe.shares) == set(tiny_base.PARTS)
+        assert sum(recipe.shares.values()) == pytest.approx(1)
+    assert tiny_base.RECIPES["tiny-base-20m"].tokens >= 20e6
+
+
 def test_every_token_of_a_stream_is_a_target_once():
     blocks = tiny_base.to_blocks(np.arange(26, dtype=np.uint16), 8)
     assert blocks[:, 1:].ravel().tolist() == list(range(1, 25))
