@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sft_diversity.core import chat, folder, machine
 from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.progress import Progress
-from sft_diversity.training import batches, course, head, samples, theory, trainer
+from sft_diversity.training import batches, course, head, rendering, samples, theory, trainer
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import BASES, load_right_padding_tokenizer
 from sft_diversity.training.team import Team
@@ -54,7 +54,7 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return {"operations": self.seen.total(), "waits": waits}
 
 
-def padding(rendered: samples.Rendered) -> dict[str, dict[str, float]]:
+def padding(rendered: rendering.Rendered) -> dict[str, dict[str, float]]:
     """Return real over computed tokens, and micro-batches a step, by how steps are cut."""
     told = {}
     for length in (512, 1024):
@@ -75,7 +75,7 @@ def padding(rendered: samples.Rendered) -> dict[str, dict[str, float]]:
     return told
 
 
-def steps(rendered: samples.Rendered, base: Any, tokenizer: Any, own: bool) -> dict[str, Any]:
+def steps(rendered: rendering.Rendered, base: Any, tokenizer: Any, own: bool) -> dict[str, Any]:
     """Return the operations of one step, and the bytes that four steps write."""
     from transformers import TrainerCallback
 
@@ -138,7 +138,7 @@ def main() -> None:
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     source = samples.find_samples(asked.subset)
-    rendered = samples.render_samples(source, tokenizer, 1024, "trim")
+    rendered = rendering.render_samples(source, tokenizer, 1024, "trim")
     report = {
         "machine": machine.measured_on(),
         "model": base.name,

@@ -42,7 +42,7 @@ from sft_diversity.core.chat import IGNORED
 from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
-from sft_diversity.training import course, samples
+from sft_diversity.training import course, rendering, samples
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import BASES, load_base, load_right_padding_tokenizer
 from sft_diversity.training.team import Team
@@ -67,7 +67,7 @@ def lay_out(
     base = BASES.find(model)
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
-    rendered = samples.render_samples(
+    rendered = rendering.render_samples(
         samples.find_samples(subset), tokenizer, config.max_length, "trim"
     )
     run = course.lay_out(rendered, base, config, most_tokens=8192)
@@ -151,7 +151,7 @@ def theirs(subset: Path, model: str | None, steps: int, dtype: str, cut: str) ->
 
 
 def trl_trainer(
-    rendered: samples.Rendered,
+    rendered: rendering.Rendered,
     rows: Sequence[int],
     model: Any,
     tokenizer: Any,

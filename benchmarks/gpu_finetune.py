@@ -23,10 +23,18 @@ from sft_diversity.core import chat, extras, models
 from sft_diversity.core.drafts import Work, open_draft
 from sft_diversity.core.models import ModelFolder
 from sft_diversity.core.progress import Progress
-from sft_diversity.training import callbacks, course, memory, optimizers, samples, trainer
+from sft_diversity.training import (
+    callbacks,
+    course,
+    memory,
+    optimizers,
+    rendering,
+    samples,
+    trainer,
+)
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import load_right_padding_tokenizer
-from sft_diversity.training.samples import Rendered
+from sft_diversity.training.rendering import Rendered
 from sft_diversity.training.team import Team
 
 WARM = 3
@@ -131,7 +139,7 @@ def real_samples(asked: Request, rows: int, length: int) -> tuple[Rendered, Any]
     tokenizer = load_right_padding_tokenizer(words)
     chat.ensure_template(tokenizer)
     source = samples.find_samples(pool_corpus(asked, rows))
-    return samples.render_samples(source, tokenizer, length, "trim"), tokenizer
+    return rendering.render_samples(source, tokenizer, length, "trim"), tokenizer
 
 
 def operations(

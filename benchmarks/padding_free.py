@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import load_file
 
 from sft_diversity.core import chat, machine
-from sft_diversity.training import samples
+from sft_diversity.training import rendering, samples
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.models import BASES, load_base, load_right_padding_tokenizer
 from sft_diversity.training.stage import finetune
@@ -32,7 +32,7 @@ def logits_apart(subset: Path, model: str | None) -> dict[str, Any]:
     base = BASES.find(model)
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
-    rendered = samples.render_samples(samples.find_samples(subset), tokenizer, 512, "trim", 8)
+    rendered = rendering.render_samples(samples.find_samples(subset), tokenizer, 512, "trim", 8)
     ids = [torch.from_numpy(one).long() for one in rendered.input_ids]
     positions = torch.cat([torch.arange(len(one)) for one in ids])[None]
     loaded = load_base(base, 0).eval()

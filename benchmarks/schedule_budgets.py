@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from schedule_budgets_plan import FIRST_RATES, SCHEDULES, TOKENS, Job, next_jobs, read_runs
 
 from sft_diversity.core import chat, resources, seeding
-from sft_diversity.training import batches, head, optimizers, samples, schedules, uba
+from sft_diversity.training import batches, head, optimizers, rendering, samples, schedules, uba
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -100,11 +100,11 @@ def fresh_model(seed: int) -> PreTrainedModel:
     )
 
 
-def padded(rendered: samples.Rendered, rows: list[int]) -> dict[str, Any]:
+def padded(rendered: rendering.Rendered, rows: list[int]) -> dict[str, Any]:
     """Return a batch, padded on the right."""
     import torch
 
-    def column(arrays: list[samples.Tokens], filler: int) -> torch.Tensor:
+    def column(arrays: list[rendering.Tokens], filler: int) -> torch.Tensor:
         tensors = [torch.from_numpy(arrays[row]).long() for row in rows]
         return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=filler)
 
@@ -112,7 +112,7 @@ def padded(rendered: samples.Rendered, rows: list[int]) -> dict[str, Any]:
     return {"input_ids": ids, "labels": column(rendered.labels, chat.IGNORED)}
 
 
-def mean_loss(model: PreTrainedModel, rendered: samples.Rendered) -> float:
+def mean_loss(model: PreTrainedModel, rendered: rendering.Rendered) -> float:
     """Return nats per response token."""
     import torch
 
@@ -124,7 +124,7 @@ def mean_loss(model: PreTrainedModel, rendered: samples.Rendered) -> float:
     return total / int(rendered.response_tokens.sum())
 
 
-def train(job: Job, sets: dict[str, samples.Rendered]) -> tuple[PreTrainedModel, list[float]]:
+def train(job: Job, sets: dict[str, rendering.Rendered]) -> tuple[PreTrainedModel, list[float]]:
     """Return the trained model and the loss of every step (up to one that is not finite)."""
     import torch
 
@@ -165,13 +165,13 @@ def train(job: Job, sets: dict[str, samples.Rendered]) -> tuple[PreTrainedModel,
     return model, losses
 
 
-def load(corpus: Path, scratch: Path) -> dict[str, samples.Rendered]:
+def load(corpus: Path, scratch: Path) -> dict[str, rendering.Rendered]:
     """Return the three sets as tokens, made on the first call."""
     tokenizer = small_tokenizer(scratch / "tokenizer")
     if not (scratch / "train" / "0.parquet").exists():
         split(corpus, tokenizer, scratch)
     return {
-        name: samples.render_samples(
+        name: rendering.render_samples(
             samples.find_samples(scratch / name), tokenizer, MAX_LENGTH, "error"
         )
         for name in SIZES

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sft_diversity.core import chat, folder
 from sft_diversity.core.chat import IGNORED
-from sft_diversity.training import head, models, optimizers, samples
+from sft_diversity.training import head, models, optimizers, rendering, samples
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LENGTH = 96  # tokens of a sample; what is longer is cut, and left out if no label is left
@@ -56,7 +56,7 @@ def read_texts(corpus: Path, count: int) -> Texts:
     )
     chat.ensure_template(tokenizer)
     first = samples.Source(source.files[:1], source.key, source.stage)
-    rendered = samples.render_samples(first, tokenizer, MAX_LENGTH, "trim")
+    rendered = rendering.render_samples(first, tokenizer, MAX_LENGTH, "trim")
     if len(rendered.input_ids) < count:
         raise SystemExit(f"the file read holds {len(rendered.input_ids):,} samples, not {count:,}")
     ids = [torch.from_numpy(x).long() for x in rendered.input_ids[:count]]

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sft_diversity.core import machine
 from sft_diversity.core.config import Config, OptionGroups
-from sft_diversity.training import optimizers, reporters, samples, schedules
+from sft_diversity.training import optimizers, rendering, reporters, schedules
 
 
 def _parsed(weights: Any) -> Any:
@@ -93,7 +93,7 @@ class FinetuneConfig(Config):
         description="tokens kept of a sample, from its start; less where none is given and the "
         "model reads fewer",
     )
-    on_truncation: samples.OnTruncation = Field(
+    on_truncation: rendering.OnTruncation = Field(
         "keep",
         description="a longer sample: error; drop it; keep its start (unusable where no "
         "label is left); or trim, which keeps the start and drops what has no label",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sft_diversity.core.errors import UsageError
-from sft_diversity.training import batches, optimizers, samples, uba
+from sft_diversity.training import batches, optimizers, rendering, uba
 from sft_diversity.training.batches import Rows
 from sft_diversity.training.schedules import Schedule
 
@@ -45,7 +45,7 @@ class Course:
         Samples that the loss is measured on.
     """
 
-    rendered: samples.Rendered
+    rendered: rendering.Rendered
     order: Rows
     batches: list[list[int]]
     batch_size: int
@@ -53,7 +53,7 @@ class Course:
     micro_per_step: int
     settings: optimizers.Settings
     factor: Callable[[int], float]
-    held_out: samples.Rendered | None = None
+    held_out: rendering.Rendered | None = None
 
     def until(self, steps: int) -> Course:
         """Return the run that ends after so many of its steps."""
@@ -102,7 +102,7 @@ class Course:
 
 
 def lay_out(
-    rendered: samples.Rendered,
+    rendered: rendering.Rendered,
     base: ModelFolder,
     config: FinetuneConfig,
     most_tokens: int,

@@ -16,7 +16,7 @@ from sft_diversity.training import mixture
 
 if TYPE_CHECKING:
     from sft_diversity.training.config import FinetuneConfig
-    from sft_diversity.training.samples import Rendered
+    from sft_diversity.training.rendering import Rendered
 
 #: The loss of an evaluation, as transformers calls it.
 LOSS = "eval_loss"

@@ -12,7 +12,7 @@ from sft_diversity.core.errors import DataError
 
 if TYPE_CHECKING:
     from sft_diversity.training.course import Course
-    from sft_diversity.training.samples import Rendered
+    from sft_diversity.training.rendering import Rendered
 
 
 def join_sets(several: Sequence[Rendered]) -> Rendered:

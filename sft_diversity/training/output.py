@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sft_diversity.core import quarantine
 from sft_diversity.core.drafts import Draft
 from sft_diversity.core.folder import dump_json, json_lines
-from sft_diversity.training import evaluation, mixture, samples
+from sft_diversity.training import evaluation, mixture, rendering
 from sft_diversity.training.models import load_base
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def write_texts(
     inputs: Inputs,
     log: Log,
     result: dict[str, Any],
-    unusable: list[samples.Unusable],
+    unusable: list[rendering.Unusable],
 ) -> None:
     """Write `training.jsonl`, the model card and, where there are any, the unusable samples."""
     if unusable:

@@ -1,92 +1,341 @@
-"""Samples as tokens, kept in the work folder: runs of other seeds on a subset tokenise nothing."""
+"""From dialogues to token ids with loss labels, every row accounted for."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+import contextlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 
-from sft_diversity.core import folder, parquet
-from sft_diversity.core.drafts import Work, open_draft
-from sft_diversity.core.hashing import content_key, file_key
-from sft_diversity.training.inputs import VERSION
-from sft_diversity.training.models import home_of_tokenizer
-from sft_diversity.training.samples import Rendered, Source, Tokens, Unusable
+from sft_diversity.core import chat, children, machine, parquet, quarantine
+from sft_diversity.core.errors import DataError
+from sft_diversity.core.folder import json_lines
+from sft_diversity.core.progress import progress
+from sft_diversity.training import samples
+from sft_diversity.training.samples import Dialogue
 
 if TYPE_CHECKING:
-    from sft_diversity.core.models import ModelFolder
-    from sft_diversity.training.config import FinetuneConfig
+    from transformers import PreTrainedTokenizerBase
 
-#: In the work folder, each under its key.
-FOLDER = "rendered"
-_TOKENS, _REST = "tokens.parquet", "rest.json"
-# Options that say what a sample's tokens are, and packages that say how they are made.
-_OPTIONS = {"max_length", "on_truncation", "train_thinking"}
-_PACKAGES = ("tokenizers", "transformers", "trl")
+OnTruncation = Literal["error", "drop", "keep", "trim"]
+Tokens = npt.NDArray[np.int32]
+
+#: Why a sample trains nothing, and what helps.
+REASONS = {
+    "not-rendered": "the chat template does not take the dialogue; mend or remove such samples",
+    "no-label": "its answers are empty under the chat template; remove such samples",
+    "cut-off": "no assistant token within max_length; raise max_length, or leave such samples out "
+    "with on_truncation trim or drop",
+}
 
 
-def kept(
-    source: Source,
-    base: ModelFolder,
-    config: FinetuneConfig,
-    work: Path | None,
-    render: Callable[[], Rendered],
-) -> Rendered:
-    """Return what `render()` makes of samples, or what it made of the same before.
+@dataclass(frozen=True)
+class Unusable:
+    """A sample that trains nothing: its id, one of REASONS, and what was seen."""
 
-    The same are samples, tokenizer with its template, options and packages. Without a work folder
-    nothing is kept. Where another process makes them, this one waits and takes them.
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Samples ready to be trained on, in the order of the subset.
+
+    Attributes
+    ----------
+    ids : list of str
+        Of the samples.
+    input_ids, labels : list of int32 array
+        One array a sample; a label is -100 where there is no loss.
+    rows : int
+        Rows read.
+    truncated : int
+        Samples longer than `max_length`.
+    dropped : int
+        Samples left out for their length, as `on_truncation` asks.
+    lost_labels : int
+        Response tokens that were cut off or dropped.
+    unusable : list of Unusable
+        Samples left out because they would train nothing, unasked.
+    sets : list of int
+        The number of the set that each sample is of, from 0; empty where there is one.
+    thoughts : list of int32 array
+        One array a sample: the places of the tokens that are thoughts.
+    unthought, untold : int
+        Thoughts, and samples with tools, that the chat template leaves out.
     """
-    if work is None:
-        return render()
-    files = [file for file in home_of_tokenizer(base).files() if file.suffix != ".safetensors"]
-    options = config.model_dump(mode="json", include=_OPTIONS)
-    versions = {name: folder.versions().get(name) for name in _PACKAGES}
-    inputs = {
-        "samples": source.key,
-        "tokenizer": content_key([[file.name, file_key(file)] for file in files]),
-    }
-    asked = Work("render", VERSION, inputs, options | {"versions": versions})
-    draft = open_draft(work / FOLDER / asked.key, asked)
-    if draft.reused:
-        return _read(draft.out)
+
+    ids: list[str]
+    input_ids: list[Tokens]
+    labels: list[Tokens]
+    rows: int
+    truncated: int
+    dropped: int
+    lost_labels: int = 0
+    unusable: list[Unusable] = field(default_factory=list)
+    sets: list[int] = field(default_factory=list)
+    thoughts: list[Tokens] = field(default_factory=list)
+    unthought: int = 0
+    untold: int = 0
+
+    def __post_init__(self) -> None:
+        """Take samples that are given without thoughts as having none."""
+        if len(self.thoughts) < len(self.ids):
+            object.__setattr__(self, "thoughts", [np.zeros(0, np.int32)] * len(self.ids))
+
+    @property
+    def unusable_by_reason(self) -> dict[str, int]:
+        """How many samples are unusable for which reason, the commonest first."""
+        return dict(Counter(one.reason for one in self.unusable).most_common())
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each sample."""
+        return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
+
+    @property
+    def response_tokens(self) -> npt.NDArray[np.int64]:
+        """Labelled tokens of each sample."""
+        return np.array([_count(labels) for labels in self.labels], dtype=np.int64)
+
+    @property
+    def thinking_tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens of each sample that are thoughts, with a label or without."""
+        return np.array([len(places) for places in self.thoughts], dtype=np.int64)
+
+    @property
+    def lost_share(self) -> float:
+        """Share of all response tokens that were cut off or dropped."""
+        return self.lost_labels / max(int(self.response_tokens.sum()) + self.lost_labels, 1)
+
+
+def render_samples(
+    source: samples.Source,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    on_truncation: OnTruncation,
+    limit: int | None = None,
+    train_thinking: bool = True,
+) -> Rendered:
+    """Tokenise all samples; see `core.chat.rendering` for what is labelled.
+
+    Parameters
+    ----------
+    on_truncation : {"error", "drop", "keep", "trim"}
+        What becomes of a sample longer than `max_length`: it is an error, it is dropped, or its
+        start is kept. Where the start has no label, "keep" counts it as unusable and "trim" drops
+        it.
+    limit : int, optional
+        The first so many alone.
+
+    Raises
+    ------
+    DataError
+        If a sample is too long under "error"; the message names it.
+
+    Notes
+    -----
+    One to two milliseconds a sample, two thirds of them Python's; many samples are shared out to a
+    process a core.
+    """
+    kept: list[tuple[str, Tokens, Tokens, Tokens]] = []
+    unusable: list[Unusable] = []
+    truncated = rows = labels_read = unthought = untold = 0
+    total = sum(parquet.rows(path) for path in source.files)
+    total = total if limit is None else min(total, limit)
+    dialogues = itertools.islice(samples.dialogues(source), limit)
+    with (
+        progress("tokenise", total) as bar,
+        contextlib.closing(_tokenised(dialogues, total, tokenizer, train_thinking)) as made,
+    ):
+        for one in made:
+            rows += 1
+            bar.advance()
+            if isinstance(one, Unusable):
+                unusable.append(one)
+                continue
+            identity, ids, labels, thoughts = one.id, one.ids, one.labels, one.thoughts
+            unthought, untold = unthought + one.unthought, untold + one.untold
+            labels_read += _count(labels)
+            if one.why is not None:
+                unusable.append(Unusable(identity, "no-label", one.why))
+                continue
+            if len(ids) > max_length:
+                truncated += 1
+                if on_truncation == "error":
+                    raise DataError(
+                        f"finetune: sample {identity} has {len(ids):,} tokens, max_length is "
+                        f"{max_length:,}; raise max_length, or set on_truncation to keep or trim"
+                    )
+                if on_truncation == "drop":
+                    continue
+                whole = labels
+                ids, labels = ids[:max_length], labels[:max_length]
+                if not _count(labels[1:]):
+                    if on_truncation == "keep":
+                        first = int(np.argmax(whole != chat.IGNORED))
+                        detail = f"{len(whole):,} tokens, the first label is at {first:,}"
+                        unusable.append(Unusable(identity, "cut-off", detail))
+                    continue
+            kept.append((identity, ids, labels, thoughts[thoughts < len(ids)]))
+    return Rendered(
+        ids=[identity for identity, *_ in kept],
+        input_ids=[ids for _, ids, _, _ in kept],
+        labels=[labels for _, _, labels, _ in kept],
+        rows=rows,
+        truncated=truncated,
+        dropped=rows - len(kept) - len(unusable),
+        lost_labels=labels_read - sum(_count(labels) for _, _, labels, _ in kept),
+        unusable=unusable,
+        thoughts=[thoughts for *_, thoughts in kept],
+        unthought=unthought,
+        untold=untold,
+    )
+
+
+class _Made(NamedTuple):
+    """A dialogue as tokens, uncut; `why` it trains nothing, where it does not."""
+
+    id: str
+    ids: Tokens
+    labels: Tokens
+    thoughts: Tokens
+    unthought: int
+    untold: bool
+    why: str | None
+
+
+#: Samples that pay for another process, which takes seconds to load transformers and TRL; and
+#: those that one is given at a time.
+_A_PROCESS, _TOGETHER = 10_000, 250
+
+
+def _tokenised(
+    dialogues: Iterator[Dialogue],
+    total: int,
+    tokenizer: PreTrainedTokenizerBase,
+    train_thinking: bool,
+) -> Generator[_Made | Unusable]:
+    """Yield the dialogues as tokens, in order."""
+    render = partial(_made_of, tokenizer=tokenizer, train_thinking=train_thinking)
+    processes = min(machine.cores(), total // _A_PROCESS)
+    if processes < 2:
+        yield from map(render, dialogues)
+        return
+    chunks = iter(lambda: list(itertools.islice(dialogues, _TOGETHER)), [])
+    with (
+        children.told_when_ended("finetune"),
+        children.pool(processes, _remember, render) as executor,
+    ):
+        for made in children.in_order("finetune", executor, _render, chunks, 2 * processes):
+            yield from made
+
+
+def _made_of(
+    dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase, train_thinking: bool
+) -> _Made | Unusable:
+    identity, messages, tools = dialogue
     try:
-        rendered = render()
-        arrays = {name: _column(getattr(rendered, name)) for name in _arrays()}
-        rest = {k: v for k, v in vars(rendered).items() if k not in arrays}
-        rest["unusable"] = [vars(one) for one in rendered.unusable]
-        draft.write_table(_TOKENS, pa.table(arrays))
-        draft.write_json(_REST, rest)
-        draft.commit(rows=folder.rows_account(rendered.rows, rendered.rows, {}, 0))
-    finally:
-        draft.release()
-    return rendered
+        made = chat.rendering(messages, tokenizer, tools, train_thinking)
+    except DataError as fault:
+        return Unusable(identity, "not-rendered", str(fault))
+    ids, labels = np.array(made.input_ids, np.int32), np.array(made.labels, np.int32)
+    thoughts = np.flatnonzero(made.thoughts).astype(np.int32)
+    why = None
+    if not _count(labels[1:]):  # the first token is never predicted
+        why = _without_label(ids, messages, train_thinking)
+    return _Made(identity, ids, labels, thoughts, made.unthought, not made.tools, why)
 
 
-def _arrays() -> list[str]:
-    """Return the fields of `Rendered` that hold an array a sample."""
-    return [one.name for one in dataclasses.fields(Rendered) if one.type == "list[Tokens]"]
+Render: TypeAlias = Callable[[Dialogue], _Made | Unusable]
+_renders: list[Render] = []  # of a worker process
 
 
-def _column(arrays: list[Tokens]) -> pa.Array:
-    offsets = np.cumsum([0, *map(len, arrays)])
-    values = np.concatenate([np.zeros(0, np.int32), *arrays])
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
+def _remember(render: Render) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a process a core
+    _renders.append(render)
 
 
-def _read(place: Path) -> Rendered:
-    table = parquet.read(place / _TOKENS).combine_chunks()
-    rest: dict[str, Any] = folder.read_json(place / _REST)
-    rest["unusable"] = [Unusable(**one) for one in rest["unusable"]]
-    rest |= {name: _split(table[name]) for name in table.column_names}
-    return Rendered(**rest)
+def _render(dialogues: list[Dialogue]) -> list[_Made | Unusable]:
+    return [_renders[-1](one) for one in dialogues]
 
 
-def _split(column: pa.ChunkedArray) -> list[Tokens]:
-    joined = column.combine_chunks()
-    flat, offsets = joined.flatten().to_numpy(), joined.offsets.to_numpy()
-    return np.split(flat, offsets[1:-1] - offsets[0]) if len(joined) else []
+def _without_label(ids: Tokens, messages: list[dict[str, Any]], train_thinking: bool) -> str:
+    """Say which turns of the assistant train nothing and why, of a sample without a label."""
+    said = []
+    for number, turn in enumerate(messages, 1):
+        if turn["role"] != "assistant" or turn["content"].strip() or turn.get("tool_calls"):
+            continue
+        if not turn.get("thinking"):
+            said.append(f"turn {number}, the assistant's, is empty")
+        elif not train_thinking:
+            said.append(f"turn {number}, the assistant's, is a thought, which is not trained")
+    return f"{len(ids):,} tokens, no label" + (f": {'; '.join(said)}" if said else "")
+
+
+def marked_samples(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """Return samples as text, cut where a token with a label meets one without.
+
+    Returns
+    -------
+    list of dict
+        `id, tokens, trained` (how many have a label), `thinking` (how many are thoughts), and
+        `pieces`: a text, whether it is trained, and whether it is a thought; of an unusable sample
+        `id, unusable`, the reason.
+    """
+    shown: list[dict[str, Any]] = []
+    for identity, ids, labels, thoughts in zip(
+        rendered.ids, rendered.input_ids, rendered.labels, rendered.thoughts, strict=True
+    ):
+        marks = (labels != chat.IGNORED) + 2 * np.isin(np.arange(len(ids)), thoughts)
+        edges = [0, *(np.flatnonzero(np.diff(marks)) + 1), len(ids)]
+        pieces = [
+            (str(tokenizer.decode(ids[start:end])), bool(marks[start] & 1), bool(marks[start] & 2))
+            for start, end in itertools.pairwise(edges)
+        ]
+        counts = {"tokens": len(ids), "trained": _count(labels), "thinking": len(thoughts)}
+        shown.append({"id": identity, **counts, "pieces": pieces})
+    return shown + [
+        {"id": one.id, "unusable": f"{one.reason}: {one.detail}"} for one in rendered.unusable
+    ]
+
+
+def check_usable(rendered: Rendered, max_length: int, max_bad_fraction: float, out: Path) -> None:
+    """Refuse samples of which too many, or all, would train nothing.
+
+    Raises
+    ------
+    BadRowsError
+        If more are unusable than `max_bad_fraction` allows; they are in `OUT.quarantine.jsonl`.
+    DataError
+        If none is left.
+    """
+    quarantine.beside(out).unlink(missing_ok=True)
+    rows, bad = rendered.rows, rendered.unusable
+    if len(bad) > max_bad_fraction * rows:
+        reason, count = next(iter(rendered.unusable_by_reason.items()))
+        first = next(one for one in bad if one.reason == reason)
+        commonest = f"{count:,} are {reason} (the first is {first.id}: {first.detail})"
+        raise quarantine.too_many(
+            "finetune", out, json_lines(map(asdict, bad)),
+            bad=len(bad), rows=rows, limit=max_bad_fraction,
+            what="samples would train nothing", way_out=f"{commonest}: {REASONS[reason]},",
+        )  # fmt: skip
+    if not rendered.input_ids:
+        raise DataError(
+            f"finetune: none of {rows:,} samples is left to train on; "
+            f"raise max_length (now {max_length})"
+        )
+
+
+def _count(labels: Tokens) -> int:
+    return int((labels != chat.IGNORED).sum())

@@ -28,6 +28,7 @@ from sft_diversity.training import (
     reporters,
     samples,
     team,
+    token_cache,
 )
 from sft_diversity.training.config import FinetuneConfig
 from sft_diversity.training.inputs import VERSION as VERSION
@@ -137,12 +138,12 @@ def _laid_out(
     """Tokenise all samples, hold out those that the loss is measured on, lay out the steps."""
     config = inputs.config
 
-    def rendered(source: samples.Source) -> samples.Rendered:
-        told = rendering.kept(
+    def rendered(source: samples.Source) -> rendering.Rendered:
+        told = token_cache.kept(
             source, inputs.base, config, work, lambda: _rendered(source, tokenizer, config)
         )
         crew.by_leader(
-            lambda: samples.check_usable(
+            lambda: rendering.check_usable(
                 told, config.max_length, config.max_bad_fraction, draft.out
             )
         )
@@ -176,7 +177,7 @@ def _account(run: course.Course, inputs: Inputs) -> dict[str, Any]:
 
 
 def show_masks(subset: Path, config: FinetuneConfig, count: int) -> list[dict[str, Any]]:
-    """Return the first `count` samples as they would be trained on; see `samples.marked_samples`.
+    """Return the first `count` samples as they would be trained on; see `rendering.marked_samples`.
 
     Nothing is trained or written.
     """
@@ -185,14 +186,14 @@ def show_masks(subset: Path, config: FinetuneConfig, count: int) -> list[dict[st
     tokenizer = load_right_padding_tokenizer(base)
     chat.ensure_template(tokenizer)
     source = samples.find_samples(subset)
-    return samples.marked_samples(_rendered(source, tokenizer, config, count), tokenizer)
+    return rendering.marked_samples(_rendered(source, tokenizer, config, count), tokenizer)
 
 
 def _rendered(
     source: samples.Source, tokenizer: Any, config: FinetuneConfig, limit: int | None = None
-) -> samples.Rendered:
+) -> rendering.Rendered:
     """Return the samples as tokens, all or the first."""
-    return samples.render_samples(
+    return rendering.render_samples(
         source, tokenizer, config.max_length, config.on_truncation, limit, config.train_thinking
     )
 

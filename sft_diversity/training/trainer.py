@@ -41,7 +41,7 @@ from sft_diversity.training.batches import micro_batches
 from sft_diversity.training.callbacks import GradientTheory, KeepBest
 from sft_diversity.training.course import Course
 from sft_diversity.training.models import load_base, quantized
-from sft_diversity.training.samples import Rendered
+from sft_diversity.training.rendering import Rendered
 from sft_diversity.training.team import Team
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from sft_diversity.core import chat, folder
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.training import evaluation, head, output
 from sft_diversity.training.config import FinetuneConfig
-from sft_diversity.training.samples import Rendered
+from sft_diversity.training.rendering import Rendered
 from sft_diversity.training.stage import finetune, plan
 from sft_diversity.verbs import training as verbs
 from tests.training.conftest import dialogue, write_subset

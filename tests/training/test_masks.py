@@ -18,7 +18,7 @@ from trl.chat_template_utils import get_training_chat_template
 
 from sft_diversity.core import chat, forms
 from sft_diversity.core.errors import DataError, UsageError
-from sft_diversity.training import samples
+from sft_diversity.training import rendering
 from sft_diversity.training.show import finetuned
 from sft_diversity.verbs.training import finetune
 from tests import tiny
@@ -229,7 +229,7 @@ def test_thoughts_are_marked_counted_and_read_alone_when_asked(base, tmp_path):
 def test_a_dialogue_without_a_trained_token_says_which_turn_lost_it():
     turns = [*dialogue(["Why?", ""]), *dialogue(["How?", ""])]
     turns[3]["thinking"] = "Hm."
-    said = samples._without_label(np.zeros(7, np.int32), turns, False)
+    said = rendering._without_label(np.zeros(7, np.int32), turns, False)
     assert said == (
         "7 tokens, no label: turn 2, the assistant's, is empty; "
         "turn 4, the assistant's, is a thought, which is not trained"

@@ -11,7 +11,7 @@ import pytest
 
 from sft_diversity.core import chat, drafts, folder, machine
 from sft_diversity.core.errors import BadRowsError, DataError, UsageError
-from sft_diversity.training import samples
+from sft_diversity.training import rendering, samples
 from tests import tiny
 from tests.training.conftest import dialogue, write_subset
 
@@ -35,7 +35,7 @@ def mixed(tmp_path):
 
 
 def test_keep_sets_aside_what_would_train_nothing(mixed, tokenizer):
-    got = samples.render_samples(mixed, tokenizer, 100, "keep")
+    got = rendering.render_samples(mixed, tokenizer, 100, "keep")
     assert (got.rows, len(got.input_ids), got.truncated, got.dropped) == (3, 2, 2, 0)
     (one,) = got.unusable
     assert (one.id, one.reason) == (f"{2:032x}", "cut-off")
@@ -45,22 +45,22 @@ def test_keep_sets_aside_what_would_train_nothing(mixed, tokenizer):
 def test_too_many_unusable_samples_are_an_error_that_names_the_commonest_reason(
     mixed, tokenizer, tmp_path
 ):
-    got, out = samples.render_samples(mixed, tokenizer, 100, "keep"), tmp_path / "out"
-    samples.check_usable(got, 100, 1 / 3, out)
+    got, out = rendering.render_samples(mixed, tokenizer, 100, "keep"), tmp_path / "out"
+    rendering.check_usable(got, 100, 1 / 3, out)
     assert not (tmp_path / "out.quarantine.jsonl").exists()
     with pytest.raises(
         BadRowsError, match=r"1 of 3 samples .*33\.3%.* 1 are cut-off.*first is 0+2"
     ):
-        samples.check_usable(got, 100, 0.05, out)
+        rendering.check_usable(got, 100, 0.05, out)
     listed = json.loads((tmp_path / "out.quarantine.jsonl").read_text())
     assert listed["reason"] == "cut-off"
-    samples.check_usable(got, 100, 1.0, out)
+    rendering.check_usable(got, 100, 1.0, out)
     assert not (tmp_path / "out.quarantine.jsonl").exists()
 
 
 def test_a_sample_that_the_template_refuses_is_set_aside_alone(tmp_path, tokenizer):
     refused = [[{"role": "user", "content": "Unanswered?"}], dialogue(1)]
-    got = samples.render_samples(
+    got = rendering.render_samples(
         samples.find_samples(write_subset(tmp_path / "s", refused)), tokenizer, 100, "error"
     )
     assert [(one.id, one.reason) for one in got.unusable] == [(f"{0:032x}", "not-rendered")]
@@ -69,31 +69,31 @@ def test_a_sample_that_the_template_refuses_is_set_aside_alone(tmp_path, tokeniz
 
 
 def test_trim_keeps_starts_and_leaves_out_what_has_no_label(mixed, tokenizer):
-    got = samples.render_samples(mixed, tokenizer, 100, "trim")
+    got = rendering.render_samples(mixed, tokenizer, 100, "trim")
     assert (got.rows, got.truncated, got.dropped) == (3, 2, 1)
     assert got.lengths[1] == 100
     assert (got.response_tokens > 0).all()
 
 
 def test_drop_leaves_out_all_that_is_too_long(mixed, tokenizer):
-    got = samples.render_samples(mixed, tokenizer, 100, "drop")
+    got = rendering.render_samples(mixed, tokenizer, 100, "drop")
     assert (got.rows, got.truncated, got.dropped) == (3, 2, 2)
 
 
 def test_error_names_the_first_that_is_too_long(mixed, tokenizer):
     with pytest.raises(DataError, match=r"sample 0+1 has .* max_length is 100"):
-        samples.render_samples(mixed, tokenizer, 100, "error")
+        rendering.render_samples(mixed, tokenizer, 100, "error")
 
 
 @pytest.mark.parametrize("mode", ["keep", "trim", "drop"])
 def test_lost_response_tokens_are_counted(mixed, tokenizer, mode):
-    whole = samples.render_samples(mixed, tokenizer, 10_000, "error")
+    whole = rendering.render_samples(mixed, tokenizer, 10_000, "error")
     assert (whole.lost_labels, whole.lost_share) == (0, 0.0)
     if mode == "keep":
         long_prompt = len(whole.input_ids[2]) - 1  # all but the last label of the long prompt
-        got = samples.render_samples(mixed, tokenizer, long_prompt, mode)
+        got = rendering.render_samples(mixed, tokenizer, long_prompt, mode)
     else:
-        got = samples.render_samples(mixed, tokenizer, 100, mode)
+        got = rendering.render_samples(mixed, tokenizer, 100, mode)
     everything, kept = whole.response_tokens.sum(), got.response_tokens.sum()
     assert kept + got.lost_labels == everything
     assert got.lost_share == pytest.approx(1 - kept / everything)
@@ -113,19 +113,19 @@ def test_a_whole_sample_without_labels_is_set_aside(mixed):
         [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": ""}],
     ]
     source = samples.find_samples(write_subset(mixed.files[0].parents[2] / "empty", talks))
-    got = samples.render_samples(source, made, 100, "trim")
+    got = rendering.render_samples(source, made, 100, "trim")
     assert [(one.id, one.reason) for one in got.unusable] == [(f"{1:032x}", "no-label")]
     assert len(got.input_ids) == 1
 
 
 def test_nothing_left_is_an_error(mixed, tokenizer, tmp_path):
-    got = samples.render_samples(mixed, tokenizer, 5, "trim")
+    got = rendering.render_samples(mixed, tokenizer, 5, "trim")
     with pytest.raises(DataError, match="none of 3 samples is left"):
-        samples.check_usable(got, 5, 0.05, tmp_path / "out")
+        rendering.check_usable(got, 5, 0.05, tmp_path / "out")
 
 
 def test_what_fits_is_kept_whole(mixed, tokenizer):
-    got = samples.render_samples(mixed, tokenizer, 10_000, "error")
+    got = rendering.render_samples(mixed, tokenizer, 10_000, "error")
     assert got.truncated == 0
     assert tokenizer.decode(got.input_ids[1]).endswith("so <|endoftext|>")
 
@@ -138,7 +138,7 @@ def test_a_subset_is_read_in_pick_order(tmp_path, tokenizer):
     draft.write_table("samples/1.parquet", table.take([0, 2]))
     draft.commit()
     out = tmp_path / "t"
-    got = samples.render_samples(samples.find_samples(out), tokenizer, 512, "keep")
+    got = rendering.render_samples(samples.find_samples(out), tokenizer, 512, "keep")
     expected = [chat.render(dialogue(i), tokenizer)[0] for i in range(5)]
     assert [ids.tolist() for ids in got.input_ids] == expected
 
@@ -151,7 +151,7 @@ def test_prompt_and_completion_are_read_too(tmp_path, tokenizer, conversational)
         row = {"prompt": user["content"], "completion": assistant["content"]}
     (tmp_path / "data").mkdir()
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "data" / "train.parquet")
-    got = samples.render_samples(samples.find_samples(tmp_path), tokenizer, 512, "keep")
+    got = rendering.render_samples(samples.find_samples(tmp_path), tokenizer, 512, "keep")
     assert got.input_ids[0].tolist() == chat.render(dialogue(2), tokenizer)[0]
 
 
@@ -184,7 +184,7 @@ def test_folders_without_samples_are_refused(tmp_path):
         samples.find_samples(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="neither `messages` nor"):
-        list(samples._dialogues(samples.find_samples(tmp_path)))
+        list(samples.dialogues(samples.find_samples(tmp_path)))
 
 
 def test_a_file_that_the_manifest_does_not_list_is_not_trained_on(tmp_path):
@@ -206,12 +206,12 @@ def test_processes_render_what_one_does(tmp_path, tokenizer, monkeypatch):
     talks[4] = [{"role": "user", "content": "nobody answers"}]
     talks[6] = [{"role": "user", "content": "so " * 200}, {"role": "assistant", "content": "Yes."}]
     source = samples.find_samples(write_subset(tmp_path / "some", talks))
-    alone = samples.render_samples(source, tokenizer, 100, "keep")
+    alone = rendering.render_samples(source, tokenizer, 100, "keep")
     assert [one.reason for one in alone.unusable] == ["not-rendered", "cut-off"]
-    monkeypatch.setattr(samples, "_A_PROCESS", 4)
-    monkeypatch.setattr(samples, "_TOGETHER", 2)
+    monkeypatch.setattr(rendering, "_A_PROCESS", 4)
+    monkeypatch.setattr(rendering, "_TOGETHER", 2)
     monkeypatch.setattr(machine, "cores", lambda: 2)
-    shared = samples.render_samples(source, tokenizer, 100, "keep")
+    shared = rendering.render_samples(source, tokenizer, 100, "keep")
     for field in dataclasses.fields(alone):
         one, other = getattr(alone, field.name), getattr(shared, field.name)
         if field.type == "list[Tokens]":
@@ -219,4 +219,4 @@ def test_processes_render_what_one_does(tmp_path, tokenizer, monkeypatch):
         else:
             assert one == other, field.name
     with pytest.raises(DataError, match="max_length is 5"):
-        samples.render_samples(source, tokenizer, 5, "error")
+        rendering.render_samples(source, tokenizer, 5, "error")

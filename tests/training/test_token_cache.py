@@ -9,7 +9,7 @@ import pytest
 
 from sft_diversity.core import chat
 from sft_diversity.core.errors import DataError
-from sft_diversity.training import rendering, samples
+from sft_diversity.training import rendering, samples, token_cache
 from sft_diversity.training.models import BASES, load_right_padding_tokenizer
 from tests.training.conftest import dialogue, write_subset
 
@@ -27,9 +27,9 @@ def asked(base, config, tmp_path):
 
         def render():
             rendered.append(source.key)
-            return samples.render_samples(source, tokenizer, said.max_length, said.on_truncation)
+            return rendering.render_samples(source, tokenizer, said.max_length, said.on_truncation)
 
-        return rendering.kept(source, model, said, tmp_path / "work", render)
+        return token_cache.kept(source, model, said, tmp_path / "work", render)
 
     return ask, rendered
 
