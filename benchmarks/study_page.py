@@ -1,12 +1,14 @@
 """The tables and the plot of a finished study, for docs/experiments.
 
 python benchmarks/study_page.py STUDY --out docs/experiments/miniature
+python benchmarks/study_page.py STUDY --out DIR --score transfer_first64 --lower
 
 STUDY may be that folder itself: then its committed records are fitted anew.
 
-Writes `results.csv` and `metrics.csv` as the study has them, `fit.json`, `levels.md`
+Writes `results.csv`, `metrics.csv` and `runs.jsonl` as the study has them, `fit.json`, `levels.md`
 (mean and spread of the score by regime, strategy and level, slopes beside the published ones,
-what each level's runs read) and `scores.png`.
+what each level's runs read) and `scores.png`; of another score than the study's own the last three
+with its name: `levels-transfer_first64.md`.
 """
 
 from __future__ import annotations
@@ -27,13 +29,24 @@ from sft_diversity.fitting import stage as fitting
 from sft_diversity.fitting.config import FitConfig
 
 BASELINES = ("base", "random", "random-common", "longest")
-INK = {"micro-response": "#1f6f8b", "micro-instruction": "#b3541e", "macro-response": "#4f7942"}
+INKS = ("#1f6f8b", "#b3541e", "#4f7942", "#6a4c93", "#9a6b00", "#555555")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def strategies(draws: pl.DataFrame) -> list[str]:
+    """Return the strategies of a grid, in order."""
+    with_dial = draws.filter(pl.col("diversity").is_not_null())
+    return with_dial["strategy"].unique(maintain_order=True).to_list()
+
+
+def regimes(draws: pl.DataFrame) -> list[str]:
+    """Return the regimes of a grid."""
+    return sorted(draws["regime"].drop_nulls().unique().to_list())
 
 
 def by_draw(results: pl.DataFrame) -> pl.DataFrame:
@@ -44,26 +57,27 @@ def by_draw(results: pl.DataFrame) -> pl.DataFrame:
 
 def score_table(draws: pl.DataFrame, figure: str = "score") -> str:
     """Return mean ± standard deviation over draws of each level and baseline."""
+    digits = 4 if draws[figure].abs().max() < 10 else 2
     cells = draws.group_by("regime", "strategy", "diversity", maintain_order=True).agg(
         pl.col(figure).mean().alias("mean"),
         pl.col(figure).std().alias("sd"),
         pl.len().alias("n"),
     )
     shown = {
-        (row["regime"], row["strategy"], row["diversity"]): f"{row['mean']:.4f}"
-        + (f" ± {row['sd']:.4f}" if row["n"] > 1 else "")
+        (row["regime"], row["strategy"], row["diversity"]): f"{row['mean']:.{digits}f}"
+        + (f" ± {row['sd']:.{digits}f}" if row["n"] > 1 else "")
         for row in cells.iter_rows(named=True)
     }
     levels = sorted(draws["diversity"].drop_nulls().unique().to_list())
     rows = [
         [regime, strategy, *(shown.get((regime, strategy, level), "") for level in levels)]
-        for regime in ("A", "B")
-        for strategy in INK
+        for regime in regimes(draws)
+        for strategy in strategies(draws)
         if (regime, strategy, levels[0]) in shown
     ]
     found = [
         f"{strategy}{f', {regime}' if regime else ''} {shown[regime, strategy, None]}"
-        for regime in (None, "A", "B")
+        for regime in (None, *regimes(draws))
         for strategy in BASELINES
         if (regime, strategy, None) in shown
     ]
@@ -91,7 +105,7 @@ def slope_table(fit: dict[str, Any]) -> str:
                 + (f" ({share:.0%})" if share else "")
                 + _star(row["best_margin"]),
                 f"{row['ends']['difference']:+.4f}{_star(row['ends'])}",
-                f"{row['published']['10000']:+.2f}",
+                f"{row['published']['10000']:+.2f}" if row["published"] else "-",
             ]
         )
     head = ["regime", "strategy", "slope", "95 %", "p, Holm", "r", "best level"]
@@ -106,7 +120,7 @@ def read_table(draws: pl.DataFrame) -> str:
     """Return what the runs of each level read, means over draws."""
     columns = ["response_tokens", "response_tokens_mean", "instruction_tokens_mean", "kinds"]
     cells = (
-        draws.filter(pl.col("strategy").is_in(list(INK)))
+        draws.filter(pl.col("diversity").is_not_null())
         .group_by("regime", "strategy", "diversity", maintain_order=True)
         .agg(pl.col(columns).mean())
         .sort("regime", "strategy", "diversity")
@@ -120,33 +134,45 @@ def read_table(draws: pl.DataFrame) -> str:
     return table([*head, "response tokens a sample", "instruction tokens", "kinds"], rows)
 
 
-def draw(draws: pl.DataFrame, fit: dict[str, Any], out: Path) -> None:
-    """Draw score against diversity: draws, level means, the Bayesian band, random's range."""
+def draw(draws: pl.DataFrame, fit: dict[str, Any], figure: str, said: str, out: Path) -> None:
+    """Draw score against diversity: draws, level means, the Bayesian band, random's mean."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure, panels = plt.subplots(2, len(INK), figsize=(9, 5.2), sharex=True, sharey=True)
+    lines, columns = regimes(draws), strategies(draws)
+    size = (3 * len(columns), 2.6 * len(lines))
+    plot, panels = plt.subplots(
+        len(lines), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False
+    )
     fits = {(row["regime"], row["strategy"]): row for row in fit["slopes"]}
-    for line, regime in zip(panels, ("A", "B"), strict=True):
-        for panel, (strategy, ink) in zip(line, INK.items(), strict=True):
+    for line, regime in zip(panels, lines, strict=True):
+        for panel, strategy, ink in zip(line, columns, INKS, strict=False):
             here = draws.filter((pl.col("regime") == regime) & (pl.col("strategy") == strategy))
             fitted = fits.get((regime, strategy))
             if fitted and fitted["bayes"]:
                 x, middle, low, high = zip(*fitted["bayes"]["band"], strict=True)
                 panel.fill_between(x, low, high, color=ink, alpha=0.18, linewidth=0)
                 panel.plot(x, middle, color=ink, linewidth=1)
-            panel.plot(here["diversity"], here["score"], "o", color=ink, markersize=3, alpha=0.6)
-            means = here.group_by("diversity").agg(pl.col("score").mean()).sort("diversity")
-            panel.plot(means["diversity"], means["score"], "_", color=ink, markersize=14)
+            panel.plot(here["diversity"], here[figure], "o", color=ink, markersize=3, alpha=0.6)
+            means = here.group_by("diversity").agg(pl.col(figure).mean()).sort("diversity")
+            panel.plot(means["diversity"], means[figure], "_", color=ink, markersize=14)
             for name, style in (("random", "--"), ("random-common", ":")):
                 wanted = (pl.col("strategy") == name) & pl.col("regime").is_in([regime])
-                value = draws.filter(wanted)["score"].mean()
+                value = draws.filter(wanted)[figure].mean()
                 if isinstance(value, float):
                     panel.axhline(value, color="#777777", linewidth=0.9, linestyle=style)
             panel.set_title(f"{strategy}, regime {regime}", fontsize=9, loc="left")
-            panel.set_xticks([0, 33, 67, 100])
-    figure.supxlabel("diversity, % of the strategy's own range", fontsize=9)
-    figure.supylabel("score: minus nats a token, higher is better", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(out, dpi=110)
+            panel.set_xticks(means["diversity"].to_list())
+    plot.supxlabel("diversity, % of the strategy's own range", fontsize=9)
+    plot.supylabel(said, fontsize=9)
+    plot.tight_layout()
+    plot.savefig(out, dpi=110)
+
+
+def records(study: Path) -> str:
+    """Return the records of a study's runs, a line each."""
+    files = sorted((study / "runs").glob("*.json"))
+    return "".join(
+        json.dumps(json.loads(f.read_text("utf-8")), sort_keys=True) + "\n" for f in files
+    )
 
 
 def main() -> None:
@@ -154,21 +180,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--score", default="score", help="column to fit (%(default)s)")
+    parser.add_argument("--lower", action="store_true", help="a lower score is better")
+    parser.add_argument(
+        "--said", default="score: minus nats a token, higher is better", help="below the plot"
+    )
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    for name in ("results.csv", "metrics.csv") if given.study != given.out else ():
-        if (given.study / name).exists() and (given.study / name).read_text("utf-8").strip():
-            shutil.copyfile(given.study / name, given.out / name)
+    if given.study != given.out:
+        for name in ("results.csv", "metrics.csv"):
+            if (given.study / name).exists() and (given.study / name).read_text("utf-8").strip():
+                shutil.copyfile(given.study / name, given.out / name)
+        (given.out / "runs.jsonl").write_text(records(given.study), "utf-8")
     results = pl.read_csv(given.out / "results.csv", infer_schema_length=None)
-    fit = fitting.fit(given.out, FitConfig())
-    (given.out / "fit.json").write_text(json.dumps(fit, indent=1, sort_keys=True) + "\n", "utf-8")
+    if given.lower:
+        results = results.with_columns(-pl.col(given.score))
+    fit = fitting.fit(given.out, FitConfig(score=given.score, lower_is_better=given.lower))
+    name = "" if given.score == "score" else f"-{given.score}"
+    fitted = json.dumps(fit, indent=1, sort_keys=True) + "\n"
+    (given.out / f"fit{name}.json").write_text(fitted, "utf-8")
     draws = by_draw(results)
     parts = ["## Verdict", "\n".join(f"- {said}" for said in fit["verdict"])]
-    parts += ["## Score", score_table(draws), "## Slopes", slope_table(fit)]
+    parts += ["## Score", score_table(draws, given.score), "## Slopes", slope_table(fit)]
     if "response_tokens" in draws.columns:
         parts += ["## What was read", read_table(draws)]
-    (given.out / "levels.md").write_text("\n\n".join(parts) + "\n", "utf-8")
-    draw(draws, fit, given.out / "scores.png")
+    (given.out / f"levels{name}.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+    draw(draws, fit, given.score, given.said, given.out / f"scores{name}.png")
 
 
 if __name__ == "__main__":
