@@ -19,17 +19,19 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
 
 from sft_diversity.core import folder, machine, seeding, spreads
+from sft_diversity.core.numbers import Floats
 
 RESULTS = Path(__file__).parent / "results" / "spreads.json"
 UNEVEN, RISE, LEVEL = 0.55, 6.0, 0.05
 LAYOUTS = ((12, 3, 5), (12, 2, 3), (12, 5, 5))
 
-Cells = Sequence[np.ndarray]
+Cells = Sequence[Floats]
 #: Squared standard error of each cell's difference from the first cell, and degrees of freedom.
 Test = Callable[[Cells], list[tuple[float, float]]]
 
@@ -44,7 +46,7 @@ def pooled(cells: Cells) -> list[tuple[float, float]]:
 
 def welch(cells: Cells) -> list[tuple[float, float]]:
     """Return errors of each cell's own spread."""
-    shares = [(cell.var(ddof=1) / len(cell), len(cell) - 1) for cell in cells]
+    shares = [(float(cell.var(ddof=1)) / len(cell), len(cell) - 1.0) for cell in cells]
     (first, df), found = shares[0], []
     for share, own in shares[1:]:
         total = first + share
@@ -53,14 +55,14 @@ def welch(cells: Cells) -> list[tuple[float, float]]:
 
 
 def _towards(cells: Cells, prior: float, variance: float, most: float) -> list[tuple[float, float]]:
-    parts = []
+    parts: list[tuple[float, float]] = []
     for cell in cells:
         square, own = spreads.squares(cell)
         parts.append(((prior * variance + square) / (prior + own) / len(cell), prior + own))
     (first, df), found = parts[0], []
-    for share, own in parts[1:]:
+    for share, beside in parts[1:]:
         total = first + share
-        found.append((total, min(total**2 / (first**2 / df + share**2 / own), most)))
+        found.append((total, min(total**2 / (first**2 / df + share**2 / beside), most)))
     return found
 
 
@@ -99,7 +101,7 @@ def claims(cells: Cells, test: Test) -> list[bool]:
 def shares(layout: tuple[int, int, int], tables: int, rise: float) -> dict[str, float]:
     """Return the share of tables with a claim (of the first cell where it rises), by test."""
     k, draws, random = layout
-    rng = seeding.generator(0, "spreads", k, draws, random, rise)
+    rng = seeding.generator(0, "spreads", k, draws, random, f"{rise:g}")
     found = dict.fromkeys(TESTS, 0)
     for _ in range(tables):
         wide = np.exp(UNEVEN * rng.normal(size=k + 1))
@@ -122,7 +124,7 @@ def main() -> None:
     asked = parser.parse_args()
     start, rows = time.process_time(), []
     for layout in LAYOUTS:
-        row = dict(zip(("cells", "draws", "random"), layout, strict=True))
+        row: dict[str, Any] = dict(zip(("cells", "draws", "random"), layout, strict=True))
         row |= {"false": shares(layout, asked.tables, 0.0)}
         row |= {"power": shares(layout, asked.tables // 2, RISE)}
         rows.append(row)

@@ -57,7 +57,7 @@ def by_draw(results: pl.DataFrame) -> pl.DataFrame:
 
 def score_table(draws: pl.DataFrame, figure: str = "score") -> str:
     """Return mean ± standard deviation over draws of each level and baseline."""
-    digits = 4 if draws[figure].abs().max() < 10 else 2
+    digits = 4 if draws.select(pl.col(figure).abs().max()).item() < 10 else 2
     cells = draws.group_by("regime", "strategy", "diversity", maintain_order=True).agg(
         pl.col(figure).mean().alias("mean"),
         pl.col(figure).std().alias("sd"),
