@@ -131,7 +131,7 @@ def test_an_alpaca_row_holds_neither_calls_nor_thoughts(picked):
 def test_training_reads_subsets_and_exports_alike(picked, tmp_path):
     sd.export(picked.folder, to=tmp_path / "out", format="messages")
     of_subset, of_export = (
-        {id: (said(turns), tools) for id, turns, tools in training._dialogues(source)}
+        {id: (said(turns), tools) for id, turns, tools in training.dialogues(source)}
         for source in map(training.find_samples, (picked.folder, tmp_path / "out"))
     )
     assert of_subset == of_export
