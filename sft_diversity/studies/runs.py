@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,23 @@ def record(place: Path, name: str, key: str) -> dict[str, Any] | None:
     return found if found and found.get("key") == key else None
 
 
+def finished(place: Path, frozen: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Return the record of a run that is finished, as itself or as one that is the same.
+
+    Draws of a level may pick the same samples, at 100 % above all; their runs have one key then,
+    and the first one's figures are the others' too.
+    """
+    key = frozen["runs"][name]["key"]
+    if found := record(place, name, key):
+        return found
+    for other, run in frozen["runs"].items():
+        if run["key"] == key and (found := record(place, other, key)):
+            made = found | {"run": name}
+            folder.write_json(place / "runs" / f"{name}.json", made, STAGE)
+            return made
+    return None
+
+
 def seconds(place: Path, name: str) -> dict[str, float]:
     """Return how long each stage of a run took, as far as it is known here."""
     return read(_seconds(place, name)) or {}
@@ -161,7 +178,7 @@ def one(place: Path, name: str) -> dict[str, Any]:
         return _guarded(place, name, lambda at: _measure(place, frozen, name, at))
     if name not in frozen["runs"]:
         raise UsageError(f"study: no run {name!r}; `--dry-run` lists them")
-    done = record(place, name, frozen["runs"][name]["key"])
+    done = finished(place, frozen, name)
     return done or _guarded(place, name, lambda at: _run(place, frozen, name, at))
 
 
@@ -186,7 +203,7 @@ def _guarded(
 
 def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> dict[str, Any]:
     run, options = frozen["runs"][name], frozen["finetune"]
-    done = record(place, name, run["key"])
+    done = finished(place, frozen, name)
     if done:
         return done
     trained, took = {}, {}

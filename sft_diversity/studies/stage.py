@@ -158,7 +158,7 @@ def _race(
 
 
 def _done(here: _Study, frozen: Mapping[str, Any], run: Run) -> dict[str, Any] | None:
-    return runs.record(here.place, run.name, frozen["runs"][run.name]["key"])
+    return runs.finished(here.place, frozen, run.name)
 
 
 def _prepare(here: _Study) -> tuple[dict[str, Any], dict[str, Cost]]:

@@ -184,6 +184,23 @@ def test_a_study_goes_on_from_the_records_of_runs_alone(config, whole, tmp_path)
     assert not (out / "models").exists()
 
 
+def test_a_run_on_the_samples_of_a_finished_one_takes_its_figures(config, whole, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(whole.out, out)
+    frozen = runs.thaw(out)
+    first, second = [name for name, run in frozen["runs"].items() if run["subset"]][:2]
+    frozen["runs"][second]["key"] = frozen["runs"][first]["key"]
+    (out / runs.FROZEN).write_text(json.dumps(frozen))
+    before = runs.read(out / "runs" / f"{second}.json")
+    shutil.rmtree(out / "models", ignore_errors=True)
+    made = runs.one(out, second)
+    assert made["scores"] == runs.read(out / "runs" / f"{first}.json")["scores"]
+    assert made["scores"] != before["scores"]
+    assert made == runs.read(out / "runs" / f"{second}.json")
+    assert made["run"] == second
+    assert not (out / "models").exists()
+
+
 def test_killed_it_leaves_no_child_and_ends_with_the_same_bytes_elsewhere(config, whole, tmp_path):
     out = tmp_path / "out"
     process = start(config, out)
