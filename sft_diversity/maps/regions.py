@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from sft_diversity.core.numbers import Floats, Ints
 
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_CHARACTERS = 2_000  # of a text that are read
+_WORDS = 3  # of a name
+_STEM = 4  # letters in which words that say the same begin alike
 
 
 def regions(points: Floats, seed: int, most: int) -> tuple[Ints, Floats]:
@@ -31,27 +34,78 @@ def regions(points: Floats, seed: int, most: int) -> tuple[Ints, Floats]:
 
 
 def name_regions(texts: Sequence[str], region: Ints, number: int) -> list[list[str]]:
-    """Return the three words that mark each region most.
+    """Return up to three words or phrases that tell each region from the rest.
 
-    A word's mark is the share of the region's texts that hold it, times the logarithm of how much
-    more frequent it is there than in all; ties go by the alphabet. Words of more than a sixth of
-    all texts name nothing, unless there are no others.
+    They are those of the greatest z-score of the log-odds of being held by a text of the region
+    and by a text of the others, with one text as frequent as all as the prior; a word names the
+    region of its greatest score alone, and a phrase of two stands for a word that half of the
+    region's texts with the word have in it. Ties go by the alphabet.
+
+    Notes
+    -----
+    Monroe, Colaresi & Quinn 2008, "Fightin' Words", doi:10.1093/pan/mpn018, equations 16 and 22,
+    over texts in place of words. English function words are left out by scikit-learn's list; those
+    of another language get a low score where the whole corpus is in it, and name a region that
+    alone is.
     """
-    held = [set(_WORD.findall(text[:2_000].lower())) for text in texts]
-    everywhere = Counter(word for words in held for word in words)
-    named = []
-    for one in range(number):
-        inside = [words for words, at in zip(held, region, strict=True) if at == one]
-        here = Counter(word for words in inside for word in words)
-        n = len(inside)
-        marks = {
-            word: count / n * np.log((count / n) / (everywhere[word] / len(held)))
-            for word, count in here.items()
-            if count > 1
-        }
-        rare = {word: mark for word, mark in marks.items() if everywhere[word] <= len(held) / 6}
-        marks = rare or marks
-        named.append(sorted(marks, key=lambda word: (-marks[word], word))[:3])
+    from scipy.sparse import csr_array
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    counting = CountVectorizer(analyzer=_terms, binary=True, dtype=np.int64)
+    try:
+        held = counting.fit_transform(texts)
+    except ValueError:  # no text holds a term
+        return [[] for _ in range(number)]
+    terms = counting.get_feature_names_out()
+    own = csr_array((np.ones(len(texts), np.int64), (region, np.arange(len(texts)))))
+    here = (own @ held).toarray()
+    marks = _log_odds(here, np.bincount(region, minlength=number))
+    marks[(here < 2) | (marks < marks.max(axis=0))] = -np.inf
+    return [_named(terms, marks[one], here[one]) for one in range(number)]
+
+
+def _terms(text: str) -> set[str]:
+    """Return the words of a text that may name, and the pairs of them with a space between."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    found, before, end = set(), "", -1
+    for match in _WORD.finditer(text, 0, _CHARACTERS):
+        word = match[0].lower()
+        if word in ENGLISH_STOP_WORDS or len(word) < 3 or {"'", "’"} & set(word):
+            before = ""
+            continue
+        found.add(word)
+        if before and text[end : match.start()] == " ":
+            found.add(f"{before} {word}")
+        before, end = word, match.end()
+    return found
+
+
+def _log_odds(here: Ints, texts: Ints) -> Floats:
+    """Return z-scores of terms (regions, terms) from the texts that hold them, and all texts."""
+    every, size = here.sum(axis=0), texts[:, None]
+    prior = every / texts.sum()
+    inside, outside = here + prior, every - here + prior
+    odds = inside / (size + 1 - inside), outside / (texts.sum() - size + 1 - outside)
+    score: Floats = (np.log(odds[0]) - np.log(odds[1])) / np.sqrt(1 / inside + 1 / outside)
+    return score
+
+
+def _named(terms: npt.NDArray[np.object_], marks: Floats, here: Ints) -> list[str]:
+    """Return the terms of the greatest marks above 0, none that begins like one before it."""
+    named: list[str] = []
+    begun: set[str] = set()
+    phrases = [at for at in np.flatnonzero(marks > 0) if " " in terms[at]]
+    for at in sorted(np.flatnonzero(marks > 0), key=lambda at: (-marks[at], terms[at])):
+        within = [p for p in phrases if terms[at] in terms[p].split() and 2 * here[p] >= here[at]]
+        best = terms[max(within, key=lambda p: (marks[p], terms[p]), default=at)]
+        begins = {word[:_STEM] for word in best.split()}
+        if begins & begun:
+            continue
+        begun |= begins
+        named.append(best)
+        if len(named) == _WORDS:
+            break
     return named
 
 

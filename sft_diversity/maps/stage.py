@@ -123,4 +123,4 @@ def _cost(config: MapConfig, ask: Ask) -> dict[str, Any]:
     return {"by": config.by, "seconds": round(seconds, 1), "bytes": rows * 60}
 
 
-MAP = Stage(STAGE, 1, MapConfig, needs=needs, join=join, options=_options, cost=_cost)
+MAP = Stage(STAGE, 2, MapConfig, needs=needs, join=join, options=_options, cost=_cost)

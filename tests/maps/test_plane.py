@@ -76,6 +76,26 @@ def test_samples_of_the_same_kinds_are_near_and_those_without_have_no_direction(
 def test_regions_are_named_by_words_that_are_theirs():
     texts = ["the cat sat"] * 6 + ["the dog ran"] * 6 + ["nothing here"] * 60
     region = np.array([0] * 6 + [1] * 6 + [2] * 60)
+    assert regions.name_regions(texts, region, 3) == [["cat sat"], ["dog ran"], []]
+
+
+def test_function_words_name_nothing_and_a_phrase_stands_for_its_words():
+    here = ["It's in Los Angeles, of the state that isn't Nevada.", "What about Los Angeles? Rain!"]
+    texts = here * 10 + ["What of the snow that is in the state of Alaska?"] * 30
+    region = np.array([0] * 20 + [1] * 30)
+    first, second = regions.name_regions(texts, region, 2)
+    assert first[0] == "los angeles"
+    assert set(second) == {"snow", "state", "alaska"}
+
+
+def test_a_word_names_the_one_region_that_it_marks_most():
+    texts = ["answer: river"] * 9 + ["water"] + ["answer: sand"] * 5 + ["dune"] * 5 + ["sky"] * 20
+    region = np.repeat([0, 1, 2], [10, 10, 20])
     named = regions.name_regions(texts, region, 3)
-    assert "cat" in named[0]
-    assert "dog" in named[1]
+    assert named == [["answer", "river"], ["dune", "sand"], ["sky"]]
+    order = np.random.default_rng(0).permutation(40)
+    assert regions.name_regions([texts[i] for i in order], region[order], 3) == named
+
+
+def test_regions_without_words_have_no_name():
+    assert regions.name_regions(["", "1 + 1 = 2"], np.array([0, 1]), 2) == [[], []]
