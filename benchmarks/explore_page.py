@@ -6,10 +6,11 @@ Starts the command on a corpus whose dial and map are made already, opens the pa
 1,400 px, and measures in it: wall time from a move of the dial to the second frame after its
 picture is drawn; the time between frames while the map is panned, how many points were drawn then,
 and one picture of all points to its last pixel; memory of the page's process and of the server's.
-The points are drawn by the canvas that stands in where no graphics processor is, and then by WebGL
-in software: a machine with such a processor is faster. With `--points N` the page is then given
-so many points and marks in place of the corpus's: what the page does is measured at that size, what
-the server does is not (explore_times.py does). Writes results/explore_page.json.
+The points are drawn by the canvas that stands in where no graphics processor is, in Chromium as it
+starts there, and then by WebGL in software: Chromium does that on demand alone, and puts the whole
+page together so. With `--points N` the page is then given so many points and marks in place of the
+corpus's: what the page does is measured at that size, what the server does is not (explore_times.py
+does). Writes results/explore_page.json.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from playwright.sync_api import sync_playwright
 from sft_diversity.core import machine
 
 RESULT = Path(__file__).with_name("results") / "explore_page.json"
-DRAWN_BY = ("canvas", "WebGL")
-SOFTWARE = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+#: What draws the points, and what Chromium is started with for it.
+DRAWN_BY = {"canvas": (), "WebGL": ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")}
 FRAMES = 120
 _MOVES = """async places => {
   const frame = () => new Promise(requestAnimationFrame);
@@ -140,7 +141,7 @@ def measured(
     player: Any, drawn_by: str, address: str, moves: int, points: int | None
 ) -> dict[str, Any]:
     """Open the page and measure."""
-    arguments = ["--no-sandbox", "--enable-precise-memory-info", *SOFTWARE]
+    arguments = ["--no-sandbox", "--enable-precise-memory-info", *DRAWN_BY[drawn_by]]
     browser = player.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     start = time.monotonic()

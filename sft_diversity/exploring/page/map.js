@@ -48,7 +48,6 @@ export class MapView extends EventTarget {
     this.moved = 0;
     this.moving = false;
     this.budget = Infinity;
-    this.frames = [];
     this.listen();
     new ResizeObserver(() => this.resize()).observe(stage);
   }
@@ -217,11 +216,10 @@ export class MapView extends EventTarget {
     const took = this.before ? now - this.before : 0;
     this.before = now;
     if (!took || took > 2000) return; // the page was out of sight
-    this.frames.push(took);
-    if (this.frames.length > 2000) this.frames.shift();
     const drawn = Math.min(this.budget, this.places?.many ?? 0);
-    if (took > SLOW) this.limit = Math.max(LEAST, drawn * 0.7);
-    else if (took < FAST && this.limit) this.limit = this.limit * 1.15;
+    const share = (this.renderer.took ?? took) / took; // of a frame; the rest is not the points'
+    if (took > SLOW && share > 1 / 3) this.limit = Math.max(LEAST, drawn * 0.7);
+    else if (this.limit && (took < FAST || share < 1 / 6)) this.limit *= 1.15;
     this.budget = this.limit ?? Infinity;
   }
 

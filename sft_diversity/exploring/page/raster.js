@@ -32,6 +32,7 @@ export class CanvasPoints {
   draw(view, { small, large, many, ground }) {
     const { width, height } = this.canvas;
     if (!width || !height) return;
+    const start = performance.now();
     if (this.image?.width !== width || this.image.height !== height) {
       this.image = this.context.createImageData(width, height);
       this.pixels = new Uint32Array(this.image.data.buffer);
@@ -42,6 +43,7 @@ export class CanvasPoints {
     this.drawAll(at, Math.max(1, Math.round(small * view.ratio)), many);
     this.drawOver(at, large * view.ratio, ground);
     this.context.putImageData(this.image, 0, 0);
+    this.took = performance.now() - start; // milliseconds
   }
 
   drawAll({ zoom, left, top }, side, many) {
