@@ -38,8 +38,8 @@ def name_regions(texts: Sequence[str], region: Ints, number: int) -> list[list[s
 
     They are those of the greatest z-score of the log-odds of being held by a text of the region
     and by a text of the others, with one text as frequent as all as the prior; a word names the
-    region of its greatest score alone, and a phrase of two stands for a word that half of the
-    region's texts with the word have in it. Ties go by the alphabet.
+    region of its greatest score alone, unless another had no name then, and a phrase of two stands
+    for a word that half of the region's texts with the word have in it. Ties go by the alphabet.
 
     Notes
     -----
@@ -57,11 +57,15 @@ def name_regions(texts: Sequence[str], region: Ints, number: int) -> list[list[s
     except ValueError:  # no text holds a term
         return [[] for _ in range(number)]
     terms = counting.get_feature_names_out()
-    own = csr_array((np.ones(len(texts), np.int64), (region, np.arange(len(texts)))))
-    here = (own @ held).toarray()
+    inside = (np.ones(len(texts), np.int64), (region, np.arange(len(texts))))
+    here = (csr_array(inside, shape=(number, len(texts))) @ held).toarray()
     marks = _log_odds(here, np.bincount(region, minlength=number))
-    marks[(here < 2) | (marks < marks.max(axis=0))] = -np.inf
-    return [_named(terms, marks[one], here[one]) for one in range(number)]
+    marks[here < 2] = -np.inf
+    own_marks = np.where(marks < marks.max(axis=0), -np.inf, marks)
+    return [
+        _named(terms, own_marks[one], here[one]) or _named(terms, marks[one], here[one])
+        for one in range(number)
+    ]
 
 
 def _terms(text: str) -> set[str]:
