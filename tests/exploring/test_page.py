@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import re
 import shutil
@@ -77,7 +78,8 @@ def player():
 
 @pytest.fixture(scope="module")
 def browser(player):
-    opened = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *WEBGL])
+    """Chromium that draws as where no graphics processor is: frames cost least."""
+    opened = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *NO_WEBGL])
     yield opened
     opened.close()
 
@@ -368,18 +370,20 @@ def test_a_point_under_the_pointer_shows_how_its_sample_begins(tab, place):
     tab.until("explored.map.camera.scale > 2 * explored.map.fitting()")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 820, 400])
-def test_the_page_is_whole(browser, address, width, scheme):
-    with opened(browser, address, width, scheme) as tab:
+def test_the_page_is_whole(browser, address):
+    with opened(browser, address) as tab:
         tab.set(diversity=40)
         tab.page.click("#controls summary")
         tab.page.select_option("#colour-by", "source")
         tab.page.click("#keep")
         tab.until("explored.line !== null")
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-        assert tab.page.evaluate(_CONTRAST) == []
-        assert tab.page.evaluate(_UNNAMED) == []
+        for width, scheme in itertools.product((1400, 820, 400), ("light", "dark")):
+            tab.page.set_viewport_size({"width": width, "height": 900})
+            tab.page.emulate_media(color_scheme=scheme)
+            tab.until("document.getAnimations().length === 0")
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, scheme
+            assert tab.page.evaluate(_CONTRAST) == [], (width, scheme)
+            assert tab.page.evaluate(_UNNAMED) == [], (width, scheme)
         assert tab.said == []
 
 
@@ -406,23 +410,18 @@ def drawn(tab):
 
 
 def test_webgl_and_the_canvas_that_stands_in_for_it_draw_alike(player, browser, address):
+    played = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *WEBGL])
     found = {}
-    for way in ("webgl", "canvas"):
-        with opened(browser, f"{address}#{way}") as tab:
+    for way, chromium in (("webgl", played), ("canvas", browser)):
+        with opened(chromium, f"{address}#webgl") as tab:
             assert tab.page.get_attribute("#stage", "data-drawn").lower() == way
             found[way] = drawn(tab)
             assert len(lasso(tab)) > 10
+            assert way == "webgl" or tab.said == []
+    played.close()
     assert found["canvas"]["picked"] > 60 * 8
     for name, many in found["canvas"].items():
         assert found["webgl"][name] == pytest.approx(many, rel=0.5), found
-
-
-def test_a_browser_without_webgl_draws_the_map(player, address):
-    browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *NO_WEBGL])
-    with opened(browser, f"{address}#webgl") as tab:
-        assert tab.page.get_attribute("#stage", "data-drawn") == "canvas"
-        assert tab.said == []
-    browser.close()
 
 
 def written(tab, name, button, words):
@@ -461,7 +460,11 @@ HOSTILE = [
 def hostile(tmp_path_factory):
     """A server of samples that would be markup, and of one with ten megabytes of text."""
     at = tmp_path_factory.mktemp("hostile")
-    texts = [*HOSTILE, "ten megabytes " * 750_000, *(f"plain text {i} of many" for i in range(30))]
+    texts = [
+        *HOSTILE,
+        "incomprehensibilities " * 477_273,  # ten megabytes, in few words
+        *(f"plain text {i} of many" for i in range(30)),
+    ]
     rows = [{"instruction": f"{one[:80]} ?", "output": one, "source": one[:40]} for one in texts]
     with (at / "rows.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -474,7 +477,7 @@ def test_texts_that_would_be_markup_are_shown_as_text(browser, hostile):
     address, corpus = hostile
     samples = corpora.read(corpus, ["response"])["response"].to_pylist()
     with opened(browser, address) as tab:
-        odd = [r for r, text in enumerate(samples) if not text.startswith(("plain", "ten"))]
+        odd = [r for r, text in enumerate(samples) if not text.startswith(("plain", "incomp"))]
         assert len(odd) == len(HOSTILE)
         for row in odd:
             tab.page.evaluate(f"explored.open({row})")
