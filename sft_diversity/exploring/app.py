@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sft_diversity.core.errors import SftdivError
+from sft_diversity.exploring import questions
 from sft_diversity.exploring.jobs import Job, Superseded, said
 from sft_diversity.exploring.keeping import PAGE, keep
 from sft_diversity.exploring.reading import Reader
@@ -223,7 +224,7 @@ class Routes:
         row, many = _number(request, "row"), min(_number(request, "many", 20), 200)
         strategy = request.query_params.get("strategy")
         settings = {} if strategy is None else {"strategy": strategy}
-        job = await run_in_threadpool(self._session.nearest, settings, row, many)
+        job = await run_in_threadpool(questions.nearest, self._session, settings, row, many)
         return binary(job.result) if await _over(job, 1) else _waiting(job)
 
     async def select(self, request: Request) -> Response:
@@ -249,7 +250,7 @@ class Routes:
         """Say why a sample is picked, or is not."""
         given = await body(request)
         row: Any = given.get("row")
-        job = await run_in_threadpool(self._session.explain, given.get("settings"), row)
+        job = await run_in_threadpool(questions.explain, self._session, given.get("settings"), row)
         return told(job.result) if await _over(job, 0) else _waiting(job)
 
     async def keep(self, request: Request) -> Response:

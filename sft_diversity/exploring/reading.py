@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +16,7 @@ from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, parquet
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.messages import component_of, without_nulls
+from sft_diversity.exploring.columns import Column, meta_columns
 from sft_diversity.exploring.jobs import Job
 from sft_diversity.exploring.marks import Mark, marker
 from sft_diversity.exploring.session import Session
@@ -31,58 +29,8 @@ from sft_diversity.stages import store
 Told = dict[str, Any]
 _TEXT, _WHOLE, _FOUND = 600, 200_000, 20_000  # characters of a table, of a sample; rows of a search
 _NO_PLACE = 65_535
-_LABELS, _LABEL = 64, 80  # values of a column that is coloured by, characters of one
 _COUNTED = ("instruction_tokens", "response_tokens")
 _MAPPED = "micro-response"  # whose kinds a map is laid out by, where none are at hand
-
-
-@dataclass(frozen=True)
-class Column:
-    """A value for each row.
-
-    Attributes
-    ----------
-    values : uint16 array of places in `labels`, or float32 array, NaN where there is none
-    labels : list of str, or None of numbers
-    """
-
-    values: npt.NDArray[Any]
-    labels: list[str] | None = None
-
-    def told(self) -> Told:
-        """Return what a page says of it."""
-        if self.labels is not None:
-            return {"sort": "category", "labels": self.labels, "low": None, "high": None}
-        there = self.values[np.isfinite(self.values)]
-        ends = (float(there.min()), float(there.max())) if len(there) else (0.0, 0.0)
-        return {"sort": "number", "labels": None, "low": ends[0], "high": ends[1]}
-
-
-def meta_columns(metas: pa.ChunkedArray) -> dict[str, Column]:
-    """Return, as `meta.KEY`, what most samples have in their `meta` and one can colour by.
-
-    Numbers, and texts of at most `_LABELS` values. Rows are ordered by a hash: the first thousand
-    say which keys there are.
-    """
-    first = [orjson.loads(meta or "{}") for meta in metas.slice(0, 1_000).to_pylist()]
-    plain = Counter(
-        name for meta in first for name, one in meta.items() if isinstance(one, str | int | float)
-    )
-    names = [name for name, many in plain.items() if many > len(first) / 2]
-    found: dict[str, Column] = {}
-    rows = [orjson.loads(meta or "{}") for meta in metas.to_pylist()] if names else []
-    for name in names:
-        values = [row.get(name) for row in rows]
-        if all(one is None or type(one) in (int, float) for one in values):
-            numbers = np.array([np.nan if one is None else one for one in values], np.float32)
-            found[f"meta.{name}"] = Column(numbers)
-            continue
-        texts = pa.array([str(one)[:_LABEL] if one is not None else "" for one in values])
-        coded = texts.dictionary_encode()
-        if len(coded.dictionary) <= _LABELS:
-            codes = coded.indices.to_numpy().astype(np.uint16)
-            found[f"meta.{name}"] = Column(codes, coded.dictionary.to_pylist())
-    return found
 
 
 class Reader:
@@ -113,7 +61,7 @@ class Reader:
                 {"name": name, "ready": None, "seconds": None, "why": None}
                 for name in of.strategy_names
             ],
-            "sources": of.labels,
+            "sources": of.by_source.labels,
             "settings": settings | {n: v for n, v in of.given.items() if n in NAMES},
             "choices": {name: list(words) for name, words in CHOICES.items()},
             "columns": self._columns_told(),
@@ -209,7 +157,7 @@ class Reader:
         """Columns that never change: the source, and what most samples have in their `meta`."""
         of = self.session
         metas = corpora.read(of.corpus.path, ["meta"])["meta"]
-        return {"source": Column(of.source_codes, of.labels), **meta_columns(metas)}
+        return {"source": of.by_source, **meta_columns(metas)}
 
     def column(self, name: str) -> npt.NDArray[Any] | None:
         """Return the codes of a category, or numbers, a value for each row; None: not known yet."""

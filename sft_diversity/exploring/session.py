@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,23 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sft_diversity.core import corpus as corpora
-from sft_diversity.core import parquet, vectors
+from sft_diversity.core import parquet
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.core.hashing import content_key
-from sft_diversity.core.kernels import Rows
-from sft_diversity.core.numbers import evenness
 from sft_diversity.core.stage import Made
+from sft_diversity.exploring.columns import Column
+from sft_diversity.exploring.comparing import Opened, shape
 from sft_diversity.exploring.jobs import ASIDE, LATER, Job, Worker
 from sft_diversity.exploring.settings import CHOICES, Asked, command, python_call, read
 from sft_diversity.ingestion import memory
 from sft_diversity.selection import stage as selection
-from sft_diversity.selection.choices import choose_rows, describe_picks
-from sft_diversity.selection.config import EMBEDDED, SelectConfig
-from sft_diversity.selection.explain import OpenedSubset, PickedBy, explain_row
-from sft_diversity.selection.pick_state import row_sums
-from sft_diversity.selection.pool import Pool
-from sft_diversity.selection.problem import Problem
-from sft_diversity.selection.show import reasons
+from sft_diversity.selection.choices import choose_rows
+from sft_diversity.selection.config import SelectConfig
 from sft_diversity.stages import store
 
 Told = dict[str, Any]
 POSITIONS = tuple(range(0, 101, 5))  # of the dial, in a curve
-_DRAWN = {"diversity", "seed", "fill"}  # what a dial that was made serves all of
 _ANSWERS, _SHAPES = 256, 16  # kept
-_BINS = 24  # of the histogram of lengths
 _DIAL_S = 2e-5  # a guess: seconds for each sample, where no dial was made yet
 
 
@@ -59,33 +52,6 @@ class Answer:
 
     rows: npt.NDArray[np.uint32]
     told: Told
-
-
-@dataclass(eq=False)
-class Opened:
-    """A pool, and where its incidence lies.
-
-    Attributes
-    ----------
-    beside : dict
-        What random samples of a shape of settings come to, by that shape.
-    """
-
-    pool: Pool
-    index: Path | None
-    beside: dict[str, Told] = field(default_factory=dict)
-
-    @cached_property
-    def kinds(self) -> pa.Table:
-        """The table of kinds."""
-        assert self.index is not None
-        return parquet.read(self.index / "kinds.parquet")
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The kinds' names."""
-        found: list[str] = self.kinds["kind"].to_pylist()
-        return found
 
 
 class Session:
@@ -113,15 +79,10 @@ class Session:
         self.samples = corpora.read(corpus.path, ["id", "source", "instruction", "response"])
         self.ids = self.samples["id"].combine_chunks()
         self.n = len(self.ids)
-        source = self.samples["source"].combine_chunks().dictionary_encode()
-        order = np.argsort(source.dictionary.to_pylist(), kind="stable")
-        self.labels: list[str] = source.dictionary.take(pa.array(order)).to_pylist()
-        place = np.empty(len(order), np.uint16)
-        place[order] = np.arange(len(order), dtype=np.uint16)
-        self.source_codes = place[source.indices.to_numpy()]
+        self.by_source = Column.coded(self.samples["source"].combine_chunks())
         self.jobs: OrderedDict[str, Job] = OrderedDict()
         self.chooser, self.maker = Worker("choose", self.jobs), Worker("make", self.jobs)
-        self._kept: dict[Any, Any] = {}
+        self.kept: dict[Any, Any] = {}
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._curves: OrderedDict[str, Told] = OrderedDict()
         self._opened: OrderedDict[str, Opened] = OrderedDict()
@@ -154,17 +115,17 @@ class Session:
         found = self._answers.get(asked.key)
         if found is not None:
             return found
-        return self._submit(
-            asked, lambda: self._answer(asked), f"select {asked.config.strategy}", lane=lane
+        return self.submit(
+            asked, lambda: self.answer(asked), f"select {asked.config.strategy}", lane=lane
         )
 
-    def _submit(
+    def submit(
         self, asked: Asked, task: Callable[[], Any], what: str, *, lane: str = "",
         urgency: int = 0, key: Any = None,
     ) -> Job:  # fmt: skip
         """Let the chooser do a task; before it the maker what it reads, where that is not there."""
         key = key or ("select", asked.key)
-        if self.shape(asked.config) in self._opened:
+        if shape(asked.config) in self._opened:
             return self.chooser.submit(what, task, key=key, lane=lane, urgency=urgency)
         missing, seconds = self._missing(asked.config)
         dial = self._dial_s.get(asked.config.strategy, _DIAL_S * self.n)
@@ -216,19 +177,13 @@ class Session:
 
     # ---- in the choosing thread ----------------------------------------------------------------
 
-    @staticmethod
-    def shape(config: SelectConfig) -> str:
-        """Return a key of all options but those that a dial that was made serves all of."""
-        drawn = set() if config.strategy in EMBEDDED else _DRAWN
-        return content_key(config.model_dump(mode="json", exclude=drawn))
-
     def opened(self, config: SelectConfig) -> Opened:
         """Return the pool that a config selects from; what it reads must be there."""
-        shape = self.shape(config)
-        if shape not in self._opened:
+        of = shape(config)
+        if of not in self._opened:
             kept = store(self.work)
             found = kept.resolve(kept.request(selection.STAGE, config, self.corpus))
-            pool = selection.open_pool(found.asked.inputs, config, self._kept)
+            pool = selection.open_pool(found.asked.inputs, config, self.kept)
             if len(self._opened) >= _SHAPES:  # each holds what its sizes and limits were made for
                 for one in self._by_inputs.values():
                     one.pool.forget()
@@ -236,26 +191,23 @@ class Session:
                 self._opened.clear()
             index = found.asked.inputs.get("incidence")
             new = Opened(pool, index.path if index else None)
-            self._opened[shape] = self._by_inputs.setdefault(pool.key, new)
-        return self._opened[shape]
+            self._opened[of] = self._by_inputs.setdefault(pool.key, new)
+        return self._opened[of]
 
-    def _answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Asked) -> Answer:
+        """Return what options pick, beside the corpus and random samples; they are kept."""
         if asked.key in self._answers:
             return self._answers[asked.key]
         config, started = asked.config, time.perf_counter()
-        known = self.shape(config) in self._opened
+        known = shape(config) in self._opened
         opened = self.opened(config)
         rows, made = choose_rows(opened.pool, config)
-        taken = pa.array(rows)
-        samples = pa.table(
-            {"id": self.ids.take(taken), "source": pa.array(self.labels).take(self._sources(rows))}
-        )
-        figures = selection.stated(self.corpus.path, config, made, samples)
-        beside = {
-            "picked": self._described(opened, config, rows, figures),
-            "corpus": self._of_corpus(opened, config),
-            "random": self._random(opened, config),
+        picked = {
+            "id": self.ids.take(pa.array(rows)),
+            "source": pa.array(self.by_source.labels).take(pa.array(self.by_source.values[rows])),
         }
+        figures = selection.stated(self.corpus.path, config, made, pa.table(picked))
+        beside = opened.compared(config, rows, figures, self.by_source)
         seconds = time.perf_counter() - started
         if not known:
             self._dial_s[config.strategy] = seconds
@@ -265,7 +217,7 @@ class Session:
             "command": command(asked, self.sources, self.work),
             "python": python_call(asked, self.sources, self.work),
             "beside": beside,
-            "lengths": self.edges(opened.pool).tolist(),
+            "lengths": opened.edges.tolist(),
             "seconds": round(seconds, 3),
         }
         answer = Answer(rows.astype(np.uint32), told)
@@ -274,61 +226,11 @@ class Session:
             self._answers.popitem(last=False)
         return answer
 
-    def _sources(self, rows: Rows) -> pa.Array:
-        return pa.array(self.source_codes[rows])
-
-    def edges(self, pool: Pool) -> npt.NDArray[np.int64]:
-        """Return the bounds of the bins of response lengths, in tokens; the last is exclusive."""
-        most = int(pool.tokens["response"].lengths.max(initial=1))
-        edges = np.unique(np.geomspace(1, most + 1, _BINS).astype(np.int64))
-        return np.concatenate([[0], edges])
-
-    def _described(
-        self, opened: Opened, config: SelectConfig, rows: Rows, figures: Mapping[str, Any]
-    ) -> Told:
-        """Return what is compared of picks, of the corpus and of random samples."""
-        pool = opened.pool
-        told: Told = {"kinds": None, "coverage": None, "evenness": None}
-        if pool.incidence is not None and config.needs_incidence:
-            if "kinds_covered" in figures:
-                told["kinds"], told["evenness"] = figures["kinds_covered"], figures["evenness"]
-            else:
-                held = Problem(pool.kinds, rows, len(rows)).held(rows)
-                told["kinds"] = int(np.count_nonzero(held))
-                told["evenness"] = round(evenness(held), 6)
-            told["coverage"] = round(told["kinds"] / max(1, pool.kinds.n_kinds), 6)
-        means = ("entropy_bits", "instruction_tokens", "response_tokens")
-        told |= {name: figures[name] for name in means}
-        shares = np.bincount(self.source_codes[rows], minlength=len(self.labels)) / len(rows)
-        told["sources"] = dict(zip(self.labels, shares.round(5).tolist(), strict=True))
-        lengths = pool.tokens["response"].lengths[rows]
-        told["lengths"] = np.histogram(lengths, self.edges(pool))[0].tolist()
-        return told
-
-    def _of_corpus(self, opened: Opened, config: SelectConfig) -> Told:
-        key = f"corpus {config.component} {config.needs_incidence}"
-        if key not in opened.beside:
-            rows = np.arange(self.n)
-            means = describe_picks(rows, opened.pool.tokens, config.component)
-            opened.beside[key] = self._described(opened, config, rows, means)
-        return opened.beside[key]
-
-    def _random(self, opened: Opened, config: SelectConfig) -> Told:
-        """Return what as many random samples within the same limits come to."""
-        key = self.shape(config)
-        if key not in opened.beside:
-            free = {"max_per_kind": None, "no_kind": "out", "objective": "kinds"}
-            drawn = config.model_copy(update={"strategy": "random", "seed": 0, **free})
-            rows, _ = choose_rows(opened.pool, drawn)
-            means = describe_picks(rows, opened.pool.tokens, config.component)
-            opened.beside[key] = self._described(opened, config, rows, means)
-        return opened.beside[key]
-
     def answer_of(self, asked: Asked) -> Answer:
         """Return an answer, waited for; not from the choosing thread."""
         found = self._answers.get(asked.key)
         if found is None:
-            job = self._submit(asked, lambda: self._answer(asked), "select", urgency=ASIDE)
+            job = self.submit(asked, lambda: self.answer(asked), "select", urgency=ASIDE)
             job.wait(None)
             found = job.result
         assert isinstance(found, Answer)
@@ -354,14 +256,14 @@ class Session:
         if key in self._curves:
             return self._curves[key]
         what = f"curve of {asked.config.strategy}"
-        return self._submit(
+        return self.submit(
             asked, lambda: self._curve(asked, key), what, urgency=LATER, key=("curve", key)
         )
 
     def _curve(self, asked: Asked, key: str) -> Generator[float, None, Told]:
         answers = []
         for number, at in enumerate(POSITIONS):
-            answers.append(self._answer(asked.at(at)).told["beside"])
+            answers.append(self.answer(asked.at(at)).told["beside"])
             yield (number + 1) / len(POSITIONS)
         names = ("kinds", "coverage", "entropy_bits", "response_tokens", "instruction_tokens")
         told: Told = {"diversity": list(POSITIONS)}
@@ -373,73 +275,7 @@ class Session:
             self._curves.popitem(last=False)
         return told
 
-    # ---- questions about samples ---------------------------------------------------------------
-
-    def explain(self, settings: Any, row: int) -> Job:
-        """Return the job that says why a row is picked, or is not."""
-        asked = self.asked(settings)
-        self.check_row(row)
-
-        def told() -> Told:
-            answer, opened = self._answer(asked), self.opened(asked.config)
-            by, dial, picks = None, None, answer.rows.astype(np.int64)
-            if asked.config.needs_incidence:
-                by = PickedBy(opened.pool.kinds, opened.names, picks)
-                dial, _ = opened.pool.dial(asked.config)
-            manifest = {
-                "config": asked.config.model_dump(mode="json"), "result": answer.told["figures"],
-            }  # fmt: skip
-            subset = OpenedSubset(manifest, self.ids, picks, by)
-            found = explain_row(
-                self.corpus.path, subset, row, self.points(asked.config.component), dial
-            )
-            return {"told": found, "lines": reasons(found)}
-
-        key = ("explain", asked.key, row)
-        return self._submit(asked, told, "explain", urgency=ASIDE, key=key)
-
-    def nearest(self, settings: Any, row: int, many: int) -> Job:
-        """Return the job that knows the rows most like one: by embeddings, else by kinds."""
-        asked = self.asked(settings)
-        self.check_row(row)
-
-        def found() -> npt.NDArray[np.uint32]:
-            points = self.points(asked.config.component)
-            if points is not None:
-                alike = points @ points[row]
-            else:
-                alike = self._alike(self.opened(asked.config).pool, row)
-            alike[row] = -np.inf
-            order = np.argsort(-alike, kind="stable")[:many]
-            rows: npt.NDArray[np.uint32] = order[alike[order] > 0].astype(np.uint32)
-            return rows
-
-        key = ("nearest", self.shape(asked.config), row, many)
-        return self._submit(asked, found, "nearest", urgency=ASIDE, key=key)
-
-    def _alike(self, pool: Pool, row: int) -> npt.NDArray[np.float64]:
-        """Return the Jaccard index of every row's kinds with those of one."""
-        if pool.incidence is None:
-            return np.zeros(self.n)
-        held, every = pool.kinds, np.arange(self.n)
-        kinds = held.indices[held.indptr[row] : held.indptr[row + 1]]
-        own = np.zeros(held.n_kinds)
-        own[kinds] = 1.0
-        problem = Problem(held, every, self.n)
-        both = row_sums(*problem.by_row, every, own)
-        either = np.diff(held.indptr) + len(kinds) - both
-        return np.asarray(both / np.maximum(either, 1))
-
-    def points(self, component: str) -> vectors.Vectors | None:
-        """Return the unit vectors of a component, where they are at hand."""
-        place = self.embedded.get(component)
-        if place is None:
-            return None
-        key = ("points", place, component)
-        if key not in self._kept:
-            self._kept[key] = vectors.read_component(place, component)[1]
-        found: vectors.Vectors = self._kept[key]
-        return found
+    # ---- what is at hand -----------------------------------------------------------------------
 
     @property
     def embedded(self) -> dict[str, Path]:
