@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--size", default="10000")
     parser.add_argument("--moves", type=int, default=100)
     parser.add_argument("--points", type=int, help="drawn anew from the map's, at a small step")
+    parser.add_argument("--drawn-by", choices=DRAWN_BY, action="append", help="default: both")
     parser.add_argument("--busy", action="store_true", help="others use this machine: upper bounds")
     asked = parser.parse_args()
     rows = json.loads((Path(asked.corpus) / "manifest.json").read_text("utf-8"))["rows"]["kept"]
@@ -194,7 +195,7 @@ def main() -> None:
         server(asked.corpus, asked.work, asked.size) as (address, process),
         sync_playwright() as player,
     ):
-        for name in DRAWN_BY:
+        for name in asked.drawn_by or DRAWN_BY:
             for points in dict.fromkeys((None, asked.points)):
                 took = measured(player, name, address, asked.moves, points)
                 entry = {
