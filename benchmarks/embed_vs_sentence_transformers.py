@@ -1,21 +1,24 @@
-"""Embedding against `SentenceTransformer.encode`: speed and agreement.
+"""Embedding against `SentenceTransformer.encode`: speed and agreement, at each precision.
 
     python benchmarks/embed_vs_sentence_transformers.py CORPUS [--texts 3000] [--rounds 3]
-        [--peer-dtype float32] [--peer-batch 32]
+        [--precisions float32 bfloat16 int8] [--workers 1] [--static DIR]
 
-Both take the same seeded texts of a real corpus, both components, in turns in one run, from
-loaded models, the peer in a process of its own. Ours includes hashing, tokenising, writing and
-reading back the parts.
+All take the same seeded texts of a real corpus, both components, in turns in one run, from loaded
+models, each in a process of its own; the peer in float32, as it comes. Ours includes hashing,
+tokenising, writing and reading back the parts. DIR is a static model, of `embed_choices.py`.
+
+`products` is what the layers' bare matrix products of the real tokens would take at each
+precision, at the best rate of this processor: no encoder is faster. A processor without some
+instructions is emulated by ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 (neither VNNI nor
+bfloat16) or ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI, which the result names.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,13 +33,15 @@ from sft_diversity.core import folder, machine, seeding
 from sft_diversity.core import vectors as core_vectors
 from sft_diversity.embedding import cache as caches
 from sft_diversity.embedding import pool
-from sft_diversity.embedding.base import Placement, SteppedEncoder, WholeEncoder
+from sft_diversity.embedding.base import Encoder, Placement, WholeEncoder
 from sft_diversity.embedding.batches import Batch, cut
 from sft_diversity.embedding.encoders import ENCODERS
 from sft_diversity.embedding.stage import EmbedConfig, load_encoder, place_encoder
 
 RESULTS = Path(__file__).parent / "results"
 ROWS_OF_LAYERS = 6 * 12 * 384**2  # multiply-adds a token in the packaged encoder's products
+EMULATION = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+STATIC = "static"
 
 
 def main() -> None:
@@ -46,85 +51,98 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=3_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--encoder", default="packaged")
-    parser.add_argument("--peer-dtype", default="float32", help="precision of the peer's weights")
-    parser.add_argument("--peer-batch", type=int, nargs="+", default=[32], help="the best is taken")
+    default = ["bfloat16"] * machine.has_bf16() + ["float32", "int8"]
+    parser.add_argument("--precisions", nargs="+", default=default)
+    parser.add_argument("--static", type=Path, help="a static model, which is measured beside")
+    parser.add_argument("--workers", type=int, default=machine.cores(), help="threads of all")
     asked = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-    config = EmbedConfig(encoder=asked.encoder)
-    files = ENCODERS.find(asked.encoder)
-    placement = place_encoder(config)
-    ours = load_encoder(files, config, placement.precision, placement.device)
-    assert not isinstance(ours, WholeEncoder)
+    sides = {name: EmbedConfig(precision=name, device="cpu") for name in asked.precisions}
+    if asked.static:
+        options = EmbedConfig(encoder=str(asked.static), precision="float32", device="cpu")
+        sides[STATIC] = options
     texts = _texts(asked.corpus, asked.texts, asked.seed)
     context = multiprocessing.get_context("spawn")
-    theirs = ProcessPoolExecutor(
-        1, context, initializer=load_peer, initargs=(str(files.path), asked.peer_dtype)
-    )
-    sizes = {
-        size: theirs.submit(encode_peer, texts[:500], size).result()[0] for size in asked.peer_batch
-    }
-    size = min(sizes, key=lambda one: sizes[one])  # the peer's best, after its first product
+    peer = str(ENCODERS.find("packaged").path)
+    runs = {"theirs": ProcessPoolExecutor(1, context, load_peer, (peer, "float32", asked.workers))}
+    for name, options in sides.items():
+        given = (options.model_copy(update={"workers": asked.workers}),)
+        runs[name] = ProcessPoolExecutor(1, context, _load_ours, given)
 
-    rounds, cosines = [], []
+    totals = {name: {"wall_s": 0.0, "cpu_s": 0.0} for name in runs}
+    cosines: dict[str, list[Any]] = {name: [] for name in sides}
+    for name, run in runs.items():
+        run.submit(encode_peer if name == "theirs" else _encode, texts[:64]).result()
     for number, part in enumerate(np.array_split(np.array(texts, dtype=object), asked.rounds)):
-        batch = part.tolist()
-        timed: dict[str, tuple[float, float, Any]] = {}
-        turns = ["theirs", "ours"] if number % 2 else ["ours", "theirs"]
-        for who in turns:
-            if who == "ours":
-                timed[who] = _timed(_embed, ours, placement, batch)
-            else:
-                timed[who] = theirs.submit(encode_peer, batch, size).result()
-        pair = [core_vectors.unit(timed[who][2]) for who in ("ours", "theirs")]
-        cosines.append(np.einsum("nd,nd->n", *pair))
-        rounds.append(_figures(batch, ours, timed))
-        print(json.dumps(rounds[-1]), flush=True)
+        vectors = {}
+        for name in list(runs)[:: -1 if number % 2 else 1]:
+            function = encode_peer if name == "theirs" else _encode
+            wall, cpu, made = runs[name].submit(function, part.tolist()).result()
+            totals[name] = {
+                "wall_s": round(totals[name]["wall_s"] + wall, 3),
+                "cpu_s": round(totals[name]["cpu_s"] + cpu, 3),
+            }
+            vectors[name] = core_vectors.unit(made)
+        for name in (name for name in sides if name != STATIC):
+            cosines[name].append(np.einsum("nd,nd->n", vectors[name], vectors["theirs"]))
+        print(json.dumps(totals), flush=True)
 
-    theirs.shutdown()
-    agreement = np.concatenate(cosines)
-    total = {w: sum(r[f"{w}_s"] for r in rounds) for w in ("ours", "theirs")}
-    cpu_s = {w: sum(r[f"{w}_cpu_s"] for r in rounds) for w in ("ours", "theirs")}
+    tokens = runs[asked.precisions[0]].submit(_count, texts).result()
+    figures: dict[str, dict[str, Any]] = {}
+    for name, took in totals.items():
+        figures[name] = dict(took)
+        if name != "theirs":
+            figures[name]["ratio_of_cpu_seconds"] = round(
+                totals["theirs"]["cpu_s"] / took["cpu_s"], 2
+            )
+        if name in asked.precisions:
+            agreement = np.concatenate(cosines[name])
+            rate = runs[name].submit(_product_rate, name).result()
+            seconds = 2 * ROWS_OF_LAYERS * tokens / rate
+            figures[name] |= {
+                "mean_cosine": round(float(agreement.mean()), 6),
+                "min_cosine": round(float(agreement.min()), 6),
+                "products_gflops": round(rate / 1e9, 1),
+                "products_s": round(seconds, 3),
+                "ratio_of_products": round(totals["theirs"]["cpu_s"] / seconds, 2),
+            }
+    for run in runs.values():
+        run.shutdown()
+    emulated = {name: os.environ[name] for name in EMULATION if name in os.environ}
     result = {
         "benchmark": Path(__file__).stem,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "ratio": round(total["theirs"] / total["ours"], 2),
-        "ratio_of_cpu_seconds": round(cpu_s["theirs"] / cpu_s["ours"], 2),
-        "mean_cosine": round(float(agreement.mean()), 6),
-        "min_cosine": round(float(agreement.min()), 6),
         "texts": len(texts),
-        "peer": {"dtype": asked.peer_dtype, "batch": size},
-        "precision": placement.precision,
-        "device": placement.device,
-        "workers": placement.workers,
-        "rounds": rounds,
-        "machine": {
-            "cores": machine.cores(),
-            "processor": platform.processor() or platform.machine(),
-            "bf16": machine.has_bf16(),
-            "flags": sorted(
-                f for f in machine.cpu_flags() if f.startswith(("avx", "amx", "fma", "bf16"))
-            ),
-        },
-        "product_limit_gflops": _product_limit(),
-        "versions": folder.versions(),
+        "rounds": asked.rounds,
+        "workers": asked.workers,
+        "tokens": tokens,
+        "emulated": emulated,
+        "load_average": round(os.getloadavg()[0], 1),
+        "sides": figures,
+        "flags": sorted(
+            f for f in machine.cpu_flags() if f.startswith(("avx", "amx", "fma", "bf16"))
+        ),
+        **machine.measured_on(),
     }
     RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"{Path(__file__).stem}.json"
+    suffix = f"_{emulated['ONEDNN_MAX_CPU_ISA'].lower()}" if emulated else ""
+    target = RESULTS / f"{Path(__file__).stem}{suffix}.json"
     target.write_text(folder.dump_json(result), "utf-8")
-    print(f"{result['ratio']}x at mean cosine {result['mean_cosine']}; wrote {target.name}")
+    for name, one in figures.items():
+        print(name, json.dumps(one))
 
 
 _peer: Any = None
 
 
-def load_peer(model: str, dtype: str = "float32") -> None:
+def load_peer(model: str, dtype: str = "float32", workers: int | None = None) -> None:
     """Load the peer in its own process: our settings of memory and threads do not reach it."""
     global _peer
     import torch
     from sentence_transformers import SentenceTransformer
 
+    if workers is not None:
+        torch.set_num_threads(workers)
     _peer = SentenceTransformer(model, model_kwargs={"dtype": getattr(torch, dtype)})
 
 
@@ -151,7 +169,23 @@ def _texts(corpus: Path, count: int, seed: int) -> list[str]:
     return [text for c in corpora.COMPONENTS for text in taken[c].to_pylist()]
 
 
-def _embed(encoder: SteppedEncoder, placement: Placement, texts: list[str]) -> Any:
+_ours: tuple[Encoder, Placement] | None = None
+
+
+def _load_ours(config: EmbedConfig) -> None:
+    global _ours
+    placement = place_encoder(config)
+    files = ENCODERS.find(config.encoder)
+    _ours = load_encoder(files, config, placement.precision, placement.device), placement
+
+
+def _encode(texts: list[str]) -> tuple[float, float, Any]:
+    return _timed(_embed, texts)
+
+
+def _embed(texts: list[str]) -> Any:
+    assert _ours is not None
+    encoder, placement = _ours
     with tempfile.TemporaryDirectory() as scratch:
         keys = caches.text_keys(texts)
         distinct = dict(zip(keys.tolist(), texts, strict=True))
@@ -163,38 +197,31 @@ def _embed(encoder: SteppedEncoder, placement: Placement, texts: list[str]) -> A
         return caches.Vectors(Path(scratch)).get(keys)[0]
 
 
-def _figures(
-    texts: list[str], encoder: SteppedEncoder, timed: dict[str, tuple[float, float, Any]]
-) -> dict[str, float]:
-    tokens = sum(map(len, encoder.tokenize(texts)[0]))
-    figures: dict[str, float] = {
-        "texts": len(texts),
-        "distinct": len(set(texts)),
-        "tokens": tokens,
-        "load": round(os.getloadavg()[0], 2),
-    }
-    for who, (wall, cpu, _) in timed.items():
-        figures[f"{who}_s"] = round(wall, 3)
-        figures[f"{who}_cpu_s"] = round(cpu, 3)
-        figures[f"{who}_gflops"] = round(2 * ROWS_OF_LAYERS * tokens / wall / 1e9, 1)
-    figures["ratio"] = round(timed["theirs"][0] / timed["ours"][0], 2)
-    return figures
+def _count(texts: list[str]) -> int:
+    """Return the tokens of texts, each as often as it comes."""
+    assert _ours is not None
+    assert not isinstance(_ours[0], WholeEncoder)
+    return sum(map(len, _ours[0].tokenize(texts)[0]))
 
 
-def _product_limit() -> float:
-    """Return the best GFLOP/s of one core's float32 product: what no encoder can pass."""
+def _product_rate(precision: str) -> float:
+    """Return the best operations a second of one core's products of a batch, at a precision."""
     import torch
 
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    rows, weights = torch.randn(2048, 384), torch.randn(1536, 384)
+    rows, weights = torch.randn(512, 384), torch.randn(1536, 384)
+    if precision == "int8":
+        whole = [(10 * one).to(torch.int8) for one in (rows, weights)]
+        product = lambda: torch._int_mm(whole[0], whole[1].t())  # noqa: E731
+    else:
+        there = [one.to(getattr(torch, precision)) for one in (rows, weights)]
+        product = lambda: torch.nn.functional.linear(*there)  # noqa: E731
     seconds = []
-    for _ in itertools.repeat(None, 20):
-        clock = time.perf_counter()
-        torch.nn.functional.linear(rows, weights)
-        seconds.append(time.perf_counter() - clock)
-    torch.set_num_threads(before)
-    return round(2 * 2048 * 384 * 1536 / min(seconds) / 1e9, 1)
+    for _ in range(50):
+        clock = time.thread_time()  # by the clock, other work would count
+        product()
+        seconds.append(time.thread_time() - clock)
+    return 2 * 512 * 384 * 1536 / min(seconds)
 
 
 if __name__ == "__main__":

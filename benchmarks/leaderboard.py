@@ -81,12 +81,12 @@ def tokens(found: Mapping[str, Any]) -> Iterator[Row]:
 
 def embed(found: Mapping[str, Any]) -> Iterator[Row]:
     """The same texts, from loaded models."""
-    ours, theirs = (
-        sum(one[f"{who}_cpu_s"] for one in found["rounds"]) for who in ("ours", "theirs")
-    )
-    what = f"embed {found['texts']:,} texts ({found['precision']})"
-    same = f"mean cosine {found['mean_cosine']}"
-    yield Row(what, "sentence-transformers", ours, theirs, same)
+    for precision, one in found["sides"].items():
+        if precision == "theirs":
+            continue
+        what = f"embed {found['texts']:,} texts ({precision})"
+        took = one["cpu_s"], found["sides"]["theirs"]["cpu_s"]
+        yield Row(what, "sentence-transformers", *took, f"mean cosine {one['mean_cosine']}")
 
 
 def select(found: Mapping[str, Any]) -> Iterator[Row]:
@@ -116,7 +116,9 @@ BOARD = (
     Entry("ingest_vs_datasets", ("--root", "{root}", "--rounds", "1"), ingest),
     Entry("tokenize_vs_hf", ("{corpus}", "--rounds", "1"), tokens),
     Entry(
-        "embed_vs_sentence_transformers", ("{corpus}", "--texts", "400", "--rounds", "1"), embed
+        "embed_vs_sentence_transformers",
+        ("{corpus}", "--texts", "400", "--rounds", "1", "--precisions", "{precision}", "int8"),
+        embed,
     ),
     Entry(
         "select_vs_peers",

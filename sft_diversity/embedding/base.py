@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Backend = Literal["torch", "openvino"]
+Precision = Literal["float32", "bfloat16", "int8"]
 #: On a core half a minute with the packaged encoder, which is what a kill may lose. A GPU reads as
 #: much in a second, and fills its batches across units.
 UNIT_CHARACTERS = {"cpu": 400_000, "cuda": 10_000_000}
@@ -28,14 +29,15 @@ class Placement:
     device : str
         `cpu` or `cuda`.
     precision : str
-        Of the weights and products; vectors are always renormalised in float32.
+        Of the weights and products, `int8` of linear layers alone and on a CPU; vectors are always
+        renormalised in float32.
     workers : int
         Threads of one core each on a CPU, GPUs (one process each) on CUDA.
     """
 
     backend: Backend
     device: Literal["cpu", "cuda"]
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     workers: int
 
     @property

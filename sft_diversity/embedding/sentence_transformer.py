@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sft_diversity.core import models
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.models import ModelFolder
+from sft_diversity.embedding import int8
 from sft_diversity.embedding.base import Tokens
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class SentenceTransformerEncoder:
     device : str
         `cpu` or `cuda:0`.
     precision : str
-        `float32` or `bfloat16`, of the weights.
+        `float32` or `bfloat16`, of the weights; `int8`: see `int8.quantize`.
     prompt_name : str or None
         Which of the model's own prompts goes before every text; None: none.
     model : SentenceTransformer, optional
@@ -243,11 +244,13 @@ def _load(encoder: ModelFolder, device: str, precision: str) -> Any:
     ------
     DataError
         If the library cannot load it; the message carries its reason in one line.
+    UsageError
+        If it is to be `int8` and has no linear layers.
     """
     import torch
     from sentence_transformers import SentenceTransformer
 
-    dtype = getattr(torch, precision)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     open_one = partial(
         SentenceTransformer,
         str(encoder.path),
@@ -264,7 +267,10 @@ def _load(encoder: ModelFolder, device: str, precision: str) -> Any:
             if not flash:
                 raise
             model = open_one(model_kwargs=options)  # an architecture that has none of it
-    return model.to(dtype).eval()
+    model = model.to(dtype).eval()
+    if precision == "int8":
+        int8.quantize(model[0], encoder.name)
+    return model
 
 
 def _has_flash(device: str, dtype: Any) -> bool:

@@ -43,7 +43,9 @@ def test_rows_are_those_of_the_corpus(tmp_path, tiny):
     assert manifest["rows"] == {"in": 40, "kept": 40, "dropped": {}, "quarantined": 0}
 
 
-@pytest.mark.parametrize(("precision", "cosine"), [("float32", 0.99999), ("bfloat16", 0.9999)])
+@pytest.mark.parametrize(
+    ("precision", "cosine"), [("float32", 0.99999), ("bfloat16", 0.9999), ("int8", 0.998)]
+)
 def test_vectors_equal_those_of_the_library_and_equal_texts_are_embedded_once(
     tmp_path, tiny, precision, cosine
 ):
@@ -106,6 +108,31 @@ def test_auto_takes_every_core_or_every_gpu_that_is_seen(monkeypatch):
     )
     with pytest.raises(UsageError, match="openvino` runs on the CPU"):
         place_encoder(EmbedConfig(backend="openvino", device="cuda"))
+    assert place_encoder(EmbedConfig(precision="int8")) == Placement("torch", "cpu", "int8", 3)
+    with pytest.raises(UsageError, match="int8` runs on the CPU"):
+        place_encoder(EmbedConfig(precision="int8", device="cuda"))
+    with pytest.raises(UsageError, match="leave out --backend openvino"):
+        place_encoder(EmbedConfig(precision="int8", backend="openvino"))
+
+
+def test_int8_is_recorded_shares_no_vector_with_float32_and_gives_the_same_bytes_again(
+    tmp_path, tiny
+):
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(20))
+    work = tmp_path / "work"
+    run(corpus, tmp_path / "exact", tiny, work, precision="float32")
+    made = run(corpus, tmp_path / "out", tiny, work, precision="int8", workers=2)
+    assert made["result"]["encoder"]["precision"] == "int8"
+    assert made["run"]["texts_embedded"] == len(distinct(make.pairs(20)))
+    again = run(corpus, tmp_path / "again", tiny, tmp_path / "fresh", precision="int8", workers=1)
+    assert made["digest"] == again["digest"]
+
+
+def test_int8_of_a_model_without_linear_layers_is_refused(tmp_path):
+    corpus = make.corpus(tmp_path / "corpus", make.pairs(2))
+    static = make.static(tmp_path / "static")
+    with pytest.raises(UsageError, match=r"no linear layers .* use --precision float32"):
+        run(corpus, tmp_path / "out", static, tmp_path / "work", precision="int8")
 
 
 def test_a_grown_pool_embeds_only_what_is_new_and_keeps_the_bytes_of_the_old(tmp_path, tiny):
