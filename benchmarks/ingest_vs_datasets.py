@@ -1,6 +1,6 @@
 """Time `ingest` against `datasets` on the reference corpus, side by side in one run.
 
-    python benchmarks/ingest_vs_datasets.py [--root ../shared/data/sources] [--rounds 2]
+    python benchmarks/ingest_vs_datasets.py [--root ../shared/data/sources] [--rounds 2] [--bare]
 
 Both read the same 18 sources in their native formats, bring them to one schema (first exchange of
 dialogues, end markers and literal line breaks mended), drop empty rows and exact duplicates, fill
@@ -8,6 +8,8 @@ up to 117,000 and write Parquet; both must keep the same number of rows of every
 does it the way its documentation teaches: `load_dataset`, `map`, `filter` with a set,
 `concatenate_datasets`, `to_parquet`, with an empty cache. Each runs in a process of its own, in
 turns; wall time, CPU time (children included) and peak resident memory are that process's.
+With `--bare` a third side does what no reader can leave out, by the libraries that `ingest` calls
+and nothing around them: no row is checked, placed or accounted for, none is kept to resume from.
 """
 
 from __future__ import annotations
@@ -76,6 +78,86 @@ def peer(root: Path, out: Path) -> dict[str, int]:
     return {s["name"]: len(rows) for s, rows in zip(sources, kept, strict=True)}
 
 
+def bare(root: Path, out: Path) -> dict[str, int]:
+    """Unpack, parse, hash and write, no more: this way's floor; return rows kept of each source."""
+    import hashlib
+    import zlib
+
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import yaml
+
+    from sft_diversity.core import arrow
+    from sft_diversity.core.schema import MESSAGES
+    from sft_diversity.ingestion.runs import whole_messages
+    from sft_diversity.ingestion.text import digests_of_exchanges, normal_digests
+
+    sources = yaml.safe_load(_CONFIG.read_text("utf-8"))["sources"]
+    seen: set[bytes] = set()
+    kept: list[list[tuple[bytes, bytes, bytes, bytes]]] = []
+    for source in sources:
+        kept.append([])
+        for path in sorted(root.glob(source["path"])):
+            packed = path.read_bytes()
+            hashlib.sha256(packed).digest()
+            rows = _exchanges(zlib.decompress(packed, 31), source["format"])
+            texts = [text.encode() for row in rows for text in row]
+            keys, empty = normal_digests(texts, 3)
+            nothing = (empty[:, 2] | (empty[:, 0] & empty[:, 1])).tolist()
+            asked = [
+                b"%b\n\n%b" % (task, given) if given else task
+                for task, given in zip(texts[::3], texts[1::3], strict=True)
+            ]
+            ids = digests_of_exchanges(asked, texts[2::3])
+            for key, none, *row in zip(keys, nothing, ids, asked, texts[2::3], strict=True):
+                if not none and key not in seen:
+                    seen.add(key)
+                    kept[-1].append((*row, source["name"].encode()))
+    room = 117_000 - sum(map(len, kept[:-1]))
+    kept[-1] = sorted(kept[-1])[:room]
+    ids, asked, answers, names = zip(*(row for rows in kept for row in rows), strict=True)
+    table = pa.table(
+        {
+            "id": arrow.hex_ids(pa.chunked_array([arrow.fixed(ids)])),
+            "source": arrow.texts(names),
+            "messages": pa.nulls(len(ids), MESSAGES),
+            "instruction": arrow.texts(asked),
+            "response": arrow.texts(answers),
+        }
+    )
+    order = np.argsort(arrow.halves(pa.chunked_array([arrow.fixed(ids)]))[0])
+    out.mkdir()
+    for number, some in enumerate(np.array_split(order, 16)):
+        rows = table.take(arrow.numbers(some)).combine_chunks()
+        rows = rows.set_column(2, "messages", whole_messages(rows, MESSAGES))
+        pq.write_table(rows, out / f"{number}.parquet", compression="zstd")
+        hashlib.sha256((out / f"{number}.parquet").read_bytes()).digest()
+    return {s["name"]: len(rows) for s, rows in zip(sources, kept, strict=True)}
+
+
+def _exchanges(text: bytes, format: str) -> list[tuple[str, str, str]]:
+    """Return instruction, input and response of every row of a file."""
+    import jiter
+
+    if format == "mapping":
+        fields = [
+            line.replace("\\n", "\n").split("\t") for line in text.decode().splitlines() if line
+        ]
+        return [(task, "", f"{why}\nThe answer is {answer}") for task, answer, why in fields]
+    whole = text if text.lstrip()[:1] == b"[" else b"[%b]" % b",".join(text.splitlines())
+    rows = jiter.from_json(whole, cache_mode="keys", catch_duplicate_keys=True)
+    if format == "sharegpt":
+        made = [_canonical(row, format, "") for row in rows]
+        return [(row["instruction"], "", row["response"]) for row in made]
+    if format == "prompt-completion":
+        return [(r["prompt"], "", r["completion"].removesuffix("<|endoftext|>")) for r in rows]
+    if format == "question-answer":
+        return [(row["question"], "", row["answer"]) for row in rows]
+    answer = "response" if format == "gpteacher" else "output"
+    return [(row["instruction"], row.get("input") or "", row[answer]) for row in rows]
+
+
 def _canonical(row: dict[str, Any], format: str, name: str) -> dict[str, Any]:
     given = ""
     if format == "sharegpt":
@@ -136,7 +218,7 @@ def _measured(which: str, root: Path) -> dict[str, Any]:
 
 def _side(which: str, root: Path, out: Path) -> None:
     start = time.perf_counter()
-    kept = {"ours": ours, "peer": peer}[which](root, out / which)
+    kept = {"ours": ours, "peer": peer, "bare": bare}[which](root, out / which)
     used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     figures = {
         "seconds": round(time.perf_counter() - start, 2),
@@ -152,19 +234,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("../shared/data/sources"))
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--side", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    parser.add_argument("--bare", action="store_true", help="and by the libraries alone")
+    parser.add_argument("--side", choices=("ours", "peer", "bare"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         _side(args.side, args.root, args.out)
         return
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
+    runs |= {"bare": []} if args.bare else {}
     for _ in range(args.rounds):
         for which, done in runs.items():
             done.append(_measured(which, args.root))
             print(which, {k: v for k, v in done[-1].items() if k != "kept"}, flush=True)
     kept = [run.pop("kept") for done in runs.values() for run in done]
-    assert all(one == kept[0] for one in kept), "the two sides kept different rows"
+    assert all(one == kept[0] for one in kept), "the sides kept different rows"
     best = {which: min(run["seconds"] for run in done) for which, done in runs.items()}
     cpu = {which: min(run["cpu_seconds"] for run in done) for which, done in runs.items()}
     result = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from typing import Any, NamedTuple
 
 #: Literal texts, each with the column behind it, or None.
@@ -54,10 +54,11 @@ class Exchange:
         plain = [True] * len(rows)
         more: list[dict[str, Any] | None] = [None] * len(rows)
         used = self.used
-        for number, row in enumerate(rows):
-            if not row.keys() <= used:
-                more[number] = {key: row[key] for key in row if key not in used}
-                plain[number] = not self._says_more(row)
+        if not used.issuperset(chain.from_iterable(rows)):
+            for number, row in enumerate(rows):
+                if not row.keys() <= used:
+                    more[number] = {key: row[key] for key in row if key not in used}
+                    plain[number] = not self._says_more(row)
         instructions = self._filled(self.instruction, rows, plain)
         inputs = self._filled(self.given, rows, plain, optional=True)
         responses = self._filled(self.response, rows, plain)

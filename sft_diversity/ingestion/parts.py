@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
 
 from sft_diversity.core import messages as messaging
@@ -38,7 +39,7 @@ from sft_diversity.ingestion.text import (
     digest_of_normal,
     digests_of_exchanges,
     normal_bytes,
-    normal_texts,
+    normal_digests,
     normalise,
 )
 
@@ -228,6 +229,8 @@ class _FileReader:
         """
         first, self._rows = self._rows, self._rows + len(values)
         taken = self._keep_exchanges(values, first)
+        if len(taken) == len(values):
+            return
         careful: list[Row] = []
         for number in sorted({*range(len(values))} - {*taken}):
             if verdict := self._read_row(first + number, values[number]):
@@ -252,19 +255,17 @@ class _FileReader:
             joined(task, given).encode() if given else raw
             for raw, task, given in zip(tasks, texts.instructions, texts.inputs, strict=True)
         ]
-        keys = _keys_of_exchanges(*map(normal_texts, (tasks, inputs, answers)))
+        triples = zip(tasks, inputs, answers, strict=True)
+        keys, empty = normal_digests([*itertools.chain.from_iterable(triples)], 3)
         places = [first + number for number in texts.rows]
         ids = self._ids_of_exchanges(asked, answers, places)
-        count = len(places)
-        messages: list[Any] = [None] * count
-        empty = [key is None for key in keys]
-        for row in (row for row, nothing in enumerate(empty) if nothing):
-            ids[row] = keys[row] = _EMPTY
-            asked[row] = answers[row] = metas[row] = b""
-            messages[row] = []
+        nothing = empty[:, 2] | (empty[:, 0] & empty[:, 1])
+        for row in np.flatnonzero(nothing).tolist():
+            asked[row] = answers[row] = metas[row] = b""  # nobody reads them again
+        blank, none = [b""] * len(places), [None] * len(places)
         self._runs.extend(
-            [ids, keys, [self._number] * count, places, empty, asked, answers, metas, messages,
-             [None] * count, [b""] * count, [b""] * count, [-1] * count]
+            [ids, keys, [self._number] * len(places), places, nothing.tolist(), asked, answers,
+             metas, none, none, blank, blank, [-1] * len(places)]
         )  # fmt: skip
         return texts.rows
 
@@ -401,16 +402,6 @@ def _key_of_exchange(
     if not answer or not (task_text or given):
         return None
     return digest_of_normal((task_text, given, answer))
-
-
-def _keys_of_exchanges(
-    tasks: list[bytes], inputs: list[bytes], answers: list[bytes]
-) -> list[bytes | None]:
-    """Return `_key_of_exchange` of many, whose texts are normalised already."""
-    return [
-        digest_of_normal((task, given, answer)) if answer and (task or given) else None
-        for task, given, answer in zip(tasks, inputs, answers, strict=True)
-    ]
 
 
 def _key_of_turns(turns: list[Turn]) -> bytes | None:

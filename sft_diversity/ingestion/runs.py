@@ -92,24 +92,21 @@ class RunWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was collected as a run, ordered by id and, where ids are equal, by place."""
+        """Write what was collected as a run, ordered by the first half of the ids."""
         if not self._columns[0]:
             return
         ids = arrow.fixed(self._columns[0])
-        file, row = (np.array(self._columns[place], np.int64) for place in _PLACE)
-        order = np.lexsort((row, file, *arrow.halves(pa.chunked_array([ids]))[::-1]))
+        order = np.argsort(arrow.halves(pa.chunked_array([ids]))[0], kind="stable")
         places = order.tolist()
-        id, key, _, _, empty, instruction, response, meta, messages, tools, *origin = (
-            column
-            if column.count(column[0]) == len(column)
-            else [column[place] for place in places]
+        id, key, file, row, empty, instruction, response, meta, messages, tools, *origin = (
+            column if column.count(column[0]) == len(column) else [*map(column.__getitem__, places)]
             for column in self._columns
         )
         arrays = [
             arrow.fixed(id),
             arrow.fixed(key),
-            arrow.numbers(file[order].astype(np.int32)),
-            arrow.numbers(row[order]),
+            arrow.numbers(np.array(file, np.int32)),
+            arrow.numbers(np.array(row, np.int64)),
             arrow.truths(np.array(empty)),
             arrow.texts(instruction),
             arrow.texts(response),
@@ -131,7 +128,6 @@ class RunWriter:
         self._columns, self._bytes = [[] for _ in RunRow._fields], 0
 
 
-_PLACE = [RunRow._fields.index(name) for name in ("file", "row")]
 _TEXTS = [RunRow._fields.index(name) for name in ("instruction", "response", "meta")]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 #: What lower() and white space to one space do to ASCII letters, as a table for bytes.translate.
 _ASCII = bytes(
@@ -36,26 +37,50 @@ def normal_bytes(text: str, raw: bytes) -> bytes:
     return folded.strip(b" ")
 
 
-def normal_texts(raws: Sequence[bytes]) -> list[bytes]:
-    """Return `normalise` of many texts, given and returned in UTF-8, all as one, NULs between."""
-    whole = b" \0 ".join(raws)
-    if whole.count(b"\0") >= len(raws):  # a text holds one, or there is none at all
-        return [normalise(raw.decode()).encode() for raw in raws]
-    folded = np.frombuffer(b"".join(_folded(b" %b " % whole)).translate(_ASCII_OF_UTF8), np.uint8)
+def normal_digests(texts: Sequence[bytes], each: int) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
+    """Return `digest_of_normal` of every `each` of many texts, which it brings to normal form.
+
+    Parameters
+    ----------
+    texts : sequence of bytes, shape (n * each,)
+        In UTF-8.
+
+    Returns
+    -------
+    list of bytes, shape (n,)
+    bool array, shape (n, each)
+        Which texts are empty in normal form.
+
+    Notes
+    -----
+    All are brought there as one text, some 2 ns a byte: a word of Python a text costs as much.
+    """
+    if not texts:
+        return [], np.empty((0, each), np.bool_)
+    whole = b" %b %b" % (_BETWEEN_SPACES.join(texts), _BETWEEN)
+    folded = np.frombuffer(b"".join(_folded(whole)).translate(_ASCII_OF_UTF8), np.uint8)
     word = folded != _SPACE
     kept = np.ones(len(word), np.bool_)  # of spaces, those that no other comes before
     np.logical_or(word[1:], word[:-1], out=kept[1:])
-    texts = folded[kept].tobytes().split(b"\0")
-    return [one[1:-1] for one in texts]  # each has a space on either side
+    normal = folded[kept]
+    ends = np.flatnonzero(normal == _BETWEEN[0])
+    stops = ends[each - 1 :: each].tolist()
+    starts = [0, *(stop + 1 for stop in stops)]
+    held, hashed = normal.data, hashlib.blake2b
+    digests = [
+        hashed(held[start:stop], digest_size=16).digest()
+        for start, stop in zip(starts, stops, strict=False)
+    ]
+    return digests, (np.diff(ends, prepend=-1) == 2).reshape(-1, each)  # a space alone
 
 
 def _folded(raw: bytes) -> Iterator[bytes]:
-    """Yield a text between two spaces in pieces, its letters beyond ASCII in normal form.
+    """Yield texts between spaces in pieces, their letters beyond ASCII in normal form.
 
     What stands in ASCII composes with what comes after it and with nothing before it, so a run of
     other letters is normalised with the one before.
     """
-    foreign = np.frombuffer(raw, np.uint8) >= 128
+    foreign = np.frombuffer(raw, np.uint8) - np.uint8(128) < _BETWEEN[0] - 128
     edges = np.flatnonzero(foreign[1:] != foreign[:-1]) + 1
     end = 0
     for begin, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -66,6 +91,9 @@ def _folded(raw: bytes) -> Iterator[bytes]:
 
 
 _SPACE = 32
+#: What stands between texts: no byte of UTF-8.
+_BETWEEN = b"\xff"
+_BETWEEN_SPACES = b" %b " % _BETWEEN
 #: `_ASCII` for UTF-8, whose other bytes are parts of letters.
 _ASCII_OF_UTF8 = _ASCII[:128] + bytes(range(128, 256))
 
@@ -86,11 +114,11 @@ def digest(parts: Iterable[bytes]) -> bytes:
 
 def digests_of_exchanges(asked: Sequence[bytes], answered: Sequence[bytes]) -> list[bytes]:
     """Return the digest of ("user", asked, "assistant", answered) of many."""
-    size, hashed = struct.Struct("<Q").pack, hashlib.blake2b
-    user, assistant = (size(len(name)) + name for name in (b"user", b"assistant"))
+    hashed, join = hashlib.blake2b, b"".join
+    user, assistant = struct.Struct("<Q4sQ").pack, struct.Struct("<Q9sQ").pack
     return [
         hashed(
-            b"".join((user, size(len(one)), one, assistant, size(len(other)), other)),
+            join((user(4, b"user", len(one)), one, assistant(9, b"assistant", len(other)), other)),
             digest_size=16,
         ).digest()
         for one, other in zip(asked, answered, strict=True)
@@ -98,5 +126,6 @@ def digests_of_exchanges(asked: Sequence[bytes], answered: Sequence[bytes]) -> l
 
 
 def digest_of_normal(parts: Iterable[bytes]) -> bytes:
-    """Return 16 bytes that identify a sequence of normalised texts, which hold no double space."""
-    return hashlib.blake2b(b"  ".join(parts), digest_size=16).digest()
+    """Return 16 bytes that identify a sequence of normalised texts."""
+    spaced = (b" %b " % part if part else b" " for part in parts)
+    return hashlib.blake2b(_BETWEEN.join(spaced), digest_size=16).digest()

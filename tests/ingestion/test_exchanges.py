@@ -15,8 +15,9 @@ from sft_diversity.ingestion import json_rows, parts
 from sft_diversity.ingestion.rows import Block
 from sft_diversity.ingestion.text import (
     digest,
+    digest_of_normal,
     digests_of_exchanges,
-    normal_texts,
+    normal_digests,
     normalise,
 )
 from tests.ingestion.making import quarantine, row, rows_of, run, samples
@@ -172,10 +173,18 @@ FORMS = st.text(st.characters(exclude_categories=["Cs"])) | st.text(
 
 
 @settings(max_examples=300)
-@given(st.lists(TEXT | FORMS, max_size=8))
-def test_many_texts_are_normalised_as_each_is(texts):
-    raws = [text.encode() for text in texts]
-    assert normal_texts(raws) == [normalise(text).encode() for text in texts]
+@given(st.lists(st.lists(TEXT | FORMS, min_size=3, max_size=3), max_size=4))
+def test_many_texts_are_normalised_as_each_is(rows):
+    found, empty = normal_digests([text.encode() for row in rows for text in row], 3)
+    normal = [[normalise(text).encode() for text in row] for row in rows]
+    assert found == [digest_of_normal(row) for row in normal]
+    assert empty.tolist() == [[not text for text in row] for row in normal]
+
+
+@given(st.lists(TEXT, max_size=4), st.lists(TEXT, max_size=4))
+def test_digests_of_normal_texts_differ_where_the_texts_do(texts, others):
+    normal, other = ([normalise(text).encode() for text in row] for row in (texts, others))
+    assert (digest_of_normal(normal) == digest_of_normal(other)) == (normal == other)
 
 
 @given(TEXT, TEXT)
