@@ -4,8 +4,9 @@
 
 Starts the command on a corpus whose dial and map are made already, opens the page in Chromium at
 1,400 px, and measures in it: wall time from a move of the dial to the second frame after its
-picture is drawn; the time between frames while the map is panned, how many points were drawn then,
-and one picture of all points to its last pixel; memory of the page's process and of the server's.
+picture is drawn, and processor time of server and browser for it; the time between frames while
+the map is panned, how many points were drawn then, and one picture of all points to its last pixel;
+memory of the page's process and of the server's.
 The points are drawn by the canvas that stands in where no graphics processor is, in Chromium as it
 starts there, and then by WebGL in software: Chromium does that on demand alone, and puts the whole
 page together so. With `--points N` the page is then given so many points and marks in place of the
@@ -132,13 +133,20 @@ def until(page: Any, what: str, seconds: float) -> float:
     return time.monotonic() - start
 
 
+def processor_s(process: int) -> float:
+    """Return the processor seconds that the server and the browser have used."""
+    every = [psutil.Process(process), *psutil.Process().children(recursive=True)]
+    times = [one.cpu_times() for one in dict.fromkeys(every)]
+    return sum(one.user + one.system for one in times)
+
+
 def megabytes(processes: list[psutil.Process]) -> int:
     """Return the resident memory of the greatest of some processes, in 10⁶ bytes."""
     return int(max(one.memory_info().rss for one in processes) / 1e6)
 
 
 def measured(
-    player: Any, drawn_by: str, address: str, moves: int, points: int | None
+    player: Any, drawn_by: str, address: str, process: int, moves: int, points: int | None
 ) -> dict[str, Any]:
     """Open the page and measure."""
     arguments = ["--no-sandbox", "--enable-precise-memory-info", *DRAWN_BY[drawn_by]]
@@ -155,7 +163,9 @@ def measured(
     laid = {} if points is None else {"laid_ms": round(page.evaluate(_MANY, points))}
     rng = np.random.default_rng(0)
     places = rng.permutation(101)[:moves].tolist()
+    spent = processor_s(process)
     took = page.evaluate(_MOVES, places)
+    spent = processor_s(process) - spent
     pan = page.evaluate(_PAN, FRAMES)
     whole = [page.evaluate(_WHOLE) for _ in range(5)]
     renderers = [
@@ -168,6 +178,7 @@ def measured(
         "map_drawn_s": round(placed, 2),
         **laid,
         "dial_ms": spread(took),
+        "dial_processor_ms": round(1_000 * spent / len(places)),
         "frame_ms": spread(pan["took"]),
         "points_while_panning": int(np.median(pan["drawn"])),
         "all_points_ms": round(float(np.median(whole)), 1),
@@ -197,7 +208,7 @@ def main() -> None:
     ):
         for name in asked.drawn_by or DRAWN_BY:
             for points in dict.fromkeys((None, asked.points)):
-                took = measured(player, name, address, asked.moves, points)
+                took = measured(player, name, address, process, asked.moves, points)
                 entry = {
                     "rows": rows, "size": int(asked.size), "moves": asked.moves,
                     "busy": asked.busy, "server_mb": megabytes([psutil.Process(process)]),
