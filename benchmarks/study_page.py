@@ -50,9 +50,15 @@ def regimes(draws: pl.DataFrame) -> list[str]:
 
 
 def by_draw(results: pl.DataFrame) -> pl.DataFrame:
-    """Return one row a subset: training seeds of one draw averaged."""
+    """Return one row a draw: its training seeds averaged, and subsets that hardly differ."""
+    if "draw" in results.columns:
+        results = results.with_columns(pl.coalesce("draw", "seed").alias("seed"))
     keys = ["regime", "strategy", "diversity", "seed"]
-    return results.group_by(keys, maintain_order=True).agg(pl.col(pl.Float64, pl.Int64).mean())
+    for by in ([*keys, "train_seed"], keys):
+        results = results.group_by(by, maintain_order=True).agg(
+            pl.col(pl.Float64, pl.Int64).exclude(by).mean()
+        )
+    return results
 
 
 def score_table(draws: pl.DataFrame, figure: str = "score") -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from sft_diversity.core.cells import BASE, BASELINES, KEYS
@@ -59,7 +60,7 @@ class Group:
 class Draw:
     """One subset: its level of diversity (None without a dial) and a score a training.
 
-    Subsets of a level that hardly differ may be one draw, each with its trainings.
+    Subsets of a level that hardly differ may be one draw; those trained alike are one training.
     """
 
     group: Group
@@ -215,12 +216,14 @@ def draws_of(frame: pl.DataFrame, score: str, sign: float = 1.0) -> tuple[list[D
             )
         account.repeated += run in found
         found.setdefault(run, (sign * value, number))
-    together: dict[tuple[Group, float | None, str], list[float]] = {}
+    # Subsets that count as one draw, trained alike, are one training, and say nothing of its noise.
+    together: dict[tuple[Group, float | None, str], dict[str, list[float]]] = {}
     for run in sorted(found, key=_order):
         value, number = found[run]
         draw = label(shared[number - 1]) or run[2]
-        together.setdefault((*run[:2], draw), []).append(value)
-    return [Draw(*key, tuple(values)) for key, values in together.items()], account
+        together.setdefault((*run[:2], draw), {}).setdefault(run[3], []).append(value)
+    draws = [Draw(*key, tuple(map(fmean, trained.values()))) for key, trained in together.items()]
+    return draws, account
 
 
 def keys(frame: pl.DataFrame) -> Iterable[tuple[Group, float | None, str]]:

@@ -73,7 +73,7 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 
 def cell_figures(rows: Sequence[Row]) -> list[Row]:
-    """Return one row a cell over its seeds: runs, mean score and spread, means of the budget."""
+    """Return one row a cell: its runs, mean score and spread over draws, means of the budget."""
     import polars as pl
 
     if not rows:
@@ -82,8 +82,13 @@ def cell_figures(rows: Sequence[Row]) -> list[Row]:
     means = [
         n for n in (*BUDGET, *KINDS_OF_SCORE) if n in frame.columns and frame[n].dtype.is_numeric()
     ]
-    cells = frame.group_by("regime", "strategy", "size", "diversity").agg(
-        pl.len().alias("runs"), score.mean(), score.std().alias("sd"), pl.col(means).mean()
+    draw = pl.coalesce([name for name in ("draw", "seed") if name in frame.columns])
+    cell = ["regime", "strategy", "size", "diversity"]
+    draws = frame.group_by(*cell, draw.alias("draw")).agg(
+        pl.len().alias("runs"), score.mean(), pl.col(means).mean()
+    )
+    cells = draws.group_by(*cell).agg(
+        pl.col("runs").sum(), score.mean(), score.std().alias("sd"), pl.col(means).mean()
     )
     return sorted(cells.to_dicts(), key=lambda row: (row["regime"] or "", *_order(row)))
 

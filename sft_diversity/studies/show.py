@@ -11,8 +11,8 @@ from sft_diversity.core.show import columns
 from sft_diversity.studies.plan import Estimate
 
 _HEAD = (
-    "regime", "strategy", "size", "dial", "runs", "score", "± sd", "short refs", "in-mix", "steps",
-    "response tokens", "mean length",
+    "regime", "strategy", "size", "dial", "runs", "draws", "score", "± sd", "short refs", "in-mix",
+    "steps", "response tokens", "mean length",
 )  # fmt: skip
 _LIKELIHOOD = (
     "score: minus the NLL of the first 64 response tokens on transfer prompts, in nats; higher "
@@ -81,11 +81,17 @@ def results(found: Mapping[str, Any]) -> str:
         groups.setdefault((row["regime"] or "", row["strategy"], size, dial), []).append(row)
     table: list[tuple[str, ...]] = [_HEAD]
     for names, rows in sorted(groups.items(), key=lambda one: one[1][0]["strategy"] != "base"):
-        score = [row["score"] for row in rows]
+        draws: dict[Any, list[float]] = {}
+        for row in rows:
+            draws.setdefault(row["seed"] if row.get("draw") is None else row["draw"], []).append(
+                row["score"]
+            )
+        score = [fmean(one) for one in draws.values()]
         table.append(
             (
                 *names,
                 f"{len(rows)}",
+                f"{len(score)}",
                 f"{fmean(score):.4f}",
                 f"{stdev(score):.4f}" if len(score) > 1 else "",
                 *(

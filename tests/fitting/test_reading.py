@@ -5,7 +5,7 @@ import pytest
 
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.fitting.config import FitConfig
-from sft_diversity.fitting.levels import training_noise
+from sft_diversity.fitting.levels import group_levels, training_noise
 from sft_diversity.fitting.reading import draws_of, read_csv, score_kind
 from sft_diversity.reporting.reading import csv_rows
 from sft_diversity.studies.collect import write_csv
@@ -45,10 +45,21 @@ def test_subsets_that_hardly_differ_count_as_one_draw(tmp_path):
         "m,10,0,0,0,1\nm,10,0,1,0,3\nm,10,0,2,,8\nm,10,100,1,1,5\n",
     )
     assert [(d.diversity, d.seed, d.scores) for d in found] == [
-        (0.0, "0", (1.0, 3.0)),
+        (0.0, "0", (2.0,)),
         (0.0, "2", (8.0,)),
         (100.0, "1", (5.0,)),
     ]
+
+
+def test_one_draw_trained_alike_says_nothing_of_what_training_seeds_do(tmp_path):
+    head = "strategy,size,diversity,seed,draw,train_seed,score\n"
+    alike = "m,10,0,0,0,0,4\nm,10,0,1,0,0,4\nm,10,0,2,0,0,4\nm,10,100,0,0,0,5\n"
+    found, _ = draws(tmp_path, head + alike)
+    assert training_noise(found, group_levels(found), 0.95) == []
+    found, _ = draws(tmp_path, head + alike + "m,10,0,0,0,1,6\n")
+    assert found[0].scores == (4.0, 6.0)
+    (noise,) = training_noise(found, group_levels(found), 0.95)
+    assert (noise["sd"], noise["df"]) == (pytest.approx(2**0.5), 1)
 
 
 def test_rows_in_any_order_and_numbers_in_any_spelling_are_the_same(tmp_path):
