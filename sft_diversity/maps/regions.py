@@ -88,7 +88,7 @@ def _terms(text: str) -> set[str]:
 def _log_odds(here: Ints, texts: Ints) -> Floats:
     """Return z-scores of terms (regions, terms) from the texts that hold them, and all texts."""
     every, size = here.sum(axis=0), texts[:, None]
-    prior = every / texts.sum()
+    prior = (every + 0.5) / (texts.sum() + 1)  # below 1 for a term of every text, too
     inside, outside = here + prior, every - here + prior
     odds = inside / (size + 1 - inside), outside / (texts.sum() - size + 1 - outside)
     score: Floats = (np.log(odds[0]) - np.log(odds[1])) / np.sqrt(1 / inside + 1 / outside)
