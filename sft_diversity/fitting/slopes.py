@@ -206,7 +206,8 @@ def _contrasts(
 ) -> list[dict[str, Any]]:
     """Return the differences of a level's mean from others by t, spreads by `core.spreads`.
 
-    Nothing where the strategy has one draw a level, or no spread of draws is known.
+    Degrees of freedom are at most those of either level: where one end of a dial always spreads
+    most, Welch's are too many. Nothing where the strategy has one draw a level, or no spread of draws is known.
     """
     if known is None or not levels.squares[1]:
         return []
@@ -214,6 +215,7 @@ def _contrasts(
     for other in others:
         parts = [(known.cell(levels.draws[i]), float(len(levels.draws[i]))) for i in (one, other)]
         error, df = known.error(parts)
+        df = min(df, *(spread.df for spread, _ in parts))
         difference = float(levels.means[one] - levels.means[other])
         reach = student_reach(confidence, df) * error
         found.append({

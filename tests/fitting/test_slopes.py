@@ -158,7 +158,7 @@ def pairwise(levels, one, other):
     df = PRIOR_DF + counts - 1
     shares = ((PRIOR_DF * pooled + squares) / df / counts)[[one, other]]
     whole = ((counts - 1) * PRIOR_DF / df).sum()
-    df = min(shares.sum() ** 2 / (shares**2 / df[[one, other]]).sum(), whole)
+    df = min(shares.sum() ** 2 / (shares**2 / df[[one, other]]).sum(), whole, *df[[one, other]])
     difference = levels.draws[one].mean() - levels.draws[other].mean()
     error = np.sqrt(shares.sum())
     return difference, error, 2 * stats.t.sf(abs(difference / error), df), df
