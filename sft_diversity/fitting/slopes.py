@@ -207,7 +207,8 @@ def _contrasts(
     """Return the differences of a level's mean from others by t, spreads by `core.spreads`.
 
     Degrees of freedom are at most those of either level: where one end of a dial always spreads
-    most, Welch's are too many. Nothing where the strategy has one draw a level, or no spread of draws is known.
+    most, Welch's are too many. Nothing where the strategy has one draw a level, or no spread of
+    draws is known.
     """
     if known is None or not levels.squares[1]:
         return []
