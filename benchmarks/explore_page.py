@@ -137,7 +137,7 @@ def processor_s(process: int) -> float:
     """Return the processor seconds that the server and the browser have used."""
     every = [psutil.Process(process), *psutil.Process().children(recursive=True)]
     times = [one.cpu_times() for one in dict.fromkeys(every)]
-    return sum(one.user + one.system for one in times)
+    return float(sum(one.user + one.system for one in times))
 
 
 def megabytes(processes: list[psutil.Process]) -> int:

@@ -116,17 +116,18 @@ def bare(root: Path, out: Path) -> dict[str, int]:
                     kept[-1].append((*row, source["name"].encode()))
     room = 117_000 - sum(map(len, kept[:-1]))
     kept[-1] = sorted(kept[-1])[:room]
-    ids, asked, answers, names = zip(*(row for rows in kept for row in rows), strict=True)
+    whole = zip(*(row for rows in kept for row in rows), strict=True)
+    keys, requests, answers, names = map(list, whole)
     table = pa.table(
         {
-            "id": arrow.hex_ids(pa.chunked_array([arrow.fixed(ids)])),
+            "id": arrow.hex_ids(pa.chunked_array([arrow.fixed(keys)])),
             "source": arrow.texts(names),
-            "messages": pa.nulls(len(ids), MESSAGES),
-            "instruction": arrow.texts(asked),
+            "messages": pa.nulls(len(keys), MESSAGES),
+            "instruction": arrow.texts(requests),
             "response": arrow.texts(answers),
         }
     )
-    order = np.argsort(arrow.halves(pa.chunked_array([arrow.fixed(ids)]))[0])
+    order = np.argsort(arrow.halves(pa.chunked_array([arrow.fixed(keys)]))[0])
     out.mkdir()
     for number, some in enumerate(np.array_split(order, 16)):
         rows = table.take(arrow.numbers(some)).combine_chunks()
