@@ -1,17 +1,21 @@
 """Times and memory of `sftdiv explore`: the first view from a raw file, then moves of the dial.
 
-    python benchmarks/explore_times.py CORPUS [--rows 1000000] [--moves 100] [--share]
+    python benchmarks/explore_times.py CORPUS [--rows 1000000] [--moves 100] [--share] [--macro]
 
 The corpus's exchanges are written as a raw file first; with `--rows` so many are drawn from it with
 replacement, a number behind each instruction so that no two are one sample. The server is a process
 of its own with an empty work folder, asked over one connection as a browser does; times go from the
-request to the last byte of the answer. Writes results/explore_times.json, a block a size.
+request to the last byte of the answer. `--macro` adds the first view of macro-response where
+vectors are in the work folder already, 384 numbers a response around 300 centres, but no clusters.
+`--keep FOLDER` leaves raw file and work folder there, for explore_page.py. Writes
+results/explore_times.json, a block a size.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import re
 import signal
@@ -26,6 +30,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import machine
@@ -82,12 +88,12 @@ def written(corpus: Path, rows: int | None, place: Path) -> int:
 
 @contextmanager
 def serving(
-    source: Path, at: Path, size: int, tokenizer: str | None
+    source: Path, at: Path, asked: argparse.Namespace, *more: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Page, float]]:
     """Yield a server's process, a page of it, and the seconds until it listened."""
     words = [sys.executable, "-m", "sft_diversity", "explore", str(source), "--no-open"]
-    words += ["--size", str(size), "--work", str(at / "work"), "--root", str(at)]
-    words += ["--tokenizer", tokenizer] if tokenizer else []
+    words += ["--size", str(asked.size), "--work", str(at / "work"), "--root", str(at), *more]
+    words += ["--tokenizer", asked.tokenizer] if asked.tokenizer else []
     started, said = time.perf_counter(), at / "said.txt"
     with said.open("wb") as file:
         process = subprocess.Popen(words, stderr=file, stdout=file)
@@ -110,7 +116,7 @@ def of(seconds: list[float]) -> dict[str, float]:
 def measured(source: Path, at: Path, asked: argparse.Namespace) -> Iterator[tuple[str, Any]]:
     """Yield what a person waits for, in the order in which they would; the map comes by itself."""
     started, moves = time.perf_counter(), asked.moves
-    with serving(source, at, asked.size, asked.tokenizer) as (process, page, listening):
+    with serving(source, at, asked) as (process, page, listening):
         yield "listening_s", round(listening, 1)
         page.wait("api/corpus")
         page.wait("api/select", {"settings": {}})
@@ -142,6 +148,34 @@ def measured(source: Path, at: Path, asked: argparse.Namespace) -> Iterator[tupl
             yield "share_bytes", (at / "shared.html").stat().st_size
 
 
+def macro(at: Path, asked: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Yield the first view of macro-response, embeddings cached, and moves of its dial."""
+    ids = corpora.read(asked.corpus, ["id"])["id"]
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, 384), np.float32)[rng.integers(300, size=len(ids))]
+    vectors += rng.standard_normal(vectors.shape, np.float32)
+    flat = pa.array(vectors.ravel())
+    given = ["--embeddings", str(at / "vectors.parquet")]
+    pq.write_table(
+        pa.table([ids, pa.FixedSizeListArray.from_arrays(flat, 384)], ["id", "embedding"]), given[1]
+    )
+    words = [sys.executable, "-m", "sft_diversity", "embed", str(asked.corpus), "--quiet", *given]
+    subprocess.run([*words, "--work", str(at / "work")], check=True)
+    started = time.perf_counter()
+    with serving(asked.corpus, at, asked, *given, "--strategy", "macro-response") as (
+        process,
+        page,
+        _,
+    ):
+        page.wait("api/corpus")
+        page.wait("api/select", {"settings": {}})
+        yield "macro_first_view_s", round(time.perf_counter() - started, 1)
+        dial = np.random.default_rng(0).permutation(101)[: asked.moves].tolist()
+        moved = [page.wait("api/select", {"settings": {"diversity": one}})[0] for one in dial]
+        yield "macro_dial_s", of(moved)
+        yield "macro_memory_mb", psutil.Process(process.pid).memory_info().rss >> 20
+
+
 def main() -> None:
     """Measure one size."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -151,14 +185,18 @@ def main() -> None:
     parser.add_argument("--tokenizer", help="default: that of the packaged base model")
     parser.add_argument("--moves", type=int, default=100)
     parser.add_argument("--share", action="store_true", help="write the shared page too")
+    parser.add_argument("--macro", action="store_true", help="a first view from embeddings too")
+    parser.add_argument("--keep", type=Path, help="an empty folder; default: one that is removed")
     parser.add_argument("--busy", action="store_true", help="others use this machine: upper bounds")
     asked = parser.parse_args()
     found: dict[str, Any] = {"busy": asked.busy, "size": asked.size, "tokenizer": asked.tokenizer}
     found["machine"] = machine.measured_on()
     with tempfile.TemporaryDirectory() as scratch:
-        at = Path(scratch)
+        at = asked.keep or Path(scratch)
+        at.mkdir(exist_ok=True)
         rows = written(asked.corpus, asked.rows, at / "raw.jsonl")
-        for name, value in measured(at / "raw.jsonl", at, asked):
+        parts = [measured(at / "raw.jsonl", at, asked), macro(at, asked) if asked.macro else []]
+        for name, value in itertools.chain(*parts):
             print(name, value, flush=True)
             found[name] = value
             every = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
