@@ -10,7 +10,8 @@ tokenising, writing and reading back the parts. DIR is a static model, of `embed
 `products` is what the layers' bare matrix products of the real tokens would take at each
 precision, at the best rate of this processor: no encoder is faster. A processor without some
 instructions is emulated by ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 (neither VNNI nor
-bfloat16) or ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI, which the result names.
+bfloat16; our kernels too by NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma and what else
+that processor has) or ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI, which the result names.
 """
 
 from __future__ import annotations
