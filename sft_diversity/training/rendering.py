@@ -144,7 +144,7 @@ def render_samples(
 
     Notes
     -----
-    One to two milliseconds a sample, two thirds of them Python's; many samples are shared out to a
+    About 0.6 milliseconds a sample, two thirds of them Python's; many samples are shared out to a
     process a core.
     """
     kept: list[tuple[str, Tokens, Tokens, Tokens]] = []
@@ -216,7 +216,7 @@ class _Made(NamedTuple):
 
 #: Samples that pay for another process, which takes seconds to load transformers and TRL; and
 #: those that one is given at a time.
-_A_PROCESS, _TOGETHER = 10_000, 250
+_A_PROCESS, _TOGETHER = 25_000, 250
 
 
 def _tokenised(
