@@ -47,4 +47,4 @@ def test_the_rates_at_hand_are_those_of_these_lay_outs(rates):
     assert [tuple(row[name] for name in ("levels", "draws", "strategies"))
             for row in report["counts"]] == [tuple(one) for one in rates.LAYOUTS]  # fmt: skip
     assert report["above_rate"] == []
-    assert report["tables"] * len(rates.LAYOUTS) >= 1_000
+    assert report["tables"] >= 1_000
