@@ -62,7 +62,8 @@ _CONTRAST = """() => {
     })
     .filter(([ratio]) => ratio < 4.5);
 }"""
-_UNNAMED = """() => [...document.querySelectorAll('button, input, select, [role]')]
+_UNNAMED = """() => [...document.querySelectorAll(
+    "button, input, select, [role]:not([role=status])")]
   .filter(one => one.checkVisibility())
   .filter(one => !one.ariaLabel && !one.textContent.trim() && !one.labels?.length
     && !one.title && !one.ariaLabelledByElements?.length)

@@ -64,13 +64,14 @@ def test_the_hub_client_writes_and_reads(tmp_path):
 
 
 DATASETS = """
-import datasets, json
+import datasets, json, os
 datasets.disable_progress_bars()
 rows = datasets.Dataset.from_dict({"a": list(range(50)), "b": ["x" * i for i in range(50)]})
 rows.push_to_hub("me/rows", private=True, num_shards=3)
 back = datasets.load_dataset("me/rows", split="train")
 stream = datasets.load_dataset("me/rows", split="train", streaming=True)
-print(json.dumps([back.to_list() == rows.to_list(), list(stream) == rows.to_list()]))
+print(json.dumps([back.to_list() == rows.to_list(), list(stream) == rows.to_list()]), flush=True)
+os._exit(0)  # threads that have read for the stream now and then abort a process that ends
 """
 
 
