@@ -43,7 +43,8 @@ from sft_diversity.ingestion.text import (
     normalise,
 )
 
-PARTS = ".parts"
+#: Where what was read lies until it is joined; the number is the form of its rows and keys.
+PARTS = ".parts-2"
 _PART_BYTES = 4 << 20
 _PROBE_ROWS = 100
 _EMPTY = b"\0" * 16

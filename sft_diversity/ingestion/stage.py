@@ -262,7 +262,9 @@ def _licence(source: SourceConfig, files: list[File]) -> str | None:
 
 
 def _first_pass(draft: Draft, parts: list[Part], config: IngestConfig) -> list[dict[str, Any]]:
-    shutil.rmtree(draft.path / f"{PARTS}.old", ignore_errors=True)
+    for place in draft.path.glob(".parts*"):  # half removed, or of another form: keys would differ
+        if place.name != PARTS:
+            shutil.rmtree(place)
     size = sum(part.bytes for part in parts)  # none is known of what is streamed
     with (
         progress.progress("ingest", size, "bytes", silent=size == 0) as bar,

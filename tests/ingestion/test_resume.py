@@ -14,6 +14,7 @@ from sft_diversity.core import machine
 from sft_diversity.core.errors import BadRowsError, DataError
 from sft_diversity.ingestion import worker
 from sft_diversity.ingestion.config import IngestConfig
+from sft_diversity.ingestion.parts import PARTS
 from tests.ingestion.making import row, run, write_lines
 from tests.making import ingest
 from tests.processes import Child
@@ -59,7 +60,7 @@ def test_what_a_stopped_run_left_damaged_is_named_or_made_again(tmp_path, damage
     source = write_lines(tmp_path / "a.jsonl", [*map(row, range(300)), "broken"])
     with pytest.raises(BadRowsError):
         run(source, tmp_path / "out", max_bad_fraction=0)
-    parts = tmp_path / ".out.partial" / ".parts"
+    parts = tmp_path / ".out.partial" / PARTS
     (path,) = parts.glob("*.arrow")
     raw = path.read_bytes()
     if damaged == "run":
@@ -74,13 +75,23 @@ def test_what_a_stopped_run_left_damaged_is_named_or_made_again(tmp_path, damage
     assert run(source, tmp_path / "out")["rows"]["kept"] == 300
 
 
+def test_what_a_stopped_run_of_another_form_has_read_is_read_again(tmp_path):
+    source = write_lines(tmp_path / "a.jsonl", [*map(row, range(300)), "broken"])
+    with pytest.raises(BadRowsError):
+        run(source, tmp_path / "out", max_bad_fraction=0)
+    draft = tmp_path / ".out.partial"
+    (draft / PARTS).rename(draft / ".parts")
+    assert run(source, tmp_path / "out")["rows"]["kept"] == 300
+    assert not list((tmp_path / "out").glob(".parts*"))
+
+
 @pytest.mark.parametrize("worth", [0, 1 << 40], ids=["workers", "alone"])
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, worth):
     undisturbed = tmp_path / "undisturbed"
     ingest(sorted(files.glob("*.gz")), undisturbed, IngestConfig(), say=lambda _: None)
     out = tmp_path / "out"
     process = Child(RUN, files, out, worth)
-    parts = tmp_path / ".out.partial" / ".parts"
+    parts = tmp_path / ".out.partial" / PARTS
     process.until(lambda: len(list(parts.glob("*.json"))) >= 3)
     assert process.kill() == -signal.SIGKILL
     assert not out.exists(), "killed too late to show anything"
