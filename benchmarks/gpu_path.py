@@ -53,7 +53,7 @@ def score(asked: Request) -> float:
     file = resources.from_here_or_checkout("configs/score/sample.yaml")
     options: dict[str, Any] = {"dtype": "float32", "max_length": 256}
     sets = _few_records(Path(file))
-    told = training.score(resources.tiny_base(), out=asked.place / "score", **options, **sets)
+    told = training.score(resources.base_model(), out=asked.place / "score", **options, **sets)
     return float(told["headline"]["transfer_first64"]["nll_per_token"])
 
 

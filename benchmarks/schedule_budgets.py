@@ -42,7 +42,7 @@ def small_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Write the base model's tokenizer with its first merges alone, and load it."""
     from transformers import AutoTokenizer
 
-    source = resources.tiny_base()
+    source = resources.base_model()
     spec = json.loads((source / "tokenizer.json").read_text("utf-8"))
     model = spec["model"]
     model["vocab"] = {token: i for token, i in model["vocab"].items() if i < VOCABULARY}

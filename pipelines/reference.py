@@ -44,6 +44,9 @@ class ReferenceConfig(Config):
     ingest: str = Field(description="ingest config, relative to this file")
     size: int = Field(gt=0, description="samples in every subset")
     against: str = Field(description="name of the run that the others are compared with")
+    select: dict[str, Any] = Field(
+        default={}, description="options of `sftdiv select` for all runs, such as `tokenizer`"
+    )
     finetune: dict[str, Any] = Field(
         default={}, description="options of `sftdiv finetune` for all runs"
     )
@@ -98,7 +101,7 @@ def _check(config: ReferenceConfig, out: Path) -> None:
 def _one(name: str, run: Run, config: ReferenceConfig, asked: argparse.Namespace) -> dict[str, Any]:
     """Select, fine-tune and score one run; return its row."""
     row: dict[str, Any] = {}
-    model: Path | str = config.finetune.get("model") or resources.tiny_base()
+    model: Path | str = config.finetune.get("model") or resources.base_model()
     if run.strategy is not None or run.subset is not None:
         subset = asked.out / "subsets" / (run.subset or name)
         if run.subset is None:
@@ -124,7 +127,7 @@ def _select(subset: Path, run: Run, config: ReferenceConfig, out: Path) -> dict[
 
 
 def _options(run: Run, config: ReferenceConfig) -> dict[str, Any]:
-    return {
+    return config.select | {
         "strategy": run.strategy,
         "size": config.size,
         "diversity": run.diversity,

@@ -56,7 +56,7 @@ def tokenizer(family: str):
 
     from sft_diversity.core import resources
 
-    loaded = AutoTokenizer.from_pretrained(resources.tiny_base())
+    loaded = AutoTokenizer.from_pretrained(resources.base_model())
     loaded.add_tokens(CONTROL, special_tokens=True)
     loaded.add_tokens(["<think>", "</think>"])
     loaded.chat_template = TEMPLATES[family]

@@ -3,6 +3,7 @@ import importlib.util
 import json
 import math
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 import yaml
 
+from sft_diversity.core import resources
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.core.folder import read_manifest, verify
+from sft_diversity.core.hashing import file_sha256
+from sft_diversity.core.models import Finder
+from sft_diversity.levels.tokenizing import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = ROOT / "data" / "models" / "tiny-base"
+MODELS = {name: resources.base_model(name) for name in resources.BASE_MODELS}
 PLAIN = [
     "The people of the United States are the best hope of the free world.",
     "She looked at him for a moment, and then she went out of the room without a word.",
@@ -36,21 +41,26 @@ def load_recipe():
 tiny_base = load_recipe()
 
 
-# --- the checked-in model -----------------------------------------------------------------------
+# --- the checked-in models ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def folder(request):
+    return MODELS[request.param]
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer(folder):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(MODEL)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(folder):
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(MODEL).eval()
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
 def nats_per_token(model, tokenizer, text):
@@ -61,13 +71,40 @@ def nats_per_token(model, tokenizer, text):
         return model(input_ids=ids, labels=ids).loss.item()
 
 
-def test_the_folder_is_small_and_agrees_with_its_manifest():
-    assert verify(MODEL)["faults"] == []
-    assert sum(path.stat().st_size for path in MODEL.iterdir()) <= 25e6
-    result = read_manifest(MODEL, "tiny-base")["result"]
+def test_the_folder_is_small_and_agrees_with_its_manifest(folder):
+    assert verify(folder)["faults"] == []
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 25e6
+    result = read_manifest(folder, "tiny-base")["result"]
     assert result["heldout"]["all"]["bits_per_byte"] < 3
     assert set(result["parts"]) == set(tiny_base.PARTS)
     assert not {"brown", "abc", "webtext"} & set(result["parts"])
+    licences = result["licences"]["parts"]
+    assert {name: tiny_base.PARTS[name].licence for name in result["parts"]} == {
+        name: part["licence"] for name, part in licences.items()
+    }
+
+
+def test_the_successor_read_more_and_is_better_at_every_part():
+    first, second = (read_manifest(folder)["result"] for folder in MODELS.values())
+    assert first["tokens_seen"] < 4e6
+    assert second["tokens_seen"] >= 20e6
+    for part, figures in second["heldout"].items():
+        assert figures["bits_per_byte"] < first["heldout"][part]["bits_per_byte"]
+        assert figures["documents" if part != "all" else "tokens"] > 0
+
+
+def test_an_offline_base_model_is_named_as_model_and_as_tokenizer(tmp_path, monkeypatch):
+    for name, place in MODELS.items():
+        found = Finder("finetune: model").find(name)
+        assert (found.path, found.name) == (place, name)
+        assert load_tokenizer(name).revision == file_sha256(place / "tokenizer.json")
+    shutil.copytree(MODELS["tiny-base"], tmp_path / "tiny-base-20m")
+    monkeypatch.chdir(tmp_path)  # what lies here comes first
+    assert Finder("finetune: model").find("tiny-base-20m").path == Path("tiny-base-20m")
+    monkeypatch.setattr(resources, "_CHECKOUT", tmp_path)
+    monkeypatch.setenv("SFTDIV_DATA", str(tmp_path))
+    with pytest.raises(UsageError, match=r"tiny-base is not here.*SFTDIV_DATA"):
+        Finder("finetune: model").find("tiny-base")
 
 
 def test_it_has_the_size_it_says_and_loads_as_float32(model, tokenizer):

@@ -209,8 +209,9 @@ class Finder:
         Parameters
         ----------
         name : path or str or None
-            A folder, a GGUF file, or a Hub id, which may say its revision (`NAME@REVISION`); None
-            is the offline base model, `packaged` the encoder that comes in a package.
+            A folder, a GGUF file, an offline base model of the repository (`tiny-base-20m`), or a
+            Hub id, which may say its revision (`NAME@REVISION`); None is `tiny-base`, `packaged`
+            the encoder that comes in a package.
         revision : str, optional
             Branch, tag or commit on the Hub; default: its main branch.
 
@@ -459,7 +460,9 @@ def _without_warnings() -> Iterator[None]:
 def _here(name: str | Path | None, use: str) -> ModelFolder | None:
     if name == PACKAGED:
         return ModelFolder(resources.packaged_encoder(), "all-MiniLM-L6-v2", use)
-    path = resources.tiny_base() if name is None else Path(name).expanduser()
+    if name is None:
+        return ModelFolder(place := resources.base_model(), place.name, use)
+    path = Path(resources.of_repository(str(name))).expanduser()
     if path.is_dir():
         return ModelFolder(path, path.resolve().name, use)
     if not gguf.is_file(name) and (path.suffix == ".gguf" or not is_hub_id(str(name))):

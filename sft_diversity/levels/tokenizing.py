@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sft_diversity.core import extras, models
+from sft_diversity.core import extras, models, resources
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.hashing import content_key, file_key
 from sft_diversity.levels.quick_tokens import Ids, quick_tokens
@@ -177,6 +177,7 @@ def revision(name: str, dry: bool = False) -> str | None:
     One without a `tokenizer.json` here is loaded for it; None where nothing is to be fetched
     (`dry`) and it may have to be.
     """
+    name = resources.of_repository(name)
     known = _file_revision(name)
     if known is None and not (dry and not Path(name).exists()):
         return load_tokenizer(name).revision
@@ -199,7 +200,7 @@ def check_tokenizer(name: str) -> None:
     UsageError
         If there is no such tokenizer.
     """
-    path = Path(name)
+    path = Path(resources.of_repository(name))
     file = path / _FILE if path.is_dir() else path
     if file.is_file():
         said = file.read_bytes()
@@ -215,7 +216,7 @@ def check_tokenizer(name: str) -> None:
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """Return the tokenizer in a folder, of a `tokenizer.json` file, or of a Hub id.
+    """Return the tokenizer in a folder, of a `tokenizer.json` file, or of a model by its name.
 
     Its ids are those of transformers' AutoTokenizer (the fast kind), through which training reads.
     Where that would take `tokenizer.json` as it is, the file is read without transformers and
@@ -228,6 +229,7 @@ def load_tokenizer(name: str) -> Tokenizer:
         If there is no such tokenizer, it has no fast (Rust) form, or it has no `tokenizer.json` and
         transformers is not installed.
     """
+    name = resources.of_repository(name)
     return _loaded(name, _file_revision(name))
 
 

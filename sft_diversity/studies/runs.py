@@ -221,7 +221,7 @@ def _run(place: Path, frozen: dict[str, Any], name: str, at: dict[str, str]) -> 
         took["finetune"] = trained.pop("seconds")
         trained = {k: v for k, v in trained.items() if k not in ("accounting", "out")}
     elif model is None:
-        model = resources.tiny_base()
+        model = resources.base_model()
     elif options.get("revision"):
         model = f"{model}@{options['revision']}"
     at["stage"] = "score"

@@ -31,7 +31,7 @@ def doctor(work: Path = Path(".sftdiv")) -> dict[str, Any]:
         _faiss(),
         _extras(),
         _resource("encoder", resources.packaged_encoder, "needed by macro and meso"),
-        _resource("base model", resources.tiny_base, "needed where no --model is named"),
+        _resource("base model", resources.base_model, "needed where no --model is named"),
         _disk(work),
         _hub(),
     ]

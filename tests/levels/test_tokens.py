@@ -205,7 +205,7 @@ def test_a_model_folder_of_the_plain_kind_costs_no_transformers(tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     code = (
         "import sys; from sft_diversity.levels.tokenizing import load_tokenizer as load; "
-        f"load({str(tmp_path)!r}); load({str(resources.tiny_base())!r}); print(*sys.modules)"
+        f"load({str(tmp_path)!r}); load({str(resources.base_model())!r}); print(*sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"transformers", "torch"} & set(run.stdout.split())
