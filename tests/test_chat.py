@@ -340,3 +340,21 @@ def test_whatever_fails_in_a_template_is_one_line(template):
     with pytest.raises(DataError, match=r"chat template refuses the dialogue: .") as told:
         chat.render([{"role": "assistant", "content": "x"}], tokenizer)
     assert "\n" not in str(told.value)
+
+
+def test_a_tokenizer_says_its_control_tokens_once_and_again_when_one_is_named_anew(monkeypatch):
+    tokenizer = templates.tokenizer("chatml")
+    kind, asked = type(tokenizer), []
+    read = kind.added_tokens_decoder
+
+    def counted(self):
+        asked.append(self)
+        return read.fget(self)
+
+    monkeypatch.setattr(kind, "added_tokens_decoder", property(counted))
+    turns = [{"role": "user", "content": "<|odd|>?"}, {"role": "assistant", "content": "Yes."}]
+    first = chat.render(turns, tokenizer, None)
+    assert [chat.render(turns, tokenizer, None) for _ in range(9)] == [first] * 9
+    assert len(asked) == 1
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|odd|>"]})
+    assert chat.render(turns, tokenizer, None)[0] == first[0]  # data's is text, also now
