@@ -112,7 +112,7 @@ def main() -> None:
     for run in runs.values():
         run.shutdown()
     emulated = {name: os.environ[name] for name in EMULATION if name in os.environ}
-    result = {
+    result: dict[str, Any] = {
         "benchmark": Path(__file__).stem,
         "texts": len(texts),
         "rounds": asked.rounds,
@@ -127,7 +127,8 @@ def main() -> None:
         **machine.measured_on(),
     }
     RESULTS.mkdir(exist_ok=True)
-    suffix = f"_{emulated['ONEDNN_MAX_CPU_ISA'].lower()}" if emulated else ""
+    suffix = "_amx" if any(flag.startswith("amx") for flag in result["flags"]) else ""
+    suffix = f"_{emulated['ONEDNN_MAX_CPU_ISA'].lower()}" if emulated else suffix
     target = RESULTS / f"{Path(__file__).stem}{suffix}.json"
     target.write_text(folder.dump_json(result), "utf-8")
     for name, one in figures.items():
