@@ -14,6 +14,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -21,6 +23,11 @@ from tests import processes
 
 settings.register_profile("shared machine", deadline=None)  # no test is about its own speed
 settings.load_profile("shared machine")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files beside this one, which hold most long tests: no worker ends on them."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
 def pytest_collection_finish(session):

@@ -13,6 +13,7 @@ import pytest
 from sft_diversity.selection.config import SelectConfig
 from sft_diversity.verbs import VERBS
 
+pytestmark = pytest.mark.slow  # the whole site is built; .ci/run asks for it
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = re.compile(
     r"<(?:script|link|img|iframe|source)[^>]*?(?:src|href)=\"?(https?:[^\">]+|//[^\">]+)"

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sft_diversity.fitting import slopes
 from sft_diversity.fitting.config import FitConfig
 from sft_diversity.fitting.table import fit_table
 from tests.fitting.making import row, study
@@ -136,16 +135,6 @@ def test_a_table_without_regimes_has_none():
 
 def verdict_sentences(found):
     return " ".join(found["verdict"])
-
-
-def test_noise_alone_is_rarely_called_a_slope(monkeypatch):
-    wrong = 0
-    monkeypatch.setattr(slopes, "bayes", lambda *_: None)  # no claim is made of these two
-    monkeypatch.setattr(slopes, "mixed_line", lambda *_: None)
-    for seed in range(20):
-        frame = study(seed, slopes={"a": 0.0, "b": 0.0, "c": 0.0}, regimes=("B",))
-        wrong += any(one["kind"] == "slope" for one in fit_table(frame, QUICK)["claims"])
-    assert wrong <= 4  # 20 families at 5 %: one is expected, more than four have chance 0.003
 
 
 def test_a_steep_slope_is_found_and_a_peak_within_the_dial_is_said():
