@@ -127,8 +127,8 @@ def main() -> None:
         **machine.measured_on(),
     }
     RESULTS.mkdir(exist_ok=True)
-    suffix = "_amx" if any(flag.startswith("amx") for flag in result["flags"]) else ""
-    suffix = f"_{emulated['ONEDNN_MAX_CPU_ISA'].lower()}" if emulated else suffix
+    amx = "_amx" if any(flag.startswith("amx") for flag in result["flags"]) else ""
+    suffix = f"_{emulated['ONEDNN_MAX_CPU_ISA'].lower()}" if emulated else amx
     target = RESULTS / f"{Path(__file__).stem}{suffix}.json"
     target.write_text(folder.dump_json(result), "utf-8")
     for name, one in figures.items():
