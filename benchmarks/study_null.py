@@ -5,8 +5,9 @@
 Every run of a study has a score of noise alone, as real studies have it: draws and training seeds,
 few draws, and spreads that differ by cell (`uneven`: log-normal, as much as in the public runs and
 in the study in miniature; `dial`: three times as wide at 0 % as at 100 %), or scores that are
-counts of instructions kept (`coarse`). The table goes through the real `fit_table`, the
-runs through the real race; a study counts once for each kind of claim that its sentences make
+counts of instructions kept, two of which are the spread of a draw (`coarse`) or 0.7 of one, so that
+draws often score the same (`coarser`). The table goes through the real `fit_table`, the runs
+through the real race; a study counts once for each kind of claim that its sentences make
 (`verdict_rates.claimed` reads them and holds them against the list of claims). Of a race, its own
 sentences are read as well, and the verdict on the runs that it made. A count is held against 5 % by
 a one-sided binomial test at 1 %, corrected over lay-outs and noises.
@@ -44,7 +45,8 @@ PROMPTS = 150  # instructions that a coarse score counts
 CONFIG = FitConfig(draws=200)
 RACED = FitConfig(draws=200, confidence=0.975)  # as `study` fits what a race has looked at
 HOWS = ("above", "below")
-NOISES = ("even", "uneven", "dial", "coarse")
+NOISES = ("even", "uneven", "dial", "coarse", "coarser")
+KEPT = {"coarse": 2.0, "coarser": 0.7}  # instructions that are the spread of a draw
 
 
 class Layout(NamedTuple):
@@ -95,8 +97,8 @@ def noise(runs: Sequence[Run], kind: str, rng: np.random.Generator) -> dict[str,
         own = drawn.setdefault(run.cell.name, float(rng.normal()))
         value = wide * (np.sqrt(1 - SEEDS**2) * own + SEEDS * rng.normal())
         found[run.name] = float(value)
-    if kind == "coarse":  # two instructions are the spread of a draw
-        found = {name: round(30 + 2 * value) / PROMPTS * 100 for name, value in found.items()}
+    if kind in KEPT:
+        found = {n: round(30 + KEPT[kind] * value) / PROMPTS * 100 for n, value in found.items()}
     return found
 
 
