@@ -45,8 +45,19 @@ def strategies(draws: pl.DataFrame) -> list[str]:
 
 
 def regimes(draws: pl.DataFrame) -> list[str]:
-    """Return the regimes of a grid."""
-    return sorted(draws["regime"].drop_nulls().unique().to_list())
+    """Return the regimes of a grid, with its sizes where it has several."""
+    return sorted(draws["regime"].drop_nulls().unique().to_list(), key=lambda one: (len(one), one))
+
+
+def with_sizes(results: pl.DataFrame, fit: dict[str, Any]) -> pl.DataFrame:
+    """Return rows whose regime names its size as well, where there are several; fits' likewise."""
+    if results["size"].drop_nulls().n_unique() < 2:
+        return results
+    for row in fit["slopes"]:
+        row["regime"] = f"{row['regime']}, {row['size']}"
+    return results.with_columns(
+        pl.format("{}, {}", "regime", pl.col("size").cast(int)).alias("regime")
+    )
 
 
 def by_draw(results: pl.DataFrame) -> pl.DataFrame:
@@ -94,7 +105,7 @@ def score_table(draws: pl.DataFrame, figure: str = "score") -> str:
 def slope_table(fit: dict[str, Any]) -> str:
     """Return each slope with its interval beside the published one; * stands after correction."""
     rows = []
-    for row in sorted(fit["slopes"], key=lambda row: (row["regime"] != "B", row["strategy"])):
+    for row in sorted(fit["slopes"], key=lambda row: (row["regime"][0] != "B", row["strategy"])):
         best = row["best_level"]
         share = (row["best_level_share"] or {}).get(f"{best or 0:g}")
         rows.append(
@@ -144,7 +155,7 @@ def draw(draws: pl.DataFrame, fit: dict[str, Any], figure: str, said: str, out: 
     """Draw score against diversity: draws, level means, the Bayesian band, random's mean."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     lines, columns = regimes(draws), strategies(draws)
-    size = (3 * len(columns), 2.6 * len(lines))
+    size = (max(3 * len(columns), 4.5), max(2.6 * len(lines), 3.2))
     plot, panels = plt.subplots(
         len(lines), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False
     )
@@ -205,7 +216,7 @@ def main() -> None:
     name = "" if given.score == "score" else f"-{given.score}"
     fitted = json.dumps(fit, indent=1, sort_keys=True) + "\n"
     (given.out / f"fit{name}.json").write_text(fitted, "utf-8")
-    draws = by_draw(results)
+    draws = by_draw(with_sizes(results, fit))
     parts = ["## Verdict", "\n".join(f"- {said}" for said in fit["verdict"])]
     parts += ["## Score", score_table(draws, given.score), "## Slopes", slope_table(fit)]
     if "response_tokens" in draws.columns:
