@@ -104,7 +104,8 @@ def study(
         grid.runs(asked),
     )
     if run is not None and not dry_run:
-        return runs.one(place, run)
+        with machine.torch_threads(asked.threads):  # as in the whole study
+            return runs.one(place, run)
     if not collect_only:
         prepare.check_study(asked, place, here.work)
     if dry_run:

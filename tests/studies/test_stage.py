@@ -303,6 +303,21 @@ def test_one_run_alone_then_collect(config, tmp_path):
         study(config, out=out, run="other")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_alone_has_the_threads_of_the_study(tmp_path, threads):
+    import torch
+
+    config, out, seen = making.write(tmp_path, threads=threads), tmp_path / "out", []
+    study(config, out=out, prepare_only=True)
+    ran = patch.object(runs, "one", lambda *_: seen.append(torch.get_num_threads()) or {})
+    outside = torch.get_num_threads()
+    with machine.torch_threads(3), ran:
+        study(config, out=out, run="base")
+        assert torch.get_num_threads() == 3
+    assert seen == [threads]
+    assert torch.get_num_threads() == outside
+
+
 def test_runs_are_scored_by_what_their_models_answer_where_that_is_asked_for(tmp_path):
     rules = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     prompts = "".join(json.dumps({"prompt": f"Name {i}", **rules}) + "\n" for i in range(5))
