@@ -39,6 +39,12 @@ class Incidence:
         """Number of rows."""
         return len(self.indptr) - 1
 
+    @property
+    def occurrences(self) -> npt.NDArray[np.int64]:
+        """How often each kind occurs in all rows together, shape (n_kinds,)."""
+        found = np.bincount(self.indices, weights=self.counts, minlength=self.n_kinds)
+        return found.astype(np.int64)
+
     def take(self, rows: npt.NDArray[np.int64]) -> Incidence:
         """Return the incidence of `rows`, in that order; kinds keep their numbers."""
         starts, sizes = self.indptr[rows], np.diff(self.indptr)[rows]

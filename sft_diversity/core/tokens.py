@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from sft_diversity.core.incidence import Incidence
 STAGE = "tokens"
 #: Folder of the shards in the output: tables of id, length, ids, counts.
 SHARDS = "counts"
+#: Entries (distinct tokens of samples) up to which an incidence that is asked for again is kept.
+KEPT = 100_000_000
 Counts = npt.NDArray[np.int32]
 
 
@@ -30,12 +32,13 @@ class TokenPass:
 
     Notes
     -----
-    What is asked for is read once and kept: lengths are small, the incidence has 8 bytes for each
-    distinct token of each sample.
+    Lengths are read once and kept, and so is the incidence where all of it is asked for: it has 8
+    bytes for each distinct token of each sample. `take` needs no more of it than its rows.
     """
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        self._asked = False
         self.manifest = folder.read_manifest(place, STAGE)
         self.shards = parquet.listed(place, SHARDS, STAGE)
 
@@ -57,13 +60,29 @@ class TokenPass:
     @cached_property
     def incidence(self) -> Incidence:
         """Samples × token types that occur, with counts; kinds are numbered as in `kinds`."""
-        sizes, indices, counts = [np.zeros(1, np.int64)], [], []
-        for part in self.blocks():
-            sizes.append(np.diff(part.indptr))
-            indices.append(part.indices)
-            counts.append(part.counts)
-        indptr = np.cumsum(np.concatenate(sizes))
-        return Incidence(indptr, _joined(indices), _joined(counts), self.kinds.num_rows)
+        return self._end_to_end(self.blocks())
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Incidence:
+        """Return the incidence of `rows`, in that order.
+
+        Notes
+        -----
+        Read shard by shard, so that memory holds one shard and the rows; from the second time on
+        taken from memory, if the incidence has at most `KEPT` entries.
+        """
+        again, self._asked = self._asked, True
+        entries = pc.sum(self.kinds["samples"]).as_py() or 0
+        if "incidence" in vars(self) or (again and entries <= KEPT):
+            return self.incidence.take(rows)
+        order = np.argsort(rows, kind="stable")
+        ascending, parts, start = rows[order], [], 0
+        for block in self.blocks():
+            first, last = np.searchsorted(ascending, (start, start + block.n_samples))
+            parts.append(block.take(ascending[first:last] - start))
+            start += block.n_samples
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return self._end_to_end(parts).take(back)
 
     def blocks(self) -> Iterator[Incidence]:
         """Yield the incidence shard by shard: memory holds one."""
@@ -75,6 +94,15 @@ class TokenPass:
             sizes = arrow.joined([pc.list_value_length(table["ids"])], np.int64)
             indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             yield Incidence(indptr, number[flat(table, "ids")], flat(table, "counts"), len(used))
+
+    def _end_to_end(self, parts: Iterable[Incidence]) -> Incidence:
+        sizes, indices, counts = [np.zeros(1, np.int64)], [], []
+        for part in parts:
+            sizes.append(np.diff(part.indptr))
+            indices.append(part.indices)
+            counts.append(part.counts)
+        indptr = np.cumsum(np.concatenate(sizes))
+        return Incidence(indptr, _joined(indices), _joined(counts), self.kinds.num_rows)
 
     def _column(self, name: str) -> pa.ChunkedArray:
         return parquet.join(self.shards, [name])[name]

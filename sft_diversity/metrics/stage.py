@@ -162,16 +162,13 @@ def component_data(dataset: Dataset, component: Component, config: MeasureConfig
     ids = table["id"].combine_chunks()
     passed = TokenPass(dataset.tokens[component])
     rows = rows_among(ids, passed.ids, f"measure: {dataset.name}", "the token pass of its corpus")
-    counted = passed.incidence.take(rows)
     vectors = reference = None
     if component in dataset.embeddings:
         vectors, reference = _vectors(dataset, component, ids, config)
     return ComponentData(
         texts=table[component].to_pylist(),
         token_lengths=passed.lengths[rows],
-        token_occurrences=np.bincount(
-            counted.indices, counted.counts, minlength=counted.n_kinds
-        ).astype(np.int64),
+        token_occurrences=passed.take(rows).occurrences,
         vectors=vectors,
         reference=reference,
         incidences=_incidences(dataset, component, ids),

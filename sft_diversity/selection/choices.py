@@ -13,11 +13,12 @@ from sft_diversity.core.corpus import Component
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import Rows
 from sft_diversity.core.neighbours import engine
+from sft_diversity.core.numbers import entropy
 from sft_diversity.selection.config import NEIGHBOURS, SelectConfig, check_size
 from sft_diversity.selection.constraints import achieved
 from sft_diversity.selection.deita import repr_filter
 from sft_diversity.selection.engine import choose_at
-from sft_diversity.selection.entropy import choose_by_entropy, entropy_bits
+from sft_diversity.selection.entropy import choose_by_entropy
 from sft_diversity.selection.facility_location import (
     facility_bound,
     facility_location,
@@ -151,7 +152,7 @@ def describe_picks(
     rows: Rows, tokens: Mapping[Component, Tokens], component: Component
 ) -> dict[str, Any]:
     """Return the entropy of `component`'s tokens and the mean tokens of the components."""
-    figures = {"entropy_bits": round(entropy_bits(tokens[component].incidence, rows), 6)}
+    figures = {"entropy_bits": round(entropy(tokens[component].take(rows).occurrences), 6)}
     for name in tokens:
         figures[f"{name}_tokens"] = round(float(tokens[name].lengths[rows].mean()), 3)
     return figures

@@ -24,7 +24,6 @@ from sft_diversity.selection.dial import check_percent, percent_of_range
 from sft_diversity.selection.entropy_greedy import (
     entropy_bound,
     maximise_entropy,
-    token_amounts,
     token_counts,
 )
 from sft_diversity.selection.problem import shuffled
@@ -41,7 +40,7 @@ def entropy_bits(incidence: Incidence, rows: Rows) -> float:
 
     Time O(entries of `rows` + n_kinds).
     """
-    return entropy(token_amounts(incidence, rows))
+    return entropy(incidence.take(rows).occurrences)
 
 
 @dataclass(frozen=True)
@@ -294,7 +293,7 @@ def mean_surprisal(incidence: Incidence, rows: Rows) -> Floats:
     (m,); all 0 where there is no spread.
     """
     part = incidence.take(rows)
-    amounts = np.bincount(part.indices, weights=part.counts, minlength=incidence.n_kinds)
+    amounts = part.occurrences
     surprisal = -np.log2(np.maximum(amounts, 1) / amounts.sum())
     total = np.add.reduceat(part.counts * surprisal[part.indices], part.indptr[:-1])
     mean = total / np.add.reduceat(part.counts, part.indptr[:-1], dtype=np.int64)

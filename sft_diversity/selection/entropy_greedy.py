@@ -66,13 +66,6 @@ def token_counts(incidence: Incidence, rows: Rows) -> Ints:
     return tokens
 
 
-def token_amounts(incidence: Incidence, rows: Rows) -> Ints:
-    """Return how often each token type occurs in `rows` together, shape (n_kinds,)."""
-    part = incidence.take(rows)
-    amounts = np.bincount(part.indices, weights=part.counts, minlength=incidence.n_kinds)
-    return amounts.astype(np.int64)
-
-
 def _arrays(incidence: Incidence) -> tuple[Ints, Kinds, Kinds]:
     counts = frozen(incidence.counts, np.int32)
     return frozen(incidence.indptr, np.int64), frozen(incidence.indices, np.int32), counts
@@ -191,7 +184,7 @@ def entropy_bound(incidence: Incidence, rows: Rows, size: int, start: Rows) -> f
     nnz of `rows`).
     """
     arrays, sizes = _arrays(incidence), token_counts(incidence, rows).astype(np.float64)
-    seen = token_amounts(incidence, rows) > 0
+    seen = incidence.take(rows).occurrences > 0
     price = (1 - _FLOOR) * _shares(incidence, start) + _FLOOR * seen / seen.sum()
     best = np.inf
     for turn in range(ROUNDS):
@@ -207,7 +200,7 @@ def entropy_bound(incidence: Incidence, rows: Rows, size: int, start: Rows) -> f
 
 
 def _shares(incidence: Incidence, rows: Rows) -> Floats:
-    amounts = token_amounts(incidence, rows)
+    amounts = incidence.take(rows).occurrences
     return np.asarray(amounts / max(1, amounts.sum()), np.float64)
 
 

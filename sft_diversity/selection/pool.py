@@ -47,6 +47,10 @@ class Tokens(Protocol):
         """Tokens of each sample, shape (n,)."""
         ...
 
+    def take(self, rows: Rows) -> Incidence:
+        """Return the incidence of `rows`, in that order."""
+        ...
+
 
 @dataclass
 class Pool:

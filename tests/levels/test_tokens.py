@@ -6,9 +6,10 @@ import sys
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
-from sft_diversity.core import chat, folder, resources
+from sft_diversity.core import chat, folder, resources, tokens
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core.errors import UsageError
 from sft_diversity.core.parts import Part
@@ -65,6 +66,21 @@ def test_counts_and_lengths_are_the_tokenizers_own(corpus, tokenizer, tmp_path, 
     assert kinds["kind"] == reference.convert_ids_to_tokens(kinds["token_id"])
     assert figures["tokens"] == occurrences.total() == counted.lengths.sum()
     assert figures["samples_without_token"] == (counted.lengths == 0).sum()
+
+
+@pytest.mark.parametrize("kept", [0, tokens.KEPT])
+def test_rows_are_taken_as_from_the_whole(corpus, tokenizer, tmp_path, monkeypatch, kept):
+    make("tokens", {"component": "response", "tokenizer": str(tokenizer)}, tmp_path / "t", corpus)
+    whole, taking = TokenPass(tmp_path / "t").incidence, TokenPass(tmp_path / "t")
+    assert len(taking.shards) > 1
+    monkeypatch.setattr(tokens, "KEPT", kept)
+    for rows in ([3, 0, 4, 0], [], list(range(len(TEXTS)))):  # the second and third time, again
+        expected = whole.take(np.array(rows, np.int64))
+        taken = taking.take(np.array(rows, np.int64))
+        assert taken.n_kinds == expected.n_kinds
+        for name in ("indptr", "indices", "counts"):
+            assert getattr(taken, name).tolist() == getattr(expected, name).tolist()
+    assert ("incidence" in vars(taking)) == bool(kept)
 
 
 SPECIAL = ["<|endoftext|>", "<|im_end|>", "<s>", "</s>", "[SEP]"]

@@ -25,7 +25,7 @@ from tests.selection.small import incidence
 def pool(lengths: list[int]) -> Pool:
     """Return a pool of samples that hold the token 0 alone, so many times."""
     held = incidence([{0}] * len(lengths), 1)
-    tokens: Any = SimpleNamespace(incidence=held, lengths=np.array(lengths, np.int32))
+    tokens: Any = SimpleNamespace(take=held.take, lengths=np.array(lengths, np.int32))
     ids = pa.array([f"{i:04}" for i in range(len(lengths))])
     both: Any = {"instruction": tokens, "response": tokens}
     return Pool(Path(), both, kept={("ids", Path()): ids})
