@@ -69,7 +69,8 @@ class FinetuneConfig(Config):
 
     model: str | None = Field(
         None,
-        description="model folder, GGUF file or Hub id; default: the offline base model tiny-base",
+        description="model folder, GGUF file, Hub id, or one of the offline base models, tiny-base "
+        "(the default) and tiny-base-20m",
     )
     revision: str | None = Field(None, description="revision of a Hub model")
     sets: tuple[WeightedSet, ...] = Field(
