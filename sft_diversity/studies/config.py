@@ -205,17 +205,18 @@ def load_study(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
     UsageError
         If a file is missing, or an option of any block is unknown or wrong.
     """
-    given = configs.read_yaml(path)
-    for block in _BLOCKS:
+    asked = {name: value for name, value in overrides.items() if value is not None}
+    given = configs.read_yaml(path) | asked
+    for block in _BLOCKS:  # of an override too: `--set finetune.lr=1` has the whole block
         options = given.get(block)
         if isinstance(options, dict) and isinstance(options.get("config"), str):
             named = configs.read_yaml(path.parent / options["config"])
             given[block] = named | {k: v for k, v in options.items() if k != "config"}
-    if isinstance(given.get("corpus"), str):
-        given["corpus"] = str(path.parent / given["corpus"])
-    if overrides.get("corpus") is not None:
+    if "corpus" in asked:
         given.pop("ingest", None)
-    study = configs.build(StudyConfig, given, f"config {path}", overrides)
+    elif isinstance(given.get("corpus"), str):
+        given["corpus"] = str(path.parent / given["corpus"])
+    study = configs.build(StudyConfig, given, f"config {path}")
     _ = study.finetuning, study.scoring, study.generating
     configs.build(MeasureOptions, study.measure, "study, block `measure`")
     return study

@@ -21,12 +21,14 @@ from unittest.mock import patch
 
 import psutil
 import pytest
+import yaml
 
 from sft_diversity.core import folder, locks, machine
 from sft_diversity.core.errors import SftdivError, UsageError
 from sft_diversity.studies import host, processes, runs
 from sft_diversity.studies.stage import study
 from sft_diversity.verbs import VERBS
+from tests import command
 from tests.processes import SFTDIV, Child, context
 from tests.studies import making
 
@@ -376,6 +378,18 @@ def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_p
     assert found["plan"]["hours"] > 0
     assert VERBS["study"].shown(found).endswith("nothing was written (--dry-run)")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_is_set_on_top_of_the_file_that_its_block_names(tmp_path):
+    named = {"model": str(tmp_path / "base"), "epochs": 1, "batch_size": 3, "max_length": 256}
+    asked = making.write(tmp_path, finetune={"config": "training.yaml", "batch_size": 4})
+    (tmp_path / "training.yaml").write_text(yaml.safe_dump(named), "utf-8")
+    given = [("--set", setting) for setting in ("finetune.lr=0.5", "finetune.epochs=2")]
+    words = [word for pair in given for word in pair]
+    done = command.sftdiv("study", asked, "--out", tmp_path / "out", "--prepare", *words)
+    assert done.returncode == 0, done.stderr
+    frozen = folder.read_json(tmp_path / "out/study.json")["finetune"]
+    assert {**named, "batch_size": 4, "lr": 0.5, "epochs": 2}.items() <= frozen.items()
 
 
 @pytest.mark.parametrize(
