@@ -115,7 +115,8 @@ def study(
         made, sizes = _prepare(here)
         frozen = runs.freeze(asked, here.runs, here.work, place)
         left, unmeasured = _left(here, frozen)
-        groups, estimate, shown = _costs(here, sizes, left, len(unmeasured))
+        own = _on_samples_of_their_own(here, frozen, left)
+        groups, estimate, shown = _costs(here, sizes, own, len(unmeasured))
         say(shown)
         if left and (short := plan.memory_warning(asked)):
             say(short)
@@ -207,6 +208,17 @@ def _left(here: _Study, frozen: Mapping[str, Any]) -> tuple[list[Run], list[str]
         if steps[-1]["state"] != "cached":
             unmeasured.append(cell.name)
     return left, unmeasured
+
+
+def _on_samples_of_their_own(
+    here: _Study, frozen: Mapping[str, Any], left: Sequence[Run]
+) -> list[Run]:
+    """Return the runs that take time: of equal ones the first, and none that equals one done."""
+    keys = {run.name: frozen["runs"].get(run.name, {}).get("key", run.name) for run in here.runs}
+    waiting = {run.name for run in left}
+    seen = {keys[run.name] for run in here.runs if run.name not in waiting}
+    first = {keys[run.name]: run for run in reversed(left)}
+    return [run for run in left if keys[run.name] not in seen and first[keys[run.name]] is run]
 
 
 def _do(here: _Study, names: Sequence[str]) -> None:
@@ -320,6 +332,7 @@ def _planned(here: _Study) -> Result:
     sizes = prepare.sizes_at_hand(here.cells, here.place)
     if sizes is not None:
         known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
+        left = _on_samples_of_their_own(here, runs.thaw(here.place), left)
         _, estimate, shown = _costs(here, known, left, len(unmeasured))
         lines = [shown, *_race_plan(here, known), "nothing was written (--dry-run)"]
         return _plan(here, estimate, "\n".join(lines))

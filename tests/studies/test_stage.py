@@ -380,6 +380,19 @@ def test_a_dry_run_tells_the_runs_and_the_cost_and_touches_nothing(config, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_runs_on_equal_samples_are_planned_once(config, tmp_path):
+    out = tmp_path / "out"
+    prepared = study(config, out=out, prepare_only=True)["plan"]
+    frozen = runs.thaw(out)
+    first, second = [name for name, run in frozen["runs"].items() if run["subset"]]
+    frozen["runs"][second]["key"] = frozen["runs"][first]["key"]
+    (out / runs.FROZEN).write_text(json.dumps(frozen))
+    planned = study(config, out=out, dry_run=True)["plan"]
+    assert (prepared["runs"], prepared["runs_left"]) == (3, 3)
+    assert (planned["runs"], planned["runs_left"]) == (3, 2)
+    assert planned["hours"] < prepared["hours"]
+
+
 def test_an_option_is_set_on_top_of_the_file_that_its_block_names(tmp_path):
     named = {"model": str(tmp_path / "base"), "epochs": 1, "batch_size": 3, "max_length": 256}
     asked = making.write(tmp_path, finetune={"config": "training.yaml", "batch_size": 4})
