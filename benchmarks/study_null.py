@@ -58,7 +58,13 @@ class Layout(NamedTuple):
     random: int
 
 
-LAYOUTS = (Layout(3, 2, 2, 3), Layout(3, 3, 2, 5), Layout(4, 3, 3, 5), Layout(4, 5, 3, 5))
+LAYOUTS = (
+    Layout(2, 3, 2, 3),
+    Layout(3, 2, 2, 3),
+    Layout(3, 3, 2, 5),
+    Layout(4, 3, 3, 5),
+    Layout(4, 5, 3, 5),
+)
 
 
 def study_of(layout: Layout) -> StudyConfig:

@@ -27,7 +27,7 @@ class FittedLine:
     slope: float
     intercept: float
     se: float | None
-    df: int
+    df: float
     low: float | None
     high: float | None
     p: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,15 @@ def fit_slope(levels: Levels, config: FitConfig, known: Pool | None) -> dict[str
     Notes
     -----
     The line is OLS on level means. Its t interval has levels − 2 degrees of freedom; with two
-    levels it is that of OLS on the draws. The other interval is the percentile bootstrap over
-    draws; `ci_low` and `ci_high` are the wider of the two, `ci_kind` says which.
+    levels it is that of their difference, spreads by `core.spreads`: where scores are counts, draws
+    of both levels may be equal, and OLS on them would be sure of anything. The other interval is
+    the percentile bootstrap over draws, where draws of a level differ; `ci_low` and `ci_high` are
+    the wider of the two, `ci_kind` says which.
     """
     group = levels.group
     rng = seeding.generator(config.seed, "fit", group.regime, group.strategy, group.size)
-    drawn = resample(levels, config.draws, rng)
+    still = all(constant(draws) for draws in levels.draws)
+    drawn = None if still else resample(levels, config.draws, rng)
     means = levels.means
     points = [
         {
@@ -86,9 +90,8 @@ def _line(
     levels: Levels, drawn: Floats | None, config: FitConfig, known: Pool | None
 ) -> dict[str, Any]:
     x, y = levels.at, levels.means
-    line, over = _t_line(levels, config.confidence)
-    flat = constant(np.concatenate(levels.draws))
-    boot = None if drawn is None or flat else _bootstrap(x, drawn, config.confidence)
+    line, over = _t_line(levels, config.confidence, known)
+    boot = None if drawn is None else _bootstrap(x, drawn, config.confidence)
     shown, kind = _wider(line, over, boot)
     r = pearson(x, y)
     r_low, r_high = fisher(r, len(x) - 2, config.confidence)
@@ -118,11 +121,16 @@ def _line(
     }
 
 
-def _t_line(levels: Levels, confidence: float) -> tuple[FittedLine, str]:
+def _t_line(levels: Levels, confidence: float, known: Pool | None) -> tuple[FittedLine, str]:
     """Return the line and what its t interval is over."""
+    line = ols(levels.at, levels.means, confidence)
     if len(levels.at) > 2:
-        return ols(levels.at, levels.means, confidence), "level means"
-    return ols(*levels.each, confidence), "draws"
+        return line, "level means"
+    for one in _contrasts(levels, 1, [0], confidence, known):
+        span = float(levels.at[1] - levels.at[0])
+        low, high = one["low"] / span, one["high"] / span
+        line = replace(line, df=one["df"], low=low, high=high, p=one["p"])
+    return line, "draws"
 
 
 def _bootstrap(x: Floats, drawn: Floats, confidence: float) -> tuple[float, float] | None:

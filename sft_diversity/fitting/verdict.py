@@ -111,24 +111,24 @@ def _best(here: Sequence[Row]) -> list[str]:
         if row["best_level"] is None:
             continue
         name = f"{row['strategy']} {row['best_level']:g} %"
-        if shares is None:
-            unknown.append(name)
-        elif margin and margin["claimed"]:
+        if margin and margin["claimed"]:
             clear.append(
                 f"{name} ({signed(margin['difference'])} above {margin['other']:g} %, corrected "
                 f"p {p_value(margin['p_adjusted'])})"
             )
-        else:
+        elif shares:
             first = sorted(shares, key=lambda at: -shares[at])[:2]
             rank = [f"{at} % in {share(shares[at])}" for at in first if shares[at] >= 0.005]
             unsettled.append(f"{row['strategy']} ({', '.join(rank)} of resamples)")
+        else:
+            unknown.append(name)
     said = [f"the best level is clear for {'; '.join(clear)}."] if clear else []
     if unsettled:
         said.append(f"which level is best is not settled for {'; '.join(unsettled)}.")
     if unknown:
         said.append(
-            f"the best levels measured are {', '.join(unknown)}; with one draw a level, how sure "
-            "that is is not known."
+            f"the best levels measured are {', '.join(unknown)}; as no draws of a level "
+            "differ, how sure that is is not known."
         )
     return said
 
@@ -137,9 +137,9 @@ def _few(here: Sequence[Row]) -> list[str]:
     """Warn of what few levels or draws leave unseen."""
     said = []
     fitted = [row for row in here if row["slope"] is not None]
-    scarce = sorted({row["t_df"] for row in fitted if 1 <= row["t_df"] <= _FEW_DF})
+    scarce = sorted({row["t_df"] for row in fitted if 0 < row["t_df"] <= _FEW_DF})
     if scarce:
-        degrees = " or ".join(str(df) for df in scarce)
+        degrees = " or ".join(f"{df:.2g}" for df in scarce)
         said.append(
             f"few points: the t interval has {degrees} degree{'s' * (scarce != [1])} of freedom "
             "and is wide; a slope must be steep against the noise to be seen."

@@ -43,14 +43,29 @@ def test_noisy_draws_on_a_near_line_show_the_bootstrap():
     assert found["ci_low"] < found["t_low"] < found["t_high"] < found["ci_high"]
 
 
-def test_two_levels_take_the_t_interval_of_the_draws():
+def test_two_levels_take_the_t_interval_of_their_difference():
     levels = simulated(np.random.default_rng(4), 0.01, levels=(0, 100))
     found = fit_alone(levels)
-    x, y = np.repeat([0.0, 100.0], 3), np.concatenate(levels.draws)
-    theirs = sm.OLS(y, sm.add_constant(x)).fit()
-    assert (found["t_low"], found["t_high"]) == pytest.approx(theirs.conf_int()[1], abs=1e-9)
+    difference, error, p, df = pairwise(levels, 1, 0)
+    reach = stats.t.ppf(0.975, df) * error
+    assert 100 * found["slope"] == pytest.approx(difference)
+    assert 100 * found["t_low"] == pytest.approx(difference - reach)
+    assert 100 * found["t_high"] == pytest.approx(difference + reach)
+    assert (found["p"], found["t_df"]) == (pytest.approx(p), pytest.approx(df))
     assert (found["t_over"], found["pearson_r"]) == ("draws", None)
     assert (found["bayes"], found["mixed"]) == (None, None)
+
+
+@pytest.mark.parametrize("one", [[21.0], [21.0, 21.0]])
+def test_draws_of_two_levels_that_score_the_same_are_sure_of_nothing(one):
+    """As counts of instructions kept do; the draws beside them say how far a draw spreads."""
+    levels = levels_of([20.0, 20.0], one, at=(0, 100))
+    alone = fit_alone(levels)
+    assert (alone["slope"], alone["p"], alone["ci_low"]) == (pytest.approx(0.01), None, None)
+    assert (alone["best_level"], alone["best_level_share"]) == (100.0, None)
+    beside = fit_slope(levels, QUICK, pool([*levels.draws, np.array([18.0, 24.0])]))
+    assert beside["p"] > 0.5
+    assert beside["ci_low"] < -0.05 < 0.07 < beside["ci_high"]
 
 
 def test_what_a_table_cannot_say_is_none():
