@@ -113,15 +113,17 @@ def slope_table(fit: dict[str, Any]) -> str:
                 str(row["regime"]),
                 row["strategy"],
                 f"{100 * row['slope']:+.4f}{_star(row)}",
-                f"{100 * row['ci_low']:+.4f} to {100 * row['ci_high']:+.4f}",
+                "-"
+                if row["ci_low"] is None
+                else f"{100 * row['ci_low']:+.4f} to {100 * row['ci_high']:+.4f}",
                 "-" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3f}",
-                f"{row['pearson_r']:+.2f}",
+                "-" if row["pearson_r"] is None else f"{row['pearson_r']:+.2f}",
                 "-"
                 if best is None
                 else f"{best:g} %"
                 + (f" ({share:.0%})" if share else "")
                 + _star(row["best_margin"]),
-                f"{row['ends']['difference']:+.4f}{_star(row['ends'])}",
+                f"{row['ends']['difference']:+.4f}{_star(row['ends'])}" if row["ends"] else "-",
                 f"{row['published']['10000']:+.2f}" if row["published"] else "-",
             ]
         )

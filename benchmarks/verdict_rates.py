@@ -101,7 +101,12 @@ def said(result: Mapping[str, Any]) -> set[str]:
             sides = (_SIDE.fullmatch(side) for side in match["sides"].split("; "))
             found |= {f"against {side['rival']}, {chosen}" for side in sides if side}
         elif match and re.search(r"\) (is|are) (above|below) random", sentence):
-            found.add("against random, best")
+            tied = all(  # where the levels of a dial are equal none is best: the highest is named
+                row["chosen"] != "best"
+                for row in result["baselines"]
+                if f"{row['strategy']} at" in sentence and row["baseline"] == "random"
+            )
+            found.add(f"against random, {'highest' if tied else 'best'}")
     return found
 
 
