@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sft_diversity.core.cells import BASE, BASELINES, RANDOM
+from sft_diversity.core.cells import BASE, BASELINES, RANDOM, RANDOM_COMMON
 from sft_diversity.core.errors import DataError, UsageError
 from sft_diversity.fitting.config import AdviseConfig
 from sft_diversity.fitting.growth import Cells, Growth, Mixture, learnt, posterior
@@ -23,6 +24,8 @@ Row = dict[str, Any]
 #: Columns that part a table into groups, each with curves of its own, and groups into series.
 GROUPS, SERIES = ("pool", "model", "task"), ("regime", "strategy", "diversity")
 _RUN = ("seed", "train_seed", "draw")
+#: Columns of a study's figures of its subsets: there `pool` is how many samples the dial left.
+_OF_A_STUDY = {"pool", "kinds", "random_percent"}
 _INTERVALS = {"low_50": 0.25, "high_50": 0.75, "low_80": 0.1, "high_80": 0.9}
 _MIRROR = {"low_50": "high_50", "high_50": "low_50", "low_80": "high_80", "high_80": "low_80"}
 _OF_OTHER = (0.25, 0.5, 1.0, 2.0, 4.0)  # what a point may be, where scores have no known scale
@@ -33,20 +36,24 @@ _CHECKED = 10  # times the largest size to which predictions were checked on pub
 
 @dataclass(eq=False)
 class Series:
-    """Scores of one strategy, by size; the sign is turned where lower is better."""
+    """Scores of one strategy, by size; the sign is turned where lower is better.
+
+    `is_random`: it is the baseline that the others are held against.
+    """
 
     names: Row
     scores: dict[int, list[float]] = field(default_factory=dict)
+    is_random: bool = False
+
+    @property
+    def strategy(self) -> str:
+        """Its name, in small letters; empty where the table has none."""
+        return str(self.names.get("strategy", "")).lower()
 
     @property
     def last(self) -> int:
         """The largest size that has a score."""
         return max(self.scores)
-
-    @property
-    def is_random(self) -> bool:
-        """Whether it is the baseline that the others are held against."""
-        return str(self.names.get("strategy", "")).lower() == RANDOM
 
     def asked(self, at: Sequence[int]) -> list[int]:
         """Return the sizes to look at: the last, its doublings as far as asked, and `at`."""
@@ -158,9 +165,12 @@ def _groups(
     if not frame.height:
         raise DataError("fit: the table has a header but no rows; it needs one row a run")
     named = [name for name in (*GROUPS, *SERIES) if name in frame.columns]
+    if _OF_A_STUDY.issubset(frame.columns):
+        named.remove("pool")
     of_run = [name for name in _RUN if name in frame.columns]
     found: dict[tuple[Any, ...], dict[tuple[Any, ...], Series]] = {}
     seen: dict[tuple[Any, ...], tuple[float, int]] = {}
+    trained: dict[Series, dict[tuple[Any, ...], list[float]]] = {}
     left_out = {"base": 0, "no_score": 0, "repeated": 0}
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
         names = {name: label(row[name]) for name in named}
@@ -191,7 +201,19 @@ def _groups(
         seen[run] = (score, number)
         group = found.setdefault(tuple(names.get(name, "") for name in GROUPS), {})
         series = group.setdefault(key, Series(_values(names)))
-        series.scores.setdefault(int(size), []).append(sign * score)
+        # Subsets that count as one draw, trained alike, are one run.
+        draw = label(row.get("draw")) or label(row.get("seed"))
+        alike = (int(size), draw, label(row.get("train_seed"))) if of_run else (int(size), number)
+        runs = trained.setdefault(series, {}).setdefault(alike, [])
+        left_out["repeated"] += bool(runs)
+        runs.append(sign * score)
+    for group in found.values():
+        at_hand = {one.strategy for one in group.values()}
+        for one in group.values():
+            one.is_random = one.strategy == (RANDOM if RANDOM in at_hand else RANDOM_COMMON)
+    for series, by_run in trained.items():
+        for (samples, *_), scores in by_run.items():
+            series.scores.setdefault(samples, []).append(fmean(scores))
     groups = [list(group.values()) for _, group in sorted(found.items())]
     kept = [group for group in groups if len({n for one in group for n in one.scores}) > 1]
     if not kept:

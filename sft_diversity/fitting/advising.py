@@ -17,7 +17,7 @@ from sft_diversity.fitting.config import AdviseConfig
 from sft_diversity.fitting.reading import naming, read_csv, table_at, there
 from sft_diversity.fitting.worth import rests_on
 
-VERSION = 1
+VERSION = 2
 STAGE = "advise"
 _RESULT = "advice.json"
 

@@ -267,6 +267,7 @@ def test_a_study_is_read_by_its_dial(tmp_path):
         {
             "regime": regime, "strategy": strategy, "size": size, "diversity": level, "seed": seed,
             "score": -6.5 + 0.1 * math.log2(size / 500) + above[level] + 0.01 * seed,
+            "kinds": 10 * size, "random_percent": 60.0, "pool": 9000 - size, "draw": seed,
         }
         for regime, strategy, level in cells
         for size in (500, 1000)
@@ -281,3 +282,24 @@ def test_a_study_is_read_by_its_dial(tmp_path):
     low, high, _ = said.predictions
     assert low["beats_random"] < 0.3
     assert high["beats_random"] > 0.7
+
+
+def test_random_of_what_all_may_pick_stands_in_where_there_is_no_other():
+    frame = table()
+    common = pl.when(pl.col("strategy") == "random").then(pl.lit("random-common"))
+    other = frame.with_columns(strategy=common.otherwise("strategy"))
+    [found] = {row["beats_random"] for row in advise(other, at=4000)["predictions"]} - {None}
+    assert found > 0.95
+    both = pl.concat([frame, other.filter(pl.col("strategy") == "random-common")])
+    shown = {row["strategy"]: row["beats_random"] for row in advise(both, at=4000)["predictions"]}
+    assert shown["random"] is None
+    assert shown["random-common"] is not None
+
+
+def test_draws_of_a_study_that_picked_the_same_are_one_run():
+    frame = table().with_columns(pl.col("seed").alias("draw"))
+    again = frame.filter(pl.col("seed") == 0).with_columns(seed=pl.lit(7, pl.Int64))
+    said = advise(pl.concat([frame, again]), at=4000)
+    assert said["rows"]["used"] == advise(frame, at=4000)["rows"]["used"]
+    assert said["rows"]["repeated"] == again.height > 0
+    assert said["predictions"] == advise(frame, at=4000)["predictions"]
