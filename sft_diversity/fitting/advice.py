@@ -207,14 +207,12 @@ def _groups(
         runs = trained.setdefault(series, {}).setdefault(alike, [])
         left_out["repeated"] += bool(runs)
         runs.append(sign * score)
-    for group in found.values():
-        at_hand = {one.strategy for one in group.values()}
-        for one in group.values():
-            one.is_random = one.strategy == (RANDOM if RANDOM in at_hand else RANDOM_COMMON)
     for series, by_run in trained.items():
         for (samples, *_), scores in by_run.items():
             series.scores.setdefault(samples, []).append(fmean(scores))
     groups = [list(group.values()) for _, group in sorted(found.items())]
+    for several in groups:
+        _mark_random(several)
     kept = [group for group in groups if len({n for one in group for n in one.scores}) > 1]
     if not kept:
         raise DataError(_one_size(groups))
@@ -227,6 +225,13 @@ def _groups(
     rows = {"in": frame.height, "used": used, **left_out}
     rows["one_size"] = frame.height - used - sum(left_out.values())
     return kept, {"rows": rows, "notes": notes}
+
+
+def _mark_random(group: Sequence[Series]) -> None:
+    """Say which series are the baseline: random, else random of what all strategies may pick."""
+    names = {one.strategy for one in group}
+    for one in group:
+        one.is_random = one.strategy == (RANDOM if RANDOM in names else RANDOM_COMMON)
 
 
 def _one_size(groups: Sequence[Sequence[Series]]) -> str:

@@ -211,14 +211,18 @@ def _left(here: _Study, frozen: Mapping[str, Any]) -> tuple[list[Run], list[str]
 
 
 def _on_samples_of_their_own(
-    here: _Study, frozen: Mapping[str, Any], left: Sequence[Run]
+    here: _Study, frozen: Mapping[str, Any] | None, left: Sequence[Run]
 ) -> list[Run]:
-    """Return the runs that take time: of equal ones the first, and none that equals one done."""
-    keys = {run.name: frozen["runs"].get(run.name, {}).get("key", run.name) for run in here.runs}
+    """Return the runs that take time: of equal ones the first, and none that equals one done.
+
+    Runs that are not frozen yet, in a folder that is begun, count each.
+    """
+    known = frozen["runs"] if frozen else {}
+    keys = {run.name: known.get(run.name, {}).get("key", run.name) for run in here.runs}
     waiting = {run.name for run in left}
-    seen = {keys[run.name] for run in here.runs if run.name not in waiting}
-    first = {keys[run.name]: run for run in reversed(left)}
-    return [run for run in left if keys[run.name] not in seen and first[keys[run.name]] is run]
+    done = {keys[run.name] for run in here.runs if run.name not in waiting}
+    first = {keys[run.name]: run for run in reversed(left) if keys[run.name] not in done}
+    return [run for run in left if first.get(keys[run.name]) is run]
 
 
 def _do(here: _Study, names: Sequence[str]) -> None:
@@ -332,7 +336,7 @@ def _planned(here: _Study) -> Result:
     sizes = prepare.sizes_at_hand(here.cells, here.place)
     if sizes is not None:
         known = {name: costs.cost(one, study.finetuning) for name, one in sizes.items()}
-        left = _on_samples_of_their_own(here, runs.thaw(here.place), left)
+        left = _on_samples_of_their_own(here, runs.read(here.place / runs.FROZEN), left)
         _, estimate, shown = _costs(here, known, left, len(unmeasured))
         lines = [shown, *_race_plan(here, known), "nothing was written (--dry-run)"]
         return _plan(here, estimate, "\n".join(lines))

@@ -391,6 +391,8 @@ def test_runs_on_equal_samples_are_planned_once(config, tmp_path):
     assert (prepared["runs"], prepared["runs_left"]) == (3, 3)
     assert (planned["runs"], planned["runs_left"]) == (3, 2)
     assert planned["hours"] < prepared["hours"]
+    (out / runs.FROZEN).unlink()  # as a kill right before it leaves the folder
+    assert study(config, out=out, dry_run=True)["plan"]["runs_left"] == 3
 
 
 def test_an_option_is_set_on_top_of_the_file_that_its_block_names(tmp_path):
