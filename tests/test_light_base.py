@@ -247,3 +247,18 @@ print(json.dumps([made.figures["accounting"]["dropped"], loaded]))
         absent=(),
     )
     assert said == [{"duplicate": 2, "empty": 1}, []]
+
+
+def test_a_selection_names_sources_without_kinds_and_loads_no_pandas(tmp_path):
+    rows = [{"instruction": f"Say {i}", "output": f"It is wren{i}."} for i in range(40)]
+    rows += [{"instruction": f"And {mark}", "output": mark} for mark in "!#$%&()*+,/:;<=>?@[]"]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    said = answer(
+        f"""
+file, work = {str(tmp_path / "a.jsonl")!r}, {str(tmp_path / "work")!r}
+made = sd.select(file, size=9, strategy="micro-response", work=work)
+print(json.dumps([len(made.figures["no_kind_sources"]), "pandas" in sys.modules]))
+""",
+        absent=(),
+    )
+    assert said == [1, False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from sft_diversity.core import arrow
 from sft_diversity.core.errors import DataError
 from sft_diversity.core.kernels import NO_ROWS, Floats, Ints, Rows
 from sft_diversity.core.seeding import generator
@@ -100,7 +101,8 @@ def without_kind_by_source(
         Those that hold no kind, among those that may else be picked.
     """
     encoded = sources.combine_chunks().dictionary_encode()
-    names, of_row = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    names = encoded.dictionary.to_pylist()
+    of_row = arrow.joined([pa.chunked_array([encoded.indices])], np.int32)
     without = np.bincount(of_row[empty], minlength=len(names))
     there = np.bincount(of_row[rows], minlength=len(names))
     return {
