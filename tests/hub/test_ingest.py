@@ -55,11 +55,12 @@ def body(place, out):
 def test_a_config_at_a_tag_is_streamed_and_its_commit_recorded(place):
     done = ingest(place, "hub:me/rows/micro-response-67@v1", "tagged")
     assert done.returncode == 0, done.stderr
-    label = f"hub:me/rows/micro-response-67@{head(place)}"
+    commit = place.hub.repository("me/rows").tags["v1"]
+    label = f"hub:me/rows/micro-response-67@{commit}"
     assert f"ingest: hub:me/rows: v1 may move; these rows are {label}\n" in done.stderr
     source = body(place, "tagged")["result"]["sources"][0]
     assert source["files"] == [
-        {"file": label, "quarantined": 0, "rows": 6, "sha256": head(place)},
+        {"file": label, "quarantined": 0, "rows": 6, "sha256": commit},
     ]  # fmt: skip
     assert source["licence"] == "apache-2.0, unknown"  # as the card says
     pushed = pq.read_table(place.cwd.parent / "sub/samples/00000.parquet")

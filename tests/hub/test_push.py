@@ -27,6 +27,15 @@ def place(tmp_path_factory, shell):
         yield opened
 
 
+@pytest.fixture(scope="module")
+def pushed(place):
+    """What the command says of a push of all three, which is there for all tests."""
+    subsets = [place.cwd.parent / name for name in ("sub", "low", "corpus")]
+    done = place.run("export", *subsets, "--to", "hub:me/rows", "--tag", "v1", LICENCES, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["hub"]
+
+
 def expected(place, name):
     files = sorted((place.cwd.parent / name / "samples").glob("*.parquet"))
     return exported(pa.concat_tables(pq.read_table(file) for file in files)).to_pylist()
@@ -47,11 +56,7 @@ print(json.dumps({
 """
 
 
-def test_what_was_pushed_is_read_back(place):
-    subsets = [place.cwd.parent / name for name in ("sub", "low", "corpus")]
-    done = place.run("export", *subsets, "--to", "hub:me/rows", "--tag", "v1", LICENCES, "--json")
-    assert done.returncode == 0, done.stderr
-    pushed = json.loads(done.stdout)["hub"]
+def test_what_was_pushed_is_read_back(place, pushed):
     assert pushed["state"] == "pushed"
     repository = place.hub.repository("me/rows")
     assert repository.private
@@ -76,6 +81,7 @@ print(snapshot_download("me/rows", repo_type="dataset"))
 """
 
 
+@pytest.mark.usefixtures("pushed")
 def test_a_download_verifies_whole_and_by_config(place):
     root = place.cwd / place.python(DOWNLOAD).strip()
     assert folder.verify(root)["faults"] == []

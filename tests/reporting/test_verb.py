@@ -42,7 +42,7 @@ def test_a_folder_has_the_page_and_its_data(made, options, tmp_path):
 
 def test_a_dry_run_plans_and_touches_nothing(made, options, tmp_path):
     planned = sft_diversity.report(
-        made["one"], out=tmp_path / "page.html", dry_run=True, **options
+        made["one"], out=tmp_path / "page.html", dry_run=True, **(options | {"samples": 3})
     )["plan"]
     assert [(step["stage"], step["state"]) for step in planned] == [("report", "to do")]
     assert list(tmp_path.iterdir()) == []
