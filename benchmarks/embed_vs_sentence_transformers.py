@@ -1,11 +1,12 @@
 """Embedding against `SentenceTransformer.encode`: speed and agreement, at each precision.
 
     python benchmarks/embed_vs_sentence_transformers.py CORPUS [--texts 3000] [--rounds 3]
-        [--precisions float32 bfloat16 int8] [--workers 1] [--static DIR]
+        [--precisions float32 bfloat16 int8] [--workers 1] [--static DIR] [--openvino]
 
 All take the same seeded texts of a real corpus, both components, in turns in one run, from loaded
 models, each in a process of its own; the peer in float32, as it comes. Ours includes hashing,
-tokenising, writing and reading back the parts. DIR is a static model, of `embed_choices.py`.
+tokenising, writing and reading back the parts. DIR is a static model, of `embed_choices.py`;
+`--openvino` measures that backend too (extra `openvino`), at each precision that it has.
 
 `products` is what the layers' bare matrix products of the real tokens would take at each
 precision, at the best rate of this processor: no encoder is faster. A processor without some
@@ -57,10 +58,15 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=default)
     parser.add_argument("--static", type=Path, help="a static model, which is measured beside")
     parser.add_argument("--workers", type=int, default=machine.cores(), help="threads of all")
+    parser.add_argument("--openvino", action="store_true", help="that backend beside PyTorch's")
     asked = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     sides = {name: EmbedConfig(precision=name, device="cpu") for name in asked.precisions}
+    for name in asked.precisions if asked.openvino else ():
+        if name != "int8":
+            options = EmbedConfig(precision=name, device="cpu", backend="openvino")
+            sides[f"openvino {name}"] = options
     if asked.static:
         options = EmbedConfig(encoder=str(asked.static), precision="float32", device="cpu")
         sides[STATIC] = options
@@ -98,13 +104,16 @@ def main() -> None:
             figures[name]["ratio_of_cpu_seconds"] = round(
                 totals["theirs"]["cpu_s"] / took["cpu_s"], 2
             )
-        if name in asked.precisions:
+        if name in cosines and name != STATIC:
             agreement = np.concatenate(cosines[name])
-            rate = runs[name].submit(_product_rate, name).result()
-            seconds = 2 * ROWS_OF_LAYERS * tokens / rate
             figures[name] |= {
                 "mean_cosine": round(float(agreement.mean()), 6),
                 "min_cosine": round(float(agreement.min()), 6),
+            }
+        if name in asked.precisions:
+            rate = runs[name].submit(_product_rate, name).result()
+            seconds = 2 * ROWS_OF_LAYERS * tokens / rate
+            figures[name] |= {
                 "products_gflops": round(rate / 1e9, 1),
                 "products_s": round(seconds, 3),
                 "ratio_of_products": round(totals["theirs"]["cpu_s"] / seconds, 2),
