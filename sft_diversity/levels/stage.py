@@ -11,7 +11,14 @@ from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, numbers, stopping
-from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
+from sft_diversity.core.config import (
+    BAND,
+    EMBEDDINGS,
+    ENCODER,
+    TOKENIZER,
+    Config,
+    KindStrategy,
+)
 from sft_diversity.core.messages import component_of
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
@@ -24,25 +31,6 @@ from sft_diversity.levels.own import Own, OwnOptions
 STAGE = "index"
 
 LevelName = Literal["macro", "meso", "micro", "own"]
-Strategy = Literal[
-    "macro-instruction",
-    "macro-response",
-    "macro-thinking",
-    "macro-answer",
-    "macro-tool-call",
-    "meso-instruction",
-    "meso-response",
-    "meso-thinking",
-    "meso-answer",
-    "meso-tool-call",
-    "micro-instruction",
-    "micro-response",
-    "micro-thinking",
-    "micro-answer",
-    "micro-tool-call",
-    "own",
-]
-
 #: Guesses for plans: rows a second on two cores, bytes a row.
 _COSTS: dict[str, tuple[float, int]] = {
     "macro": (4_000, 60),
@@ -59,7 +47,7 @@ LEVELS: dict[str, Level] = {"macro": Macro(), "meso": Meso(), "micro": Micro(), 
 class IndexConfig(Config):
     """Which strategy to index for; only the options of its level matter."""
 
-    strategy: Strategy = Field(default="micro-response", description="level and component")
+    strategy: KindStrategy = Field(default="micro-response", description="level and component")
     macro: MacroOptions = Field(
         default_factory=MacroOptions, description="options of the macro level"
     )

@@ -13,6 +13,7 @@ from sft_diversity.core.config import (
     ENCODER,
     TOKENIZER,
     Config,
+    KindStrategy,
     OptionGroups,
 )
 from sft_diversity.core.corpus import COMPONENTS, Component
@@ -33,29 +34,7 @@ MADE_OF = (
 )  # fmt: skip
 LIMITS = ("match_length", "token_budget", "quota", "must_include")  # beside max_per_kind
 
-Strategy = Literal[
-    "macro-instruction",
-    "macro-response",
-    "macro-thinking",
-    "macro-answer",
-    "macro-tool-call",
-    "meso-instruction",
-    "meso-response",
-    "meso-thinking",
-    "meso-answer",
-    "meso-tool-call",
-    "micro-instruction",
-    "micro-response",
-    "micro-thinking",
-    "micro-answer",
-    "micro-tool-call",
-    "own",
-    "random",
-    "longest",
-    "k-center",
-    "facility-location",
-    "deita",
-]
+Strategy = Literal[KindStrategy, "random", "longest", "k-center", "facility-location", "deita"]
 BASELINES = ("random", "longest")
 NEIGHBOURS = "facility-location"  # who is near whom decides what it picks
 EMBEDDED = ("k-center", NEIGHBOURS, "deita")  # baselines that read embeddings
