@@ -82,7 +82,10 @@ def _decoded(
 
     takes = _taken(model)
     held = {"cache" if "cache" in takes else "past_key_values": (cache := _cache(model))}
-    held |= {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+    # Taken by index, the last column is contiguous; of a slice, as the number 1 would be, a frozen
+    # output layer (an adapter's base) is copied once a row: 5 GB of a vocabulary of 262,144.
+    last = torch.tensor([-1], device=ids.device)
+    held |= {"logits_to_keep": last} if "logits_to_keep" in takes else {}
     final = torch.tensor(ends, device=ids.device)
     found: list[list[int]] = [[] for _ in limits]
     rows = list(range(len(limits)))  # the answer that each row of the batch is

@@ -164,3 +164,16 @@ def test_sampling_takes_tokens_as_often_as_the_model_holds_them_likely(loaded):
         top = torch.bincount(decoding._choice(logits, Sampling(1.0, 0.75)), minlength=4) / 20_000
     assert torch.allclose(plain, logits[0].exp(), atol=0.02)
     assert torch.allclose(top, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=0.02)
+
+
+def test_a_frozen_output_layer_is_not_copied_for_every_row():
+    import torch
+
+    tokenizer = tiny.tokenizer()
+    frozen = tiny.model(4096, seed=3).eval().requires_grad_(False)
+    prompts = [tokenizer(text)["input_ids"] for text in ("How do plants grow?", "Rain", "Sort")]
+    with torch.profiler.profile(record_shapes=True) as seen:
+        answers((frozen, tokenizer), prompts, most=3)
+    shapes = [shape for event in seen.events() for shape in event.input_shapes]
+    assert [4096, 32] in shapes  # the layer, and whoever reads it
+    assert not [shape for shape in shapes if len(shape) == 3 and 4096 in shape[1:] and 32 in shape]
