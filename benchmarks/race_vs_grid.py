@@ -149,7 +149,8 @@ def simulated(
     }
     found, regret = [], []
     for _ in range(times):
-        scores = study_null.noise(runs, "uneven", rng)
+        drawn = study_null.draws_of(layout, runs)
+        scores = study_null.noise(runs, drawn, "uneven", rng)
         scores = {
             run.name: scores[run.name] + (truth.get(run.cell.group, 0.0) if run.cell else 0.0)
             for run in runs

@@ -4,13 +4,14 @@
 
 Every run of a study has a score of noise alone, as real studies have it: draws and training seeds,
 few draws, and spreads that differ by cell (`uneven`: log-normal, as much as in the public runs and
-in the study in miniature; `dial`: three times as wide at 0 % as at 100 %), or scores that are
-counts of instructions kept, two of which are the spread of a draw (`coarse`) or 0.7 of one, so that
-draws often score the same (`coarser`). The table goes through the real `fit_table`, the runs
-through the real race; a study counts once for each kind of claim that its sentences make
-(`verdict_rates.claimed` reads them and holds them against the list of claims). Of a race, its own
-sentences are read as well, and the verdict on the runs that it made. A count is held against 5 % by
-a one-sided binomial test at 1 %, corrected over lay-outs and noises.
+in the study in miniature; `dial`: three times as wide at 0 % as at 100 %; `answers`: the other way
+round, as where only diverse data teach answers of any length), or scores that are counts of
+instructions kept, two of which are the spread of a draw (`coarse`) or 0.7 of one, so that draws
+often score the same (`coarser`). In lay-outs that are `alike` all draws of 100 % are one. The table
+goes through the real `fit_table`, the runs through the real race; a study counts once for each kind
+of claim that its sentences make (`verdict_rates.claimed` reads them and holds them against the list
+of claims). Of a race, its own sentences are read as well, and the verdict on the runs that it made.
+A count is held against 5 % by a one-sided binomial test at 1 %, corrected over lay-outs and noises.
 Writes benchmarks/results/study_null.json.
 """
 
@@ -45,7 +46,7 @@ PROMPTS = 150  # instructions that a coarse score counts
 CONFIG = FitConfig(draws=200)
 RACED = FitConfig(draws=200, confidence=0.975)  # as `study` fits what a race has looked at
 HOWS = ("above", "below")
-NOISES = ("even", "uneven", "dial", "coarse", "coarser")
+NOISES = ("even", "uneven", "dial", "answers", "coarse", "coarser")
 KEPT = {"coarse": 2.0, "coarser": 0.7}  # instructions that are the spread of a draw
 
 
@@ -56,6 +57,7 @@ class Layout(NamedTuple):
     draws: int
     strategies: int
     random: int
+    alike: bool = False  # all draws of 100 % pick the same samples
 
 
 LAYOUTS = (
@@ -64,6 +66,8 @@ LAYOUTS = (
     Layout(3, 3, 2, 5),
     Layout(4, 3, 3, 5),
     Layout(4, 5, 3, 5),
+    Layout(2, 3, 2, 5, alike=True),
+    Layout(3, 3, 2, 5, alike=True),
 )
 
 
@@ -85,11 +89,23 @@ def study_of(layout: Layout) -> StudyConfig:
     return configs.build(StudyConfig, given, "benchmark")
 
 
-def noise(runs: Sequence[Run], kind: str, rng: np.random.Generator) -> dict[str, float]:
-    """Return a score of noise for every run."""
+def draws_of(layout: Layout, runs: Sequence[Run]) -> dict[str, int]:
+    """Return the draw that each cell counts as."""
+    return {
+        run.cell.name: 0 if layout.alike and run.cell.diversity == 100 else run.cell.seed
+        for run in runs
+        if run.cell is not None
+    }
+
+
+def noise(
+    runs: Sequence[Run], draw_of: dict[str, int], kind: str, rng: np.random.Generator
+) -> dict[str, float]:
+    """Return a score of noise for every run; runs of one draw, trained alike, have the same."""
     groups = list(dict.fromkeys(run.cell.group if run.cell else "" for run in runs))
     spread = dict(zip(groups, np.exp(UNEVEN * rng.normal(size=len(groups))), strict=True))
-    drawn: dict[str, float] = {}
+    drawn: dict[tuple[str, int], float] = {}
+    trained: dict[tuple[str, int, int], float] = {}
     found = {}
     for run in runs:
         if run.cell is None:
@@ -100,26 +116,32 @@ def noise(runs: Sequence[Run], kind: str, rng: np.random.Generator) -> dict[str,
             wide = spread[run.cell.group]
         elif kind == "dial" and run.cell.diversity is not None:
             wide = 3 - run.cell.diversity / 50
-        own = drawn.setdefault(run.cell.name, float(rng.normal()))
-        value = wide * (np.sqrt(1 - SEEDS**2) * own + SEEDS * rng.normal())
-        found[run.name] = float(value)
+        elif kind == "answers" and run.cell.diversity is not None:
+            wide = 1 + run.cell.diversity / 50
+        draw = run.cell.group, draw_of[run.cell.name]
+        own = drawn.setdefault(draw, float(rng.normal()))
+        again = trained.setdefault((*draw, run.train_seed), float(rng.normal()))
+        found[run.name] = float(wide * (np.sqrt(1 - SEEDS**2) * own + SEEDS * again))
     if kind in KEPT:
         found = {n: round(30 + KEPT[kind] * value) / PROMPTS * 100 for n, value in found.items()}
     return found
 
 
-def table(runs: Sequence[Run], scores: dict[str, float]) -> pl.DataFrame:
+def table(runs: Sequence[Run], scores: dict[str, float], draw_of: dict[str, int]) -> pl.DataFrame:
     """Return the runs as `results.csv` has them."""
     rows = [
         collect.cell_columns(run.cell) | {"train_seed": run.train_seed, "score": scores[run.name]}
+        | {"draw": draw_of[run.cell.name] if run.cell else None}
         for run in runs
-    ]
+    ]  # fmt: skip
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def raced(study: StudyConfig, runs: Sequence[Run], scores: dict[str, float]) -> Race:
+def raced(
+    study: StudyConfig, runs: Sequence[Run], scores: dict[str, float], draw_of: dict[str, int]
+) -> Race:
     """Return a race over runs that take a second each, with all the hours it wants."""
-    race = Race(study, runs, {}, lambda run: 1.0)
+    race = Race(study, runs, draw_of, lambda run: 1.0)
     race.run(lambda asked: {run.name: Ran(scores[run.name], 1.0) for run in asked}, lambda _: None)
     return race
 
@@ -146,7 +168,7 @@ def studies(layout: Layout, kind: str, seed: int) -> Iterator[tuple[StudyConfig,
     runs = cells.runs(study)
     rng = seeding.generator(seed, "study-null", kind, *layout)
     while True:
-        yield study, runs, noise(runs, kind, rng)
+        yield study, runs, noise(runs, draws_of(layout, runs), kind, rng)
 
 
 def counts(layout: Layout, kind: str, times: int) -> tuple[Counter[str], float]:
@@ -154,11 +176,12 @@ def counts(layout: Layout, kind: str, times: int) -> tuple[Counter[str], float]:
     found: Counter[str] = Counter()
     share = 0.0
     for (study, runs, scores), _ in zip(studies(layout, kind, 0), range(times), strict=False):
-        found.update(verdict_rates.claimed(fit_table(table(runs, scores), CONFIG)))
-        race = raced(study, runs, scores)
+        draw_of = draws_of(layout, runs)
+        found.update(verdict_rates.claimed(fit_table(table(runs, scores, draw_of), CONFIG)))
+        race = raced(study, runs, scores, draw_of)
         found.update(race_claims(race))
         made = {name for one in race.rounds for name in one["runs"]}
-        frame = table([run for run in runs if run.name in made], scores)
+        frame = table([run for run in runs if run.name in made], scores, draw_of)
         after = verdict_rates.claimed(fit_table(frame, RACED))
         found.update(f"after a race: {claim}" for claim in after)
         share += len(made) / len(runs) / times

@@ -13,6 +13,9 @@ from sft_diversity.core.numbers import Floats
 #: Draws' worth of belief that a cell spreads as the others do (d0 of Smyth 2004). Cells of the
 #: public runs differ as if it were 2.7, those of the study in miniature, lengths free, 2.1.
 PRIOR_DF = 2.5
+#: Variance of a cell of one draw, of which nothing is known, over that of all: where logarithms of
+#: spreads differ by 0.55 (benchmarks/spreads.py), one cell in twenty spreads 2.5 times as widely.
+_LONE = 6.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Pool:
     df: float
 
     def cell(self, draws: Sequence[float] | Floats) -> Spread:
-        """Return the spread of a cell, drawn towards that of all.
+        """Return the spread of a cell, drawn towards that of all; of one draw alone, wide of it.
 
         Notes
         -----
@@ -48,6 +51,8 @@ class Pool:
         nothing (docs/decisions.md).
         """
         square, df = squares(draws)
+        if not df:
+            return Spread(_LONE * self.variance, PRIOR_DF)
         return Spread((PRIOR_DF * self.variance + square) / (PRIOR_DF + df), PRIOR_DF + df)
 
     def error(self, parts: Sequence[tuple[Spread, float]]) -> tuple[float, float]:

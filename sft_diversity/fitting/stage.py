@@ -15,7 +15,7 @@ from sft_diversity.fitting.correlations import metrics_of
 from sft_diversity.fitting.reading import draws_of, naming, read_csv, table_at, there
 from sft_diversity.fitting.table import fit_table
 
-VERSION = 8
+VERSION = 9
 STAGE = "fit"
 _RESULT = "fit.json"
 _SLOPES = (

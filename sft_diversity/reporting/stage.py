@@ -20,7 +20,7 @@ from sft_diversity.reporting.figures import FigureFormat, write_figures
 from sft_diversity.reporting.page import page_html, page_look
 from sft_diversity.reporting.study import is_study
 
-VERSION = 4
+VERSION = 5
 PAGE, DATA = "report.html", "report.json"
 _READ = ("results.csv", "metrics.csv", "fit.json", "failures.jsonl", "manifest.json", "race.json")
 

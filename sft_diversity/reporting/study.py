@@ -84,12 +84,11 @@ def cell_figures(rows: Sequence[Row]) -> list[Row]:
     ]
     draw = pl.coalesce([name for name in ("draw", "seed") if name in frame.columns])
     cell = ["regime", "strategy", "size", "diversity"]
-    draws = frame.group_by(*cell, draw.alias("draw")).agg(
-        pl.len().alias("runs"), score.mean(), pl.col(means).mean()
-    )
-    cells = draws.group_by(*cell).agg(
-        pl.col("runs").sum(), score.mean(), score.std().alias("sd"), pl.col(means).mean()
-    )
+    runs, of_each = pl.col("runs").sum(), (score.mean(), pl.col(means).mean())
+    trained = frame.with_columns(draw.alias("draw"), pl.lit(1).alias("runs"))
+    for by in ([*cell, "draw", "train_seed"], [*cell, "draw"]):  # as `fit` counts them
+        trained = trained.group_by(by).agg(runs, *of_each)
+    cells = trained.group_by(*cell).agg(runs, score.std().alias("sd"), *of_each)
     return sorted(cells.to_dicts(), key=lambda row: (row["regime"] or "", *_order(row)))
 
 

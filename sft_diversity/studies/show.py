@@ -81,12 +81,11 @@ def results(found: Mapping[str, Any]) -> str:
         groups.setdefault((row["regime"] or "", row["strategy"], size, dial), []).append(row)
     table: list[tuple[str, ...]] = [_HEAD]
     for names, rows in sorted(groups.items(), key=lambda one: one[1][0]["strategy"] != "base"):
-        draws: dict[Any, list[float]] = {}
+        draws: dict[Any, dict[Any, list[float]]] = {}  # as `fit` counts them
         for row in rows:
-            draws.setdefault(row["seed"] if row.get("draw") is None else row["draw"], []).append(
-                row["score"]
-            )
-        score = [fmean(one) for one in draws.values()]
+            trained = draws.setdefault(row["seed"] if row.get("draw") is None else row["draw"], {})
+            trained.setdefault(row["train_seed"], []).append(row["score"])
+        score = [fmean(map(fmean, one.values())) for one in draws.values()]
         table.append(
             (
                 *names,

@@ -171,7 +171,8 @@ def pairwise(levels, one, other):
     squares = np.array([((own - own.mean()) ** 2).sum() for own in levels.draws])
     pooled = squares.sum() / (counts - 1).sum()
     df = PRIOR_DF + counts - 1
-    shares = ((PRIOR_DF * pooled + squares) / df / counts)[[one, other]]
+    own = np.where(counts > 1, (PRIOR_DF * pooled + squares) / df, 6 * pooled)  # one draw: unknown
+    shares = (own / counts)[[one, other]]
     whole = ((counts - 1) * PRIOR_DF / df).sum()
     df = min(shares.sum() ** 2 / (shares**2 / df[[one, other]]).sum(), whole, *df[[one, other]])
     difference = levels.draws[one].mean() - levels.draws[other].mean()

@@ -6,6 +6,7 @@ import json
 
 from sft_diversity.reporting import answers, study
 from sft_diversity.reporting.config import ReportConfig
+from sft_diversity.studies import show
 from tests.reporting.conftest import DATA, PAGE
 
 CONFIG = ReportConfig(samples=2, characters=60)
@@ -49,3 +50,18 @@ def test_the_page_has_both_and_the_kinds_of_score(pages):
     assert "instructions kept, %" in text
     assert "NLL, in mix" in text
     assert "Machine time of the 31 runs" in text
+
+
+def test_a_training_of_draws_that_are_one_counts_once_in_page_and_terminal():
+    cell = {"regime": "B", "strategy": "micro-response", "size": 40, "diversity": 100.0, "draw": 0}
+    trained = [(0, 0, 27.0), (1, 0, 27.0), (2, 0, 27.0), (0, 1, 21.0), (0, 2, 24.0)]
+    rows = [{**cell, "seed": s, "train_seed": t, "score": score} for s, t, score in trained]
+    (shown,) = study.cell_figures(rows)
+    assert (shown["runs"], shown["score"]) == (5, 24.0)
+    budget = ("short_references", "in_mix", "steps", "response_tokens", "response_tokens_mean")
+    found = {
+        "results": [row | dict.fromkeys(budget) for row in rows],
+        "failures": [], "race": None, "missing": [], "out": "o", "run_seconds": 1.0,
+    }  # fmt: skip
+    line = show.results(found).splitlines()[1].split()
+    assert line[-8:-5] == ["5", "1", "24.0000"]
