@@ -140,7 +140,7 @@ def simulated(
     grid = [run for run in runs if run.train_seed == 0]
     if budget is not None:
         study = study.model_copy(update={"budget": budget * len(grid) / 3600})
-    rng = seeding.generator(0, "race-vs-grid", effect, *layout)
+    rng = seeding.generator(0, "race-vs-grid", effect, *layout[:4])
     order = {name: i for i, name in enumerate(study.grid["strategy"])}
     truth = {
         run.cell.group: EFFECTS[effect](order[run.cell.strategy], run.cell.diversity)

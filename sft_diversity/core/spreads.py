@@ -41,8 +41,14 @@ class Pool:
     variance: float
     df: float
 
-    def cell(self, draws: Sequence[float] | Floats) -> Spread:
-        """Return the spread of a cell, drawn towards that of all; of one draw alone, wide of it.
+    def cell(self, draws: Sequence[float] | Floats, more: bool = False) -> Spread:
+        """Return the spread of a cell, drawn towards that of all; of a lone draw, wide of it.
+
+        Parameters
+        ----------
+        draws : sequence of float
+        more : bool
+            Whether a lone draw is but the first of several.
 
         Notes
         -----
@@ -51,7 +57,7 @@ class Pool:
         nothing (docs/decisions.md).
         """
         square, df = squares(draws)
-        if not df:
+        if not df and not more:
             return Spread(_LONE * self.variance, PRIOR_DF)
         return Spread((PRIOR_DF * self.variance + square) / (PRIOR_DF + df), PRIOR_DF + df)
 

@@ -72,7 +72,10 @@ def contrast(
     known = pool(list(draws.values()))
     if known is None or not draws[one] or not draws[other]:
         return None
-    own = [(known.cell(draws[name]), float(len(draws[name]))) for name in (one, other)]
+    own = [
+        (known.cell(draws[name], more=full[name] > 1), float(len(draws[name])))
+        for name in (one, other)
+    ]
     all_ = [
         (spread, max(n, float(full[name])))
         for (spread, n), name in zip(own, (one, other), strict=True)
