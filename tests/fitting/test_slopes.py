@@ -171,7 +171,7 @@ def pairwise(levels, one, other):
     squares = np.array([((own - own.mean()) ** 2).sum() for own in levels.draws])
     pooled = squares.sum() / (counts - 1).sum()
     df = PRIOR_DF + counts - 1
-    own = np.where(counts > 1, (PRIOR_DF * pooled + squares) / df, 6 * pooled)  # one draw: unknown
+    own = np.where(counts > 1, (PRIOR_DF * pooled + squares) / df, 4 * pooled)  # one draw: unknown
     shares = (own / counts)[[one, other]]
     whole = ((counts - 1) * PRIOR_DF / df).sum()
     df = min(shares.sum() ** 2 / (shares**2 / df[[one, other]]).sum(), whole, *df[[one, other]])
