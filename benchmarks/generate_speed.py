@@ -1,6 +1,7 @@
 """Tokens a second of `score --suite generate`, beside transformers' own `generate`.
 
     python benchmarks/generate_speed.py MODEL [--batch 32] [--tokens 128] [--threads 2]
+        [--out benchmarks/results/generate_speed_adapter.json]
 
 The same batches of IFEval's prompts, of like length as the suite makes them, greedy, the same most
 tokens; the two loops take turns. Counted are tokens of answers, not those behind an end, by the
@@ -53,7 +54,7 @@ def write(model: str, asked: argparse.Namespace, rows: list[dict[str, Any]]) -> 
         "batches": rows,
         "machine": machine.measured_on(),
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    asked.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batches", type=int, default=2)
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--out", type=Path, default=RESULT)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     machine.keep_freed_memory()
