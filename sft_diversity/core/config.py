@@ -55,6 +55,8 @@ class Config(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
     GROUPS: ClassVar[OptionGroups] = ()
+    #: Options that stand for each other: one that overrides a file takes the others' place too.
+    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -78,7 +80,7 @@ def _takes_truth(annotation: Any) -> bool:
     )
 
 
-C = TypeVar("C", bound=BaseModel)
+C = TypeVar("C", bound=Config)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -221,11 +223,20 @@ def build(
     where : str
         Named in errors: a file, or "options".
     """
-    merged = dict(values) | {k: v for k, v in (overrides or {}).items() if v is not None}
+    merged = merge(model, values, overrides or {})
     try:
         return model.model_validate(merged)
     except ValidationError as fault:
         raise UsageError(f"{where}: {faults_of(fault, model, merged)}") from None
+
+
+def merge(
+    model: type[Config], values: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return `values` with what `overrides` gives in its own and its alternatives' place."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    replaced = {name for names in model.ALTERNATIVES if {*names} & {*given} for name in names}
+    return {name: value for name, value in values.items() if name not in replaced} | given
 
 
 def load(

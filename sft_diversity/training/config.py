@@ -33,6 +33,7 @@ class WeightedSet(Config):
 class FinetuneConfig(Config):
     """How a model is trained on a subset."""
 
+    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps", "tokens"),)
     GROUPS: ClassVar[OptionGroups] = (
         (
             "Model",

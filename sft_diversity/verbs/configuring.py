@@ -49,7 +49,7 @@ def config(
 
 def resolved(model: Any, file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all options with their values; None for a required one that nobody gave."""
-    merged = {**file, **{name: value for name, value in given.items() if value is not None}}
+    merged = configs.merge(model, file, given)
     required = [
         name
         for name, field in model.model_fields.items()
