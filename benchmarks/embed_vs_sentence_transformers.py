@@ -62,14 +62,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-    sides = {name: EmbedConfig(precision=name, device="cpu") for name in asked.precisions}
-    for name in asked.precisions if asked.openvino else ():
-        if name != "int8":
-            options = EmbedConfig(precision=name, device="cpu", backend="openvino")
-            sides[f"openvino {name}"] = options
-    if asked.static:
-        options = EmbedConfig(encoder=str(asked.static), precision="float32", device="cpu")
-        sides[STATIC] = options
+    sides = _sides(asked)
     texts = _texts(asked.corpus, asked.texts, asked.seed)
     context = multiprocessing.get_context("spawn")
     peer = str(ENCODERS.find("packaged").path)
@@ -142,6 +135,19 @@ def main() -> None:
     target.write_text(folder.dump_json(result), "utf-8")
     for name, one in figures.items():
         print(name, json.dumps(one))
+
+
+def _sides(asked: argparse.Namespace) -> dict[str, EmbedConfig]:
+    """Return what is measured beside the peer, by name."""
+    sides = {name: EmbedConfig(precision=name, device="cpu") for name in asked.precisions}
+    for name in asked.precisions if asked.openvino else ():
+        if name != "int8":
+            options = EmbedConfig(precision=name, device="cpu", backend="openvino")
+            sides[f"openvino {name}"] = options
+    if asked.static:
+        options = EmbedConfig(encoder=str(asked.static), precision="float32", device="cpu")
+        sides[STATIC] = options
+    return sides
 
 
 _peer: Any = None

@@ -10,7 +10,7 @@ import reprlib
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -34,13 +34,6 @@ BAND = (
     "fewer than four fifths of the samples then hold a kind"
 )
 
-#: Strategies that go by kinds: level and component, or kinds of one's own.
-KindStrategy = Literal[
-    "macro-instruction", "macro-response", "macro-thinking", "macro-answer", "macro-tool-call",
-    "meso-instruction", "meso-response", "meso-thinking", "meso-answer", "meso-tool-call",
-    "micro-instruction", "micro-response", "micro-thinking", "micro-answer", "micro-tool-call",
-    "own",
-]  # fmt: skip
 #: Heads under which help lists a config's options, and the options under each: `Config.GROUPS`.
 OptionGroups: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 

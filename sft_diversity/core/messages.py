@@ -23,6 +23,13 @@ FIELDS = ("thinking", "tool_calls", "name", "tool_call_id")
 #: Components that structured messages hold and no column does; of other samples there are none,
 #: and the answer is the response.
 DERIVED: tuple[Component, ...] = ("thinking", "answer", "tool-call")
+#: Strategies that go by kinds: level and component, or kinds of one's own.
+KindStrategy = Literal[
+    "macro-instruction", "macro-response", "macro-thinking", "macro-answer", "macro-tool-call",
+    "meso-instruction", "meso-response", "meso-thinking", "meso-answer", "meso-tool-call",
+    "micro-instruction", "micro-response", "micro-thinking", "micro-answer", "micro-tool-call",
+    "own",
+]  # fmt: skip
 
 
 def component_of(strategy: str) -> Component:

@@ -11,15 +11,8 @@ from pydantic import Field, model_validator
 
 from sft_diversity.core import corpus as corpora
 from sft_diversity.core import folder, incidence, numbers, stopping
-from sft_diversity.core.config import (
-    BAND,
-    EMBEDDINGS,
-    ENCODER,
-    TOKENIZER,
-    Config,
-    KindStrategy,
-)
-from sft_diversity.core.messages import component_of
+from sft_diversity.core.config import BAND, EMBEDDINGS, ENCODER, TOKENIZER, Config
+from sft_diversity.core.messages import KindStrategy, component_of
 from sft_diversity.core.stage import Ask, Job, Result, Stage
 from sft_diversity.levels import tagging
 from sft_diversity.levels.base import PARTS, VERSION, Level
@@ -31,6 +24,7 @@ from sft_diversity.levels.own import Own, OwnOptions
 STAGE = "index"
 
 LevelName = Literal["macro", "meso", "micro", "own"]
+
 #: Guesses for plans: rows a second on two cores, bytes a row.
 _COSTS: dict[str, tuple[float, int]] = {
     "macro": (4_000, 60),

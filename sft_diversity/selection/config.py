@@ -13,12 +13,11 @@ from sft_diversity.core.config import (
     ENCODER,
     TOKENIZER,
     Config,
-    KindStrategy,
     OptionGroups,
 )
 from sft_diversity.core.corpus import COMPONENTS, Component
 from sft_diversity.core.errors import DataError
-from sft_diversity.core.messages import component_of
+from sft_diversity.core.messages import KindStrategy, component_of
 
 Fill = Literal["draws", "balance", "uniform"]
 MIN_TOKENS = 16  # of a text whose tokens count for entropy

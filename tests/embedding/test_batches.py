@@ -292,14 +292,17 @@ def test_a_process_that_does_not_come_up_ends_embedding_in_a_line(tmp_path, tiny
 
 
 @pytest.mark.slow
-def test_openvino_gives_the_vectors_of_torch(tiny):
+def test_openvino_gives_the_vectors_of_torch_and_each_text_its_own(tiny):
     pytest.importorskip("openvino")
     from sft_diversity.embedding.openvino import OpenVinoEncoder
 
     texts = [text for pair in make.pairs(9) for text in pair]
     found = ENCODERS.find(str(tiny))
     torch_vectors = encode(SentenceTransformerEncoder(found, "cpu", "float32", None), texts, 64)[0]
-    vectors = encode(OpenVinoEncoder(found, "float32", None), texts, 64)[0]
+    encoder = OpenVinoEncoder(found, "float32", None)
+    vectors = encode(encoder, texts, 64)[0]
+    alone = np.concatenate([encode(encoder, [text], 64)[0] for text in texts])
+    assert vectors.tobytes() == alone.tobytes()
     cosines = np.einsum("nd,nd->n", core_vectors.unit(vectors), core_vectors.unit(torch_vectors))
     assert cosines.min() > 0.9999
 

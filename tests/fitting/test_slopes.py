@@ -247,3 +247,10 @@ def test_intervals_of_many_studies_hold_the_true_slope(made, confidence):
     error = 3.5 * np.sqrt(confidence * (1 - confidence) / times)
     assert t == pytest.approx(confidence, abs=error)
     assert shown >= confidence - error
+
+
+def test_a_lone_draw_is_taken_to_spread_twice_as_widely_unless_more_are_to_come():
+    known = pool([[1.0, 3.0], [2.0, 6.0], [5.0]])
+    assert known.cell([5.0]).variance == pytest.approx(4 * known.variance)
+    assert known.cell([5.0], more=True).variance == pytest.approx(known.variance)
+    assert known.cell([1.0, 3.0]) == known.cell([1.0, 3.0], more=True)
