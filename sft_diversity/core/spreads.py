@@ -13,8 +13,8 @@ from sft_diversity.core.numbers import Floats
 #: Draws' worth of belief that a cell spreads as the others do (d0 of Smyth 2004). Cells of the
 #: public runs differ as if it were 2.7, those of the study in miniature, lengths free, 2.1.
 PRIOR_DF = 2.5
-#: Variance of a cell of one draw, of which nothing is known, over that of all: of nothing, a cell
-#: three times as wide was told from the others in 14 % of studies with 2 here, in 6 % with 3.
+#: Variance of a cell of one draw, of which nothing is known, over that of all. A cell
+#: three times as wide was told from its like in 14 % of studies of noise with 2, in 6 % with 3.
 _LONE = 4.0
 
 
